@@ -1,0 +1,71 @@
+// Package hook is what an embedding service calls when a run ends.
+//
+// A [TerminalHook] gets the run's outcome and the transaction that acknowledges the run's last step. What it writes is
+// committed with the acknowledgement, or not at all:
+//
+//	tx, err := pool.Begin(ctx)
+//	...                                            // acknowledge the step in tx
+//	if err := terminal.OnTermination(ctx, tx, outcome); err != nil {
+//		return err                                 // and roll back
+//	}
+//	err = tx.Commit(ctx)
+//	waker.Wake()                                   // optional: spares the worker's next poll
+//
+// The caller's duties:
+//
+//  1. Acknowledge the step in the same transaction, and only if it is still this process's to acknowledge.
+//  2. Roll back when the hook returns an error: an outcome that cannot be recorded must not be acknowledged.
+//  3. After a commit whose outcome is unknown (the connection was lost), read the step again before ending the run
+//     again, or give the hook a DedupeKey.
+//  4. Never wake inside the transaction; see [outbox.Waker].
+//
+// A hook never makes a run impossible to end. Its errors are the database's and the programmer's; what strangers
+// supply (a URL that can never be delivered to, a result over the limit) is recorded as a dead message that an operator
+// sees and can replay.
+//
+// Package hook and package outbox link pgx and the standard library, nothing else.
+package hook
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/seed-abbacb8b/epilogue/outbox"
+)
+
+// TerminalHook is told that a run ended, inside the transaction that acknowledges its last step. Implementations write
+// through tx only, and neither commit nor roll back.
+type TerminalHook interface {
+	OnTermination(ctx context.Context, tx outbox.Tx, outcome outbox.RunOutcome) error
+}
+
+// NoopTerminalHook records nothing.
+type NoopTerminalHook struct{}
+
+// OnTermination does nothing.
+func (NoopTerminalHook) OnTermination(context.Context, outbox.Tx, outbox.RunOutcome) error {
+	return nil
+}
+
+// Multi returns a hook that calls each of hooks in turn and stops at the first error, for the transaction is then to be
+// rolled back. Hooks that are nil are passed over; without any, it records nothing.
+func Multi(hooks ...TerminalHook) TerminalHook {
+	var m multi
+	for _, h := range hooks {
+		if h != nil {
+			m = append(m, h)
+		}
+	}
+	return m
+}
+
+type multi []TerminalHook
+
+func (m multi) OnTermination(ctx context.Context, tx outbox.Tx, outcome outbox.RunOutcome) error {
+	for i, h := range m {
+		if err := h.OnTermination(ctx, tx, outcome); err != nil {
+			return fmt.Errorf("terminal hook %d of %d: %w", i+1, len(m), err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,36 @@
+package throwaway
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// settingArgs returns the arguments that make a server of our own run with the default settings and the wanted ones.
+func settingArgs(wanted map[string]string) ([]string, error) {
+	settings := map[string]string{
+		"fsync":              "off",
+		"full_page_writes":   "off",
+		"synchronous_commit": "on",
+		"max_connections":    "200",
+		"shared_buffers":     "128MB",
+	}
+	if _, given := wanted["fsync"]; given {
+		// Without fsync, full pages cost WAL and protect nothing. Whoever asks for fsync wants the machine's crash
+		// survived, or the price of that measured: then Postgres's own default, on, is the honest one.
+		delete(settings, "full_page_writes")
+	}
+	for name, value := range wanted {
+		switch name = strings.ToLower(name); name {
+		case "port", "listen_addresses", "unix_socket_directories":
+			return nil, fmt.Errorf("throwaway: Options.Settings can't contain %s: the server chooses where it listens", name)
+		}
+		settings[name] = value
+	}
+	var args []string
+	for _, name := range slices.Sorted(maps.Keys(settings)) {
+		args = append(args, "-c", name+"="+settings[name])
+	}
+	return args, nil
+}

@@ -1,0 +1,68 @@
+package outbox
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// CheckHeader reports a header that HTTP forbids (RFC 9110, sections 5.1 and 5.5): a name that is not a token, a value
+// with a control character other than the tab.
+func CheckHeader(key, value string) error {
+	if key == "" {
+		return fmt.Errorf("header name is empty")
+	}
+	for i := range len(key) {
+		if !isTokenByte(key[i]) {
+			return fmt.Errorf("header %q: byte %d of the name is not allowed in a header name", key, i)
+		}
+	}
+	for i := range len(value) {
+		if b := value[i]; b < ' ' && b != '\t' || b == 0x7f {
+			return fmt.Errorf("header %q: byte %d of the value is a control character", key, i)
+		}
+	}
+	return nil
+}
+
+func isTokenByte(b byte) bool {
+	return b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b >= '0' && b <= '9' || strings.IndexByte("!#$%&'*+-.^_`|~", b) >= 0
+}
+
+func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }
+
+// keepHeaders makes headers that the tables can hold. Those that do not fit into HeadersBytesMax, in the order of their
+// names, are left out, and the fault says how much there was.
+func keepHeaders(headers map[string]string) (kept map[string]string, fault string) {
+	clean := cleanHeaders(headers)
+	size := len(mustJSON(clean))
+	if size <= HeadersBytesMax {
+		return clean, ""
+	}
+	kept, bytes := map[string]string{}, len("{}")
+	for _, key := range sortedKeys(clean) {
+		pair := len(mustJSON(map[string]string{key: clean[key]})) - 1 // its braces, less the comma
+		if bytes+pair <= HeadersBytesMax {
+			kept[key], bytes = clean[key], bytes+pair
+		}
+	}
+	return kept, fmt.Sprintf("headers: %d bytes as JSON, the limit is %d; those that fit are kept", size, HeadersBytesMax)
+}
+
+func mustJSON(v any) string {
+	text, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // maps of strings and our own structs always encode
+	}
+	return string(text)
+}
+
+// CheckHeadersSize reports headers that take more than [HeadersBytesMax] as JSON.
+func CheckHeadersSize(headers map[string]string) error {
+	if n := len(mustJSON(cleanHeaders(headers))); n > HeadersBytesMax {
+		return fmt.Errorf("headers: %d bytes as JSON, the limit is %d", n, HeadersBytesMax)
+	}
+	return nil
+}

@@ -1,0 +1,103 @@
+package outbox
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Filter narrows [Store.List]. Its zero value lists the newest messages of every state.
+type Filter struct {
+	States    []State       // any of these; all when empty
+	Endpoint  string        // exactly this one; all when empty
+	RunID     string        // exactly this one; all when empty
+	OlderThan time.Duration // written at least so long ago
+	NewerThan time.Duration // written at most so long ago; no bound when 0
+	Limit     int           // at most so many; ListLimit when 0
+}
+
+// ListLimit is the default of Filter.Limit.
+const ListLimit = 100
+
+// List returns messages, the newest first.
+func (s *Store) List(ctx context.Context, f Filter) ([]MessageStatus, error) {
+	where, args, err := f.where()
+	if err != nil {
+		return nil, fmt.Errorf("list: %w", err)
+	}
+	args = append(args, f.limit())
+	sql := fmt.Sprintf(`SELECT %s FROM outbox.status s WHERE %s ORDER BY s.id DESC LIMIT $%d`,
+		statusColumns, strings.Join(where, " AND "), len(args))
+	rows, err := s.db.Query(ctx, s.in(sql), args...)
+	if err != nil {
+		return nil, fmt.Errorf("list: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (m MessageStatus, err error) {
+		return m, row.Scan(m.fields()...)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list: %w", err)
+	}
+	return list, nil
+}
+
+func (f Filter) limit() int {
+	if f.Limit == 0 {
+		return ListLimit
+	}
+	return f.Limit
+}
+
+// where builds the conditions. Besides the state itself it names the small table that the state lives in, so that the
+// dead of yesterday are not looked for among all that was delivered.
+func (f Filter) where() (conditions []string, args []any, err error) {
+	arg := func(v any) string {
+		args = append(args, v)
+		return fmt.Sprintf("$%d", len(args))
+	}
+	conditions = []string{"true"}
+	if f.Limit < 0 || f.OlderThan < 0 || f.NewerThan < 0 {
+		return nil, nil, fmt.Errorf("limit and ages must not be negative")
+	}
+	for _, state := range f.States {
+		if !slices.Contains(States, state) {
+			return nil, nil, fmt.Errorf("state %q is none of %v", state, States)
+		}
+	}
+	if len(f.States) > 0 {
+		conditions = append(conditions, "s.state = ANY ("+arg(f.States)+"::text[])")
+	}
+	if within(f.States, StateDead, StateCancelled) {
+		conditions = append(conditions, "s.id IN (SELECT message_id FROM outbox.dead)")
+	}
+	if within(f.States, StatePending, StateDelivering, StateRetrying) {
+		conditions = append(conditions, "s.id IN (SELECT message_id FROM outbox.due)")
+	}
+	if f.Endpoint != "" {
+		conditions = append(conditions, "s.endpoint = "+arg(f.Endpoint))
+	}
+	if f.RunID != "" {
+		conditions = append(conditions, "s.run_id = "+arg(f.RunID))
+	}
+	if f.OlderThan > 0 {
+		conditions = append(conditions, "s.created_at <= now() - "+arg(f.OlderThan)+"::interval")
+	}
+	if f.NewerThan > 0 {
+		conditions = append(conditions, "s.created_at >= now() - "+arg(f.NewerThan)+"::interval")
+	}
+	return conditions, args, nil
+}
+
+// within reports whether states is not empty and holds nothing but some.
+func within(states []State, some ...State) bool {
+	for _, s := range states {
+		if !slices.Contains(some, s) {
+			return false
+		}
+	}
+	return len(states) > 0
+}

@@ -1,0 +1,149 @@
+package outbox
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Message is one outcome to be delivered to one URL.
+type Message struct {
+	ID      ID         // the webhook-id; made by the writer when zero
+	Outcome RunOutcome // what to deliver; see [RunOutcome.Validate]
+	URL     string     // where to; one that [CheckURL] refuses makes a dead message
+	Options Options    // how to deliver it
+
+	// DedupeKey, when not empty, lets only the first message of that key be written: a second one writes nothing. The
+	// second writer waits for the first one's transaction to end.
+	DedupeKey string
+}
+
+// Options say how one message is delivered. The zero value leaves all to the worker.
+type Options struct {
+	// Timeout of each request, whole milliseconds; the worker's own timeout when zero, and never more than that.
+	Timeout time.Duration
+	// Forward lists the keys of the run's headers that go into the request. None when empty. Those that HTTP forbids or
+	// the worker sets itself are left out, which the attempt's note records.
+	Forward []string
+}
+
+// optionsJSON is the form of Options in the row.
+type optionsJSON struct {
+	TimeoutMS int64    `json:"timeout_ms,omitempty"`
+	Forward   []string `json:"forward,omitempty"`
+}
+
+func (o Options) isZero() bool { return o.Timeout == 0 && len(o.Forward) == 0 }
+
+// MarshalJSON writes the form of the column message.options.
+func (o Options) MarshalJSON() ([]byte, error) {
+	return []byte(mustJSON(optionsJSON{TimeoutMS: o.Timeout.Milliseconds(), Forward: o.Forward})), nil
+}
+
+// UnmarshalJSON reads what [Options.MarshalJSON] wrote. Keys it does not know are passed over: a newer writer's options
+// do not stop an older worker.
+func (o *Options) UnmarshalJSON(text []byte) error {
+	var j optionsJSON
+	if err := json.Unmarshal(text, &j); err != nil {
+		return fmt.Errorf("options: %w", err)
+	}
+	*o = Options{Timeout: time.Duration(j.TimeoutMS) * time.Millisecond, Forward: j.Forward}
+	return nil
+}
+
+// row is a message as the tables take it, and what is wrong with it when it can never be delivered.
+type row struct {
+	args   []any // $1 to $11 of the insert
+	faults []string
+	keyed  bool
+}
+
+// newRow turns a message into a row. What contradicts itself is an error; what strangers got wrong becomes a fault, and
+// the row holds as much of it as the tables can.
+func newRow(m Message, resultBytesMax int) (row, error) {
+	if err := m.Outcome.Validate(); err != nil {
+		return row{}, err
+	}
+	if m.Options.Timeout < 0 {
+		return row{}, fmt.Errorf("%w: Options.Timeout is negative", ErrInvalidOutcome)
+	}
+	var r row
+	endpoint, err := CheckURL(m.URL)
+	if err != nil {
+		r.faults = append(r.faults, err.Error())
+	}
+	result, fault := resultArg(m.Outcome, resultBytesMax)
+	if fault != "" {
+		r.faults = append(r.faults, fault)
+	}
+	headers, fault := keepHeaders(m.Outcome.Headers)
+	if fault != "" {
+		r.faults = append(r.faults, fault)
+	}
+	key := dedupeKeyArg(m.DedupeKey)
+	r.keyed = key != nil
+	r.args = []any{
+		m.ID.String(), cutRunes(cleanText(m.Outcome.RunID), RunIDBytesMax), string(m.Outcome.Status), result, errorArg(m.Outcome),
+		mustJSON(headers), int64(m.Outcome.FinalStep), cutRunes(cleanText(m.URL), URLBytesMax), endpoint,
+		optionsArg(m.Options, headers), key,
+	}
+	return r, nil
+}
+
+func (r row) dead() bool     { return len(r.faults) > 0 }
+func (r row) reason() string { return strings.Join(r.faults, "; ") }
+
+func resultArg(o RunOutcome, bytesMax int) (arg any, fault string) {
+	if o.Status != Succeeded {
+		return nil, ""
+	}
+	if n := len(o.Result); n > ResultBytesKept {
+		return nil, fmt.Sprintf("result: %d bytes, the limit is %d; not kept, for it is over %d", n, bytesMax, ResultBytesKept)
+	} else if n > bytesMax {
+		fault = fmt.Sprintf("result: %d bytes, the limit is %d", n, bytesMax)
+	}
+	if o.Result == nil {
+		return []byte{}, fault
+	}
+	return o.Result, fault
+}
+
+func errorArg(o RunOutcome) any {
+	if o.Status == Succeeded {
+		return nil
+	}
+	return cutText(cleanText(o.Error), ErrorBytesMax)
+}
+
+// optionsArg forwards only headers that were kept, by the name that they were kept under.
+func optionsArg(o Options, kept map[string]string) any {
+	var forward []string
+	for _, key := range o.Forward {
+		key = cleanText(key)
+		if _, ok := kept[key]; ok {
+			forward = append(forward, key)
+		}
+	}
+	slices.Sort(forward)
+	if o.Forward = slices.Compact(forward); o.isZero() {
+		return nil
+	}
+	return mustJSON(o)
+}
+
+// dedupeKeyArg replaces a key that the column cannot hold by its hash: two keys stay two, where cutting or cleaning
+// them could make one of them, and lose a message.
+func dedupeKeyArg(key string) any {
+	switch {
+	case key == "":
+		return nil
+	case len(key) > DedupeKeyBytesMax || cleanText(key) != key:
+		sum := sha256.Sum256([]byte(key))
+		return "sha256:" + hex.EncodeToString(sum[:])
+	}
+	return key
+}

@@ -1,0 +1,228 @@
+package outbox
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Replayed tells what one replay did.
+type Replayed struct {
+	ID  ID `json:"id"`  // the message asked for
+	New ID `json:"new"` // the message that will be delivered: the same, or its copy for another URL
+}
+
+// Replay makes messages due at once, whether dead, cancelled, delivered or waiting for their next attempt. Their ids
+// stay, so a receiver that did get one can drop the repeat; their attempts go on counting, and the retry schedule
+// begins anew.
+//
+// With a URL, each message is copied to it under an id of its own and the old one is closed as cancelled; then it must
+// not be due any more. All happens in one transaction: an error names every message that is in the way, and nothing
+// was changed.
+func (s *Store) Replay(ctx context.Context, ids []ID, url string) ([]Replayed, error) {
+	endpoint := ""
+	if url != "" {
+		var err error
+		if endpoint, err = CheckURL(url); err != nil {
+			return nil, fmt.Errorf("replay: %w", err)
+		}
+	}
+	var done []Replayed
+	err := s.operate(ctx, "replay", ids, func(tx pgx.Tx, m subject) error {
+		if err := m.checkReplay(url); err != nil {
+			return err
+		}
+		if url == "" {
+			done = append(done, Replayed{ID: m.ID, New: m.ID})
+			return s.dueAgain(ctx, tx, m)
+		}
+		copied := NewID()
+		done = append(done, Replayed{ID: m.ID, New: copied})
+		return s.copyTo(ctx, tx, m, copied, url, endpoint)
+	})
+	if err != nil {
+		return nil, err
+	}
+	return done, nil
+}
+
+// Cancel gives up messages that are still due. The request of one that is being delivered is not torn down, but its
+// answer changes nothing any more. Nothing is changed when one of the messages is not due.
+func (s *Store) Cancel(ctx context.Context, ids []ID, reason string) error {
+	if reason == "" {
+		reason = "cancelled by an operator"
+	}
+	return s.operate(ctx, "cancel", ids, func(tx pgx.Tx, m subject) error {
+		if !m.due() {
+			return fault{fmt.Sprintf("is %s; only what is due can be cancelled", m.State), nil}
+		}
+		return s.close(ctx, tx, m.ID, reason)
+	})
+}
+
+// subject is what an operation needs to know of a message.
+type subject struct {
+	ID       ID
+	State    State
+	Endpoint string
+	Kept     bool // the result is there, or there is none to be
+	Attempts int
+}
+
+func (m subject) due() bool {
+	return m.State == StatePending || m.State == StateDelivering || m.State == StateRetrying
+}
+
+func (m subject) checkReplay(url string) error {
+	switch {
+	case !m.Kept:
+		return fault{fmt.Sprintf("cannot be replayed: its result was over %d bytes and was not kept", ResultBytesKept), nil}
+	case m.State == StateDelivering:
+		return fault{"is being delivered now; wait for its answer, or cancel it first", nil}
+	case url != "" && m.due():
+		return fault{fmt.Sprintf("is %s; cancel it before it is replayed to another URL", m.State), nil}
+	case url == "" && m.Endpoint == "":
+		return fault{"has no URL that can be delivered to; name one (--url)", nil}
+	}
+	return nil
+}
+
+// fault is what keeps one message from being operated on, as against a fault of the database.
+type fault struct {
+	text string
+	err  error
+}
+
+func (f fault) Error() string {
+	if f.err != nil {
+		return f.text + f.err.Error()
+	}
+	return f.text
+}
+
+func (f fault) Unwrap() error { return f.err }
+
+// operate runs f for each message, in one transaction and in the order of their ids, with the due row locked against
+// claims. Faults are collected; with any, nothing is changed.
+func (s *Store) operate(ctx context.Context, what string, ids []ID, f func(pgx.Tx, subject) error) error {
+	ids = slices.Clone(ids)
+	slices.SortFunc(ids, func(a, b ID) int { return bytes.Compare(a[:], b[:]) })
+	ids = slices.Compact(ids)
+	err := pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
+		var faults []error
+		for _, id := range ids {
+			m, err := s.lock(ctx, tx, id)
+			if err == nil {
+				err = f(tx, m)
+			}
+			var inTheWay fault
+			switch {
+			case errors.As(err, &inTheWay):
+				faults = append(faults, fmt.Errorf("message %s %w", id, err))
+			case err != nil:
+				return err // the database's: the transaction is of no further use
+			}
+		}
+		return errors.Join(faults...)
+	})
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
+func (s *Store) lock(ctx context.Context, tx pgx.Tx, id ID) (subject, error) {
+	for _, sql := range []string{
+		`SELECT FROM outbox.message WHERE id = $1 FOR KEY SHARE`,  // against retention
+		`SELECT FROM outbox.due WHERE message_id = $1 FOR UPDATE`, // against claims and records
+	} {
+		if _, err := tx.Exec(ctx, s.in(sql), id); err != nil {
+			return subject{}, err
+		}
+	}
+	m := subject{ID: id}
+	err := tx.QueryRow(ctx, s.in(`SELECT s.state, s.endpoint, m.result IS NOT NULL OR m.status <> 'succeeded', s.attempts
+FROM outbox.status s JOIN outbox.message m ON m.id = s.id WHERE s.id = $1`), id).Scan(&m.State, &m.Endpoint, &m.Kept, &m.Attempts)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return m, fault{"is not there: ", ErrNotFound}
+	}
+	return m, err
+}
+
+func (s *Store) dueAgain(ctx context.Context, tx pgx.Tx, m subject) error {
+	if _, err := tx.Exec(ctx, s.in(`DELETE FROM outbox.dead WHERE message_id = $1`), m.ID); err != nil {
+		return err
+	}
+	_, err := tx.Exec(ctx, s.in(`INSERT INTO outbox.due (message_id, endpoint, attempt, attempts_before) VALUES ($1, $2, $3, $3)
+ON CONFLICT (message_id) DO UPDATE SET due_at = statement_timestamp(), attempts_before = outbox.due.attempt`),
+		m.ID, m.Endpoint, m.Attempts)
+	return err
+}
+
+func (s *Store) copyTo(ctx context.Context, tx pgx.Tx, m subject, copied ID, url, endpoint string) error {
+	_, err := tx.Exec(ctx, s.in(`WITH m AS (
+INSERT INTO outbox.message (id, run_id, status, result, error, headers, final_step, url, endpoint, options, replay_of)
+SELECT $2, run_id, status, result, error, headers, final_step, $3, $4, options, id FROM outbox.message WHERE id = $1
+RETURNING id, endpoint)
+INSERT INTO outbox.due (message_id, endpoint) SELECT id, endpoint FROM m`), m.ID, copied, url, endpoint)
+	if err != nil || m.State == StateDelivered {
+		return err // a delivered message stays delivered
+	}
+	return s.close(ctx, tx, m.ID, "replayed to another URL as message "+copied.String())
+}
+
+// close moves a message to dead as cancelled, from wherever it was.
+func (s *Store) close(ctx context.Context, tx pgx.Tx, id ID, reason string) error {
+	if _, err := tx.Exec(ctx, s.in(`DELETE FROM outbox.due WHERE message_id = $1`), id); err != nil {
+		return err
+	}
+	_, err := tx.Exec(ctx, s.in(`INSERT INTO outbox.dead (message_id, endpoint, reason, error)
+SELECT id, endpoint, 'cancelled', $2 FROM outbox.message WHERE id = $1
+ON CONFLICT (message_id) DO UPDATE SET reason = excluded.reason, error = excluded.error, at = excluded.at`), id, cleanText(reason))
+	return err
+}
+
+// Pause lets nothing be sent to an endpoint until it is resumed. Requests already under way go on.
+func (s *Store) Pause(ctx context.Context, endpoint, reason string) error {
+	if err := checkEndpoint(endpoint); err != nil {
+		return fmt.Errorf("pause: %w", err)
+	}
+	if reason == "" {
+		reason = "paused by an operator"
+	}
+	_, err := s.db.Exec(ctx, s.in(`INSERT INTO outbox.endpoint (endpoint, paused, reason) VALUES ($1, true, $2)
+ON CONFLICT (endpoint) DO UPDATE SET paused = true, reason = excluded.reason, since = excluded.since`), endpoint, cleanText(reason))
+	if err != nil {
+		return fmt.Errorf("pause %s: %w", endpoint, err)
+	}
+	return nil
+}
+
+// Resume lets an endpoint be sent to again at once, whether it was paused or asked to be left alone for a while. It
+// reports whether there was anything to resume.
+func (s *Store) Resume(ctx context.Context, endpoint string) (bool, error) {
+	if err := checkEndpoint(endpoint); err != nil {
+		return false, fmt.Errorf("resume: %w", err)
+	}
+	tag, err := s.db.Exec(ctx, s.in(`DELETE FROM outbox.endpoint WHERE endpoint = $1`), endpoint)
+	if err != nil {
+		return false, fmt.Errorf("resume %s: %w", endpoint, err)
+	}
+	return tag.RowsAffected() > 0, nil
+}
+
+// checkEndpoint wants the endpoint as the tables hold it.
+func checkEndpoint(endpoint string) error {
+	canonical, err := CheckURL(endpoint)
+	if err != nil {
+		return fmt.Errorf("endpoint %q: %w", endpoint, err)
+	}
+	if canonical != endpoint {
+		return fmt.Errorf("endpoint %q: want the origin of the URL: %q", endpoint, canonical)
+	}
+	return nil
+}

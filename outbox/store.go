@@ -1,0 +1,193 @@
+package outbox
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// DB is what a [Store] asks: a *pgxpool.Pool, a *pgx.Conn or a pgx.Tx.
+type DB interface {
+	Begin(ctx context.Context) (pgx.Tx, error)
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// Store reads the outbox and changes it on an operator's word. It is safe for concurrent use when its DB is.
+type Store struct {
+	db     DB
+	schema string
+}
+
+// NewStore returns a store of the outbox in schema (DefaultSchema when empty).
+func NewStore(db DB, schema string) (*Store, error) {
+	if schema == "" {
+		schema = DefaultSchema
+	}
+	if err := CheckSchema(schema); err != nil {
+		return nil, err
+	}
+	return &Store{db: db, schema: schema}, nil
+}
+
+// in writes the schema's name into SQL that names the default one.
+func (s *Store) in(sql string) string { return strings.ReplaceAll(sql, "outbox.", s.schema+".") }
+
+// State says where a message stands.
+type State string
+
+// The states of a message. StateDelivered is that of a message that is neither due nor dead.
+const (
+	StatePending    State = "pending"    // not tried yet
+	StateDelivering State = "delivering" // leased by a worker
+	StateRetrying   State = "retrying"   // tried, and to be tried again
+	StateDelivered  State = "delivered"
+	StateDead       State = "dead"      // given up; see its reason
+	StateCancelled  State = "cancelled" // given up on an operator's word
+)
+
+// States lists every state, in the order in which a message may pass them.
+var States = []State{StatePending, StateDelivering, StateRetrying, StateDelivered, StateDead, StateCancelled}
+
+// ErrNotFound says that no such message exists, or that retention pruned it.
+var ErrNotFound = errors.New("no such message")
+
+// MessageStatus is one row of the view outbox.status.
+type MessageStatus struct {
+	ID             ID             `json:"id"`
+	RunID          string         `json:"run_id"`
+	Status         TerminalStatus `json:"status"`
+	Endpoint       string         `json:"endpoint"`
+	URL            string         `json:"url"`
+	State          State          `json:"state"`
+	Attempts       int            `json:"attempts"`
+	LastClass      *string        `json:"last_class"`       // of the last attempt: delivered, or its fault
+	LastStatusCode *int           `json:"last_status_code"` // of the last answer
+	LastError      *string        `json:"last_error"`
+	LastAttemptAt  *time.Time     `json:"last_attempt_at"`
+	NextAttemptAt  *time.Time     `json:"next_attempt_at"` // nil unless due
+	LockedBy       *string        `json:"locked_by"`       // the worker that holds the lease
+	LockedUntil    *time.Time     `json:"locked_until"`
+	DeadReason     *string        `json:"dead_reason"`
+	DeadError      *string        `json:"dead_error"`
+	DeadAt         *time.Time     `json:"dead_at"`
+	ReplayOf       *ID            `json:"replay_of"`
+	CreatedAt      time.Time      `json:"created_at"`
+}
+
+const statusColumns = `s.id, s.run_id, s.status, s.endpoint, s.url, s.state, s.attempts, s.last_class, s.last_status_code,
+s.last_error, s.last_attempt_at, s.next_attempt_at, s.locked_by, s.locked_until, s.dead_reason, s.dead_error, s.dead_at,
+s.replay_of, s.created_at`
+
+func (m *MessageStatus) fields() []any {
+	return []any{
+		&m.ID, &m.RunID, &m.Status, &m.Endpoint, &m.URL, &m.State, &m.Attempts, &m.LastClass, &m.LastStatusCode,
+		&m.LastError, &m.LastAttemptAt, &m.NextAttemptAt, &m.LockedBy, &m.LockedUntil, &m.DeadReason, &m.DeadError, &m.DeadAt,
+		&m.ReplayOf, &m.CreatedAt,
+	}
+}
+
+// MessageDetail is a message with all it says and every attempt.
+type MessageDetail struct {
+	MessageStatus
+	Result      []byte            `json:"result"` // base64 in JSON; nil unless the run succeeded
+	Error       *string           `json:"error"`
+	Headers     map[string]string `json:"headers"`
+	FinalStep   uint32            `json:"final_step"`
+	Options     json.RawMessage   `json:"options,omitempty"`
+	DedupeKey   *string           `json:"dedupe_key"`
+	AttemptList []Attempt         `json:"attempt_list"`
+}
+
+// Attempt is one row of outbox.attempt.
+type Attempt struct {
+	Attempt    int       `json:"attempt"`
+	StartedAt  time.Time `json:"started_at"`
+	DurationMS *int      `json:"duration_ms"` // nil when lost
+	Class      string    `json:"class"`
+	StatusCode *int      `json:"status_code"`
+	Error      *string   `json:"error"`
+	Response   *string   `json:"response"` // start of the response body
+	Note       *string   `json:"note"`
+	Worker     string    `json:"worker"`
+}
+
+// Show returns one message, or an error that wraps [ErrNotFound].
+func (s *Store) Show(ctx context.Context, id ID) (MessageDetail, error) {
+	var d MessageDetail
+	row := s.db.QueryRow(ctx, s.in(`SELECT `+statusColumns+`, m.result, m.error, m.headers, m.final_step, m.options, m.dedupe_key
+FROM outbox.status s JOIN outbox.message m ON m.id = s.id WHERE s.id = $1`), id)
+	err := row.Scan(append(d.fields(), &d.Result, &d.Error, &d.Headers, &d.FinalStep, &d.Options, &d.DedupeKey)...)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return d, fmt.Errorf("show %s: %w", id, ErrNotFound)
+	}
+	if err != nil {
+		return d, fmt.Errorf("show %s: %w", id, err)
+	}
+	rows, err := s.db.Query(ctx, s.in(`SELECT attempt, started_at, duration_ms, class, status_code, error, response, note, worker
+FROM outbox.attempt WHERE message_id = $1 ORDER BY attempt`), id)
+	if err == nil {
+		d.AttemptList, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Attempt])
+	}
+	if err != nil {
+		return d, fmt.Errorf("show %s: attempts: %w", id, err)
+	}
+	return d, nil
+}
+
+// StateCount is one row of the view outbox.overview.
+type StateCount struct {
+	State            State      `json:"state"`
+	Messages         int64      `json:"messages"`
+	OldestDue        *time.Time `json:"oldest_due"`
+	OldestInFlight   *time.Time `json:"oldest_in_flight"`
+	OldestLeaseUntil *time.Time `json:"oldest_lease_until"`
+	OldestDead       *time.Time `json:"oldest_dead"`
+}
+
+// Overview counts the messages in each state.
+func (s *Store) Overview(ctx context.Context) ([]StateCount, error) {
+	return collect[StateCount](ctx, s, "overview",
+		`SELECT state, messages, oldest_due, oldest_in_flight, oldest_lease_until, oldest_dead FROM outbox.overview`)
+}
+
+// EndpointStatus is one row of the view outbox.endpoint_status.
+type EndpointStatus struct {
+	Endpoint   string     `json:"endpoint"`
+	Retrying   int64      `json:"retrying"`
+	Dead       int64      `json:"dead"`
+	Waiting    int64      `json:"waiting"` // due, in whatever state
+	Delivering int64      `json:"delivering"`
+	OldestDue  *time.Time `json:"oldest_due"`
+	LastDead   *time.Time `json:"last_dead"`
+	Paused     bool       `json:"paused"`
+	OpenUntil  *time.Time `json:"open_until"`
+	Reason     *string    `json:"reason"`
+	Since      *time.Time `json:"since"`
+}
+
+// Endpoints lists the endpoints that have something waiting, dead or remembered, the worst first; limit 0 means all.
+func (s *Store) Endpoints(ctx context.Context, limit int) ([]EndpointStatus, error) {
+	return collect[EndpointStatus](ctx, s, "endpoints",
+		`SELECT endpoint, retrying, dead, waiting, delivering, oldest_due, last_dead, paused, open_until, reason, since
+FROM outbox.endpoint_status LIMIT nullif($1::bigint, 0)`, limit)
+}
+
+func collect[T any](ctx context.Context, s *Store, what, sql string, args ...any) ([]T, error) {
+	rows, err := s.db.Query(ctx, s.in(sql), args...)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[T])
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	return list, nil
+}

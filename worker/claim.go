@@ -1,0 +1,129 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/seed-abbacb8b/epilogue/outbox"
+)
+
+// message is what a claim brings: all that one request needs.
+type message struct {
+	id             outbox.ID
+	endpoint       string
+	attempt        int // this one's number, counted over the message's life
+	attemptsBefore int // made before the last replay; the retry schedule counts from here
+	runID          string
+	status         outbox.TerminalStatus
+	body           []byte
+	url            string
+	headers        []byte // JSON, read only for a message that forwards some
+	options        []byte // JSON, or nil: decoded by the delivery, where a fault is this message's alone
+}
+
+// claimer takes due messages under a lease, one claim at a time.
+type claimer struct {
+	pool   *pgxpool.Pool
+	sql    string
+	worker string
+	lease  time.Duration
+	cursor string // the endpoint that was served last; the next claim begins behind it
+}
+
+// The claim is one statement.
+//
+// turns walks the endpoints that have a due row, whatever its time, in a circle that begins behind the one served last.
+// Each step is one descent of the index (endpoint, due_at), and the LIMIT below stops the walk when enough was found.
+//
+// picked takes from each endpoint at most its share of requests less what is under way there ($4 holds that for the
+// endpoints that have any), the longest due first, passing over rows that others are claiming, and over endpoints that
+// are paused or asked to be left alone.
+//
+// claimed counts the attempt and leases the row. Neither column is indexed: the update stays on its page. The array
+// forms make the planner go by primary key, whatever it believes about the number of rows.
+//
+// lost keeps a trace of the attempt whose lease ran out.
+const claimSQL = `WITH RECURSIVE
+ahead (endpoint) AS (
+    SELECT (SELECT d.endpoint FROM outbox.due d WHERE d.endpoint > $1 ORDER BY d.endpoint LIMIT 1)
+    UNION ALL
+    SELECT (SELECT d.endpoint FROM outbox.due d WHERE d.endpoint > a.endpoint ORDER BY d.endpoint LIMIT 1)
+    FROM ahead a WHERE a.endpoint IS NOT NULL
+),
+behind (endpoint) AS (
+    SELECT (SELECT d.endpoint FROM outbox.due d WHERE d.endpoint <= $1 ORDER BY d.endpoint LIMIT 1)
+    UNION ALL
+    SELECT (SELECT d.endpoint FROM outbox.due d WHERE d.endpoint > b.endpoint AND d.endpoint <= $1 ORDER BY d.endpoint LIMIT 1)
+    FROM behind b WHERE b.endpoint IS NOT NULL
+),
+turns AS (
+    SELECT endpoint FROM ahead WHERE endpoint IS NOT NULL
+    UNION ALL
+    SELECT endpoint FROM behind WHERE endpoint IS NOT NULL
+),
+picked AS MATERIALIZED (
+    SELECT d.message_id, d.attempt, d.locked_by, d.locked_until
+    FROM turns t CROSS JOIN LATERAL (
+        SELECT d.message_id, d.attempt, d.locked_by, d.locked_until
+        FROM outbox.due d
+        WHERE d.endpoint = t.endpoint AND d.due_at <= now() AND (d.locked_until IS NULL OR d.locked_until <= now())
+        ORDER BY d.due_at
+        LIMIT coalesce(($4::jsonb ->> t.endpoint)::integer, $3::integer)
+        FOR UPDATE SKIP LOCKED
+    ) d
+    WHERE NOT coalesce((SELECT e.paused OR e.open_until > now() FROM outbox.endpoint e WHERE e.endpoint = t.endpoint), false)
+    LIMIT $2
+),
+claimed AS (
+    UPDATE outbox.due d SET attempt = d.attempt + 1, locked_by = $5, locked_until = now() + $6::interval
+    WHERE d.message_id = ANY (ARRAY(SELECT message_id FROM picked))
+    RETURNING d.message_id, d.endpoint, d.attempt, d.attempts_before
+),
+lost AS (
+    INSERT INTO outbox.attempt (message_id, attempt, started_at, class, error, worker)
+    SELECT message_id, attempt, locked_until, 'lost', 'the worker''s lease ran out before it recorded an answer', locked_by
+    FROM picked WHERE locked_by IS NOT NULL AND attempt > 0
+    ON CONFLICT DO NOTHING
+)
+SELECT c.message_id, c.endpoint, c.attempt, c.attempts_before, m.run_id, m.status, m.body, m.url, m.headers, m.options
+FROM claimed c CROSS JOIN LATERAL (
+    SELECT m.run_id, m.status, coalesce(m.result, convert_to(m.error, 'UTF8'), ''::bytea) AS body, m.url,
+           CASE WHEN m.options ? 'forward' THEN m.headers END AS headers, m.options
+    FROM outbox.message m WHERE m.id = c.message_id OFFSET 0
+) m`
+
+// claimTimeout bounds one claim; it is cut short, and released by its lease, rather than hold up the drain for ever.
+const claimTimeout = 10 * time.Second
+
+// claim takes at most n messages, of each endpoint at most share, or room[endpoint] where that is set.
+func (c *claimer) claim(ctx context.Context, n, share int, room map[string]int) ([]message, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, claimTimeout, fmt.Errorf("claim took longer than %v", claimTimeout))
+	defer cancel()
+	roomJSON, err := json.Marshal(room)
+	if err != nil {
+		return nil, fmt.Errorf("claim: %w", err)
+	}
+	rows, err := c.pool.Query(ctx, c.sql, c.cursor, n, share, string(roomJSON), c.worker, c.lease)
+	if err != nil {
+		return nil, fmt.Errorf("claim: %w", err)
+	}
+	messages, err := pgx.CollectRows(rows, scanMessage)
+	if err != nil {
+		return nil, fmt.Errorf("claim: %w", err)
+	}
+	c.cursor = ""
+	if len(messages) == n { // there may be more: whoever was served last waits for the others
+		c.cursor = messages[n-1].endpoint
+	}
+	return messages, nil
+}
+
+func scanMessage(row pgx.CollectableRow) (m message, err error) {
+	return m, row.Scan(&m.id, &m.endpoint, &m.attempt, &m.attemptsBefore, &m.runID, &m.status, &m.body, &m.url,
+		&m.headers, &m.options)
+}

@@ -1,0 +1,159 @@
+package worker
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/seed-abbacb8b/epilogue/outbox"
+)
+
+// Config configures a [Worker]. The zero value is usable: every field says what its zero means.
+type Config struct {
+	// Schema of the outbox and of River's tables; outbox.DefaultSchema when empty.
+	Schema string
+
+	// Name of this process in leases, attempts and logs; the host's name when empty. A random suffix is added, for
+	// no two running workers may share a name.
+	Name string
+
+	// PollInterval is how often an idle worker looks for due messages when no wake arrives. 1 s when 0; from 10 ms.
+	PollInterval time.Duration
+
+	// Lease is how long a claimed message belongs to this worker; after a crash it is due again when the lease ends.
+	// 30 s when 0. It must outlive a request and the recording of its answer: at least DeliveryTimeout + LeaseMargin.
+	Lease time.Duration
+
+	// DeliveryTimeout bounds one request, from the lookup of its host to the last byte read of its answer. 15 s when
+	// 0; from 10 ms. A message may ask for less.
+	DeliveryTimeout time.Duration
+
+	// MaxInFlight bounds the requests under way in this process. 256 when 0.
+	MaxInFlight int
+
+	// EndpointMaxInFlight bounds them per endpoint. 64 when 0, or MaxInFlight if that is less; at most MaxInFlight.
+	EndpointMaxInFlight int
+
+	// RetrySchedule is the wait after each failed attempt; there is one attempt more than waits. DefaultRetrySchedule
+	// when nil; an empty one that is not nil means a single attempt. Each wait is at most 30 days.
+	RetrySchedule []time.Duration
+
+	// RetryJitter spreads each wait by so much in both directions, as a fraction: 0.2 is ±20 %. DefaultRetryJitter
+	// when nil; from 0 to 1.
+	RetryJitter *float64
+
+	// RetryAfterMax caps what an endpoint can ask for with Retry-After. 1 h when 0.
+	RetryAfterMax time.Duration
+
+	// AllowHTTP lets messages go to http:// URLs. Without it they are refused for good.
+	AllowHTTP bool
+
+	// AllowedCIDRs opens networks that are closed by default: everything that is not public unicast. Link-local
+	// addresses, where clouds keep their metadata, stay closed whatever is listed.
+	AllowedCIDRs []netip.Prefix
+
+	// Retention is how long a delivered message and its attempts are kept, counted from its writing. 168 h when 0;
+	// from 1 s.
+	Retention time.Duration
+
+	// DeadRetention is how long a dead message is kept, counted from its death. 720 h when 0; from 1 s.
+	DeadRetention time.Duration
+
+	// ShutdownTimeout is how long requests under way may go on once Run's context ends. Then they are torn down and
+	// their messages released at once, not counted as attempts. 20 s when 0.
+	ShutdownTimeout time.Duration
+
+	// Logger receives what happens; slog.Default() when nil.
+	Logger *slog.Logger
+
+	// UserAgent of the requests; "Epilogue" when empty.
+	UserAgent string
+}
+
+// LeaseMargin is what a lease must have beyond a request's timeout, for the claim's way here and the answer's way back.
+const LeaseMargin = 5 * time.Second
+
+// DefaultRetryJitter is ±20 %.
+const DefaultRetryJitter = 0.2
+
+// DefaultRetrySchedule returns the waits of ten attempts over about 75 hours (design, default retry policy).
+func DefaultRetrySchedule() []time.Duration {
+	return []time.Duration{
+		5 * time.Second, 5 * time.Minute, 30 * time.Minute, 2 * time.Hour, 5 * time.Hour,
+		10 * time.Hour, 14 * time.Hour, 20 * time.Hour, 24 * time.Hour,
+	}
+}
+
+// WithDefaults returns the configuration with every zero replaced by its default.
+func (c Config) WithDefaults() Config {
+	orDuration := func(d *time.Duration, value time.Duration) {
+		if *d == 0 {
+			*d = value
+		}
+	}
+	if c.Schema == "" {
+		c.Schema = outbox.DefaultSchema
+	}
+	orDuration(&c.PollInterval, time.Second)
+	orDuration(&c.Lease, 30*time.Second)
+	orDuration(&c.DeliveryTimeout, 15*time.Second)
+	orDuration(&c.RetryAfterMax, time.Hour)
+	orDuration(&c.Retention, 7*24*time.Hour)
+	orDuration(&c.DeadRetention, 30*24*time.Hour)
+	orDuration(&c.ShutdownTimeout, 20*time.Second)
+	if c.MaxInFlight == 0 {
+		c.MaxInFlight = 256
+	}
+	if c.EndpointMaxInFlight == 0 {
+		c.EndpointMaxInFlight = min(64, max(c.MaxInFlight, 1))
+	}
+	if c.RetrySchedule == nil {
+		c.RetrySchedule = DefaultRetrySchedule()
+	}
+	if c.RetryJitter == nil {
+		jitter := DefaultRetryJitter
+		c.RetryJitter = &jitter
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	if c.UserAgent == "" {
+		c.UserAgent = "Epilogue"
+	}
+	return c
+}
+
+// Validate reports every fault of the configuration at once, each by its field's name, the zero values taken for their
+// defaults.
+func (c Config) Validate() error {
+	c = c.WithDefaults()
+	var faults []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			faults = append(faults, fmt.Errorf(format, args...))
+		}
+	}
+	if err := outbox.CheckSchema(c.Schema); err != nil {
+		faults = append(faults, fmt.Errorf("Schema: %w", err))
+	}
+	check(len(c.Name) <= 64, "Name has %d bytes; want at most 64", len(c.Name))
+	check(c.PollInterval >= 10*time.Millisecond, "PollInterval is %v; want 10ms or more", c.PollInterval)
+	check(c.DeliveryTimeout >= 10*time.Millisecond, "DeliveryTimeout is %v; want 10ms or more", c.DeliveryTimeout)
+	check(c.Lease >= c.DeliveryTimeout+LeaseMargin, "Lease is %v; want at least DeliveryTimeout (%v) + %v, so that it outlives a request",
+		c.Lease, c.DeliveryTimeout, LeaseMargin)
+	check(c.MaxInFlight >= 1 && c.MaxInFlight <= 10_000, "MaxInFlight is %d; want 1 to 10000", c.MaxInFlight)
+	check(c.EndpointMaxInFlight >= 1 && c.EndpointMaxInFlight <= c.MaxInFlight,
+		"EndpointMaxInFlight is %d; want 1 to MaxInFlight (%d)", c.EndpointMaxInFlight, c.MaxInFlight)
+	check(*c.RetryJitter >= 0 && *c.RetryJitter <= 1, "RetryJitter is %v; want 0 to 1", *c.RetryJitter)
+	check(len(c.RetrySchedule) <= 100, "RetrySchedule has %d waits; want at most 100", len(c.RetrySchedule))
+	check(!slices.ContainsFunc(c.RetrySchedule, func(d time.Duration) bool { return d < 0 || d > 30*24*time.Hour }),
+		"RetrySchedule is %v; want waits from 0 to 720h", c.RetrySchedule)
+	check(c.RetryAfterMax > 0, "RetryAfterMax is %v; want more than 0", c.RetryAfterMax)
+	check(c.Retention >= time.Second, "Retention is %v; want 1s or more", c.Retention)
+	check(c.DeadRetention >= time.Second, "DeadRetention is %v; want 1s or more", c.DeadRetention)
+	check(c.ShutdownTimeout > 0, "ShutdownTimeout is %v; want more than 0", c.ShutdownTimeout)
+	return errors.Join(faults...)
+}

@@ -1,0 +1,146 @@
+package worker
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/riverqueue/river"
+)
+
+// drainArgs are the River job: it carries no message.
+type drainArgs struct{}
+
+// Kind is the job's kind in river_job.
+func (drainArgs) Kind() string { return "outbox_drain" }
+
+// A drain hands over after drainTurn, so that its River job is seen to end, and lingers for drainLinger when nothing is
+// due, so that a steady trickle needs no new job for each message.
+const (
+	drainTurn   = time.Minute
+	drainLinger = 5 * time.Second
+)
+
+// drainer claims what is due and begins its delivery. One drain at a time runs in a process; the requests it began
+// belong to the process and outlive it, so one that hangs never holds up the next claim.
+type drainer struct {
+	river.WorkerDefaults[drainArgs]
+
+	claimer  *claimer
+	slots    *slots
+	flights  *flights
+	outage   *outage
+	poll     time.Duration
+	wake     chan struct{}   // holds a token when something became due
+	rest     chan struct{}   // holds a token after a drain ended
+	stopping context.Context // its end: no new claims
+	running  atomic.Bool
+}
+
+// Timeout leaves the drain to its own bound.
+func (d *drainer) Timeout(*river.Job[drainArgs]) time.Duration { return -1 }
+
+// Work claims until nothing was due for a while, its turn is over, or the worker stops.
+func (d *drainer) Work(ctx context.Context, _ *river.Job[drainArgs]) error {
+	d.running.Store(true)
+	defer func() {
+		d.running.Store(false)
+		token(d.rest)
+	}()
+	end := time.Now().Add(drainTurn)
+	idle := time.Now().Add(drainLinger)
+	for ctx.Err() == nil && d.stopping.Err() == nil && time.Now().Before(end) {
+		took, waitFor := d.claim(ctx)
+		if took > 0 {
+			idle = time.Now().Add(drainLinger)
+		} else if time.Now().After(idle) {
+			return nil
+		}
+		d.wait(ctx, waitFor)
+	}
+	return nil
+}
+
+// patience says what a drain waits for after a claim.
+type patience int
+
+const (
+	forNothing patience = iota // there may be more: claim again
+	forSlot                    // every slot is taken, or an endpoint's share is: the next free one changes that
+	forWake                    // nothing more is due
+)
+
+// claim takes what is due, as far as slots are free, and begins its delivery.
+func (d *drainer) claim(ctx context.Context) (took int, next patience) {
+	n, room := d.slots.reserve()
+	if n == 0 {
+		return 0, forSlot
+	}
+	messages, err := d.claimer.claim(ctx, n, d.slots.perEndpoint, room)
+	d.slots.release(n - len(messages))
+	if err != nil {
+		_ = d.outage.wait(d.stopping, err)
+		return 0, forNothing
+	}
+	d.outage.over()
+	for _, m := range messages {
+		d.flights.begin(m)
+	}
+	switch {
+	case len(messages) == n:
+		return len(messages), forNothing
+	case d.atLimit(messages, room):
+		return len(messages), forSlot
+	}
+	return len(messages), forWake
+}
+
+// atLimit reports whether an endpoint has as many requests under way as it may: more may be due there.
+func (d *drainer) atLimit(messages []message, room map[string]int) bool {
+	for _, left := range room {
+		if left == 0 {
+			return true
+		}
+	}
+	taken := map[string]int{}
+	for _, m := range messages {
+		taken[m.endpoint]++
+	}
+	for endpoint, n := range taken {
+		left, busy := room[endpoint]
+		if !busy {
+			left = d.slots.perEndpoint
+		}
+		if n == left {
+			return true
+		}
+	}
+	return false
+}
+
+func (d *drainer) wait(ctx context.Context, next patience) {
+	if next == forNothing {
+		return
+	}
+	var freed chan struct{} // nil, which never delivers, when a free slot would change nothing
+	if next == forSlot {
+		freed = d.slots.freed
+	}
+	timer := time.NewTimer(d.poll)
+	defer timer.Stop()
+	select {
+	case <-freed:
+	case <-d.wake:
+	case <-timer.C:
+	case <-d.stopping.Done():
+	case <-ctx.Done():
+	}
+}
+
+// token puts one into a channel that holds one, if it is empty.
+func token(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

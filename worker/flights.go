@@ -1,0 +1,70 @@
+package worker
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+)
+
+// flights are the requests under way in this process.
+type flights struct {
+	ctx       context.Context // its end tears the requests down
+	deliverer *deliverer
+	policy    policy
+	slots     *slots
+	results   chan<- result
+	logger    *slog.Logger
+	wg        sync.WaitGroup
+}
+
+// begin starts a request for a message whose slot is reserved. The slot is free again once the result is handed to the
+// recorder, which is how a slow database slows the claims.
+func (f *flights) begin(m message) {
+	f.slots.begin(m.endpoint)
+	f.wg.Go(func() {
+		r := f.fly(m)
+		f.results <- r
+		f.slots.end(m.endpoint)
+	})
+}
+
+func (f *flights) fly(m message) result {
+	a := f.deliverer.deliver(f.ctx, m)
+	if f.ctx.Err() != nil && a.class != classDelivered && a.class != classStatus {
+		return result{message: m, answer: a, verdict: verdict{action: actionRelease}}
+	}
+	v := f.policy.judge(a, m.attempt-m.attemptsBefore)
+	f.log(m, a, v)
+	return result{message: m, answer: a, verdict: v}
+}
+
+// log tells of an attempt: what failed for good is for the operator, the rest for whoever looks closer.
+func (f *flights) log(m message, a answer, v verdict) {
+	level := slog.LevelDebug
+	switch v.action {
+	case actionDead:
+		level = slog.LevelWarn
+	case actionRetry:
+		level = slog.LevelInfo
+	}
+	if !f.logger.Enabled(f.ctx, level) {
+		return
+	}
+	attrs := []slog.Attr{
+		slog.String("message", m.id.String()), slog.String("run", m.runID), slog.String("endpoint", m.endpoint),
+		slog.Int("attempt", m.attempt), slog.String("class", a.class), slog.Duration("took", a.duration),
+	}
+	if a.statusCode != 0 {
+		attrs = append(attrs, slog.Int("status_code", a.statusCode))
+	}
+	if a.err != "" {
+		attrs = append(attrs, slog.String("error", a.err))
+	}
+	switch v.action {
+	case actionRetry:
+		attrs = append(attrs, slog.Duration("again_in", v.delay))
+	case actionDead:
+		attrs = append(attrs, slog.String("reason", v.reason))
+	}
+	f.logger.LogAttrs(f.ctx, level, "attempt: "+string(v.action), attrs...)
+}

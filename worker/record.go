@@ -1,0 +1,187 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/seed-abbacb8b/epilogue/outbox"
+)
+
+// result is one finished request, and what it leads to.
+type result struct {
+	message
+	answer
+	verdict
+}
+
+// recorder writes results in batches: while one batch is written, the next one gathers. It holds no timer.
+type recorder struct {
+	pool   *pgxpool.Pool
+	sql    string
+	worker string
+	outage *outage
+	logger *slog.Logger
+	in     chan result // bounded: when the database is slower than the receivers, requests wait here
+}
+
+// batchMax bounds a batch, and with it one statement's memory.
+const batchMax = 512
+
+// recordTimeout bounds one write of a batch.
+const recordTimeout = 15 * time.Second
+
+// The record is one statement, fenced: it touches only rows that this worker still holds, under the attempt it made. A
+// second run of the same batch, after a commit whose answer was lost, finds none of them and changes nothing.
+//
+// Times are the database's: what the worker measured arrives as durations.
+const recordSQL = `WITH r AS (
+    SELECT * FROM unnest($2::uuid[], $3::integer[], $4::text[], $5::bigint[], $6::text[], $7::integer[], $8::bigint[],
+                         $9::text[], $10::integer[], $11::text[], $12::text[], $13::text[], $14::text[], $15::bigint[], $16::boolean[])
+        AS r (message_id, attempt, action, delay_ms, reason, duration_ms, ago_ms,
+              class, status_code, error, response, note, endpoint, hold_ms, pause)
+),
+finished AS (
+    DELETE FROM outbox.due d USING r
+    WHERE d.message_id = r.message_id AND d.attempt = r.attempt AND d.locked_by = $1 AND r.action IN ('delivered', 'dead')
+    RETURNING d.message_id
+),
+moved AS (
+    UPDATE outbox.due d SET due_at = now() + r.delay_ms * interval '1 ms', locked_by = NULL, locked_until = NULL FROM r
+    WHERE d.message_id = r.message_id AND d.attempt = r.attempt AND d.locked_by = $1 AND r.action = 'retry'
+    RETURNING d.message_id
+),
+released AS (
+    UPDATE outbox.due d SET attempt = d.attempt - 1, locked_by = NULL, locked_until = NULL FROM r
+    WHERE d.message_id = r.message_id AND d.attempt = r.attempt AND d.locked_by = $1 AND r.action = 'release'
+),
+settled AS (
+    SELECT r.* FROM r JOIN (SELECT message_id FROM finished UNION ALL SELECT message_id FROM moved) f USING (message_id)
+),
+buried AS (
+    INSERT INTO outbox.dead (message_id, endpoint, reason, error)
+    SELECT message_id, endpoint, reason, coalesce(error, '') FROM settled WHERE action = 'dead'
+),
+held AS (
+    INSERT INTO outbox.endpoint (endpoint, paused, open_until, reason)
+    SELECT endpoint, bool_or(pause), now() + max(nullif(hold_ms, 0)) * interval '1 ms',
+           CASE WHEN bool_or(pause) THEN 'gone: an answer was 410' ELSE 'Retry-After' END
+    FROM settled WHERE pause OR hold_ms > 0 GROUP BY endpoint
+    ON CONFLICT (endpoint) DO UPDATE SET
+        paused = outbox.endpoint.paused OR excluded.paused,
+        open_until = greatest(outbox.endpoint.open_until, excluded.open_until),
+        reason = CASE WHEN outbox.endpoint.paused THEN outbox.endpoint.reason ELSE excluded.reason END,
+        since = CASE WHEN outbox.endpoint.paused OR NOT excluded.paused AND outbox.endpoint.open_until > now()
+                     THEN outbox.endpoint.since ELSE excluded.since END
+)
+INSERT INTO outbox.attempt (message_id, attempt, started_at, duration_ms, class, status_code, error, response, note, worker)
+SELECT message_id, attempt, now() - ago_ms * interval '1 ms', duration_ms, class, status_code, error, response, note, $1
+FROM settled`
+
+// run records until in is closed and everything in it is written, or until ctx ends, which loses what is unwritten: it
+// is delivered again when its lease ends.
+func (r *recorder) run(ctx context.Context) {
+	for first := range r.in {
+		batch := r.gather(first)
+		if err := r.write(ctx, batch); err != nil {
+			r.logger.ErrorContext(ctx, "answers not recorded; their messages will be delivered again",
+				"messages", len(batch), "error", err)
+		}
+	}
+}
+
+func (r *recorder) gather(first result) []result {
+	batch := []result{first}
+	for len(batch) < batchMax {
+		select {
+		case next, ok := <-r.in:
+			if !ok {
+				return batch
+			}
+			batch = append(batch, next)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// write retries while the database is away. A batch that the database refuses is written row by row, so that one row
+// cannot take the others with it.
+func (r *recorder) write(ctx context.Context, batch []result) error {
+	for {
+		err := r.writeOnce(ctx, batch)
+		switch {
+		case err == nil:
+			r.outage.over()
+			return nil
+		case isDatabaseRefusal(err) && len(batch) > 1:
+			var faults []error
+			for i := range batch {
+				if err := r.write(ctx, batch[i:i+1]); err != nil {
+					faults = append(faults, err)
+				}
+			}
+			return errors.Join(faults...)
+		case isDatabaseRefusal(err):
+			return fmt.Errorf("message %s: %w", batch[0].id, err)
+		}
+		if r.outage.wait(ctx, err) != nil {
+			return err
+		}
+	}
+}
+
+func (r *recorder) writeOnce(ctx context.Context, batch []result) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, recordTimeout, fmt.Errorf("record took longer than %v", recordTimeout))
+	defer cancel()
+	if _, err := r.pool.Exec(ctx, r.sql, append([]any{r.worker}, columns(batch)...)...); err != nil {
+		return fmt.Errorf("record: %w", err)
+	}
+	return nil
+}
+
+// isDatabaseRefusal reports an answer of the database that will be the same next time: a data or constraint fault.
+func isDatabaseRefusal(err error) bool {
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && (strings.HasPrefix(pgErr.Code, "22") || strings.HasPrefix(pgErr.Code, "23"))
+}
+
+// columns turns results into the statement's arrays, $2 and on.
+func columns(batch []result) []any {
+	n := len(batch)
+	ids, attempts, actions := make([]outbox.ID, n), make([]int32, n), make([]string, n)
+	delays, reasons, durations, agos := make([]int64, n), make([]*string, n), make([]int32, n), make([]int64, n)
+	classes, codes, errs := make([]string, n), make([]*int32, n), make([]*string, n)
+	responses, notes, endpoints := make([]*string, n), make([]*string, n), make([]string, n)
+	holds, pauses := make([]int64, n), make([]bool, n)
+	for i := range batch {
+		r := &batch[i]
+		ids[i], attempts[i], actions[i] = r.id, int32(r.attempt), string(r.action)
+		delays[i], reasons[i] = r.delay.Milliseconds(), orNull(r.reason)
+		durations[i], agos[i] = int32(r.duration.Milliseconds()), time.Since(r.startedAt).Milliseconds()
+		classes[i], errs[i] = r.class, orNull(r.err)
+		if r.statusCode != 0 {
+			code := int32(r.statusCode)
+			codes[i] = &code
+		}
+		responses[i], notes[i], endpoints[i] = orNull(r.response), orNull(r.note), r.endpoint
+		holds[i], pauses[i] = r.hold.Milliseconds(), r.pause
+	}
+	return []any{
+		ids, attempts, actions, delays, reasons, durations, agos, classes, codes, errs, responses, notes, endpoints, holds, pauses,
+	}
+}
+
+func orNull(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}

@@ -1,0 +1,193 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/seed-abbacb8b/epilogue/internal/testdb"
+	"github.com/seed-abbacb8b/epilogue/outbox"
+)
+
+func TestMain(m *testing.M) {
+	testdb.Main(m, testdb.Child{Name: "worker", Run: childWorker})
+}
+
+// patience of the tests: how long a thing that must happen may take before the test fails. Nothing is asserted to be
+// fast.
+const testPatience = 30 * time.Second
+
+// request is what a receiver got.
+type request struct {
+	id, runID, status, body string
+	header                  http.Header
+}
+
+// receiver is a real HTTP server that keeps what it got. answer decides what it says; 200 when nil.
+type receiver struct {
+	*httptest.Server
+	answer func(w http.ResponseWriter, r request)
+
+	mu  sync.Mutex
+	got []request
+}
+
+func newReceiver(t testing.TB, answer func(http.ResponseWriter, request)) *receiver {
+	t.Helper()
+	r := &receiver{answer: answer}
+	r.Server = httptest.NewServer(http.HandlerFunc(r.serve))
+	t.Cleanup(r.Close)
+	return r
+}
+
+func (r *receiver) serve(w http.ResponseWriter, req *http.Request) {
+	body, _ := io.ReadAll(req.Body)
+	got := request{
+		id: req.Header.Get("webhook-id"), runID: req.Header.Get("Workflow-Run-Id"),
+		status: req.Header.Get("Workflow-Run-Status"), body: string(body), header: req.Header,
+	}
+	r.mu.Lock()
+	r.got = append(r.got, got)
+	r.mu.Unlock()
+	if r.answer != nil {
+		r.answer(w, got)
+	}
+}
+
+func (r *receiver) requests() []request {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return append([]request(nil), r.got...)
+}
+
+// rig is an outbox of a test's own, with a writer.
+type rig struct {
+	*testdb.DB
+	t      testing.TB
+	writer *outbox.Writer
+	store  *outbox.Store
+}
+
+func newRig(t testing.TB) *rig {
+	t.Helper()
+	return newRigOn(t, testdb.New(t))
+}
+
+func newRigOn(t testing.TB, db *testdb.DB) *rig {
+	t.Helper()
+	writer, err := outbox.NewWriter(outbox.Config{Schema: db.Schema})
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := outbox.NewStore(db.Pool, db.Schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &rig{DB: db, t: t, writer: writer, store: store}
+}
+
+// write commits one message and returns its id.
+func (r *rig) write(m outbox.Message) outbox.ID {
+	r.t.Helper()
+	var id outbox.ID
+	err := pgx.BeginFunc(r.t.Context(), r.Pool, func(tx pgx.Tx) (err error) {
+		id, err = r.writer.Insert(r.t.Context(), tx, m)
+		return err
+	})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return id
+}
+
+// writeTo commits a succeeded run's message to a URL.
+func (r *rig) writeTo(url, runID string) outbox.ID {
+	r.t.Helper()
+	return r.write(outbox.Message{Outcome: testdb.Outcome(runID, url), URL: url})
+}
+
+// config of a worker for tests: it may talk to loopback, and retries soon.
+func (r *rig) config() Config {
+	return Config{
+		Schema: r.Schema, Name: "test", PollInterval: 20 * time.Millisecond, DeliveryTimeout: time.Second,
+		Lease: 6 * time.Second, AllowHTTP: true, AllowedCIDRs: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
+		RetrySchedule: []time.Duration{20 * time.Millisecond, 20 * time.Millisecond}, ShutdownTimeout: 5 * time.Second,
+		Logger: slog.New(slog.NewTextHandler(logWriter{r.t}, &slog.HandlerOptions{Level: slog.LevelInfo})),
+	}
+}
+
+// run starts a worker, and stops it when the test ends or stop is called.
+func (r *rig) run(c Config) (w *Worker, stop func()) {
+	r.t.Helper()
+	w, err := New(r.NewPool(r.t, nil), c)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- w.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			r.t.Errorf("Run: %v", err)
+		}
+	})
+	r.t.Cleanup(stop)
+	return w, stop
+}
+
+// state of a message.
+func (r *rig) state(id outbox.ID) outbox.MessageDetail {
+	r.t.Helper()
+	d, err := r.store.Show(r.t.Context(), id)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return d
+}
+
+// awaitState waits until a message stands there.
+func (r *rig) awaitState(id outbox.ID, want outbox.State) outbox.MessageDetail {
+	r.t.Helper()
+	var d outbox.MessageDetail
+	r.await(fmt.Sprintf("message %s is %s", id, want), func() bool {
+		d = r.state(id)
+		return d.State == want
+	})
+	return d
+}
+
+// await polls for what must come to be.
+func (r *rig) await(what string, ok func() bool) {
+	r.t.Helper()
+	for deadline := time.Now().Add(testPatience); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			r.t.Fatalf("after %v it is still not so that %s", testPatience, what)
+		}
+	}
+}
+
+// count runs a query for one number; outbox. stands for the schema.
+func (r *rig) count(sql string, args ...any) (n int) {
+	r.t.Helper()
+	if err := r.Pool.QueryRow(r.t.Context(), inSchema(sql, r.Schema), args...).Scan(&n); err != nil {
+		r.t.Fatal(err)
+	}
+	return n
+}
+
+type logWriter struct{ t testing.TB }
+
+func (w logWriter) Write(p []byte) (int, error) {
+	w.t.Logf("%s", p[:len(p)-1])
+	return len(p), nil
+}
