@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -131,7 +132,10 @@ func hasServer(dir string) bool {
 	return true
 }
 
-const askMax = 10 * time.Second // for a program that only has to say something about itself
+const (
+	askMax    = 10 * time.Second // for a program that only has to say something about itself
+	cancelMax = 15 * time.Second // for a program that was asked to end
+)
 
 // askVersion runs the server program as it will be run later, so it also finds out whether that user can run it.
 func (f installation) askVersion(ctx context.Context) (string, error) {
@@ -165,8 +169,10 @@ func parseVersion(line string) (string, error) {
 func (f installation) command(ctx context.Context, program string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, filepath.Join(f.dir, program), args...)
 	cmd.SysProcAttr = processAttributes(f.runAs)
-	cmd.Cancel = func() error { return killGroup(cmd.Process.Pid) }
-	cmd.WaitDelay = time.Second
+	// initdb ends at this when the server it has at work is through with what it does, within a second or so. If it were
+	// killed, or that server, they would leave their shared memory behind.
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = cancelMax
 	cmd.Env = []string{"LC_ALL=C"}
 	for _, name := range []string{"PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"} {
 		if value, set := os.LookupEnv(name); set {

@@ -45,6 +45,7 @@ func (l *local) initialise(ctx context.Context) error {
 	cmd := l.found.command(ctx, "initdb", "-D", l.scratch.data(),
 		"--auth=trust", "-U", "postgres", "-E", "UTF8", "--no-locale", "--no-sync")
 	cmd.Dir = l.scratch.dir
+	shareLock(cmd, l.scratch.marker)
 	_, err := runToEnd(ctx, cmd)
 	return err
 }
@@ -82,6 +83,7 @@ func (l *local) start(ctx context.Context) (version string, err error) {
 	cmd := l.found.command(context.Background(), "postgres", args...)
 	cmd.Dir = l.scratch.dir
 	cmd.Stdout, cmd.Stderr = log, log
+	shareLock(cmd, l.scratch.marker)
 	if l.running, err = launch(cmd); err != nil {
 		return "", err
 	}

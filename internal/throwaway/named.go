@@ -24,7 +24,7 @@ func useNamed(ctx context.Context, named string, say logf) (*Server, error) {
 		// Not err: pgx quotes the text, with the passwords taken out that it could recognise.
 		return nil, fmt.Errorf("throwaway: %s is neither a valid postgres:// URL nor valid key=value settings", URLVariable)
 	}
-	place := fmt.Sprintf("%s:%d, database %s, user %s", config.Host, config.Port, config.Database, config.User)
+	place := fmt.Sprintf("%s:%d, database %q, user %q", config.Host, config.Port, config.Database, config.User)
 
 	ctx, cancel := context.WithTimeout(ctx, namedWaitMax)
 	defer cancel()

@@ -42,15 +42,6 @@ func processAttributes(runAs *account) *syscall.SysProcAttr {
 	return attributes
 }
 
-// killGroup ends a process and the children in its group.
-func killGroup(pid int) error {
-	if err := syscall.Kill(-pid, syscall.SIGKILL); errors.Is(err, syscall.ESRCH) {
-		return os.ErrProcessDone
-	} else {
-		return err
-	}
-}
-
 // tryLock locks an open file for this process, until it is closed, unless somebody else has it locked.
 func tryLock(f *os.File) (free bool, err error) {
 	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)

@@ -80,14 +80,15 @@ func runToEnd(ctx context.Context, cmd *exec.Cmd) (string, error) {
 	var output bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &output, &output
 	p, err := launch(cmd)
-	if err != nil {
-		return "", err
+	if err == nil {
+		<-p.done
 	}
-	<-p.done
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil:
 		return "", fmt.Errorf("%s: %w", filepath.Base(cmd.Path), context.Cause(ctx))
-	}
-	if p.exit != nil {
+	case err != nil:
+		return "", err
+	case p.exit != nil:
 		return "", fmt.Errorf("%s: %w\n%s", strings.Join(cmd.Args, " "), p.exit, lastLines(output.String()))
 	}
 	return output.String(), nil

@@ -45,8 +45,12 @@ func newScratch(runAs *account) (*scratch, error) {
 	return nil, fmt.Errorf("no place for a data directory: %w", errors.Join(reasons...))
 }
 
+// scratchBases returns absolute paths: the server doesn't run in our working directory.
 func scratchBases() []string {
-	bases := []string{os.TempDir()}
+	var bases []string
+	if temp, err := filepath.Abs(os.TempDir()); err == nil {
+		bases = append(bases, temp)
+	}
 	for _, base := range []string{"/tmp", "/var/tmp"} {
 		if info, err := os.Stat(base); err == nil && info.IsDir() && !slices.Contains(bases, base) {
 			bases = append(bases, base)

@@ -16,17 +16,21 @@ func settingArgs(wanted map[string]string) ([]string, error) {
 		"max_connections":    "200",
 		"shared_buffers":     "128MB",
 	}
-	if _, given := wanted["fsync"]; given {
-		// Without fsync, full pages cost WAL and protect nothing. Whoever asks for fsync wants the machine's crash
-		// survived, or the price of that measured: then Postgres's own default, on, is the honest one.
-		delete(settings, "full_page_writes")
-	}
 	for name, value := range wanted {
-		switch name = strings.ToLower(name); name {
+		if name != strings.ToLower(name) {
+			return nil, fmt.Errorf("throwaway: Options.Settings: write %s in lower case", name)
+		}
+		switch name {
 		case "port", "listen_addresses", "unix_socket_directories":
 			return nil, fmt.Errorf("throwaway: Options.Settings can't contain %s: the server chooses where it listens", name)
 		}
 		settings[name] = value
+	}
+	_, given := wanted["full_page_writes"]
+	if settings["fsync"] != "off" && !given {
+		// Without fsync, full pages cost WAL and protect nothing. Whoever asks for fsync wants the machine's crash
+		// survived, or the price of that measured: then Postgres's own default, on, is the honest one.
+		delete(settings, "full_page_writes")
 	}
 	var args []string
 	for _, name := range slices.Sorted(maps.Keys(settings)) {

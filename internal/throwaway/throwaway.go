@@ -13,7 +13,7 @@
 // that, and put nothing into it that is worth keeping.
 //
 // The caller's duty is to call Stop. Where it can't, because it was killed with SIGKILL, the server ends at once by
-// itself on Linux, and the next Start removes its files. On other systems the next Start removes the files, and the
+// itself on Linux, and the next Start after that removes its files. On other systems the next Start removes the files, and the
 // server, which looks for its own pid file once a minute, then ends by itself. A container of a killed parent is
 // removed by the next Start, too.
 package throwaway

@@ -26,6 +26,8 @@ The command finds the server's URL in EPILOGUE_DATABASE_URL. If that is set alre
 and left running. Otherwise a server is started: from a Postgres 14 or newer on this machine, or one that the package
 manager installs (unless EPILOGUE_INSTALL_POSTGRES=no), or with Docker. It trusts every user of this machine.
 
+  -fsync  write through to the disk, which is slower and survives a crash of the machine: for what measures or crashes it
+
 The exit status is the command's: 128 and the signal's number if a signal ended it, 127 if it couldn't be started, 1 if
 there is no server, 2 for a wrong usage. (go run itself makes every failure a 1.)
 `

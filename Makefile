@@ -1,0 +1,35 @@
+# Epilogue. Every target does its own set-up: Go is all that must be there.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check lint race bench build clean
+
+WITH_POSTGRES := go run ./internal/withpostgres --
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+
+demo: ## watch outcomes arrive as webhooks, on real input, with the worker killed in mid-run
+	go run ./examples/demo $(ARGS)
+
+test: ## run every test on a throwaway Postgres
+	$(WITH_POSTGRES) go test -shuffle=on -timeout 20m ./...
+
+check: lint race ## all that must hold before a change lands: format, vet, linter, tests with the race detector
+
+lint: ## format, vet, linter, go.mod
+	@files=$$(gofmt -l .); test -z "$$files" || { echo "gofmt would change:"; echo "$$files"; exit 1; }
+	go vet ./...
+	go tool staticcheck ./...
+	go mod tidy -diff
+
+race: ## run every test with the race detector (needs a C compiler)
+	$(WITH_POSTGRES) go test -race -shuffle=on -timeout 30m ./...
+
+bench: ## measure against the baselines in one run; ARGS=-short for a minute's worth
+	go run ./bench $(ARGS)
+
+build: ## build bin/outbox-worker, static
+	CGO_ENABLED=0 go build -trimpath -o bin/outbox-worker ./cmd/outbox-worker
+
+clean: ## remove what build made
+	rm -rf bin

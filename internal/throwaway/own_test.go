@@ -1,0 +1,173 @@
+//go:build unix
+
+package throwaway
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	_ "github.com/lib/pq"
+)
+
+func TestAServerOfOurOwnAnswersPgxAndLibPQ(t *testing.T) {
+	t.Parallel()
+	s, _ := startOwnServer(t, map[string]string{"cluster_name": "it's = a name"})
+	if got := query(t, s.URL(), "SELECT 1::text"); got != "1" {
+		t.Errorf("SELECT 1 gives %q", got)
+	}
+	db, err := sql.Open("postgres", s.URL())
+	must(t, err)
+	defer func() { must(t, db.Close()) }()
+	must(t, db.PingContext(t.Context()))
+	if !s.Owned() || s.Version() == "" {
+		t.Errorf("Owned %v, Version %q", s.Owned(), s.Version())
+	}
+	for setting, want := range map[string]string{
+		"fsync": "off", "full_page_writes": "off", "synchronous_commit": "on", "max_connections": "200",
+		"shared_buffers": "128MB", "server_encoding": "UTF8", "listen_addresses": "127.0.0.1",
+		"unix_socket_directories": "", "cluster_name": "it's = a name",
+	} {
+		if got := query(t, s.URL(), "SELECT current_setting('"+setting+"')"); got != want {
+			t.Errorf("%s is %q, want %q", setting, got, want)
+		}
+	}
+}
+
+func TestCommittedDataSurvivesCrashAndRestart(t *testing.T) {
+	t.Parallel()
+	s, l := startOwnServer(t, map[string]string{"fsync": "on"})
+	if got := query(t, s.URL(), "SELECT current_setting('fsync') || current_setting('full_page_writes')"); got != "onon" {
+		t.Errorf("fsync and full_page_writes are %s, want both on", got)
+	}
+	execute(t, s.URL(), "CREATE TABLE kept AS SELECT 'still here'::text AS word")
+
+	pid := l.running.cmd.Process.Pid
+	must(t, s.Crash())
+	if !processGone(pid) {
+		t.Error("the server is still there after Crash")
+	}
+	if err := s.Crash(); !errors.Is(err, errEnded) {
+		t.Errorf("a second Crash returns %v, want that there is nothing to crash", err)
+	}
+	must(t, s.Restart(t.Context()))
+	if got := query(t, s.URL(), "SELECT word FROM kept"); got != "still here" {
+		t.Errorf("after the restart the row says %q", got)
+	}
+	must(t, s.Restart(t.Context())) // now of a running server
+	if got := query(t, s.URL(), "SELECT word FROM kept"); got != "still here" {
+		t.Errorf("after the second restart the row says %q", got)
+	}
+}
+
+func TestStopLeavesNoDirectoryAndNoProcess(t *testing.T) {
+	temp := ownTemp(t)
+	s, l := startOwnServer(t, nil)
+	pid := l.running.cmd.Process.Pid
+	if dir := filepath.Dir(l.scratch.dir); dir != temp {
+		t.Errorf("the data directory is in %s, not in TMPDIR", dir)
+	}
+	must(t, s.Stop())
+	must(t, s.Stop())
+	mustBeEmpty(t, temp)
+	if !processGone(pid) {
+		t.Error("the server is still there")
+	}
+	if err := errors.Join(s.Crash(), s.Restart(t.Context())); !errors.Is(err, errStopped) {
+		t.Errorf("Crash and Restart after Stop return %v", err)
+	}
+}
+
+func TestStopWorksAfterACrash(t *testing.T) {
+	temp := ownTemp(t)
+	s, _ := startOwnServer(t, nil)
+	must(t, s.Crash())
+	must(t, s.Stop())
+	mustBeEmpty(t, temp)
+}
+
+func TestACancelledStartLeavesNothing(t *testing.T) {
+	temp := ownTemp(t)
+	before := idleSharedMemory(t)
+	for _, after := range []time.Duration{0, 30 * time.Millisecond, 200 * time.Millisecond, 500 * time.Millisecond} {
+		ctx, cancel := context.WithTimeout(t.Context(), after)
+		s, err := Start(ctx, Options{Own: true})
+		cancel()
+		switch {
+		case err == nil: // a fast machine
+			must(t, s.Stop())
+		case !errors.Is(err, context.DeadlineExceeded):
+			t.Errorf("cancelled after %v: %v", after, err)
+		}
+		mustBeEmpty(t, temp)
+	}
+	// Other servers on this machine can have some for a moment, while they start.
+	eventually(t, "shared memory is released", func() bool {
+		return !slices.ContainsFunc(idleSharedMemory(t), func(id string) bool { return !slices.Contains(before, id) })
+	})
+}
+
+// idleSharedMemory returns the ids of the System V segments that no process uses, where the system lists them. Postgres
+// locks its data directory with one.
+func idleSharedMemory(t *testing.T) (ids []string) {
+	t.Helper()
+	list, err := os.ReadFile("/proc/sysvipc/shm")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	must(t, err)
+	const id, attached = 1, 6 // columns
+	for line := range strings.Lines(string(list)) {
+		if fields := strings.Fields(line); len(fields) > attached && fields[attached] == "0" {
+			ids = append(ids, fields[id])
+		}
+	}
+	return ids
+}
+
+func TestAServerThatDoesNotStartShowsItsLogAndLeavesNothing(t *testing.T) {
+	temp := ownTemp(t)
+	_, err := Start(t.Context(), Options{Own: true, Settings: map[string]string{"work_mem": "plenty"}})
+	if err == nil || !strings.Contains(err.Error(), `invalid value for parameter "work_mem"`) {
+		t.Errorf("the error doesn't show the server's log: %v", err)
+	}
+	mustBeEmpty(t, temp)
+}
+
+func TestAPlaceThatTheServerCannotEnterIsPassedOver(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root runs the server as somebody else")
+	}
+	closed := t.TempDir()
+	must(t, os.Chmod(closed, 0o700))
+	t.Setenv("TMPDIR", closed)
+	_, l := startOwnServer(t, nil)
+	if strings.HasPrefix(l.scratch.dir, closed) {
+		t.Errorf("the data directory is in %s", l.scratch.dir)
+	}
+}
+
+func TestAPortInUseIsNotTaken(t *testing.T) {
+	t.Parallel()
+	s, l := startOwnServer(t, nil)
+	// A second server on the first one's port must not take the first one's answers for its own.
+	second := &local{found: l.found, settings: l.settings, port: l.port}
+	var err error
+	second.scratch, err = newScratch(l.found.runAs)
+	must(t, err)
+	defer func() { must(t, second.stop()) }()
+	must(t, second.initialise(t.Context()))
+	if _, err := second.start(t.Context()); !errors.Is(err, errEnded) {
+		t.Errorf("on a port that is taken start returns %v", err)
+	}
+	if got := query(t, s.URL(), "SELECT 1::text"); got != "1" {
+		t.Errorf("SELECT 1 gives %q", got)
+	}
+}

@@ -1,3 +1,0 @@
-package worker
-
-func childWorker() int { return 0 }
