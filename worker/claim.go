@@ -116,11 +116,25 @@ func (c *claimer) claim(ctx context.Context, n, share int, room map[string]int) 
 	if err != nil {
 		return nil, fmt.Errorf("claim: %w", err)
 	}
-	c.cursor = ""
 	if len(messages) == n { // there may be more: whoever was served last waits for the others
-		c.cursor = messages[n-1].endpoint
+		c.cursor = lastServed(c.cursor, messages)
+	} else {
+		c.cursor = ""
 	}
 	return messages, nil
+}
+
+// lastServed returns the endpoint that comes last in the circle that begins behind cursor. Messages come in no order.
+// The column's collation is "C", which orders text as Go does.
+func lastServed(cursor string, messages []message) string {
+	last := messages[0].endpoint
+	for _, m := range messages[1:] {
+		wrapped, lastWrapped := m.endpoint <= cursor, last <= cursor
+		if wrapped != lastWrapped && wrapped || wrapped == lastWrapped && m.endpoint > last {
+			last = m.endpoint
+		}
+	}
+	return last
 }
 
 func scanMessage(row pgx.CollectableRow) (m message, err error) {

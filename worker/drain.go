@@ -21,6 +21,9 @@ const (
 	drainLinger = 5 * time.Second
 )
 
+// crowdedPart is the part of its share that an endpoint gets per turn while others wait for slots.
+const crowdedPart = 4
+
 // drainer claims what is due and begins its delivery. One drain at a time runs in a process; the requests it began
 // belong to the process and outlive it, so one that hangs never holds up the next claim.
 type drainer struct {
@@ -35,6 +38,8 @@ type drainer struct {
 	rest     chan struct{}   // holds a token after a drain ended
 	stopping context.Context // its end: no new claims
 	running  atomic.Bool
+
+	crowded bool // the last claim took all it could: more endpoints wait than there are slots
 }
 
 // Timeout leaves the drain to its own bound.
@@ -51,7 +56,7 @@ func (d *drainer) Work(ctx context.Context, _ *river.Job[drainArgs]) error {
 	idle := time.Now().Add(drainLinger)
 	for ctx.Err() == nil && d.stopping.Err() == nil && time.Now().Before(end) {
 		took, waitFor := d.claim(ctx)
-		if took > 0 {
+		if took > 0 || waitFor == forSlot {
 			idle = time.Now().Add(drainLinger)
 		} else if time.Now().After(idle) {
 			return nil
@@ -71,12 +76,22 @@ const (
 )
 
 // claim takes what is due, as far as slots are free, and begins its delivery.
+//
+// An endpoint that has the place to itself gets all of its share at once. In a crowd each gets a part of it per turn, so
+// that the slots are spread over many endpoints rather than filled by the first few.
 func (d *drainer) claim(ctx context.Context) (took int, next patience) {
 	n, room := d.slots.reserve()
 	if n == 0 {
 		return 0, forSlot
 	}
-	messages, err := d.claimer.claim(ctx, n, d.slots.perEndpoint, room)
+	share := d.slots.perEndpoint
+	if d.crowded {
+		share = max(share/crowdedPart, 1)
+		for endpoint, left := range room {
+			room[endpoint] = min(left, share)
+		}
+	}
+	messages, err := d.claimer.claim(ctx, n, share, room)
 	d.slots.release(n - len(messages))
 	if err != nil {
 		_ = d.outage.wait(d.stopping, err)
@@ -86,8 +101,10 @@ func (d *drainer) claim(ctx context.Context) (took int, next patience) {
 	for _, m := range messages {
 		d.flights.begin(m)
 	}
+	wasCrowded := d.crowded
+	d.crowded = len(messages) == n
 	switch {
-	case len(messages) == n:
+	case d.crowded, wasCrowded:
 		return len(messages), forNothing
 	case d.atLimit(messages, room):
 		return len(messages), forSlot

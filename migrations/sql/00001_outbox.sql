@@ -8,6 +8,8 @@
 
 CREATE SCHEMA IF NOT EXISTS outbox;
 
+-- Endpoints are in the collation "C": the worker walks them in an order that it must know too.
+
 -- One row per message: one outcome to be delivered to one URL. Written once by the hook, never changed.
 CREATE TABLE outbox.message (
     id         uuid        PRIMARY KEY,
@@ -18,7 +20,7 @@ CREATE TABLE outbox.message (
     headers    jsonb       NOT NULL DEFAULT '{}' CONSTRAINT message_headers CHECK (jsonb_typeof(headers) = 'object'),
     final_step bigint      NOT NULL CONSTRAINT message_final_step CHECK (final_step BETWEEN 0 AND 4294967295),
     url        text        NOT NULL CONSTRAINT message_url CHECK (octet_length(url) <= 2048),
-    endpoint   text        NOT NULL,
+    endpoint   text COLLATE "C" NOT NULL,
     options    jsonb       CONSTRAINT message_options CHECK (jsonb_typeof(options) = 'object'),
     dedupe_key text        CONSTRAINT message_dedupe_key CHECK (octet_length(dedupe_key) BETWEEN 1 AND 512),
     replay_of  uuid,
@@ -41,7 +43,7 @@ COMMENT ON COLUMN outbox.message.replay_of IS 'the message this one repeats to a
 -- message only when it is not due, and a key would cost each message a row lock and its WAL.
 CREATE TABLE outbox.due (
     message_id      uuid        PRIMARY KEY,
-    endpoint        text        NOT NULL CONSTRAINT due_endpoint CHECK (endpoint <> ''),
+    endpoint        text COLLATE "C" NOT NULL CONSTRAINT due_endpoint CHECK (endpoint <> ''),
     due_at          timestamptz NOT NULL DEFAULT statement_timestamp(),
     attempt         integer     NOT NULL DEFAULT 0 CONSTRAINT due_attempt CHECK (attempt >= 0),
     attempts_before integer     NOT NULL DEFAULT 0
@@ -83,7 +85,7 @@ COMMENT ON COLUMN outbox.attempt.note IS 'what was left out of the request, and 
 -- Given up, until replayed or pruned.
 CREATE TABLE outbox.dead (
     message_id uuid        PRIMARY KEY,
-    endpoint   text        NOT NULL,
+    endpoint   text COLLATE "C" NOT NULL,
     reason     text        NOT NULL CONSTRAINT dead_reason CHECK (reason IN (
         'invalid', 'refused', 'exhausted', 'gone', 'cancelled')),
     error      text        NOT NULL,
@@ -95,7 +97,7 @@ COMMENT ON TABLE outbox.dead IS 'given up: refused for good, out of attempts, in
 
 -- Only endpoints with something to remember.
 CREATE TABLE outbox.endpoint (
-    endpoint   text        PRIMARY KEY CONSTRAINT endpoint_endpoint CHECK (endpoint <> ''),
+    endpoint   text COLLATE "C" PRIMARY KEY CONSTRAINT endpoint_endpoint CHECK (endpoint <> ''),
     paused     boolean     NOT NULL DEFAULT false,
     open_until timestamptz,
     reason     text        NOT NULL,
