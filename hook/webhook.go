@@ -139,13 +139,16 @@ func (h *WebhookTerminalHook) url(headers map[string]string) string {
 
 // CheckHeaders reports, at submit time, what [WebhookTerminalHook.OnTermination] would write to dead or the worker
 // leave out of the request: a callback URL that can never be delivered to, headers over outbox.HeadersBytesMax, and
-// forwarded headers that HTTP forbids. A service that wants to refuse a run early returns its error to the submitter.
+// forwarded headers that HTTP forbids. It finds no fault with a run that has no destination. A service that wants to
+// refuse a run early returns its error to the submitter.
 func (h *WebhookTerminalHook) CheckHeaders(headers map[string]string) error {
+	url := h.url(headers)
+	if url == "" {
+		return nil
+	}
 	var faults []error
-	if url := headers[h.config.URLHeader]; url != "" {
-		if _, err := outbox.CheckURL(url); err != nil {
-			faults = append(faults, fmt.Errorf("header %q: %w", h.config.URLHeader, err))
-		}
+	if _, err := outbox.CheckURL(url); err != nil {
+		faults = append(faults, fmt.Errorf("header %q: %w", h.config.URLHeader, err))
 	}
 	if err := outbox.CheckHeadersSize(headers); err != nil {
 		faults = append(faults, err)

@@ -83,10 +83,10 @@ func Down(ctx context.Context, pool *pgxpool.Pool, config Config) error {
 		if err := refuseForeign(ctx, pool, c); err != nil {
 			return err
 		}
-		if err := riverDown(ctx, pool, c); err != nil {
+		if err := gooseDown(ctx, pool, c); err != nil { // first, for it is what refuses a newer schema
 			return err
 		}
-		if err := gooseDown(ctx, pool, c); err != nil {
+		if err := riverDown(ctx, pool, c); err != nil {
 			return err
 		}
 		return dropSchema(ctx, pool, c)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/textproto"
 	"slices"
 	"strings"
 )
@@ -65,4 +66,21 @@ func CheckHeadersSize(headers map[string]string) error {
 		return fmt.Errorf("headers: %d bytes as JSON, the limit is %d", n, HeadersBytesMax)
 	}
 	return nil
+}
+
+// ReservedHeaders lists the headers that only the worker, or HTTP itself, sets. All that begin with Ce- are CloudEvents'.
+func ReservedHeaders() []string {
+	return []string{
+		"Accept-Encoding", "Connection", "Content-Encoding", "Content-Length", "Content-Type", "Cookie", "Expect", "Host",
+		"Keep-Alive", "Proxy-Authorization", "Proxy-Connection", "Te", "Traceparent", "Tracestate", "Trailer",
+		"Transfer-Encoding", "Upgrade", "User-Agent", "Webhook-Id", "Webhook-Signature", "Webhook-Timestamp",
+		"Workflow-Run-Id", "Workflow-Run-Status",
+	}
+}
+
+// ReservedHeader reports whether a header is reserved: nothing that a submitter or a hook supplies replaces it or adds
+// to it. Names are compared without regard to case.
+func ReservedHeader(name string) bool {
+	name = textproto.CanonicalMIMEHeaderKey(name)
+	return strings.HasPrefix(name, "Ce-") || slices.Contains(ReservedHeaders(), name)
 }

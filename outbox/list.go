@@ -63,13 +63,15 @@ func (f Filter) where() (conditions []string, args []any, err error) {
 	if f.Limit < 0 || f.OlderThan < 0 || f.NewerThan < 0 {
 		return nil, nil, fmt.Errorf("limit and ages must not be negative")
 	}
+	states := make([]string, 0, len(f.States)) // of a type that the simple protocol can write
 	for _, state := range f.States {
 		if !slices.Contains(States, state) {
 			return nil, nil, fmt.Errorf("state %q is none of %v", state, States)
 		}
+		states = append(states, string(state))
 	}
-	if len(f.States) > 0 {
-		conditions = append(conditions, "s.state = ANY ("+arg(f.States)+"::text[])")
+	if len(states) > 0 {
+		conditions = append(conditions, "s.state = ANY ("+arg(states)+"::text[])")
 	}
 	if within(f.States, StateDead, StateCancelled) {
 		conditions = append(conditions, "s.id IN (SELECT message_id FROM outbox.dead)")

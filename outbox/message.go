@@ -3,11 +3,9 @@ package outbox
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 )
 
 // Message is one outcome to be delivered to one URL.
@@ -20,39 +18,6 @@ type Message struct {
 	// DedupeKey, when not empty, lets only the first message of that key be written: a second one writes nothing. The
 	// second writer waits for the first one's transaction to end.
 	DedupeKey string
-}
-
-// Options say how one message is delivered. The zero value leaves all to the worker.
-type Options struct {
-	// Timeout of each request, whole milliseconds; the worker's own timeout when zero, and never more than that.
-	Timeout time.Duration
-	// Forward lists the keys of the run's headers that go into the request. None when empty. Those that HTTP forbids or
-	// the worker sets itself are left out, which the attempt's note records.
-	Forward []string
-}
-
-// optionsJSON is the form of Options in the row.
-type optionsJSON struct {
-	TimeoutMS int64    `json:"timeout_ms,omitempty"`
-	Forward   []string `json:"forward,omitempty"`
-}
-
-func (o Options) isZero() bool { return o.Timeout == 0 && len(o.Forward) == 0 }
-
-// MarshalJSON writes the form of the column message.options.
-func (o Options) MarshalJSON() ([]byte, error) {
-	return []byte(mustJSON(optionsJSON{TimeoutMS: o.Timeout.Milliseconds(), Forward: o.Forward})), nil
-}
-
-// UnmarshalJSON reads what [Options.MarshalJSON] wrote. Keys it does not know are passed over: a newer writer's options
-// do not stop an older worker.
-func (o *Options) UnmarshalJSON(text []byte) error {
-	var j optionsJSON
-	if err := json.Unmarshal(text, &j); err != nil {
-		return fmt.Errorf("options: %w", err)
-	}
-	*o = Options{Timeout: time.Duration(j.TimeoutMS) * time.Millisecond, Forward: j.Forward}
-	return nil
 }
 
 // row is a message as the tables take it, and what is wrong with it when it can never be delivered.
@@ -68,8 +33,8 @@ func newRow(m Message, resultBytesMax int) (row, error) {
 	if err := m.Outcome.Validate(); err != nil {
 		return row{}, err
 	}
-	if m.Options.Timeout < 0 {
-		return row{}, fmt.Errorf("%w: Options.Timeout is negative", ErrInvalidOutcome)
+	if err := m.Options.Validate(); err != nil {
+		return row{}, fmt.Errorf("%w: Options: %w", ErrInvalidOutcome, err)
 	}
 	var r row
 	endpoint, err := CheckURL(m.URL)
@@ -119,20 +84,18 @@ func errorArg(o RunOutcome) any {
 	return cutText(cleanText(o.Error), ErrorBytesMax)
 }
 
-// optionsArg forwards only headers that were kept, by the name that they were kept under.
-func optionsArg(o Options, kept map[string]string) any {
-	var forward []string
+// optionsArg names the forwarded headers as the row holds them: cleaned, and only those that were kept.
+func optionsArg(o Options, headers map[string]string) any {
+	var kept []string
 	for _, key := range o.Forward {
 		key = cleanText(key)
-		if _, ok := kept[key]; ok {
-			forward = append(forward, key)
+		if _, ok := headers[key]; ok {
+			kept = append(kept, key)
 		}
 	}
-	slices.Sort(forward)
-	if o.Forward = slices.Compact(forward); o.isZero() {
-		return nil
-	}
-	return mustJSON(o)
+	slices.Sort(kept)
+	o.Forward = slices.Compact(kept) // two keys may have become one by cleaning
+	return o.arg()
 }
 
 // dedupeKeyArg replaces a key that the column cannot hold by its hash: two keys stay two, where cutting or cleaning

@@ -73,6 +73,7 @@ type MessageStatus struct {
 	LastError      *string        `json:"last_error"`
 	LastAttemptAt  *time.Time     `json:"last_attempt_at"`
 	NextAttemptAt  *time.Time     `json:"next_attempt_at"` // nil unless due
+	WaitsFor       *string        `json:"waits_for"`       // what the worker lacks to send it; nil when nothing
 	LockedBy       *string        `json:"locked_by"`       // the worker that holds the lease
 	LockedUntil    *time.Time     `json:"locked_until"`
 	DeadReason     *string        `json:"dead_reason"`
@@ -83,13 +84,13 @@ type MessageStatus struct {
 }
 
 const statusColumns = `s.id, s.run_id, s.status, s.endpoint, s.url, s.state, s.attempts, s.last_class, s.last_status_code,
-s.last_error, s.last_attempt_at, s.next_attempt_at, s.locked_by, s.locked_until, s.dead_reason, s.dead_error, s.dead_at,
+s.last_error, s.last_attempt_at, s.next_attempt_at, s.waits_for, s.locked_by, s.locked_until, s.dead_reason, s.dead_error, s.dead_at,
 s.replay_of, s.created_at`
 
 func (m *MessageStatus) fields() []any {
 	return []any{
 		&m.ID, &m.RunID, &m.Status, &m.Endpoint, &m.URL, &m.State, &m.Attempts, &m.LastClass, &m.LastStatusCode,
-		&m.LastError, &m.LastAttemptAt, &m.NextAttemptAt, &m.LockedBy, &m.LockedUntil, &m.DeadReason, &m.DeadError, &m.DeadAt,
+		&m.LastError, &m.LastAttemptAt, &m.NextAttemptAt, &m.WaitsFor, &m.LockedBy, &m.LockedUntil, &m.DeadReason, &m.DeadError, &m.DeadAt,
 		&m.ReplayOf, &m.CreatedAt,
 	}
 }

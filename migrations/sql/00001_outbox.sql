@@ -17,11 +17,13 @@ CREATE TABLE outbox.message (
     status     text        NOT NULL CONSTRAINT message_status CHECK (status IN ('succeeded', 'failed', 'cancelled')),
     result     bytea       CONSTRAINT message_result CHECK (octet_length(result) <= 16777216),
     error      text        CONSTRAINT message_error CHECK (octet_length(error) <= 65536),
-    headers    jsonb       NOT NULL DEFAULT '{}' CONSTRAINT message_headers CHECK (jsonb_typeof(headers) = 'object'),
+    headers    jsonb       NOT NULL DEFAULT '{}' CONSTRAINT message_headers
+        CHECK (jsonb_typeof(headers) = 'object' AND pg_column_size(headers) <= 262144),
     final_step bigint      NOT NULL CONSTRAINT message_final_step CHECK (final_step BETWEEN 0 AND 4294967295),
     url        text        NOT NULL CONSTRAINT message_url CHECK (octet_length(url) <= 2048),
     endpoint   text COLLATE "C" NOT NULL,
-    options    jsonb       CONSTRAINT message_options CHECK (jsonb_typeof(options) = 'object'),
+    options    jsonb       CONSTRAINT message_options
+        CHECK (jsonb_typeof(options) = 'object' AND pg_column_size(options) <= 262144),
     dedupe_key text        CONSTRAINT message_dedupe_key CHECK (octet_length(dedupe_key) BETWEEN 1 AND 512),
     replay_of  uuid,
     created_at timestamptz NOT NULL DEFAULT statement_timestamp(),
@@ -35,7 +37,7 @@ COMMENT ON TABLE outbox.message IS 'one outcome to be delivered to one URL; writ
 COMMENT ON COLUMN outbox.message.result IS 'the request body of a succeeded run; NULL when it was over 16 MiB and not kept';
 COMMENT ON COLUMN outbox.message.error IS 'the request body of a failed or cancelled run';
 COMMENT ON COLUMN outbox.message.endpoint IS 'origin of the URL (scheme, host, port); empty when the URL has none';
-COMMENT ON COLUMN outbox.message.options IS 'how to deliver it, as the hook was configured (timeout_ms, forward)';
+COMMENT ON COLUMN outbox.message.options IS 'how to deliver it, as the hook was configured (method, format, signing_key, timeout_ms, …)';
 COMMENT ON COLUMN outbox.message.replay_of IS 'the message this one repeats to another URL';
 
 -- One row exactly while its message is still to be delivered. Narrow and hot: a claim touches no indexed column, so its
@@ -50,6 +52,7 @@ CREATE TABLE outbox.due (
         CONSTRAINT due_attempts_before CHECK (attempts_before BETWEEN 0 AND attempt),
     locked_by       text,
     locked_until    timestamptz,
+    waits_for       text,
     CONSTRAINT due_lease CHECK ((locked_by IS NULL) = (locked_until IS NULL))
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000,
         autovacuum_vacuum_cost_delay = 0);
@@ -59,6 +62,7 @@ COMMENT ON TABLE outbox.due IS 'still to be delivered: a row exists until its me
 COMMENT ON COLUMN outbox.due.attempt IS 'attempts claimed so far, the running one included';
 COMMENT ON COLUMN outbox.due.attempts_before IS 'attempts made before the last replay; the retry schedule counts from here';
 COMMENT ON COLUMN outbox.due.locked_until IS 'end of the lease; past it the message is due again';
+COMMENT ON COLUMN outbox.due.waits_for IS 'what the worker lacks to send it: a signing key, its proxy; no attempt was counted';
 
 -- One row per HTTP request. class says how it ended: delivered, or the kind of fault.
 CREATE TABLE outbox.attempt (
@@ -120,7 +124,7 @@ SELECT m.id, m.run_id, m.status, m.endpoint, m.url,
        coalesce(u.attempt, a.attempt, 0) AS attempts,
        a.class AS last_class, a.status_code AS last_status_code,
        coalesce(a.error, x.error) AS last_error, a.started_at AS last_attempt_at,
-       u.due_at AS next_attempt_at, u.locked_by, u.locked_until,
+       u.due_at AS next_attempt_at, u.waits_for, u.locked_by, u.locked_until,
        x.reason AS dead_reason, x.error AS dead_error, x.at AS dead_at,
        m.replay_of, m.created_at
 FROM outbox.message m

@@ -1,0 +1,230 @@
+package hook_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/seed-abbacb8b/epilogue/internal/testdb"
+)
+
+// stubborn writers end every run they take, whatever happens to their connections: the caller's third duty. When they
+// do not know what became of a commit they read the step again, which waits for the old transaction's end.
+type stubborn struct {
+	*service
+	next    atomic.Int64 // the last run that somebody took
+	ended   atomic.Int64 // runs that a writer saw acknowledged
+	lost    atomic.Int64 // transactions that failed before their commit
+	unknown atomic.Int64 // commits without an answer
+	proved  atomic.Int64 // of these, runs that were found acknowledged
+}
+
+// run lets writers end runs until the given number is taken or stop is closed, and returns when they have.
+func (s *stubborn) run(ctx context.Context, writers int, runs int64, stop <-chan struct{}) {
+	var group sync.WaitGroup
+	for range writers {
+		group.Go(func() {
+			for n := s.next.Add(1); n <= runs; n = s.next.Add(1) {
+				s.end(ctx, fmt.Sprint("run ", n))
+				select {
+				case <-stop:
+					return
+				default:
+				}
+			}
+		})
+	}
+	group.Wait()
+}
+
+func (s *stubborn) end(ctx context.Context, runID string) {
+	unknown := false
+	for ctx.Err() == nil {
+		acknowledgedBefore, err := s.try(ctx, runID, &unknown)
+		if err == nil {
+			if acknowledgedBefore {
+				s.proved.Add(1)
+			}
+			s.ended.Add(1)
+			return
+		}
+		<-time.After(5 * time.Millisecond) // the server may be away
+	}
+}
+
+// try reports whether the step had been acknowledged before, which only a commit of unknown outcome can have done.
+func (s *stubborn) try(ctx context.Context, runID string, unknown *bool) (acknowledgedBefore bool, err error) {
+	tx, err := s.pool.Begin(ctx)
+	if err != nil {
+		s.lost.Add(1)
+		return false, err
+	}
+	defer func() { _ = tx.Rollback(ctx) }()
+	tag, err := tx.Exec(ctx, s.in(acknowledge), runID)
+	if err == nil && tag.RowsAffected() == 0 && *unknown {
+		return true, nil
+	}
+	if err == nil && tag.RowsAffected() == 0 {
+		return false, fmt.Errorf("%s was acknowledged by somebody else", runID)
+	}
+	if err == nil {
+		err = s.hook.OnTermination(ctx, tx, testdb.Outcome(runID, receiver))
+	}
+	if err != nil {
+		s.lost.Add(1)
+		return false, err
+	}
+	if err = tx.Commit(ctx); err != nil {
+		s.unknown.Add(1)
+		*unknown = true
+	}
+	return false, err
+}
+
+func (s *stubborn) String() string {
+	return fmt.Sprintf("%d runs ended; %d transactions lost before their commit, %d in it, of which %d had been committed",
+		s.ended.Load(), s.lost.Load(), s.unknown.Load(), s.proved.Load())
+}
+
+func newStubborn(t *testing.T, pool *pgxpool.Pool, schema string) *stubborn {
+	t.Helper()
+	s, err := newService(pool, schema)
+	must(t, err)
+	t.Cleanup(func() { must(t, s.sql.Close()) })
+	return &stubborn{service: s}
+}
+
+func patience(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func TestAnUnknownCommitIsReadAgainAndNothingIsLostOrDoubled(t *testing.T) {
+	t.Parallel()
+	const writers, runs = 6, 1000
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+
+	t.Run("the server ends the connection", func(t *testing.T) {
+		db := testdb.New(t)
+		createService(t, db, runs)
+		name := db.Schema + " writers"
+		pool := db.NewPool(t, func(c *pgxpool.Config) { c.ConnConfig.RuntimeParams["application_name"] = name })
+		s := newStubborn(t, pool, db.Schema)
+		done, killed := make(chan struct{}), make(chan int)
+		go func() { killed <- terminateAtRandom(t, db, name, rand.New(rand.NewPCG(seed, 1)), done) }()
+		s.run(patience(t), writers, runs, nil)
+		close(done)
+		t.Logf("%d backends terminated: %v", <-killed, s)
+		mustHaveEnded(t, db, s, runs)
+	})
+	t.Run("the network loses the answer", func(t *testing.T) {
+		db := testdb.New(t)
+		createService(t, db, runs)
+		random := &lockedRand{random: rand.New(rand.NewPCG(seed, 2))}
+		pool := db.NewPool(t, func(c *pgxpool.Config) {
+			dial := c.ConnConfig.DialFunc
+			c.ConnConfig.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				conn, err := dial(ctx, network, addr)
+				return &deafConn{Conn: conn, random: random}, err
+			}
+		})
+		s := newStubborn(t, pool, db.Schema)
+		s.run(patience(t), writers, runs, nil)
+		t.Log(s)
+		mustHaveEnded(t, db, s, runs)
+		if s.unknown.Load() == 0 || s.proved.Load() == 0 {
+			t.Error("no commit was unknown, or none of those was committed")
+		}
+	})
+}
+
+func mustHaveEnded(t *testing.T, db *testdb.DB, s *stubborn, runs int) {
+	t.Helper()
+	found := mustBeAtomic(t, db)
+	if found.Acknowledged != runs || s.ended.Load() != int64(runs) {
+		t.Errorf("%d steps are acknowledged, and %d writers know of it; want %d", found.Acknowledged, s.ended.Load(), runs)
+	}
+	if s.lost.Load()+s.unknown.Load() == 0 {
+		t.Error("nothing was lost: the test tests nothing")
+	}
+}
+
+// terminateAtRandom ends one backend of the name after the other until done, and returns how many.
+func terminateAtRandom(t *testing.T, db *testdb.DB, name string, random *rand.Rand, done <-chan struct{}) (killed int) {
+	const one = `SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM (
+SELECT pid FROM pg_stat_activity WHERE application_name = $1 ORDER BY pid OFFSET $2 LIMIT 1) a`
+	for {
+		var n int
+		if err := db.Pool.QueryRow(t.Context(), one, name, random.IntN(6)).Scan(&n); err != nil {
+			t.Errorf("terminating a backend: %v", err)
+			return killed
+		}
+		killed += n
+		select {
+		case <-done:
+			return killed
+		case <-time.After(time.Duration(random.Int64N(int64(6 * time.Millisecond)))): // the moment that the seed chose
+		}
+	}
+}
+
+// deafConn closes, now and then, right after it sent something: the server gets it, and its answer goes nowhere.
+type deafConn struct {
+	net.Conn
+	random *lockedRand
+}
+
+func (c *deafConn) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	if err == nil && c.random.intN(40) == 0 {
+		err = c.Close()
+	}
+	return n, err
+}
+
+// lockedRand is a source that connections share.
+type lockedRand struct {
+	mu     sync.Mutex
+	random *rand.Rand
+}
+
+func (r *lockedRand) intN(n int) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.random.IntN(n)
+}
+
+func TestACrashedServerHasTheStepAndItsMessageOrNeither(t *testing.T) {
+	t.Parallel()
+	const writers, crashes = 6, 4
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 3))
+	server := testdb.OwnServer(t)
+	db := testdb.NewAt(t, server.URL())
+	createService(t, db, 100_000)
+	s := newStubborn(t, db.NewPool(t, nil), db.Schema)
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() { defer close(stopped); s.run(patience(t), writers, 100_000, stop) }()
+	for range crashes {
+		<-time.After(time.Duration(100+random.IntN(300)) * time.Millisecond) // the moment that the seed chose
+		must(t, server.Crash())
+		must(t, server.Restart(t.Context()))
+		db.Pool.Reset()
+		mustBeAtomic(t, db)
+	}
+	close(stop)
+	<-stopped
+	t.Logf("%d crashes: %v", crashes, s)
+	mustHaveEnded(t, db, s, int(s.ended.Load()))
+}

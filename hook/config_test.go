@@ -1,0 +1,57 @@
+package hook_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/seed-abbacb8b/epilogue/hook"
+	"github.com/seed-abbacb8b/epilogue/outbox"
+)
+
+func TestEveryFaultOfAConfigurationIsReportedAtOnce(t *testing.T) {
+	t.Parallel()
+	_, err := hook.NewWebhook(hook.WebhookConfig{
+		Schema: "No", DefaultURL: "relative", Timeout: time.Microsecond, ResultBytesMax: -1,
+		ForwardHeaders: []string{"fine", "not fine", ""},
+	})
+	if err == nil {
+		t.Fatal("it is accepted")
+	}
+	for _, want := range []string{
+		`"No"`, "DefaultURL: url: relative", "Timeout is 1µs; want 1ms or more", "ResultBytesMax is -1",
+		`ForwardHeaders: header "not fine"`, "ForwardHeaders: header name is empty",
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not in: %v", want, err)
+		}
+	}
+	if !errors.Is(err, outbox.ErrInvalidSchema) || !strings.HasPrefix(err.Error(), "webhook hook: ") {
+		t.Errorf("the error is %v", err)
+	}
+}
+
+func TestUsualConfigurationsAreAccepted(t *testing.T) {
+	t.Parallel()
+	for _, c := range []hook.WebhookConfig{
+		{},
+		{Schema: "events", URLHeader: "Any Thing", DefaultURL: receiver, Timeout: time.Millisecond, ResultBytesMax: outbox.ResultBytesKept},
+		{ForwardHeaders: []string{"*", "X-*", "x_tenant"}},
+	} {
+		if _, err := hook.NewWebhook(c); err != nil {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}
+
+func TestALaterChangeOfTheConfigurationChangesNothing(t *testing.T) {
+	t.Parallel()
+	patterns := []string{"a"}
+	h, err := hook.NewWebhook(hook.WebhookConfig{ForwardHeaders: patterns})
+	must(t, err)
+	patterns[0] = "*"
+	if err := h.CheckHeaders(map[string]string{"not a name": ""}); err != nil {
+		t.Errorf("it is forwarded now: %v", err)
+	}
+}

@@ -1,0 +1,35 @@
+package hook_test
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// A service that only writes outcomes links the standard library, pgx and what pgx needs: no River, no goose, no
+// metrics library.
+func TestHookAndOutboxLinkPgxAndNothingElse(t *testing.T) {
+	t.Parallel()
+	const module = "github.com/seed-abbacb8b/epilogue/"
+	allowed := map[string]bool{module + "hook": true, module + "outbox": true}
+	for _, path := range links(t, "github.com/jackc/pgx/v5") {
+		allowed[path] = true
+	}
+	for _, path := range links(t, module+"hook", module+"outbox") {
+		if !allowed[path] {
+			t.Errorf("%s is linked", path)
+		}
+	}
+}
+
+func links(t *testing.T, packages ...string) []string {
+	t.Helper()
+	cmd := exec.Command("go", append([]string{"list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}"}, packages...)...)
+	out, err := cmd.Output()
+	must(t, err)
+	paths := strings.Fields(string(out))
+	if len(paths) == 0 {
+		t.Fatalf("%v links nothing", packages)
+	}
+	return paths
+}

@@ -1,0 +1,91 @@
+package testdb
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/seed-abbacb8b/epilogue/internal/throwaway"
+)
+
+// Child is a program that the test binary can be started as: what a test kills must be a process of its own.
+type Child struct {
+	Name string
+	Run  func() int // returns the exit status
+}
+
+// Environment variables by which a child is told what it is and where it works.
+const (
+	childVariable  = "EPILOGUE_TEST_CHILD"
+	schemaVariable = "EPILOGUE_TEST_SCHEMA"
+)
+
+const startMax = 2 * time.Minute
+
+// Main is the whole of a package's TestMain: a server to test on, the tests, and then no goroutine left behind. It does
+// not return. Without a database the run fails: tests that pass because they did not run are worth less than none.
+func Main(m *testing.M, children ...Child) {
+	if name := os.Getenv(childVariable); name != "" {
+		os.Exit(runChild(name, children))
+	}
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	ctx, cancel := context.WithTimeout(context.Background(), startMax)
+	defer cancel()
+	server, err := throwaway.Start(ctx, throwaway.Options{Log: say})
+	if err != nil {
+		say("%v", err)
+		return 1
+	}
+	// Through the environment, so that children and fuzz workers find the server too, without a global of ours.
+	if err := os.Setenv(throwaway.URLVariable, server.URL()); err != nil {
+		say("%v", err)
+		return 1
+	}
+	code := m.Run()
+	if err := server.Stop(); err != nil {
+		say("%v", err)
+		code = 1
+	}
+	if code == 0 {
+		if err := goleak.Find(); err != nil {
+			say("goroutines outlive the tests: %v", err)
+			code = 1
+		}
+	}
+	return code
+}
+
+func runChild(name string, children []Child) int {
+	for _, c := range children {
+		if c.Name == name {
+			return c.Run()
+		}
+	}
+	say("no child is called %q; TestMain must give it to testdb.Main", name)
+	return 2
+}
+
+// Command prepares the named child to run on this database; [ChildDatabase] tells it which that is. Further settings
+// are NAME=VALUE. What it prints on stderr goes to ours.
+func (db *DB) Command(name string, settings ...string) *exec.Cmd {
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childVariable+"="+name, schemaVariable+"="+db.Schema, throwaway.URLVariable+"="+db.URL)
+	cmd.Env = append(cmd.Env, settings...)
+	cmd.Stderr = os.Stderr
+	return cmd
+}
+
+// ChildDatabase returns, in a child, the database it was started for.
+func ChildDatabase() (url, schema string) {
+	return os.Getenv(throwaway.URLVariable), os.Getenv(schemaVariable)
+}
+
+func say(format string, args ...any) { fmt.Fprintf(os.Stderr, "testdb: "+format+"\n", args...) }

@@ -1,0 +1,12 @@
+package testdb
+
+import "github.com/seed-abbacb8b/epilogue/outbox"
+
+// Outcome returns a succeeded run that asks for nothing but its URL; an empty one leaves the header out.
+func Outcome(runID, url string) outbox.RunOutcome {
+	o := outbox.RunOutcome{RunID: runID, Status: outbox.Succeeded, Result: []byte(`{"ok":true}`), FinalStep: 2}
+	if url != "" {
+		o.Headers = map[string]string{"callback_url": url}
+	}
+	return o
+}

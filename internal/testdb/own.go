@@ -1,0 +1,25 @@
+package testdb
+
+import (
+	"testing"
+
+	"github.com/seed-abbacb8b/epilogue/internal/throwaway"
+)
+
+// OwnServer returns a server for this test alone, to be crashed and restarted. fsync is on: what it lost by a crash, a
+// server in production would lose too. Use [NewAt] for a schema on it.
+func OwnServer(t testing.TB) *throwaway.Server {
+	t.Helper()
+	server, err := throwaway.Start(t.Context(), throwaway.Options{
+		Own: true, Log: t.Logf, Settings: map[string]string{"fsync": "on"},
+	})
+	if err != nil {
+		t.Fatalf("testdb: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := server.Stop(); err != nil {
+			t.Errorf("testdb: %v", err)
+		}
+	})
+	return server
+}

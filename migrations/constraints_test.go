@@ -1,0 +1,169 @@
+package migrations_test
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/seed-abbacb8b/epilogue/internal/testdb"
+	"github.com/seed-abbacb8b/epilogue/outbox"
+)
+
+// columns are SQL expressions by the name of their column.
+type columns map[string]string
+
+// goodRows are rows that the tables take.
+var goodRows = map[string]columns{
+	"message": {
+		"id": "gen_random_uuid()", "run_id": "'run'", "status": "'succeeded'", "final_step": "0",
+		"url": "'https://a/b'", "endpoint": "'https://a'",
+	},
+	"due":      {"message_id": "gen_random_uuid()", "endpoint": "'https://a'"},
+	"attempt":  {"message_id": "gen_random_uuid()", "attempt": "1", "started_at": "now()", "class": "'delivered'", "worker": "'w'"},
+	"dead":     {"message_id": "gen_random_uuid()", "endpoint": "''", "reason": "'invalid'", "error": "'e'"},
+	"endpoint": {"endpoint": "'https://' || gen_random_uuid()", "reason": "'r'"},
+}
+
+// badRow is a good row with some columns changed, and the constraint that refuses it.
+type badRow struct {
+	constraint, table string
+	change            columns
+}
+
+func longer(max int) string { return fmt.Sprintf("repeat('x', %d)", max+1) }
+
+func badRows() []badRow {
+	return []badRow{
+		{"message_run_id", "message", columns{"run_id": "''"}},
+		{"message_run_id", "message", columns{"run_id": longer(outbox.RunIDBytesMax)}},
+		{"message_status", "message", columns{"status": "'running'", "error": "''"}},
+		{"message_status", "message", columns{"status": "''", "error": "''"}},
+		{"message_result", "message", columns{"result": longer(outbox.ResultBytesKept) + "::bytea"}},
+		{"message_error", "message", columns{"status": "'failed'", "error": longer(outbox.ErrorBytesMax)}},
+		{"message_headers", "message", columns{"headers": "'[]'"}},
+		{"message_headers", "message", columns{"headers": "'null'"}},
+		{"message_final_step", "message", columns{"final_step": "-1"}},
+		{"message_final_step", "message", columns{"final_step": "4294967296"}},
+		{"message_url", "message", columns{"url": longer(outbox.URLBytesMax)}},
+		{"message_options", "message", columns{"options": "'[]'"}},
+		{"message_dedupe_key", "message", columns{"dedupe_key": "''"}},
+		{"message_dedupe_key", "message", columns{"dedupe_key": longer(outbox.DedupeKeyBytesMax)}},
+		{"message_result_only_when_succeeded", "message", columns{"status": "'failed'", "error": "'e'", "result": "'r'"}},
+		{"message_result_only_when_succeeded", "message", columns{"status": "'cancelled'", "error": "''", "result": "''"}},
+		{"message_error_unless_succeeded", "message", columns{"error": "''"}},
+		{"message_error_unless_succeeded", "message", columns{"status": "'failed'"}},
+		{"message_error_unless_succeeded", "message", columns{"status": "'cancelled'"}},
+		{"due_endpoint", "due", columns{"endpoint": "''"}},
+		{"due_attempt", "due", columns{"attempt": "-1", "attempts_before": "-1"}},
+		{"due_attempts_before", "due", columns{"attempts_before": "-1"}},
+		{"due_attempts_before", "due", columns{"attempt": "1", "attempts_before": "2"}},
+		{"due_lease", "due", columns{"locked_by": "'w'"}},
+		{"due_lease", "due", columns{"locked_until": "now()"}},
+		{"attempt_attempt", "attempt", columns{"attempt": "0"}},
+		{"attempt_duration_ms", "attempt", columns{"duration_ms": "-1"}},
+		{"attempt_class", "attempt", columns{"class": "'lucky'"}},
+		{"attempt_status_code", "attempt", columns{"status_code": "99"}},
+		{"attempt_status_code", "attempt", columns{"status_code": "1000"}},
+		{"dead_reason", "dead", columns{"reason": "'bored'"}},
+		{"endpoint_endpoint", "endpoint", columns{"endpoint": "''"}},
+	}
+}
+
+func TestTheConstraintsRepeatTheRules(t *testing.T) {
+	t.Parallel()
+	db := testdb.New(t)
+	tested := map[string]bool{}
+	for _, bad := range badRows() {
+		tested[bad.constraint] = true
+		err := insert(t, db, bad.table, bad.change)
+		var pgErr *pgconn.PgError
+		if !errors.As(err, &pgErr) || pgErr.Code != "23514" || pgErr.ConstraintName != bad.constraint {
+			t.Errorf("%s %v: %v, want a violation of %s", bad.table, bad.change, err, bad.constraint)
+		}
+	}
+	for _, name := range checkConstraints(t, db) {
+		if !tested[name] {
+			t.Errorf("no bad row is tried against %s", name)
+		}
+	}
+}
+
+func TestTheConstraintsTakeTheLimitsThemselves(t *testing.T) {
+	t.Parallel()
+	db := testdb.New(t)
+	exactly := func(n int) string { return longer(n - 1) }
+	rows := []badRow{ // which are good ones
+		{"", "message", columns{
+			"run_id": exactly(outbox.RunIDBytesMax), "url": exactly(outbox.URLBytesMax), "final_step": "4294967295",
+			"result": exactly(outbox.ResultBytesKept) + "::bytea", "dedupe_key": exactly(outbox.DedupeKeyBytesMax),
+		}},
+		{"", "message", columns{"status": "'failed'", "error": exactly(outbox.ErrorBytesMax)}},
+		{"", "message", columns{"status": "'cancelled'", "error": "''"}},
+		{"", "message", columns{"url": "''", "endpoint": "''"}},
+		{"", "due", columns{"attempt": "3", "attempts_before": "3", "locked_by": "'w'", "locked_until": "now()"}},
+		{"", "attempt", columns{"status_code": "100", "duration_ms": "0"}},
+		{"", "attempt", columns{"status_code": "999"}},
+		{"", "dead", nil},
+		{"", "endpoint", nil},
+	}
+	for _, status := range []outbox.TerminalStatus{outbox.Succeeded, outbox.Failed, outbox.Cancelled} {
+		text := "NULL"
+		if status != outbox.Succeeded {
+			text = "''"
+		}
+		rows = append(rows, badRow{"", "message", columns{"status": "'" + status.String() + "'", "error": text}})
+	}
+	for _, reason := range []string{"invalid", "refused", "exhausted", "gone", "cancelled"} {
+		rows = append(rows, badRow{"", "dead", columns{"reason": "'" + reason + "'"}})
+	}
+	for _, row := range rows {
+		if err := insert(t, db, row.table, row.change); err != nil {
+			t.Errorf("%s %v: %v", row.table, row.change, err)
+		}
+	}
+}
+
+func TestADedupeKeyIsTakenOnce(t *testing.T) {
+	t.Parallel()
+	db := testdb.New(t)
+	must(t, insert(t, db, "message", columns{"dedupe_key": "'k'"}))
+	err := insert(t, db, "message", columns{"dedupe_key": "'k'"})
+	var pgErr *pgconn.PgError
+	if !errors.As(err, &pgErr) || pgErr.Code != "23505" || pgErr.ConstraintName != "message_dedupe_key_once" {
+		t.Errorf("the second insert returns %v", err)
+	}
+	must(t, insert(t, db, "message", nil))
+	must(t, insert(t, db, "message", nil)) // no key is no key twice
+}
+
+func insert(t *testing.T, db *testdb.DB, table string, change columns) error {
+	t.Helper()
+	row := maps.Clone(goodRows[table])
+	maps.Copy(row, change)
+	names := slices.Sorted(maps.Keys(row))
+	var values []string
+	for _, name := range names {
+		values = append(values, row[name])
+	}
+	_, err := db.Pool.Exec(t.Context(), fmt.Sprintf("INSERT INTO %s.%s (%s) VALUES (%s)",
+		db.Schema, table, strings.Join(names, ", "), strings.Join(values, ", ")))
+	return err
+}
+
+// checkConstraints lists those of the outbox's tables, not of River's.
+func checkConstraints(t *testing.T, db *testdb.DB) []string {
+	t.Helper()
+	rows, err := db.Pool.Query(t.Context(), `SELECT conname FROM pg_constraint c JOIN pg_class r ON r.oid = c.conrelid
+WHERE c.contype = 'c' AND c.connamespace = $1::regnamespace AND r.relname = ANY ($2)`,
+		db.Schema, slices.Collect(maps.Keys(goodRows)))
+	must(t, err)
+	list, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	must(t, err)
+	return list
+}

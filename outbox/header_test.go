@@ -1,0 +1,61 @@
+package outbox_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/seed-abbacb8b/epilogue/outbox"
+)
+
+func TestHeadersThatHTTPForbidsAreNamed(t *testing.T) {
+	t.Parallel()
+	const good = ""
+	for _, c := range []struct{ key, value, fault string }{
+		{"X-Tenant", "a", good},
+		{"x_tenant", "", good},
+		{"!#$%&'*+-.^_`|~09azAZ", "a", good},
+		{"X", "tab\tand space ", good},
+		{"X", "ümläut \xff", good}, // obs-text
+		{"", "a", "header name is empty"},
+		{"X Tenant", "a", `header "X Tenant": byte 1 of the name`},
+		{"X:", "a", "byte 1 of the name"},
+		{"Ü", "a", "byte 0 of the name"},
+		{"X\x00", "a", "byte 1 of the name"},
+		{"X\n", "a", "byte 1 of the name"},
+		{"X", "a\nb", `header "X": byte 1 of the value`},
+		{"X", "a\r", "byte 1 of the value"},
+		{"X", "\x00", "byte 0 of the value"},
+		{"X", "ab\x7f", "byte 2 of the value"},
+	} {
+		err := outbox.CheckHeader(c.key, c.value)
+		switch {
+		case c.fault == good && err != nil:
+			t.Errorf("%q: %q: %v", c.key, c.value, err)
+		case c.fault != good && (err == nil || !strings.Contains(err.Error(), c.fault)):
+			t.Errorf("%q: %q: %v; want %q", c.key, c.value, err, c.fault)
+		}
+	}
+}
+
+// What CheckHeader lets through, the client that sends it must let through too, and the other way round.
+func FuzzCheckHeader(f *testing.F) {
+	f.Add("X-Tenant", "a b\tc")
+	f.Add("", "")
+	f.Add("X Tenant", "ü")
+	f.Add("X", "a\r\nY: b")
+	sent := errors.New("sent")
+	client := &http.Transport{DialContext: func(context.Context, string, string) (net.Conn, error) { return nil, sent }}
+	f.Fuzz(func(t *testing.T, key, value string) {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://receiver.example", http.NoBody)
+		must(t, err)
+		request.Header[key] = []string{value}
+		_, err = client.RoundTrip(request)
+		if check := outbox.CheckHeader(key, value); (check == nil) != errors.Is(err, sent) {
+			t.Errorf("%q: %q: CheckHeader says %v, net/http %v", key, value, check, err)
+		}
+	})
+}

@@ -1,0 +1,162 @@
+package outbox
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"mime"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Options say how one message is delivered. The zero value leaves all to the worker: a POST of the raw body, signed with
+// the default key set where there is one.
+type Options struct {
+	// Timeout of each request, whole milliseconds; the worker's own timeout when zero, and never more than that.
+	Timeout time.Duration
+
+	// Method is POST (also when empty), PUT or PATCH.
+	Method string
+
+	// Format of the request; FormatRaw when empty.
+	Format Format
+
+	// Source is the CloudEvents source, a URI reference; DefaultSource when empty. Other formats have none.
+	Source string
+
+	// ContentType of a raw or CloudEvents body; detected when empty: JSON, UTF-8 text or octets.
+	ContentType string
+
+	// Headers are set on each request as they are; those that [ReservedHeader] names are refused.
+	Headers map[string]string
+
+	// Forward lists the keys of the run's headers that go into the request. None when empty. Those that HTTP forbids or
+	// the worker sets itself are left out, which the attempt's note records.
+	Forward []string
+
+	// SigningKey names the key set to sign with; the worker's default one when empty. While the worker does not know
+	// the name, the message waits: it is never sent unsigned.
+	SigningKey string
+
+	// Traceparent is the writer's span in the form of W3C Trace Context, carried on in each request.
+	Traceparent string
+}
+
+// Format is what a request looks like.
+type Format string
+
+// The formats. In each, webhook-id and the signature are headers.
+const (
+	FormatRaw         Format = "raw"         // the result, or the error text, as it is
+	FormatEnvelope    Format = "envelope"    // Standard Webhooks' JSON: type, timestamp, data
+	FormatCloudEvents Format = "cloudevents" // CloudEvents 1.0 in binary mode: the raw body, and ce- headers
+)
+
+// DefaultSource is the CloudEvents source of messages whose options name none.
+const DefaultSource = "/workflow-runs"
+
+// Methods are the methods a message may be delivered with.
+var Methods = []string{"POST", "PUT", "PATCH"}
+
+var (
+	signingKeyName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
+	traceparent    = regexp.MustCompile(`^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$`)
+)
+
+// CheckSigningKeyName reports a name that no key set can have.
+func CheckSigningKeyName(name string) error {
+	if !signingKeyName.MatchString(name) {
+		return fmt.Errorf("signing key name %.80q; want 1 to 64 of A-Z, a-z, 0-9, _, . and -, beginning with a letter or digit", name)
+	}
+	return nil
+}
+
+// CheckTraceparent reports text that is not a traceparent (W3C Trace Context, section 3.2).
+func CheckTraceparent(text string) error {
+	if !traceparent.MatchString(text) {
+		return fmt.Errorf("traceparent %.60q; want VERSION-TRACE_ID-PARENT_ID-FLAGS in lower-case hex", text)
+	}
+	return nil
+}
+
+// Validate reports every fault at once, each by its field's name.
+func (o Options) Validate() error {
+	var faults []error
+	check := func(ok bool, format string, args ...any) {
+		if !ok {
+			faults = append(faults, fmt.Errorf(format, args...))
+		}
+	}
+	check(o.Timeout == 0 || o.Timeout >= time.Millisecond, "Timeout is %v; want 1ms or more, or 0 for the worker's own", o.Timeout)
+	check(o.Method == "" || slices.Contains(Methods, o.Method), "Method is %q; want one of %v", o.Method, Methods)
+	check(o.Format == "" || o.Format == FormatRaw || o.Format == FormatEnvelope || o.Format == FormatCloudEvents,
+		"Format is %q; want %s, %s or %s", o.Format, FormatRaw, FormatEnvelope, FormatCloudEvents)
+	check(o.Source == "" || CheckHeader("Ce-Source", o.Source) == nil && !strings.Contains(o.Source, " "), "Source is %q; want a URI reference", o.Source)
+	if o.ContentType != "" {
+		_, _, err := mime.ParseMediaType(o.ContentType)
+		check(err == nil && CheckHeader("Content-Type", o.ContentType) == nil, "ContentType is %q; want a media type", o.ContentType)
+		check(o.Format != FormatEnvelope, "ContentType is set; an envelope is always application/json")
+	}
+	for _, key := range sortedKeys(o.Headers) {
+		if err := CheckHeader(key, o.Headers[key]); err != nil {
+			faults = append(faults, fmt.Errorf("Headers: %w", err))
+		}
+		check(!ReservedHeader(key), "Headers: header %q is set by the worker only", key)
+	}
+	if o.SigningKey != "" {
+		if err := CheckSigningKeyName(o.SigningKey); err != nil {
+			faults = append(faults, fmt.Errorf("SigningKey: %w", err))
+		}
+	}
+	if o.Traceparent != "" {
+		if err := CheckTraceparent(o.Traceparent); err != nil {
+			faults = append(faults, fmt.Errorf("Traceparent: %w", err))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+// optionsJSON is the form of Options in the row.
+type optionsJSON struct {
+	TimeoutMS   int64             `json:"timeout_ms,omitempty"`
+	Method      string            `json:"method,omitempty"`
+	Format      Format            `json:"format,omitempty"`
+	Source      string            `json:"source,omitempty"`
+	ContentType string            `json:"content_type,omitempty"`
+	Headers     map[string]string `json:"headers,omitempty"`
+	Forward     []string          `json:"forward,omitempty"`
+	SigningKey  string            `json:"signing_key,omitempty"`
+	Traceparent string            `json:"traceparent,omitempty"`
+}
+
+// MarshalJSON writes the form of the column message.options.
+func (o Options) MarshalJSON() ([]byte, error) {
+	return []byte(mustJSON(optionsJSON{
+		TimeoutMS: o.Timeout.Milliseconds(), Method: o.Method, Format: o.Format, Source: o.Source, ContentType: o.ContentType,
+		Headers: o.Headers, Forward: o.Forward, SigningKey: o.SigningKey, Traceparent: o.Traceparent,
+	})), nil
+}
+
+// UnmarshalJSON reads what [Options.MarshalJSON] wrote. Keys it does not know are passed over: a newer writer's options
+// do not stop an older worker.
+func (o *Options) UnmarshalJSON(text []byte) error {
+	var j optionsJSON
+	if err := json.Unmarshal(text, &j); err != nil {
+		return fmt.Errorf("options: %w", err)
+	}
+	*o = Options{
+		Timeout: time.Duration(j.TimeoutMS) * time.Millisecond, Method: j.Method, Format: j.Format, Source: j.Source,
+		ContentType: j.ContentType, Headers: j.Headers, Forward: j.Forward, SigningKey: j.SigningKey, Traceparent: j.Traceparent,
+	}
+	return nil
+}
+
+// arg is the column's value: NULL for options that leave all to the worker.
+func (o Options) arg() any {
+	if text := mustJSON(o); text != "{}" {
+		return text
+	}
+	return nil
+}

@@ -1,0 +1,205 @@
+package outbox_test
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/seed-abbacb8b/epilogue/internal/testdb"
+	"github.com/seed-abbacb8b/epilogue/outbox"
+)
+
+// inState writes a message and does to its rows what a worker does.
+func inState(t *testing.T, db *testdb.DB, state outbox.State, m outbox.Message) outbox.ID {
+	t.Helper()
+	id := write(t, db, m)
+	switch state {
+	case outbox.StateDelivering:
+		execute(t, db, `UPDATE %s.due SET attempt = 1, locked_by = 'w', locked_until = now() + interval '1 hour'
+WHERE message_id = '%s'`, db.Schema, id)
+	case outbox.StateRetrying:
+		attempted(t, db, id, 1, "'status', 503, 'busy'")
+		execute(t, db, `UPDATE %s.due SET attempt = 1, due_at = now() + interval '5 minutes' WHERE message_id = '%s'`, db.Schema, id)
+	case outbox.StateDelivered:
+		attempted(t, db, id, 1, "'delivered', 200, NULL")
+		execute(t, db, `DELETE FROM %s.due WHERE message_id = '%s'`, db.Schema, id)
+	case outbox.StateDead:
+		attempted(t, db, id, 1, "'status', 404, 'not found'")
+		execute(t, db, `DELETE FROM %s.due WHERE message_id = '%s'`, db.Schema, id)
+		execute(t, db, `INSERT INTO %s.dead (message_id, endpoint, reason, error)
+SELECT id, endpoint, 'refused', 'the receiver answered 404' FROM %s.message WHERE id = '%s'`, db.Schema, db.Schema, id)
+	case outbox.StateCancelled:
+		must(t, newStore(t, db).Cancel(t.Context(), []outbox.ID{id}, ""))
+	case outbox.StatePending:
+	}
+	return id
+}
+
+func attempted(t *testing.T, db *testdb.DB, id outbox.ID, attempt int, answer string) {
+	t.Helper()
+	execute(t, db, `INSERT INTO %s.attempt (message_id, attempt, started_at, duration_ms, class, status_code, error, response, worker)
+SELECT '%s', %d, now(), 12, a.*, 'the body', 'w' FROM (VALUES (%s)) a`, db.Schema, id, attempt, answer)
+}
+
+// oneOfEach writes a message in each state.
+func oneOfEach(t *testing.T, db *testdb.DB) map[outbox.State]outbox.ID {
+	t.Helper()
+	ids := map[outbox.State]outbox.ID{}
+	for _, state := range outbox.States {
+		ids[state] = inState(t, db, state, message(string(state)))
+	}
+	return ids
+}
+
+func TestEachStateIsShownAsSuch(t *testing.T) {
+	t.Parallel()
+	db := testdb.New(t)
+	for state, id := range oneOfEach(t, db) {
+		d := show(t, db, id)
+		due := state == outbox.StatePending || state == outbox.StateDelivering || state == outbox.StateRetrying
+		dead := state == outbox.StateDead || state == outbox.StateCancelled
+		if d.State != state || d.RunID != string(state) || (d.NextAttemptAt != nil) != due || (d.DeadReason != nil) != dead ||
+			(d.LockedBy != nil) != (state == outbox.StateDelivering) {
+			t.Errorf("%s is shown as %+v", state, d.MessageStatus)
+		}
+	}
+	d := show(t, db, inState(t, db, outbox.StateRetrying, message("run")))
+	if d.Attempts != 1 || *d.LastClass != "status" || *d.LastStatusCode != 503 || *d.LastError != "busy" || d.LastAttemptAt == nil {
+		t.Errorf("the last attempt is shown as %+v", d.MessageStatus)
+	}
+	if len(d.AttemptList) != 1 || d.AttemptList[0].Attempt != 1 || d.AttemptList[0].Worker != "w" || *d.AttemptList[0].Response != "the body" {
+		t.Errorf("the attempts are %+v", d.AttemptList)
+	}
+	if _, err := json.Marshal(d); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAnExpiredLeaseIsDueAgain(t *testing.T) {
+	t.Parallel()
+	db := testdb.New(t)
+	id := inState(t, db, outbox.StateDelivering, message("run"))
+	execute(t, db, `UPDATE %s.due SET locked_until = now() - interval '1 second'`, db.Schema)
+	if d := show(t, db, id); d.State != outbox.StateRetrying || d.Attempts != 1 {
+		t.Errorf("it is %s after %d attempts", d.State, d.Attempts)
+	}
+}
+
+func TestTheOverviewCountsEveryState(t *testing.T) {
+	t.Parallel()
+	db := testdb.New(t)
+	s := newStore(t, db)
+	empty, err := s.Overview(t.Context())
+	must(t, err)
+	oneOfEach(t, db)
+	inState(t, db, outbox.StateDelivered, message("another"))
+	full, err := s.Overview(t.Context())
+	must(t, err)
+	if len(empty) != len(outbox.States) || len(full) != len(outbox.States) {
+		t.Fatalf("%d and %d rows, want %d", len(empty), len(full), len(outbox.States))
+	}
+	for i, state := range outbox.States {
+		want := outbox.StateCount{State: state, Messages: 1}
+		if state == outbox.StateDelivered {
+			want.Messages = 2
+		}
+		if empty[i] != (outbox.StateCount{State: state}) || full[i].State != state || full[i].Messages != want.Messages {
+			t.Errorf("%s: empty %+v, full %+v", state, empty[i], full[i])
+		}
+		waits := state == outbox.StatePending || state == outbox.StateRetrying
+		dead := state == outbox.StateDead || state == outbox.StateCancelled
+		flies := state == outbox.StateDelivering
+		if (full[i].OldestDue != nil) != waits || (full[i].OldestDead != nil) != dead ||
+			(full[i].OldestInFlight != nil) != flies || (full[i].OldestLeaseUntil != nil) != flies {
+			t.Errorf("%s: %+v", state, full[i])
+		}
+	}
+}
+
+func TestTheEndpointsAreListedWorstFirst(t *testing.T) {
+	t.Parallel()
+	db := testdb.New(t)
+	s := newStore(t, db)
+	to := func(url string) outbox.Message {
+		m := message("run")
+		m.URL = url
+		return m
+	}
+	inState(t, db, outbox.StateDelivered, to("https://fine.example"))
+	inState(t, db, outbox.StatePending, to("https://waiting.example"))
+	inState(t, db, outbox.StateRetrying, to("https://bad.example"))
+	inState(t, db, outbox.StateDead, to("https://worse.example"))
+	inState(t, db, outbox.StateRetrying, to("https://worse.example"))
+	inState(t, db, outbox.StateDelivering, to("https://worse.example"))
+	inState(t, db, outbox.StatePending, to("relative"))
+	must(t, s.Pause(t.Context(), "https://paused.example", "they asked us"))
+	list, err := s.Endpoints(t.Context(), 0)
+	must(t, err)
+	var order []string
+	for _, e := range list {
+		order = append(order, strings.TrimSuffix(strings.TrimPrefix(e.Endpoint, "https://"), ".example"))
+	}
+	if got := strings.Join(order, " "); got != "paused worse bad waiting" {
+		t.Errorf("the order is %s", got)
+	}
+	if p := list[0]; !p.Paused || p.Reason == nil || *p.Reason != "they asked us" || p.Since == nil {
+		t.Errorf("the paused one is %+v", p)
+	}
+	if w := list[1]; w.Dead != 1 || w.Retrying != 2 || w.Waiting != 2 || w.Delivering != 1 || w.OldestDue == nil || w.LastDead == nil {
+		t.Errorf("the worst is %+v", w)
+	}
+	if few, err := s.Endpoints(t.Context(), 2); err != nil || len(few) != 2 {
+		t.Errorf("%d of 2 are listed, %v", len(few), err)
+	}
+}
+
+// What a worker or a psql session has in its search path is nothing that a view may rest on.
+func TestTheViewsAnswerWithoutASearchPath(t *testing.T) {
+	t.Parallel()
+	db := testdb.New(t)
+	ids := oneOfEach(t, db)
+	bare := &testdb.DB{Schema: db.Schema, URL: db.URL}
+	bare.Pool = db.NewPool(t, func(c *pgxpool.Config) { c.ConnConfig.RuntimeParams["search_path"] = "" })
+	if path := one[string](t, bare.Pool, "SHOW search_path"); path != "" {
+		t.Fatalf("the search path is %q", path)
+	}
+	for _, view := range []string{"status", "overview", "dead_message", "endpoint_status"} {
+		if count(t, bare, view) == 0 {
+			t.Errorf("%s is empty", view)
+		}
+	}
+	if v := one[int](t, bare.Pool, "SELECT "+db.Schema+".version()"); v == 0 {
+		t.Errorf("version() is %d", v)
+	}
+	s := newStore(t, bare)
+	_, err := s.Replay(t.Context(), []outbox.ID{ids[outbox.StateDead]}, "")
+	must(t, err)
+	if list, err := s.List(t.Context(), outbox.Filter{}); err != nil || len(list) != len(ids) {
+		t.Errorf("%d are listed, %v", len(list), err)
+	}
+	write(t, bare, message("run"))
+}
+
+// The operators' statements pass through poolers and proxies as the writer's do.
+func TestTheStoreAnswersInEveryProtocol(t *testing.T) {
+	t.Parallel()
+	for _, mode := range []pgx.QueryExecMode{
+		pgx.QueryExecModeCacheDescribe, pgx.QueryExecModeDescribeExec, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol,
+	} {
+		db := testdb.New(t)
+		db.Pool = db.NewPool(t, func(c *pgxpool.Config) { c.ConnConfig.DefaultQueryExecMode = mode })
+		writePgx(t, db, samples())
+		operate(t, db)
+		oneOfEach(t, db)
+	}
+}
+
+func TestAStoresSchemaIsChecked(t *testing.T) {
+	t.Parallel()
+	if _, err := outbox.NewStore(nil, "No"); err == nil {
+		t.Error("NewStore accepts it")
+	}
+}

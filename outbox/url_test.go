@@ -1,0 +1,135 @@
+package outbox_test
+
+import (
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/seed-abbacb8b/epilogue/outbox"
+)
+
+func TestTheEndpointIsTheOriginOfTheURL(t *testing.T) {
+	t.Parallel()
+	for url, want := range map[string]string{
+		"https://example.com":                    "https://example.com",
+		"https://example.com/":                   "https://example.com",
+		"https://example.com/a/b?token=s#f":      "https://example.com",
+		"http://example.com/a":                   "http://example.com",
+		"HTTPS://EXAMPLE.com/A":                  "https://example.com",
+		"https://example.com:443/a":              "https://example.com",
+		"http://example.com:80/a":                "http://example.com",
+		"https://example.com:80/a":               "https://example.com:80",
+		"http://example.com:443/a":               "http://example.com:443",
+		"https://example.com:08443/a":            "https://example.com:8443",
+		"https://example.com:/a":                 "https://example.com",
+		"https://example.com:1":                  "https://example.com:1",
+		"https://example.com:65535":              "https://example.com:65535",
+		"https://example.com./a":                 "https://example.com",
+		"https://example.com.:8443/a":            "https://example.com:8443",
+		"http://localhost:8080/hook":             "http://localhost:8080",
+		"http://my_service/hook":                 "http://my_service",
+		"http://127.0.0.1:8080/":                 "http://127.0.0.1:8080",
+		"https://[::1]/a":                        "https://[::1]",
+		"https://[::1]:443/a":                    "https://[::1]",
+		"https://[::1]:8443/a":                   "https://[::1]:8443",
+		"https://[2001:DB8:0:0::0001]/a":         "https://[2001:db8::1]",
+		"https://münchen.example/a":              "https://münchen.example",
+		"https://m%C3%BCnchen.example/a":         "https://münchen.example",
+		"https://xn--mnchen-3ya.example":         "https://xn--mnchen-3ya.example",
+		"https://" + strings.Repeat("a.", 126):   "https://" + strings.Repeat("a.", 125) + "a",
+		"https://a/" + strings.Repeat("x", 2038): "https://a",
+		"https://example.com?no=path":            "https://example.com",
+		"https://example.com/%00%ff":             "https://example.com",
+	} {
+		if got, err := outbox.CheckURL(url); got != want || err != nil {
+			t.Errorf("CheckURL(%.60q) returns %q, %v; want %q", url, got, err, want)
+		}
+	}
+}
+
+func TestAURLThatCanNeverBeDeliveredToIsRefusedWithoutItsSecret(t *testing.T) {
+	t.Parallel()
+	for url, fault := range map[string]string{
+		"":                                                  "relative",
+		"/hook?secret":                                      "relative",
+		"//example.com/secret":                              "relative",
+		"example.com/secret":                                "relative",
+		"secret":                                            "relative",
+		"?secret":                                           "relative",
+		"ftp://example.com/secret":                          `scheme "ftp"`,
+		"javascript:alert(secret)":                          `scheme "javascript"`,
+		"file:///secret":                                    `scheme "file"`,
+		"localhost:8080/secret":                             `scheme "localhost"`,
+		"https://user:secret@example.com":                   "user name or password",
+		"https://secret@example.com":                        "user name or password",
+		"https://@example.com/secret":                       "user name or password",
+		"https://":                                          "host is empty",
+		"https:///secret":                                   "host is empty",
+		"https:secret":                                      "host is empty",
+		"https://:8080/secret":                              "host is empty",
+		"https://./secret":                                  "not a name or an address",
+		"https://a..b/secret":                               "not a name or an address",
+		"https://a../secret":                                "not a name or an address",
+		"https://a,b/secret":                                "not a name or an address",
+		"https://a%FFb/secret":                              "not a name or an address",
+		"https://a\u2028b/secret":                           "not a name or an address",
+		"https://exa mple.com/secret":                       "host is not valid",
+		"https://example.com:0/secret":                      "port 0",
+		"https://example.com:65536/secret":                  "port 65536",
+		"https://example.com:99999999999/s":                 "port 99999999999 is not in 1 to 65535",
+		"https://example.com:secret/":                       "port is not a number",
+		"https://example.com:-1/secret":                     "port is not a number",
+		"https://example.com/%zzsecret":                     "escape",
+		"https://example.com/\x00secret":                    "control character",
+		"https://example.com/\nsecret":                      "control character",
+		"https://example.com/\x7fsecret":                    "control character",
+		" https://example.com/secret":                       "not a URL",
+		":secret":                                           "not a URL",
+		"https://example.com/\xffsecret":                    "not valid UTF-8",
+		"https://[::1/secret":                               "not a URL",
+		"https://[fe80::1%25eth0]/secret":                   "zone",
+		"https://" + strings.Repeat("a.", 127) + "b/secret": "host has 255",
+		"https://secret/" + strings.Repeat("x", 2034):       "2049 bytes, the limit is 2048",
+		strings.Repeat("secret", 1000):                      "6000 bytes, the limit is 2048",
+		"https://example.com:" + strings.Repeat("1", 1000):  "is not in 1 to 65535",
+		"https://" + strings.Repeat("secret", 100) + ".com": "host has 604 bytes, the limit is 253",
+	} {
+		endpoint, err := outbox.CheckURL(url)
+		switch {
+		case err == nil || endpoint != "":
+			t.Errorf("CheckURL(%.60q) returns %q, %v", url, endpoint, err)
+		case !strings.Contains(err.Error(), fault):
+			t.Errorf("CheckURL(%.60q) says %q; want %q", url, err, fault)
+		case strings.Contains(err.Error(), "secret"):
+			t.Errorf("CheckURL(%.60q) tells the secret: %v", url, err)
+		case len(err.Error()) > 200:
+			t.Errorf("CheckURL(%.60q) says it in %d bytes", url, len(err.Error()))
+		}
+	}
+}
+
+// The rows, the claim and the health of endpoints compare endpoints as text: one endpoint must have one form.
+func FuzzCheckURL(f *testing.F) {
+	for _, url := range []string{
+		"https://example.com:8443/a?b#c", "http://[2001:db8::1]:80/", "HTTPS://ÄÖ.example./", "https://[fe80::1%25en0]/",
+		"https://a%FF/", "//x", "https://u:p@h", "https://h:0", "https://İ.example", "http://K.example",
+	} {
+		f.Add(url)
+	}
+	f.Fuzz(func(t *testing.T, url string) {
+		endpoint, err := outbox.CheckURL(url)
+		if err != nil {
+			if endpoint != "" || !utf8.ValidString(err.Error()) {
+				t.Errorf("CheckURL(%q) returns %q, %q", url, endpoint, err)
+			}
+			return
+		}
+		again, err := outbox.CheckURL(endpoint)
+		if err != nil || again != endpoint {
+			t.Errorf("the endpoint of %q is %q, and its endpoint %q, %v", url, endpoint, again, err)
+		}
+		if !utf8.ValidString(endpoint) || strings.ContainsAny(endpoint, "\x00 \t\r\n") || len(endpoint) > 300 || len(url) > outbox.URLBytesMax {
+			t.Errorf("the endpoint of %q is %q", url, endpoint)
+		}
+	})
+}
