@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+)
+
+// Bounds of the admin server. It answers probes, which are small and quick.
+const (
+	adminRequestTimeout  = 5 * time.Second
+	adminIdleTimeout     = time.Minute
+	adminHeaderBytesMax  = 8 << 10
+	adminShutdownTimeout = time.Second
+)
+
+// admin answers /healthz (the process is alive) and /readyz (messages are being drained).
+type admin struct {
+	listener net.Listener  // nil when off
+	server   *http.Server  // nil until serve
+	served   chan struct{} // closed when the server has ended
+}
+
+// listenAdmin listens before anything else starts, so that an address that is taken is an error and not a log line.
+func listenAdmin(ctx context.Context, addr adminAddr) (*admin, error) {
+	if addr == adminOff {
+		return &admin{}, nil
+	}
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", string(addr))
+	if err != nil {
+		return nil, fmt.Errorf("OUTBOX_ADMIN_ADDR: %w; if another worker runs here, name another port, or off", err)
+	}
+	return &admin{listener: listener}, nil
+}
+
+func (a *admin) String() string {
+	if a.listener == nil {
+		return string(adminOff)
+	}
+	return a.listener.Addr().String()
+}
+
+// addrs are what a message must not be delivered to.
+func (a *admin) addrs() []netip.AddrPort {
+	addr, err := netip.ParseAddrPort(a.String())
+	if err != nil {
+		return nil // off
+	}
+	return []netip.AddrPort{addr}
+}
+
+// serve answers in the background until close. Readiness ends with ctx.
+func (a *admin) serve(ctx context.Context, ready func(context.Context) error, log *slog.Logger) {
+	if a.listener == nil {
+		return
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "alive") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		if ctx.Err() != nil {
+			answer(w, http.StatusServiceUnavailable, "stopping")
+			return
+		}
+		within, cancel := context.WithTimeout(r.Context(), adminRequestTimeout)
+		defer cancel()
+		if err := ready(within); err != nil {
+			answer(w, http.StatusServiceUnavailable, err.Error())
+			return
+		}
+		answer(w, http.StatusOK, "ready")
+	})
+	a.server = &http.Server{
+		Handler: mux, ReadTimeout: adminRequestTimeout, WriteTimeout: 2 * adminRequestTimeout, IdleTimeout: adminIdleTimeout,
+		MaxHeaderBytes: adminHeaderBytesMax, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	a.served = make(chan struct{})
+	go func() {
+		defer close(a.served)
+		if err := a.server.Serve(a.listener); !errors.Is(err, http.ErrServerClosed) {
+			log.Error("the admin server ended; messages are still delivered", "error", err)
+		}
+	}()
+}
+
+// close waits for probes under way, but not for long.
+func (a *admin) close() {
+	switch {
+	case a.listener == nil:
+		return
+	case a.server == nil:
+		_ = a.listener.Close()
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), adminShutdownTimeout)
+	defer cancel()
+	if a.server.Shutdown(ctx) != nil {
+		_ = a.server.Close()
+	}
+	<-a.served
+}
+
+func answer(w http.ResponseWriter, status int, text string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, text+"\n")
+}

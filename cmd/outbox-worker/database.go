@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/seed-abbacb8b/epilogue/migrations"
+	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/worker"
+)
+
+// connections says what a command asks of its pool.
+type connections struct {
+	usual   int32         // at most so many, unless pool_max_conns in the URL says otherwise
+	least   int32         // below which the command cannot work, whatever the URL says
+	timeout time.Duration // to connect, unless connect_timeout in the URL says otherwise; pgxpool's when 0
+}
+
+// workerConnections leave a worker some room above what it needs.
+func workerConnections() connections {
+	return connections{usual: worker.ConnsMin + 4, least: worker.ConnsMin}
+}
+
+// operatorConnections are for one person who waits: a migration holds its lock on one and works on the other. A host
+// that answers nothing is not waited for long.
+func operatorConnections() connections {
+	return connections{usual: 2, least: 2, timeout: 10 * time.Second}
+}
+
+// connect makes the pool, which close closes. It does not wait for the database.
+func (p *program) connect(ctx context.Context, s settings, n connections) (*pgxpool.Pool, error) {
+	config, err := pgxpool.ParseConfig(string(s.DatabaseURL))
+	if err != nil {
+		return nil, fmt.Errorf("OUTBOX_DATABASE_URL cannot be read") // unreachable: it was read when it was loaded
+	}
+	if !strings.Contains(string(s.DatabaseURL), "pool_max_conns") {
+		config.MaxConns = n.usual
+	}
+	config.MaxConns = max(config.MaxConns, n.least)
+	if config.ConnConfig.RuntimeParams["application_name"] == "" {
+		config.ConnConfig.RuntimeParams["application_name"] = "outbox-worker"
+	}
+	if config.ConnConfig.ConnectTimeout == 0 {
+		config.ConnConfig.ConnectTimeout = n.timeout
+	}
+	p.pool, err = pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("opening the pool of connections: %w", err)
+	}
+	return p.pool, nil
+}
+
+// database connects for a command that needs no more than the database, and returns the schema's name.
+func (p *program) database(ctx context.Context) (*pgxpool.Pool, string, error) {
+	c, err := p.load(databaseVariables()...)
+	if err != nil {
+		return nil, "", err
+	}
+	pool, err := p.connect(ctx, c.settings, operatorConnections())
+	return pool, c.settings.inForce().Schema, err
+}
+
+// store connects and checks that the schema is one that this program knows.
+func (p *program) store(ctx context.Context) (*outbox.Store, error) {
+	pool, schema, err := p.database(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := migrations.Check(ctx, pool, migrations.Config{Schema: schema}); err != nil {
+		return nil, err
+	}
+	return outbox.NewStore(pool, schema)
+}
+
+// now reads the database's clock, by which ages are told: leases and due times go by it too.
+func (p *program) now(ctx context.Context) (time.Time, error) {
+	var now time.Time
+	if err := p.pool.QueryRow(ctx, "SELECT now()").Scan(&now); err != nil {
+		return now, fmt.Errorf("reading the database's clock: %w", err)
+	}
+	return now, nil
+}

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// databaseURL is a connection string. It holds a password: String shows it redacted, and no fault quotes it.
+type databaseURL string
+
+const redacted = "xxxxx"
+
+// EnvDecode checks that pgx can read it. pgx redacts what it quotes as well as it can, but promises nothing for text
+// that is malformed; so of its errors only phrases known here are passed on.
+func (u *databaseURL) EnvDecode(text string) error {
+	if text == "" {
+		return nil
+	}
+	*u = databaseURL(text)
+	if u.strayAt() {
+		return decodef("holds an @ that does not end the password; write @ in a password as %%40 and / as %%2F")
+	}
+	_, err := pgxpool.ParseConfig(text)
+	if err == nil {
+		return nil
+	}
+	return decodef("cannot be read%s; want postgres://USER:PASSWORD@HOST:5432/DATABASE, where / @ : %% in the password "+
+		"are written as %%2F %%40 %%3A %%25 (it is not shown here, for it may hold a password)", knownCause(err))
+}
+
+// knownCause picks the cause of pgx's error that its text names, if it is one of those that quote nothing.
+func knownCause(err error) string {
+	for _, phrase := range []string{
+		"failed to parse as URL", "failed to parse as keyword/value", "failed to read service", "failed to configure TLS",
+		"invalid port", "invalid connect_timeout", "invalid sslcertmode", "invalid require_auth",
+		"unknown target_session_attrs", "unknown channel_binding",
+		"pool_max_conns too small", "cannot parse pool_max_conns", "cannot parse pool_min_conns",
+		"cannot parse pool_min_idle_conns", "cannot parse pool_max_conn_lifetime", "cannot parse pool_max_conn_idle_time",
+		"cannot parse pool_health_check_period", "cannot parse pool_ping_timeout",
+		"cannot parse statement_cache_capacity", "cannot parse description_cache_capacity",
+	} {
+		if strings.Contains(err.Error(), phrase) {
+			return " (" + phrase + ")"
+		}
+	}
+	return ""
+}
+
+// afterScheme returns what follows postgres://, if the text is a URL.
+func (u databaseURL) afterScheme() (scheme, rest string, ok bool) {
+	for _, scheme := range []string{"postgres://", "postgresql://"} {
+		if rest, ok := strings.CutPrefix(string(u), scheme); ok {
+			return scheme, rest, true
+		}
+	}
+	return "", "", false
+}
+
+// strayAt tells of postgres://user:pass/word@host/db and postgres://user:p@ssword@host/db. As pgx and libpq read them,
+// the password ends early and its rest is looked up as a host or logged as a database's name.
+func (u databaseURL) strayAt() bool {
+	_, rest, ok := u.afterScheme()
+	if !ok {
+		return false
+	}
+	if i := strings.IndexAny(rest, "@/"); i >= 0 {
+		rest = rest[i+1:]
+	}
+	beforeQuery, _, _ := strings.Cut(rest, "?")
+	return strings.Contains(beforeQuery, "@")
+}
+
+// String returns the text with passwords replaced.
+func (u databaseURL) String() string {
+	if u == "" {
+		return ""
+	}
+	c, err := pgxpool.ParseConfig(string(u))
+	if err != nil || u.strayAt() {
+		return "(not shown: it cannot be read)"
+	}
+	scheme, rest, ok := u.afterScheme()
+	if !ok {
+		text := fmt.Sprintf("host=%s port=%d user=%s dbname=%s", c.ConnConfig.Host, c.ConnConfig.Port, c.ConnConfig.User, c.ConnConfig.Database)
+		if c.ConnConfig.Password != "" {
+			text += " password=" + redacted
+		}
+		return text
+	}
+	if i := strings.IndexAny(rest, "@/"); i >= 0 && rest[i] == '@' { // pgx and libpq look for it in the same way
+		if user, _, secret := strings.Cut(rest[:i], ":"); secret {
+			rest = user + ":" + redacted + rest[i:]
+		}
+	}
+	base, query, ok := strings.Cut(rest, "?")
+	if !ok {
+		return scheme + base
+	}
+	pairs := strings.Split(query, "&")
+	for i, pair := range pairs {
+		key, _, _ := strings.Cut(pair, "=")
+		if name, err := url.QueryUnescape(key); err != nil || isSecret(name) {
+			pairs[i] = key + "=" + redacted
+		}
+	}
+	return scheme + base + "?" + strings.Join(pairs, "&")
+}
+
+// isSecret goes by the parameter's name: password, sslpassword, oauth_client_secret.
+func isSecret(parameter string) bool {
+	name := strings.ToLower(parameter)
+	return strings.Contains(name, "password") || strings.Contains(name, "secret") || strings.Contains(name, "token")
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/seed-abbacb8b/epilogue/migrations"
+	"github.com/seed-abbacb8b/epilogue/outbox"
+)
+
+// Exit statuses, as exitHelp tells them.
+const (
+	exitOK          = 0
+	exitFailed      = 1
+	exitUsage       = 2
+	exitNotFound    = 3
+	exitNotMigrated = 4
+)
+
+const exitHelp = `Exit status:
+  0  done
+  1  failed: the database cannot be reached, or refused; an operation was not possible
+  2  wrong usage or configuration: nothing was tried
+  3  what was named is not there
+  4  the schema is not migrated, or was migrated by a newer version`
+
+// usageError is a fault of the command line.
+type usageError struct {
+	text string
+	help string // the command whose help to read
+}
+
+func (e usageError) Error() string { return e.text }
+
+func usagef(format string, args ...any) error { return usageError{text: fmt.Sprintf(format, args...)} }
+
+// errNothing is in errors about something named that is not there; outbox.ErrNotFound says the same of messages.
+var errNothing = errors.New("nothing to do")
+
+// errReported says that all was told already, and the exit status is left to give.
+type errReported struct{ status int }
+
+func (e errReported) Error() string { return fmt.Sprintf("exit status %d", e.status) }
+
+// report prints an error, once, and returns the exit status.
+func (p *program) report(ctx context.Context, err error) int {
+	var reported errReported
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &reported):
+		return reported.status
+	}
+	lines := strings.Split(strings.TrimSpace(explain(ctx, err)), "\n")
+	fmt.Fprintf(p.stderr, "outbox-worker: %s\n", strings.Join(lines, "\n  "))
+	return exitStatus(err)
+}
+
+func exitStatus(err error) int {
+	var usage usageError
+	var faults faultsError
+	switch {
+	case errors.As(err, &usage), errors.As(err, &faults), errors.Is(err, outbox.ErrInvalidID):
+		return exitUsage
+	case errors.Is(err, outbox.ErrNotFound), errors.Is(err, errNothing):
+		return exitNotFound
+	case errors.Is(err, migrations.ErrNotMigrated), errors.Is(err, migrations.ErrNewer):
+		return exitNotMigrated
+	}
+	return exitFailed
+}
+
+// explain says what went wrong and, where it is known, the way out.
+func explain(ctx context.Context, err error) string {
+	var usage usageError
+	var connect *pgconn.ConnectError
+	var server *pgconn.PgError
+	switch {
+	case errors.As(err, &usage) && usage.help != "":
+		return fmt.Sprintf("%s\nsee '%s --help'", usage.text, usage.help)
+	case ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, ctx.Err())):
+		return fmt.Sprintf("interrupted: %v", context.Cause(ctx))
+	case errors.As(err, &connect) && errors.As(err, &server):
+		return "the database refused the connection: " + oneLine(connect.Error()) + "; check OUTBOX_DATABASE_URL"
+	case errors.As(err, &connect):
+		return "the database cannot be reached: " + oneLine(connect.Error()) + "; check that it is up, and OUTBOX_DATABASE_URL"
+	}
+	return err.Error()
+}
+
+// oneLine joins the lines of pgx's connection errors: one per address that was tried, and again without TLS.
+func oneLine(text string) string {
+	lines := strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\t' })
+	return strings.Replace(strings.Join(slices.Compact(lines), "; "), ":; ", ": ", 1)
+}

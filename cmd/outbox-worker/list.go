@@ -1,0 +1,190 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/seed-abbacb8b/epilogue/outbox"
+)
+
+// listFlags are what list was asked.
+type listFlags struct {
+	states               []string
+	endpoint, runID      string
+	olderThan, newerThan age
+	limit                int
+	asJSON, ids          bool
+}
+
+// listLimitMax bounds the memory of a list: a few hundred MB at the very most.
+const listLimitMax = 100_000
+
+func (p *program) listCommand() *cobra.Command {
+	var f listFlags
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "list messages, the newest first",
+		Long: `Lists messages, the newest first. The states are pending (not tried yet), delivering (leased by a worker), retrying,
+delivered, dead (given up) and cancelled. Nothing found is no error.`,
+		Example: `  outbox-worker list --state dead,retrying --newer-than 24h
+  outbox-worker list --endpoint https://hooks.example.com --state pending --limit 20
+  outbox-worker list --run-id run-4711
+  outbox-worker list --state dead --ids | outbox-worker replay -`,
+		Args: takes(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error { return p.list(cmd.Context(), f) },
+	}
+	flags := cmd.Flags()
+	flags.StringSliceVar(&f.states, "state", nil, "only these states; repeat it or separate with commas")
+	flags.StringVar(&f.endpoint, "endpoint", "", "only this endpoint, as https://HOST[:PORT]")
+	flags.StringVar(&f.runID, "run-id", "", "only messages of this run")
+	flags.Var(&f.olderThan, "older-than", "written at least so long ago, as 90s, 15m, 36h or 7d")
+	flags.Var(&f.newerThan, "newer-than", "written at most so long ago")
+	flags.IntVar(&f.limit, "limit", outbox.ListLimit, "list at most so many")
+	flags.BoolVar(&f.ids, "ids", false, "print the ids only, one per line")
+	jsonFlag(cmd, &f.asJSON)
+	completeFlag(cmd, "state", completeStates)
+	return cmd
+}
+
+func (f listFlags) filter() (outbox.Filter, error) {
+	filter := outbox.Filter{
+		Endpoint: f.endpoint, RunID: f.runID, Limit: f.limit,
+		OlderThan: time.Duration(f.olderThan), NewerThan: time.Duration(f.newerThan),
+	}
+	var faults []error
+	for _, word := range f.states {
+		state := outbox.State(strings.ToLower(strings.TrimSpace(word)))
+		if !slices.Contains(outbox.States, state) {
+			faults = append(faults, usagef("--state %.64q: there is no such state; want %s%s", word,
+				strings.Join(stateNames(), ", "), didYouMean(string(state), stateNames())))
+		}
+		filter.States = append(filter.States, state)
+	}
+	if f.endpoint != "" {
+		faults = append(faults, checkEndpoint(f.endpoint))
+	}
+	if f.ids && f.asJSON {
+		faults = append(faults, usagef("--ids and --json exclude each other"))
+	}
+	if f.limit < 1 || f.limit > listLimitMax {
+		faults = append(faults, usagef("--limit is %d; want 1 to %d", f.limit, listLimitMax))
+	}
+	if f.newerThan > 0 && f.newerThan <= f.olderThan {
+		faults = append(faults, usagef("--newer-than %s and --older-than %s leave nothing between them", &f.newerThan, &f.olderThan))
+	}
+	return filter, errors.Join(faults...)
+}
+
+// checkEndpoint wants an endpoint as the tables hold it: another spelling would match nothing without saying so.
+func checkEndpoint(endpoint string) error {
+	canonical, err := outbox.CheckURL(endpoint)
+	if err != nil {
+		return usagef("endpoint %.200q: %v", endpoint, err)
+	}
+	if canonical != endpoint {
+		return usagef("endpoint %.200q: want the origin of the URL, %s", endpoint, canonical)
+	}
+	return nil
+}
+
+func (p *program) list(ctx context.Context, f listFlags) error {
+	filter, err := f.filter()
+	if err != nil {
+		return err
+	}
+	filter.Limit++ // one more tells whether there are more
+	store, err := p.store(ctx)
+	if err != nil {
+		return err
+	}
+	messages, err := store.List(ctx, filter)
+	if err != nil {
+		return err
+	}
+	if len(messages) > f.limit {
+		messages = messages[:f.limit]
+		defer p.say("only the newest %s listed; --limit lists more", counted(int64(f.limit), "is", "are"))
+	}
+	switch {
+	case f.asJSON:
+		if messages == nil {
+			messages = []outbox.MessageStatus{}
+		}
+		err = p.printJSON(messages)
+	case f.ids:
+		for _, m := range messages {
+			p.printf("%s\n", m.ID)
+		}
+	case len(messages) == 0:
+		p.say("no messages")
+	default:
+		err = p.printMessages(ctx, messages)
+	}
+	return err
+}
+
+func (p *program) printMessages(ctx context.Context, messages []outbox.MessageStatus) error {
+	now, err := p.now(ctx)
+	if err != nil {
+		return err
+	}
+	rows := make([][]string, len(messages))
+	for i, m := range messages {
+		rows[i] = []string{
+			m.ID.String(), string(m.State), cell(m.RunID, 40), string(m.Status), cell(m.Endpoint, 50),
+			fmt.Sprint(m.Attempts), ago(now, m.CreatedAt), nextAttempt(m, now), lastWord(m),
+		}
+	}
+	p.table([]string{"ID", "STATE", "RUN", "ENDED", "ENDPOINT", "ATTEMPTS", "WRITTEN", "NEXT", "LAST"}, rows)
+	return nil
+}
+
+// nextAttempt says when a message is tried next; of one that is being delivered, until when it is leased.
+func nextAttempt(m outbox.MessageStatus, now time.Time) string {
+	switch {
+	case m.State == outbox.StateDelivering && m.LockedUntil != nil:
+		return "lease ends " + until(now, *m.LockedUntil)
+	case m.NextAttemptAt != nil:
+		return until(now, *m.NextAttemptAt)
+	}
+	return "-"
+}
+
+// lastWord says how the last attempt ended, or why the message was given up.
+func lastWord(m outbox.MessageStatus) string {
+	const runesMax = 70
+	var parts []string
+	switch {
+	case m.DeadReason != nil:
+		if m.State == outbox.StateDead { // of what was cancelled, the reason says no more than the state
+			parts = append(parts, *m.DeadReason)
+		}
+		if m.DeadError != nil {
+			parts = append(parts, *m.DeadError)
+		}
+	default:
+		if m.LastStatusCode != nil {
+			parts = append(parts, fmt.Sprint(*m.LastStatusCode))
+		} else if m.LastClass != nil {
+			parts = append(parts, *m.LastClass)
+		}
+		if m.LastError != nil {
+			parts = append(parts, *m.LastError)
+		}
+	}
+	return cell(strings.Join(parts, ": "), runesMax)
+}
+
+func stateNames() []string {
+	names := make([]string, len(outbox.States))
+	for i, s := range outbox.States {
+		names[i] = string(s)
+	}
+	return names
+}

@@ -1,0 +1,30 @@
+// Outbox-worker delivers what workflow runs left behind when they ended, and lets an operator look at it and change it.
+//
+// It is run in three steps: parse (root.go, settings.go), run (a file per command) and close. Only main touches the
+// process; all else goes through run, so that tests start the real program.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() { os.Exit(start()) }
+
+// start runs the program and turns the first signal into the end of its context. A second one ends the process.
+func start() int {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	const pending = 2 // the second one matters, and no more
+	signals := make(chan os.Signal, pending)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		cancel(fmt.Errorf("received the signal: %v", <-signals))
+		<-signals
+		fmt.Fprintln(os.Stderr, "outbox-worker: ended at once by a second signal; what was under way is taken up again when its lease ends")
+		os.Exit(exitFailed)
+	}()
+	return run(ctx, os.Args[1:], os.Environ(), os.Stdin, os.Stdout, os.Stderr)
+}

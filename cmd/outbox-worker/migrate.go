@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+
+	"github.com/seed-abbacb8b/epilogue/migrations"
+	"github.com/seed-abbacb8b/epilogue/outbox"
+)
+
+func (p *program) migrateCommand() *cobra.Command {
+	return groupCommand(&cobra.Command{
+		Use:   "migrate",
+		Short: "bring the outbox's tables up, down, or tell how far they are",
+		Long: `Migrates the outbox's tables, and River's beside them, in a schema of their own. It is safe to run twice, and from
+several processes at once: one works, the others wait.`,
+		Example: `  outbox-worker migrate up
+  outbox-worker migrate status --json
+  outbox-worker migrate up --schema billing_outbox`,
+	}, p.migrateUpCommand(), p.migrateDownCommand(), p.migrateStatusCommand())
+}
+
+func (p *program) migrateUpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "up",
+		Short:   "create the tables, or bring them up to date",
+		Long:    "Creates the schema and its tables, or brings them to the version that this program knows.",
+		Example: "  outbox-worker migrate up",
+		Args:    takes(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			pool, schema, err := p.database(cmd.Context())
+			if err != nil {
+				return err
+			}
+			config := migrations.Config{Schema: schema, Logger: slog.New(slog.NewTextHandler(p.stderr, nil))}
+			if err := migrations.Up(cmd.Context(), pool, config); err != nil {
+				return err
+			}
+			p.printf("schema %s is up to date: version %d\n", schema, migrations.Latest())
+			return nil
+		},
+	}
+}
+
+func (p *program) migrateDownCommand() *cobra.Command {
+	var yes bool
+	cmd := &cobra.Command{
+		Use:   "down",
+		Short: "remove the tables with all they hold",
+		Long: `Removes the outbox's and River's tables with every message in them, and the schema unless something else lives in it.
+There is no way back. Without --yes it refuses, and says how many messages would be lost.`,
+		Example: "  outbox-worker migrate down --yes",
+		Args:    takes(0, 0, ""),
+		RunE:    func(cmd *cobra.Command, _ []string) error { return p.migrateDown(cmd.Context(), yes) },
+	}
+	cmd.Flags().BoolVar(&yes, "yes", false, "remove them, messages and all")
+	return cmd
+}
+
+func (p *program) migrateDown(ctx context.Context, yes bool) error {
+	pool, schema, err := p.database(ctx)
+	if err != nil {
+		return err
+	}
+	config := migrations.Config{Schema: schema, Logger: slog.New(slog.NewTextHandler(p.stderr, nil))}
+	if !yes {
+		return p.refuseDown(ctx, config)
+	}
+	if err := migrations.Down(ctx, pool, config); err != nil {
+		return err
+	}
+	p.printf("schema %s: the outbox is removed\n", schema)
+	return nil
+}
+
+// refuseDown says what would be lost.
+func (p *program) refuseDown(ctx context.Context, config migrations.Config) error {
+	versions, err := migrations.Status(ctx, p.pool, config)
+	if err != nil {
+		return err
+	}
+	if versions.Outbox == 0 {
+		return usagef("migrate down: schema %s holds no outbox; say --yes to remove what is left of one", config.Schema)
+	}
+	store, err := outbox.NewStore(p.pool, config.Schema)
+	if err != nil {
+		return err
+	}
+	counts, err := store.Overview(ctx)
+	if err != nil {
+		return err
+	}
+	var all, waiting, dead int64
+	for _, c := range counts {
+		all += c.Messages
+		switch c.State {
+		case outbox.StatePending, outbox.StateDelivering, outbox.StateRetrying:
+			waiting += c.Messages
+		case outbox.StateDead:
+			dead += c.Messages
+		}
+	}
+	return usagef("migrate down would lose %s in schema %s: %s still to be delivered, %s dead; say --yes if you mean it",
+		plural(all, "message"), config.Schema, grouped(waiting), grouped(dead))
+}
+
+func (p *program) migrateStatusCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:     "status",
+		Short:   "tell how far the tables are",
+		Long:    "Tells the version of the tables and of this program. The exit status is 4 unless this program can work on them.",
+		Example: "  outbox-worker migrate status\n  outbox-worker migrate status --json",
+		Args:    takes(0, 0, ""),
+		RunE:    func(cmd *cobra.Command, _ []string) error { return p.migrateStatus(cmd.Context(), asJSON) },
+	}
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func (p *program) migrateStatus(ctx context.Context, asJSON bool) error {
+	pool, schema, err := p.database(ctx)
+	if err != nil {
+		return err
+	}
+	config := migrations.Config{Schema: schema}
+	versions, err := migrations.Status(ctx, pool, config)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		err = p.printJSON(struct {
+			Schema string `json:"schema"`
+			migrations.Versions
+		}{schema, versions})
+	} else {
+		river := "up to date"
+		if versions.RiverPending {
+			river = "missing or old"
+		}
+		p.table([]string{"SCHEMA", "VERSION", "THIS PROGRAM", "RIVER'S TABLES"},
+			[][]string{{schema, fmt.Sprint(versions.Outbox), fmt.Sprint(versions.OutboxLatest), river}})
+	}
+	if err != nil {
+		return err
+	}
+	return migrations.Check(ctx, pool, config)
+}

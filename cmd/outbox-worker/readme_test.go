@@ -1,0 +1,43 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+)
+
+// updateVariable, when set, lets the test write what it would otherwise compare.
+const updateVariable = "EPILOGUE_UPDATE"
+
+func TestTheREADMEListsEveryVariable(t *testing.T) {
+	t.Parallel()
+	const path = "../../README.md"
+	const marker = "<!-- config: kept equal to `outbox-worker config` by a test -->\n"
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, after, found := strings.Cut(string(data), marker)
+	if !found {
+		t.Fatalf("README.md lacks the line %q", marker)
+	}
+	table := "| variable | default | meaning |\n| --- | --- | --- |\n"
+	for _, v := range loadSettings(nil).variables() {
+		table += fmt.Sprintf("| `%s` | %s | %s |\n", v.Name, v.Default, v.Meaning)
+	}
+	rest := strings.TrimLeft(after, "\n")
+	for strings.HasPrefix(rest, "|") {
+		_, rest, _ = strings.Cut(rest, "\n")
+	}
+	want := before + marker + "\n" + table + "\n" + strings.TrimLeft(rest, "\n")
+	if string(data) == want {
+		return
+	}
+	if os.Getenv(updateVariable) == "" {
+		t.Fatalf("its table of variables is not what outbox-worker config tells; write it with\n\n\t%s=1 go test ./cmd/outbox-worker -run README\n", updateVariable)
+	}
+	if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,201 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/seed-abbacb8b/epilogue/internal/testdb"
+)
+
+// receiving is a receiver on a socket of its own.
+type receiving struct {
+	*running
+	url    string
+	client *http.Client
+}
+
+func beginReceiver(t *testing.T, args ...string) receiving {
+	t.Helper()
+	r := begin(t, nil, append([]string{"receive", "--addr", "127.0.0.1:0"}, args...)...)
+	url := regexp.MustCompile(`http://[^;]+`).FindString(r.line("receiving on"))
+	transport := &http.Transport{}
+	t.Cleanup(transport.CloseIdleConnections)
+	return receiving{r, url, &http.Client{Transport: transport, Timeout: patience}}
+}
+
+func (r receiving) post(id, body string) (*http.Response, error) {
+	q, err := http.NewRequestWithContext(r.t.Context(), http.MethodPost, r.url+"/hook", strings.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	q.Header.Set("webhook-id", id)
+	q.Header.Set("Workflow-Run-Id", "run-"+id)
+	q.Header.Set("Workflow-Run-Status", "succeeded")
+	response, err := r.client.Do(q)
+	if err == nil {
+		_, _ = io.Copy(io.Discard, response.Body)
+		_ = response.Body.Close()
+	}
+	return response, err
+}
+
+func (r receiving) mustPost(id, body string, want int) *http.Response {
+	r.t.Helper()
+	response, err := r.post(id, body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if response.StatusCode != want {
+		r.t.Fatalf("answered %d, want %d", response.StatusCode, want)
+	}
+	return response
+}
+
+func TestAReceiverMarksRetriesAndDuplicatesAndSumsThemUp(t *testing.T) {
+	t.Parallel()
+	r := beginReceiver(t, "--fail-first", "1", "--retry-after", "10s", "--body")
+	if got := r.mustPost("m1", "one\x1b\ntwo", 503).Header.Get("Retry-After"); got != "10" {
+		t.Errorf("Retry-After is %q", got)
+	}
+	r.line("TIME")
+	if line := r.line("m1"); !regexp.MustCompile(`^\d\d:\d\d:\d\d\.\d{3}  503     m1 +run-m1 +succeeded        8$`).MatchString(line) {
+		t.Errorf("got %q", line)
+	}
+	if line := r.line("  | one"); line != `  | one\x1b` {
+		t.Errorf("got %q", line)
+	}
+	r.line("  | two")
+	if got := r.mustPost("m1", "", 200).Header.Get("Retry-After"); got != "" {
+		t.Errorf("Retry-After is %q on an accepted one", got)
+	}
+	r.line("retry: attempt 2")
+	r.mustPost("m1", "", 200)
+	r.line("DUPLICATE: arrival 3 of an accepted message")
+	r.mustPost("", "", 503)
+	status, rest := r.end()
+	if status != exitOK || !strings.Contains(rest, "4 requests for 1 message: 2 accepted, 2 refused, 0 unanswered; 1 retry, 1 duplicate") ||
+		!strings.Contains(rest, "1 request without a webhook-id") {
+		t.Errorf("exit status %d, summary:\n%s", status, rest)
+	}
+}
+
+func TestAReceiverPrintsJSONLinesForScripts(t *testing.T) {
+	t.Parallel()
+	r := beginReceiver(t, "--json", "--status", "204", "--body")
+	r.mustPost("m1", `{"a":"<é>"}`, 204)
+	r.mustPost("m1", "", 204)
+	var d delivery
+	if err := json.Unmarshal([]byte(r.line("delivery")), &d); err != nil {
+		t.Fatal(err)
+	}
+	if d.WebhookID != "m1" || d.RunID != "run-m1" || d.Answer != 204 || d.Bytes != 12 || *d.Body != `{"a":"<é>"}` || d.Attempt != 1 || d.Duplicate {
+		t.Errorf("got %+v", d)
+	}
+	if err := json.Unmarshal([]byte(r.line("delivery")), &d); err != nil || !d.Duplicate || d.Attempt != 2 {
+		t.Errorf("got %+v, %v", d, err)
+	}
+	_, rest := r.end()
+	var s summary
+	if err := json.Unmarshal([]byte(rest), &s); err != nil || s != (summary{Type: "summary", Requests: 2, Messages: 1, Accepted: 2, Duplicates: 1}) {
+		t.Errorf("got %+v, %v", s, err)
+	}
+}
+
+func TestAReceiverThatHangsAnswersNobodyAndStillStops(t *testing.T) {
+	t.Parallel()
+	r := beginReceiver(t, "--hang")
+	answered := make(chan error, 1)
+	go func() {
+		_, err := r.post("m1", "x")
+		answered <- err
+	}()
+	impatient := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 50 * time.Millisecond}
+	q, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.url, strings.NewReader("y"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.Header.Set("webhook-id", "m2")
+	if response, err := impatient.Do(q); err == nil {
+		_ = response.Body.Close()
+		t.Error("it answered")
+	}
+	if line := r.line("m2"); !strings.Contains(line, "gave up") {
+		t.Errorf("got %q", line)
+	}
+	status, rest := r.end()
+	if err := <-answered; err == nil {
+		t.Error("it answered at its end")
+	}
+	if status != exitOK || !strings.Contains(rest, "unanswered") {
+		t.Errorf("exit status %d: %s", status, rest)
+	}
+}
+
+func TestAReceiverFailsItsShareAndDelays(t *testing.T) {
+	t.Parallel()
+	r := beginReceiver(t, "--fail", "100", "--fail-status", "429", "--delay", "20ms")
+	begun := time.Now()
+	r.mustPost("m1", "", 429)
+	if took := time.Since(begun); took < 20*time.Millisecond {
+		t.Errorf("answered after %v", took)
+	}
+	r.line("429")
+	response, err := r.client.Get(r.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	if response.StatusCode != http.StatusMethodNotAllowed {
+		t.Errorf("GET is answered %d", response.StatusCode)
+	}
+	r.end()
+}
+
+func TestAReceiverKeepsABoundedPartOfABody(t *testing.T) {
+	t.Parallel()
+	start, bytes, err := readBody(strings.NewReader(strings.Repeat("x", bodyBytesKept+7)))
+	if len(start) != bodyBytesKept || bytes != bodyBytesKept+7 || err != nil {
+		t.Errorf("kept %d of %d bytes, %v", len(start), bytes, err)
+	}
+	if _, _, err := readBody(endless{}); err == nil {
+		t.Error("an endless body was read to its end")
+	}
+}
+
+type endless struct{}
+
+func (endless) Read(b []byte) (int, error) { return len(b), nil }
+
+func TestARecordForgetsTheOldestIDs(t *testing.T) {
+	t.Parallel()
+	r := newRecord(3)
+	for i := range 5 {
+		id := fmt.Sprint(i)
+		r.answered(id, r.arrived(id), 200)
+	}
+	if len(r.known) != 3 || r.sum.Forgotten != 2 || r.sum.Messages != 5 {
+		t.Errorf("%d known, %+v", len(r.known), r.sum)
+	}
+	if n := r.arrived("0"); n != 1 || len(r.known) != 3 {
+		t.Errorf("a forgotten id is known: %d", n)
+	}
+	if n := r.arrived("4"); n != 2 || !r.answered("4", n, 503) {
+		t.Errorf("a remembered id is not: %d", n)
+	}
+}
+
+func TestAnAddressThatIsTakenIsNamed(t *testing.T) {
+	t.Parallel()
+	r := beginReceiver(t)
+	addr := strings.TrimPrefix(r.url, "http://")
+	invoke(t, nil, "receive", "--addr", addr).wants(t, exitFailed, "--addr: listen tcp "+addr, "name another with --addr")
+	db := testdb.NewEmpty(t)
+	invoke(t, append(environment(db), "OUTBOX_ADMIN_ADDR="+addr), "run").wants(t, exitFailed, "OUTBOX_ADMIN_ADDR: listen tcp "+addr, "or off")
+	r.end()
+}

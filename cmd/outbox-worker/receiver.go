@@ -1,0 +1,117 @@
+package main
+
+import (
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"strconv"
+	"time"
+)
+
+// Bounds of what a receiver holds of one request.
+const (
+	bodyBytesKept = 1 << 20  // shown with --body
+	bodyBytesMax  = 64 << 20 // read at all; what the outbox can send is less
+)
+
+// receiver is the HTTP handler of the command receive.
+type receiver struct {
+	flags  receiveFlags
+	record *record
+	print  func(delivery)
+	ended  <-chan struct{} // the command's end
+}
+
+// delivery is one request and what became of it.
+type delivery struct {
+	Type      string    `json:"type"` // "delivery"
+	Time      time.Time `json:"time"` // of its arrival
+	WebhookID string    `json:"webhook_id"`
+	RunID     string    `json:"run_id"`
+	RunStatus string    `json:"run_status"`
+	Answer    int       `json:"answer"` // 0: none was given
+	Bytes     int64     `json:"bytes"`
+	Attempt   int       `json:"attempt"`   // how often this id came, this time included
+	Duplicate bool      `json:"duplicate"` // an earlier one was accepted
+	Body      *string   `json:"body,omitempty"`
+
+	fault string // why none was given
+}
+
+// ServeHTTP reads, waits, answers and prints, in this order, but for the answer: that is sent last, so that whoever
+// sees it can count on the line.
+func (r *receiver) ServeHTTP(w http.ResponseWriter, q *http.Request) {
+	if q.Method != http.MethodPost {
+		w.Header().Set("Allow", http.MethodPost)
+		http.Error(w, "this is outbox-worker receive: it takes webhooks, by POST", http.StatusMethodNotAllowed)
+		return
+	}
+	d := delivery{
+		Type: "delivery", Time: time.Now(), WebhookID: q.Header.Get("webhook-id"),
+		RunID: q.Header.Get("Workflow-Run-Id"), RunStatus: q.Header.Get("Workflow-Run-Status"),
+	}
+	body, bytes, err := readBody(q.Body)
+	d.Bytes = bytes
+	if r.flags.body {
+		text := string(body)
+		d.Body = &text
+	}
+	d.Attempt = r.record.arrived(d.WebhookID)
+	switch {
+	case err != nil:
+		d.fault = "broken off"
+	case r.flags.hang:
+		d.fault = r.wait(q, nil)
+	case r.flags.delay > 0:
+		timer := time.NewTimer(r.flags.delay)
+		defer timer.Stop()
+		d.fault = r.wait(q, timer.C)
+	}
+	if d.fault == "" {
+		d.Answer = r.decide(d.Attempt)
+	}
+	d.Duplicate = r.record.answered(d.WebhookID, d.Attempt, d.Answer)
+	r.print(d)
+	if d.fault != "" {
+		panic(http.ErrAbortHandler) // closes the connection without an answer; net/http recovers it silently
+	}
+	if d.Answer/100 != 2 && r.flags.retryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int(r.flags.retryAfter/time.Second)))
+	}
+	w.WriteHeader(d.Answer)
+}
+
+// wait waits for the timer, or says who would wait no longer.
+func (r *receiver) wait(q *http.Request, timer <-chan time.Time) (fault string) {
+	select {
+	case <-timer:
+		return ""
+	case <-q.Context().Done():
+		return "gave up"
+	case <-r.ended:
+		return "stopped"
+	}
+}
+
+func (r *receiver) decide(attempt int) int {
+	const hundred = 100
+	if attempt <= r.flags.failFirst || rand.Float64()*hundred < float64(r.flags.fail) {
+		return r.flags.badly
+	}
+	return r.flags.status
+}
+
+// readBody keeps the start of a body and counts the rest.
+func readBody(body io.Reader) (start []byte, bytes int64, err error) {
+	start, err = io.ReadAll(io.LimitReader(body, bodyBytesKept))
+	if err != nil {
+		return start, int64(len(start)), err
+	}
+	rest, err := io.Copy(io.Discard, io.LimitReader(body, bodyBytesMax))
+	bytes = int64(len(start)) + rest
+	if err == nil && rest == bodyBytesMax {
+		err = errors.New("endless")
+	}
+	return start, bytes, err
+}

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	"github.com/spf13/cobra"
+
+	"github.com/seed-abbacb8b/epilogue/outbox"
+)
+
+// replayFlags are what replay was asked.
+type replayFlags struct {
+	url, endpoint string
+	dead, asJSON  bool
+}
+
+func (p *program) replayCommand() *cobra.Command {
+	var f replayFlags
+	cmd := &cobra.Command{
+		Use:   "replay ID… | replay - | replay --dead --endpoint ENDPOINT",
+		Short: "deliver messages again, at once",
+		Long: `Makes messages due at once, whether dead, cancelled, delivered or waiting for their next attempt. Their ids stay, so a
+receiver that did get one can drop the repeat. With --url each is copied to that URL under an id of its own, and the old
+one is closed as cancelled. If one of the messages named cannot be replayed, none is.
+
+With "-" the ids are read from stdin, the first word of each line. With --dead it takes all that is dead at an
+endpoint, but for what was invalid from the beginning: that is replayed by its id.`,
+		Example: `  outbox-worker replay 0190b7a5-5c3e-7c3a-9b1e-2f7d3c6a8e10
+  outbox-worker replay 0190b7a5-5c3e-7c3a-9b1e-2f7d3c6a8e10 --url https://hooks.example.com/v2
+  outbox-worker replay --dead --endpoint https://hooks.example.com
+  outbox-worker list --state dead --newer-than 1h --ids | outbox-worker replay -`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if f.dead {
+				return takes(0, 0, "")(cmd, args)
+			}
+			return takes(1, math.MaxInt, "messages by their ids, or - to read them from stdin")(cmd, args)
+		},
+		RunE: func(cmd *cobra.Command, args []string) error { return p.replay(cmd.Context(), args, f) },
+	}
+	cmd.Flags().StringVar(&f.url, "url", "", "deliver a copy to this URL instead")
+	cmd.Flags().BoolVar(&f.dead, "dead", false, "all that is dead at --endpoint")
+	cmd.Flags().StringVar(&f.endpoint, "endpoint", "", "the endpoint for --dead, as https://HOST[:PORT]")
+	jsonFlag(cmd, &f.asJSON)
+	return cmd
+}
+
+func (p *program) replay(ctx context.Context, args []string, f replayFlags) error {
+	if f.url != "" {
+		if _, err := outbox.CheckURL(f.url); err != nil {
+			return usagef("--url: %v", err)
+		}
+	}
+	if f.dead != (f.endpoint != "") {
+		return usagef("--dead and --endpoint go together: all that is dead at that endpoint")
+	}
+	if f.dead {
+		if err := checkEndpoint(f.endpoint); err != nil {
+			return err
+		}
+		return p.replayDead(ctx, f)
+	}
+	ids, err := p.ids(args)
+	if err != nil {
+		return err
+	}
+	store, err := p.store(ctx)
+	if err != nil {
+		return err
+	}
+	done, err := store.Replay(ctx, ids, f.url)
+	if err != nil {
+		return err
+	}
+	return p.printReplayed(done, f)
+}
+
+// replayDead replays what is dead at an endpoint, a batch after the other, so that no transaction is long. What dies
+// again meanwhile is passed over, as is what was invalid: neither makes it look for ever.
+func (p *program) replayDead(ctx context.Context, f replayFlags) error {
+	const batch = 500
+	store, err := p.store(ctx)
+	if err != nil {
+		return err
+	}
+	replayed := map[outbox.ID]bool{}
+	var done []outbox.Replayed
+	passed, invalid := 0, 0
+	for {
+		limit := passed + batch
+		page, err := store.List(ctx, outbox.Filter{States: []outbox.State{outbox.StateDead}, Endpoint: f.endpoint, Limit: limit})
+		if err != nil {
+			return p.interruptedReplay(done, f, err)
+		}
+		var ids []outbox.ID
+		invalid = 0
+		for _, m := range page {
+			switch {
+			case m.DeadReason != nil && *m.DeadReason == "invalid":
+				invalid++
+			case !replayed[m.ID]:
+				ids = append(ids, m.ID)
+				replayed[m.ID] = true
+			}
+		}
+		passed = len(page) - len(ids)
+		if len(ids) == 0 && len(page) < limit {
+			break
+		}
+		if len(ids) == 0 {
+			continue // a page of nothing but what is passed over: the next look is longer
+		}
+		some, err := store.Replay(ctx, ids, f.url)
+		if err != nil {
+			return p.interruptedReplay(done, f, err)
+		}
+		done = append(done, some...)
+	}
+	if invalid > 0 {
+		p.say("%s left: invalid from the beginning; replay by id, with --url if the URL was the fault", plural(int64(invalid), "dead message"))
+	}
+	if len(done) == 0 {
+		return fmt.Errorf("%w: nothing that can be replayed is dead at %s", errNothing, f.endpoint)
+	}
+	return p.printReplayed(done, f)
+}
+
+// interruptedReplay tells of the batches that were done before one failed.
+func (p *program) interruptedReplay(done []outbox.Replayed, f replayFlags, err error) error {
+	if len(done) > 0 {
+		if printErr := p.printReplayed(done, f); printErr != nil {
+			return printErr
+		}
+	}
+	return err
+}
+
+func (p *program) printReplayed(done []outbox.Replayed, f replayFlags) error {
+	if f.asJSON {
+		return p.printJSON(done)
+	}
+	for _, r := range done {
+		if f.url == "" {
+			p.printf("%s is due again\n", r.ID)
+		} else {
+			p.printf("%s is due as %s\n", r.ID, r.New)
+		}
+	}
+	p.say("%s replayed", plural(int64(len(done)), "message"))
+	return nil
+}

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/seed-abbacb8b/epilogue/worker"
+)
+
+func (p *program) runCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "run",
+		Short: "deliver messages until told to stop",
+		Long: `Delivers messages until SIGINT or SIGTERM, then stops gracefully: it claims nothing more, lets requests under way
+finish for up to OUTBOX_SHUTDOWN_TIMEOUT and releases the rest at once. A second signal ends it on the spot.
+
+Any number of workers can run on one schema. A database that is away is waited for. /healthz and /readyz are answered
+at OUTBOX_ADMIN_ADDR. It ends with status 4 on a schema that was not migrated, or by a newer version.`,
+		Example: `  OUTBOX_DATABASE_URL=postgres://app:PASSWORD@localhost:5432/app outbox-worker run
+  OUTBOX_ALLOW_HTTP=true OUTBOX_ALLOWED_CIDRS=127.0.0.0/8 outbox-worker run   # to a receiver on this machine`,
+		Args: takes(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error { return p.work(cmd.Context()) },
+	}
+}
+
+// work runs a worker and its admin server until ctx ends. The database may be away: waiting for it is the worker's
+// business, so nothing here asks for it.
+func (p *program) work(ctx context.Context) error {
+	c, err := p.load()
+	if err != nil {
+		return err
+	}
+	s := c.settings.inForce()
+	log := newLogger(p.stderr, s)
+	admin, err := listenAdmin(ctx, s.AdminAddr)
+	if err != nil {
+		return err
+	}
+	defer admin.close()
+	pool, err := p.connect(context.WithoutCancel(ctx), s, workerConnections()) // what stops gracefully still needs it
+	if err != nil {
+		return err
+	}
+	config := c.settings.worker(log)
+	config.DeniedAddrs = admin.addrs()
+	w, err := worker.New(pool, config)
+	if err != nil {
+		text, _ := inVariables(err.Error()) // it touches no database: what it finds is the configuration's, as a missing file
+		return usagef("%s", text)
+	}
+	stopping := context.AfterFunc(ctx, func() {
+		log.Info("asked to stop", "because", context.Cause(ctx), "within", s.ShutdownTimeout)
+	})
+	defer stopping()
+	admin.serve(ctx, w.Ready, log)
+
+	db := pool.Config().ConnConfig
+	log.Info("outbox-worker runs", "version", buildVersion().Version, "host", db.Host, "port", db.Port, "database", db.Database,
+		"user", db.User, "schema", s.Schema, "connections", pool.Config().MaxConns, "admin", admin.String())
+	return w.Run(ctx)
+}

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"log/slog"
+	"reflect"
+	"time"
+
+	"github.com/seed-abbacb8b/epilogue/worker"
+)
+
+// envPrefix begins the name of every variable.
+const envPrefix = "OUTBOX_"
+
+// settings is the one list of the environment's variables: it drives go-envconfig, the fault messages and the command
+// config. A field that bears the name of one in worker.Config is that one; the worker's defaults and bounds are its
+// own and are not repeated here. In the tag, default says in words what an unset variable means where the worker's
+// default has no value to show.
+type settings struct {
+	DatabaseURL databaseURL `env:"DATABASE_URL" default:"none: it must be set" help:"where the outbox lives: postgres://USER:PASSWORD@HOST:5432/DATABASE, or key=value settings; pool_max_conns in it bounds the worker's connections"`
+	Schema      string      `env:"SCHEMA" help:"schema of the outbox's tables, and of River's beside them"`
+	Name        string      `env:"NAME" default:"the host's name" help:"name of this process in leases, attempts and logs; a random suffix is added"`
+
+	PollInterval        time.Duration `env:"POLL_INTERVAL" help:"how often an idle worker looks for due messages when no wake arrives; from 10ms"`
+	Lease               time.Duration `env:"LEASE" help:"how long a claimed message belongs to this worker, and so how long it waits after a crash; at least OUTBOX_DELIVERY_TIMEOUT + 5s"`
+	DeliveryTimeout     time.Duration `env:"DELIVERY_TIMEOUT" help:"bound of one request, from the lookup of its host to the last byte read; from 10ms"`
+	LookupTimeout       time.Duration `env:"LOOKUP_TIMEOUT" help:"bound of the lookup of a request's host; from 10ms"`
+	ConnectTimeout      time.Duration `env:"CONNECT_TIMEOUT" help:"bound of the connection to its addresses; from 10ms"`
+	TLSTimeout          time.Duration `env:"TLS_TIMEOUT" help:"bound of the TLS handshake; from 10ms"`
+	HeaderTimeout       time.Duration `env:"HEADER_TIMEOUT" help:"bound of the wait for the first byte of the answer; as OUTBOX_DELIVERY_TIMEOUT by default"`
+	MaxInFlight         int           `env:"MAX_IN_FLIGHT" help:"requests under way at once in this process; 1 to 10000"`
+	EndpointMaxInFlight int           `env:"ENDPOINT_MAX_IN_FLIGHT" help:"the same per endpoint; at most OUTBOX_MAX_IN_FLIGHT, which is the default where that is less"`
+
+	RetrySchedule schedule      `env:"RETRY_SCHEDULE" help:"waits after failed attempts, separated by commas; there is one attempt more than waits; none: a single attempt"`
+	RetryJitter   *float64      `env:"RETRY_JITTER,noinit" help:"spread of each wait in both directions, as a fraction; 0 to 1"`
+	RetryAfterMax time.Duration `env:"RETRY_AFTER_MAX" help:"the longest an endpoint can ask to be left alone with Retry-After"`
+
+	RetryStatuses statuses `env:"RETRY_STATUSES" help:"statuses that are tried again, separated by commas, ranges as 500-599; none: no status is; never 2xx and 410"`
+
+	AllowHTTP      bool     `env:"ALLOW_HTTP" help:"deliver to http:// URLs too; without it they are refused for good"`
+	AllowedCIDRs   networks `env:"ALLOWED_CIDRS" default:"none" help:"networks to open besides the public ones, separated by commas, as 10.0.0.0/8; link-local stays closed"`
+	AllowedPorts   ports    `env:"ALLOWED_PORTS" default:"any" help:"the only ports that are delivered to, separated by commas"`
+	ProxyURL       proxyURL `env:"PROXY_URL" default:"none" help:"egress proxy: http://, https:// (CONNECT) or socks5://, with USER:PASSWORD@ if it wants them; what it connects to cannot be checked here"`
+	CAFile         string   `env:"CA_FILE" default:"none" help:"certificates, in PEM, that are trusted besides the system's"`
+	ClientCertFile string   `env:"CLIENT_CERT_FILE" default:"none" help:"certificate, in PEM, shown to endpoints that ask for one; read again when it changes"`
+	ClientKeyFile  string   `env:"CLIENT_KEY_FILE" default:"none" help:"its key, in PEM"`
+
+	Retention       time.Duration `env:"RETENTION" help:"how long a delivered message is kept, from its writing; from 1s"`
+	DeadRetention   time.Duration `env:"DEAD_RETENTION" help:"how long a dead message is kept, from its death; from 1s"`
+	ShutdownTimeout time.Duration `env:"SHUTDOWN_TIMEOUT" help:"how long requests under way may go on after SIGTERM; what remains is released at once, not counted as attempts"`
+
+	AdminAddr adminAddr `env:"ADMIN_ADDR,default=127.0.0.1:9464" help:"where /healthz and /readyz are answered, as HOST:PORT; off: nowhere"`
+	LogLevel  logLevel  `env:"LOG_LEVEL,default=info" help:"debug, info, warn or error"`
+	LogFormat logFormat `env:"LOG_FORMAT,default=text" help:"text or json; logs go to stderr"`
+}
+
+// worker returns the worker's share.
+func (s settings) worker(logger *slog.Logger) worker.Config {
+	var c worker.Config
+	copyNamed(&c, s)
+	c.Logger = logger
+	return c
+}
+
+// inForce returns the settings with the worker's defaults filled in.
+func (s settings) inForce() settings {
+	copyNamed(&s, s.worker(nil).WithDefaults())
+	return s
+}
+
+// copyNamed sets the fields of the struct that to points at from those of the same name in the struct from.
+func copyNamed(to, from any) {
+	target, source := reflect.ValueOf(to).Elem(), reflect.ValueOf(from)
+	for i := range target.NumField() {
+		field := target.Type().Field(i)
+		if value := source.FieldByName(field.Name); value.IsValid() {
+			target.Field(i).Set(value.Convert(field.Type))
+		}
+	}
+}
+
+// variable is one row of what the command config shows.
+type variable struct {
+	Name    string `json:"name"`
+	Meaning string `json:"meaning"`
+	Default string `json:"default"`
+	Value   string `json:"value"` // in force, secrets redacted; nothing when faulty
+	Set     bool   `json:"set"`
+	Fault   string `json:"fault,omitempty"`
+}
+
+// variables lists every variable with the value in force.
+func (c loaded) variables() []variable {
+	force, defaults := reflect.ValueOf(c.settings.inForce()), reflect.ValueOf(defaultSettings())
+	var list []variable
+	for i, f := range reflect.VisibleFields(force.Type()) {
+		v := variable{
+			Name: variableName(f), Meaning: f.Tag.Get("help"), Default: f.Tag.Get("default"),
+			Value: valueText(force.Field(i)),
+		}
+		_, v.Set = c.given[v.Name]
+		if v.Default == "" {
+			v.Default = valueText(defaults.Field(i))
+		}
+		for _, fault := range c.faults {
+			if fault.variable == v.Name {
+				v.Fault, v.Value = fault.text, ""
+			}
+		}
+		list = append(list, v)
+	}
+	return list
+}
+
+// defaultSettings are those of an empty environment.
+func defaultSettings() settings { return loadSettings(nil).settings.inForce() }
