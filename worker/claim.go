@@ -80,7 +80,7 @@ picked AS MATERIALIZED (
     LIMIT $2
 ),
 claimed AS (
-    UPDATE outbox.due d SET attempt = d.attempt + 1, locked_by = $5, locked_until = now() + $6::interval
+    UPDATE outbox.due d SET attempt = d.attempt + 1, locked_by = $5, locked_until = now() + $6::interval, waits_for = NULL
     WHERE d.message_id = ANY (ARRAY(SELECT message_id FROM picked))
     RETURNING d.message_id, d.endpoint, d.attempt, d.attempts_before
 ),

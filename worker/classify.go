@@ -7,7 +7,9 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/http"
 	"net/url"
+	"strings"
 	"syscall"
 )
 
@@ -16,7 +18,7 @@ func classify(err error) (class, text string) {
 	err = cause(err)
 	text = validText([]byte(err.Error()))
 	if len(text) > 1000 {
-		text = text[:1000]
+		text = strings.ToValidUTF8(text[:1000], "")
 	}
 	var (
 		blocked errBlocked
@@ -58,7 +60,8 @@ func isTLS(err error) bool {
 	)
 	return errors.As(err, &verification) || errors.As(err, &record) || errors.As(err, &alert) ||
 		errors.As(err, &unknown) || errors.As(err, &hostname) || errors.As(err, &invalid) ||
-		errors.As(err, &op) && (op.Op == "local error" || op.Op == "remote error")
+		errors.As(err, &op) && (op.Op == "local error" || op.Op == "remote error") ||
+		errors.Is(err, http.ErrSchemeMismatch) // plain HTTP came back
 }
 
 // cause unwraps the error that http.Client puts around every other, for that one quotes the URL, which may hold a

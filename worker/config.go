@@ -4,11 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"slices"
 	"time"
 
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/webhook"
 )
 
 // Config configures a [Worker]. The zero value is usable: every field says what its zero means.
@@ -48,12 +50,43 @@ type Config struct {
 	// RetryAfterMax caps what an endpoint can ask for with Retry-After. 1 h when 0.
 	RetryAfterMax time.Duration
 
+	// LookupTimeout, ConnectTimeout, TLSTimeout and HeaderTimeout bound the phases of a request: the lookup of the
+	// host, the connection to its addresses, the TLS handshake, and the wait for the first byte of the answer once the
+	// request is sent. 5 s, 5 s, 5 s and DeliveryTimeout when 0. DeliveryTimeout bounds them all together.
+	LookupTimeout, ConnectTimeout, TLSTimeout, HeaderTimeout time.Duration
+
+	// RetryStatuses are the statuses of an answer that are tried again; DefaultRetryStatuses when nil. An empty one
+	// that is not nil means none. 2xx and 410 cannot be among them.
+	RetryStatuses []int
+
 	// AllowHTTP lets messages go to http:// URLs. Without it they are refused for good.
 	AllowHTTP bool
 
 	// AllowedCIDRs opens networks that are closed by default: everything that is not public unicast. Link-local
 	// addresses, where clouds keep their metadata, stay closed whatever is listed.
 	AllowedCIDRs []netip.Prefix
+
+	// AllowedPorts restricts the ports of endpoints; any when empty.
+	AllowedPorts []uint16
+
+	// DeniedAddrs are closed whatever AllowedCIDRs says: the addresses that this process itself listens on.
+	DeniedAddrs []netip.AddrPort
+
+	// ProxyURL is an egress proxy, http, https (CONNECT) or socks5, with user and password if it wants them; none when
+	// empty, whatever the environment says. The host is resolved and its address checked here, and the address given
+	// to the proxy: what the proxy connects to then cannot be checked. A fault of the proxy is not an attempt.
+	ProxyURL string
+
+	// CAFile holds certificates, in PEM, that are trusted besides the system's roots. None when empty.
+	CAFile string
+
+	// ClientCertFile and ClientKeyFile hold the certificate and key, in PEM, that the worker shows to endpoints that
+	// ask for one (mTLS). They are read again when they change. None when empty; both or neither.
+	ClientCertFile, ClientKeyFile string
+
+	// Keys are the key sets that messages are signed with. When nil, messages that name no key set are sent unsigned,
+	// and those that name one wait.
+	Keys Keyring
 
 	// Retention is how long a delivered message and its attempts are kept, counted from its writing. 168 h when 0;
 	// from 1 s.
@@ -87,6 +120,22 @@ func DefaultRetrySchedule() []time.Duration {
 	}
 }
 
+// DefaultRetryStatuses returns 408, 425, 429 and 500 to 599 (design, default retry policy).
+func DefaultRetryStatuses() []int {
+	statuses := []int{http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests}
+	for status := 500; status <= 599; status++ {
+		statuses = append(statuses, status)
+	}
+	return statuses
+}
+
+// Keyring holds named key sets.
+type Keyring interface {
+	// Keys returns the named set, or the default one for "". ok is false when there is no such set: a message that
+	// names it waits; one that names none is sent unsigned if there is no default set.
+	Keys(name string) (keys webhook.Keys, ok bool)
+}
+
 // WithDefaults returns the configuration with every zero replaced by its default.
 func (c Config) WithDefaults() Config {
 	orDuration := func(d *time.Duration, value time.Duration) {
@@ -100,6 +149,10 @@ func (c Config) WithDefaults() Config {
 	orDuration(&c.PollInterval, time.Second)
 	orDuration(&c.Lease, 30*time.Second)
 	orDuration(&c.DeliveryTimeout, 15*time.Second)
+	orDuration(&c.LookupTimeout, 5*time.Second)
+	orDuration(&c.ConnectTimeout, 5*time.Second)
+	orDuration(&c.TLSTimeout, 5*time.Second)
+	orDuration(&c.HeaderTimeout, c.DeliveryTimeout)
 	orDuration(&c.RetryAfterMax, time.Hour)
 	orDuration(&c.Retention, 7*24*time.Hour)
 	orDuration(&c.DeadRetention, 30*24*time.Hour)
@@ -112,6 +165,9 @@ func (c Config) WithDefaults() Config {
 	}
 	if c.RetrySchedule == nil {
 		c.RetrySchedule = DefaultRetrySchedule()
+	}
+	if c.RetryStatuses == nil {
+		c.RetryStatuses = DefaultRetryStatuses()
 	}
 	if c.RetryJitter == nil {
 		jitter := DefaultRetryJitter
@@ -151,6 +207,19 @@ func (c Config) Validate() error {
 	check(len(c.RetrySchedule) <= 100, "RetrySchedule has %d waits; want at most 100", len(c.RetrySchedule))
 	check(!slices.ContainsFunc(c.RetrySchedule, func(d time.Duration) bool { return d < 0 || d > 30*24*time.Hour }),
 		"RetrySchedule is %v; want waits from 0 to 720h", c.RetrySchedule)
+	for _, t := range []struct {
+		name string
+		d    time.Duration
+	}{{"LookupTimeout", c.LookupTimeout}, {"ConnectTimeout", c.ConnectTimeout}, {"TLSTimeout", c.TLSTimeout}, {"HeaderTimeout", c.HeaderTimeout}} {
+		check(t.d >= 10*time.Millisecond, "%s is %v; want 10ms or more", t.name, t.d)
+	}
+	for _, status := range c.RetryStatuses {
+		check(status >= 300 && status <= 599 && status != http.StatusGone, "RetryStatuses holds %d; want 300 to 599, and not 410", status)
+	}
+	check((c.ClientCertFile == "") == (c.ClientKeyFile == ""), "ClientCertFile and ClientKeyFile belong together; one is empty")
+	if _, err := newProxy(c.ProxyURL, c.ConnectTimeout); err != nil {
+		faults = append(faults, fmt.Errorf("ProxyURL: %w", err))
+	}
 	check(c.RetryAfterMax > 0, "RetryAfterMax is %v; want more than 0", c.RetryAfterMax)
 	check(c.Retention >= time.Second, "Retention is %v; want 1s or more", c.Retention)
 	check(c.DeadRetention >= time.Second, "DeadRetention is %v; want 1s or more", c.DeadRetention)

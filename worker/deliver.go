@@ -1,26 +1,19 @@
 package worker
 
 import (
-	"bytes"
 	"context"
-	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
-
-	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
 // What is read of an answer: the start that the attempt keeps, and as much again as lets the connection be used for the
-// next request. An answer that goes on is cut off with its connection.
+// next request. An answer that goes on is cut off with its connection. Nothing is decompressed: we ask for the body as
+// it is, so none can grow in our hands.
 const (
 	responseBytesKept   = 1 << 10
 	responseBytesRead   = 64 << 10
@@ -33,28 +26,45 @@ type deliverer struct {
 	timeout   time.Duration
 	allowHTTP bool
 	userAgent string
+	keys      Keyring
 }
 
-func newDeliverer(c Config) *deliverer {
-	guard := newGuard(c.AllowedCIDRs)
-	dialer := &net.Dialer{Control: guard.control}
+func newDeliverer(c Config) (*deliverer, error) {
+	through, err := newProxy(c.ProxyURL, c.ConnectTimeout)
+	if err != nil {
+		return nil, fmt.Errorf("ProxyURL: %w", err)
+	}
+	secure, err := clientTLS(c)
+	if err != nil {
+		return nil, err
+	}
+	d := &dialer{
+		resolver: net.DefaultResolver, guard: newGuard(c.AllowedCIDRs, c.DeniedAddrs, c.AllowedPorts),
+		proxy: through, lookup: c.LookupTimeout, connect: c.ConnectTimeout,
+	}
 	transport := &http.Transport{
 		Proxy:                  nil, // environment proxies are not picked up: they would dial what the guard closes
-		DialContext:            dialer.DialContext,
-		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
+		DialContext:            d.dial,
+		TLSClientConfig:        secure,
+		TLSHandshakeTimeout:    c.TLSTimeout,
 		ForceAttemptHTTP2:      true,
 		MaxIdleConns:           c.MaxInFlight,
 		MaxIdleConnsPerHost:    c.EndpointMaxInFlight,
 		MaxConnsPerHost:        c.EndpointMaxInFlight,
 		IdleConnTimeout:        90 * time.Second,
 		MaxResponseHeaderBytes: responseHeaderBytes,
-		DisableCompression:     true, // what is kept of an answer is bounded as it comes over the wire
+		DisableCompression:     true,
 	}
-	client := &http.Client{
-		Transport:     transport,
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	if c.HeaderTimeout < c.DeliveryTimeout { // otherwise the whole's bound is the one that ends it, and is named
+		transport.ResponseHeaderTimeout = c.HeaderTimeout
 	}
-	return &deliverer{client: client, timeout: c.DeliveryTimeout, allowHTTP: c.AllowHTTP, userAgent: c.UserAgent}
+	return &deliverer{
+		client: &http.Client{
+			Transport:     transport,
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+		timeout: c.DeliveryTimeout, allowHTTP: c.AllowHTTP, userAgent: c.UserAgent, keys: c.Keys,
+	}, nil
 }
 
 func (d *deliverer) close() { d.client.CloseIdleConnections() }
@@ -71,33 +81,45 @@ func (d *deliverer) deliver(ctx context.Context, m message) answer {
 	if options.Timeout > 0 {
 		timeout = min(timeout, options.Timeout)
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, timeoutError{"the request", timeout})
 	defer cancel()
-	d.post(ctx, m, forwarded(options.Forward, headers), &a)
+	d.send(ctx, m, parts{options: options, headers: headers}, &a)
 	a.duration = time.Since(a.startedAt)
-	if a.class == classTimeout {
-		a.err = fmt.Sprintf("no complete answer within %v", timeout)
-	}
 	return a
 }
 
-func (d *deliverer) post(ctx context.Context, m message, extra extraHeaders, a *answer) {
-	req, err := d.request(ctx, m, extra, a)
-	if err != nil {
+func (d *deliverer) send(ctx context.Context, m message, p parts, a *answer) {
+	if !d.allowHTTP && strings.HasPrefix(strings.ToLower(m.url), "http:") {
+		a.class, a.err = classBlocked, "url: scheme http is not allowed here; want https (or allow it: OUTBOX_ALLOW_HTTP)"
+		return
+	}
+	req, err := d.request(ctx, m, p, a)
+	var unknown errUnknownKey
+	switch {
+	case errors.As(err, &unknown):
+		a.waitsFor = unknown.Error()
+		return
+	case err != nil:
 		a.class, a.err = classBlocked, err.Error()
 		return
 	}
 	resp, err := d.client.Do(req)
 	if err != nil {
-		a.class, a.err = classify(err)
+		a.fault(ctx, err)
 		return
 	}
 	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode < 100 || resp.StatusCode > 599 { // RFC 9110, section 15; net/http takes any three digits
+		a.class, a.err = classProtocol, fmt.Sprintf("answered %03d, which is not a status", resp.StatusCode)
+		return
+	}
 	a.statusCode = resp.StatusCode
-	a.response, err = readStart(resp.Body)
+	if resp.StatusCode != http.StatusSwitchingProtocols { // whose body is the bare connection, which no deadline ends
+		a.response, err = readStart(resp.Body)
+	}
 	switch {
 	case err != nil:
-		a.class, a.err = classify(err)
+		a.fault(ctx, phaseError{"response body", err})
 	case resp.StatusCode >= 200 && resp.StatusCode < 300:
 		a.class = classDelivered
 	default:
@@ -106,46 +128,23 @@ func (d *deliverer) post(ctx context.Context, m message, extra extraHeaders, a *
 	}
 }
 
-// request builds the POST. Our own headers are set last and by assignment: nothing a submitter supplies replaces one of
-// them or adds to it.
-func (d *deliverer) request(ctx context.Context, m message, extra extraHeaders, a *answer) (*http.Request, error) {
-	if !d.allowHTTP && strings.HasPrefix(strings.ToLower(m.url), "http:") {
-		return nil, errors.New("url: scheme http is not allowed here; want https (or allow it: OUTBOX_ALLOW_HTTP)")
+// fault takes down why no complete answer came. When the whole time was up, that is why, whatever broke of it.
+func (a *answer) fault(ctx context.Context, err error) {
+	var timeout timeoutError
+	if errors.As(context.Cause(ctx), &timeout) {
+		a.class, a.err = classTimeout, timeout.Error()
+		var phase phaseError
+		if errors.As(err, &phase) {
+			a.err += ", in its " + phase.phase
+		}
+		return
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, m.url, bytes.NewReader(m.body))
-	if err != nil {
-		return nil, errors.New("url: cannot be parsed")
+	var fault errProxy
+	if errors.As(err, &fault) {
+		a.waitsFor = fault.Error()
+		return
 	}
-	h := req.Header
-	maps.Copy(h, extra.header)
-	h["Content-Type"] = []string{contentType(m)}
-	h["User-Agent"] = []string{d.userAgent}
-	h["Webhook-Id"] = []string{m.id.String()}
-	h["Webhook-Timestamp"] = []string{strconv.FormatInt(a.startedAt.Unix(), 10)}
-	h["Workflow-Run-Status"] = []string{m.status.String()}
-	leftOut := extra.leftOut
-	if outbox.CheckHeader("Workflow-Run-Id", m.runID) == nil {
-		h["Workflow-Run-Id"] = []string{m.runID}
-	} else {
-		leftOut = append(leftOut, "Workflow-Run-Id: the run id holds a control character")
-	}
-	if len(leftOut) > 0 {
-		a.note = "left out: " + strings.Join(leftOut, "; ")
-	}
-	return req, nil
-}
-
-// contentType of the body: the error text of a run that did not succeed, or what its result looks like.
-func contentType(m message) string {
-	switch {
-	case m.status != outbox.Succeeded:
-		return "text/plain; charset=utf-8"
-	case json.Valid(m.body):
-		return "application/json"
-	case utf8.Valid(m.body):
-		return "text/plain; charset=utf-8"
-	}
-	return "application/octet-stream"
+	a.class, a.err = classify(err)
 }
 
 // readStart returns the start of the body as text that Postgres can carry. It reads on within bounds, so that the
@@ -157,7 +156,7 @@ func readStart(body io.Reader) (string, error) {
 		return validText(start[:n]), nil
 	}
 	if err != nil {
-		return "", err
+		return validText(start[:n]), err
 	}
 	if _, err := io.CopyN(io.Discard, body, responseBytesRead-responseBytesKept); err != nil && err != io.EOF {
 		return validText(start), err

@@ -30,7 +30,7 @@ func (f *flights) begin(m message) {
 
 func (f *flights) fly(m message) result {
 	a := f.deliverer.deliver(f.ctx, m)
-	if f.ctx.Err() != nil && a.class != classDelivered && a.class != classStatus {
+	if f.ctx.Err() != nil && a.class != classDelivered && a.class != classStatus { // torn down, not answered
 		return result{message: m, answer: a, verdict: verdict{action: actionRelease}}
 	}
 	v := f.policy.judge(a, m.attempt-m.attemptsBefore)
@@ -46,6 +46,8 @@ func (f *flights) log(m message, a answer, v verdict) {
 		level = slog.LevelWarn
 	case actionRetry:
 		level = slog.LevelInfo
+	case actionWait:
+		level = slog.LevelError
 	}
 	if !f.logger.Enabled(f.ctx, level) {
 		return
@@ -63,6 +65,8 @@ func (f *flights) log(m message, a answer, v verdict) {
 	switch v.action {
 	case actionRetry:
 		attrs = append(attrs, slog.Duration("again_in", v.delay))
+	case actionWait:
+		attrs = append(attrs, slog.String("waits_for", a.waitsFor), slog.Duration("again_in", v.delay))
 	case actionDead:
 		attrs = append(attrs, slog.String("reason", v.reason))
 	}

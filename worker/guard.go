@@ -3,18 +3,21 @@ package worker
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"syscall"
 
 	"code.dny.dev/ssrf"
 )
 
-// guard closes every address that is not public unicast. It is asked for each address when it is dialled, after every
-// lookup, so that a name that resolves to something else the second time passes by nothing.
+// guard closes every address that is not public unicast. It is asked for each address of a lookup and once more by the
+// socket that is about to connect, so that nothing can change in between.
 type guard struct {
-	open *ssrf.Guardian
+	open   *ssrf.Guardian
+	denied []netip.AddrPort // the worker's own listeners; an unspecified address stands for all of this host's
+	ports  []uint16         // any when empty
 }
 
-func newGuard(allowed []netip.Prefix) *guard {
+func newGuard(allowed []netip.Prefix, denied []netip.AddrPort, ports []uint16) *guard {
 	var v4, v6 []netip.Prefix
 	for _, p := range allowed {
 		if p.Addr().Is4() {
@@ -23,40 +26,107 @@ func newGuard(allowed []netip.Prefix) *guard {
 			v6 = append(v6, p)
 		}
 	}
-	return &guard{open: ssrf.New(ssrf.WithAnyPort(), ssrf.WithNetworks("tcp4", "tcp6"),
-		ssrf.WithAllowedV4Prefixes(v4...), ssrf.WithAllowedV6Prefixes(v6...))}
+	return &guard{
+		open: ssrf.New(ssrf.WithAnyPort(), ssrf.WithAnyNetwork(),
+			ssrf.WithAllowedV4Prefixes(v4...), ssrf.WithAllowedV6Prefixes(v6...)),
+		denied: denied, ports: ports,
+	}
 }
 
-// errBlocked is in the error of every dial that the guard refused.
+// errBlocked is in the error of every address that the guard refused.
 type errBlocked struct{ err error }
 
 func (e errBlocked) Error() string { return "blocked address: " + e.err.Error() }
 func (e errBlocked) Unwrap() error { return e.err }
 
 // control is a net.Dialer's Control.
-func (g *guard) control(network, address string, c syscall.RawConn) error {
+func (g *guard) control(_, address string, _ syscall.RawConn) error {
 	addr, err := netip.ParseAddrPort(address)
 	if err != nil {
 		return errBlocked{fmt.Errorf("%q is not an address", address)}
 	}
+	return g.check(addr)
+}
+
+// check returns nil for an address that may be dialled, or errBlocked. An IPv4 address that travels inside an IPv6 one
+// must pass as well.
+func (g *guard) check(addr netip.AddrPort) error {
 	ip := addr.Addr().WithZone("").Unmap()
-	if alwaysClosed(ip) {
-		return errBlocked{fmt.Errorf("%s is link-local or a cloud's metadata service", ip)}
+	if len(g.ports) > 0 && !slices.Contains(g.ports, addr.Port()) {
+		return errBlocked{fmt.Errorf("port %d is not among those allowed (%v)", addr.Port(), g.ports)}
 	}
-	if err := g.open.SafeAddr(ip); err != nil {
+	if slices.ContainsFunc(g.denied, func(own netip.AddrPort) bool { return isOwn(own, ip, addr.Port()) }) {
+		return errBlocked{fmt.Errorf("%s is the worker's own listener", addr)}
+	}
+	if err := g.checkIP(ip); err != nil {
 		return errBlocked{err}
+	}
+	if v4, ok := embedded(ip); ok {
+		if err := g.checkIP(v4); err != nil {
+			return errBlocked{fmt.Errorf("%s inside %s: %w", v4, ip, err)}
+		}
 	}
 	return nil
 }
 
+func isOwn(own netip.AddrPort, ip netip.Addr, port uint16) bool {
+	return own.Port() == port && (own.Addr().Unmap() == ip || own.Addr().IsUnspecified() && ip.IsLoopback())
+}
+
+func (g *guard) checkIP(ip netip.Addr) error {
+	if alwaysClosed(ip) {
+		return fmt.Errorf("%s is link-local, not unicast or a cloud's metadata service", ip)
+	}
+	if err := g.open.SafeAddr(ip); err != nil {
+		return notPublic{ip}
+	}
+	return nil
+}
+
+// notPublic replaces the library's text, which quotes its tables.
+type notPublic struct{ ip netip.Addr }
+
+func (e notPublic) Error() string {
+	return fmt.Sprintf("%s is not a public address (OUTBOX_ALLOWED_CIDRS opens networks)", e.ip)
+}
+
 // alwaysClosed names what no configuration opens: link-local addresses, and the metadata services elsewhere.
 func alwaysClosed(ip netip.Addr) bool {
-	return ip.IsLinkLocalUnicast() || ip.IsMulticast() || ip.IsUnspecified() ||
+	return ip.IsLinkLocalUnicast() || ip.IsMulticast() || ip.IsUnspecified() || ip == broadcast ||
 		ip == azureMetadata || ip == alibabaMetadata || ip == awsMetadataV6
 }
 
 var (
+	broadcast       = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 	azureMetadata   = netip.AddrFrom4([4]byte{168, 63, 129, 16})
 	alibabaMetadata = netip.AddrFrom4([4]byte{100, 100, 100, 200})
 	awsMetadataV6   = netip.MustParseAddr("fd00:ec2::254")
 )
+
+// The ways in which an IPv6 address carries an IPv4 one, and where it stands in the sixteen bytes.
+var carriers = []struct {
+	prefix netip.Prefix
+	at     int
+}{
+	{netip.MustParsePrefix("64:ff9b::/96"), 12},   // NAT64 (RFC 6052)
+	{netip.MustParsePrefix("64:ff9b:1::/48"), 12}, // local-use NAT64 (RFC 8215), with a /96 prefix
+	{netip.MustParsePrefix("2002::/16"), 2},       // 6to4 (RFC 3056)
+	{netip.MustParsePrefix("::/96"), 12},          // IPv4-compatible (RFC 4291, deprecated)
+}
+
+// embedded returns the IPv4 address that an IPv6 address carries.
+func embedded(ip netip.Addr) (v4 netip.Addr, ok bool) {
+	if !ip.Is6() {
+		return v4, false
+	}
+	bytes := ip.As16()
+	for _, c := range carriers {
+		if c.prefix.Contains(ip) {
+			return netip.AddrFrom4([4]byte(bytes[c.at : c.at+4])), true
+		}
+	}
+	if isatap := bytes[8]&0xfd == 0 && bytes[9] == 0 && bytes[10] == 0x5e && bytes[11] == 0xfe; isatap { // RFC 5214
+		return netip.AddrFrom4([4]byte(bytes[12:16])), true
+	}
+	return v4, false
+}

@@ -43,9 +43,10 @@ const recordTimeout = 15 * time.Second
 // Times are the database's: what the worker measured arrives as durations.
 const recordSQL = `WITH r AS (
     SELECT * FROM unnest($2::uuid[], $3::integer[], $4::text[], $5::bigint[], $6::text[], $7::integer[], $8::bigint[],
-                         $9::text[], $10::integer[], $11::text[], $12::text[], $13::text[], $14::text[], $15::bigint[], $16::boolean[])
+                         $9::text[], $10::integer[], $11::text[], $12::text[], $13::text[], $14::text[], $15::bigint[], $16::boolean[],
+                         $17::text[])
         AS r (message_id, attempt, action, delay_ms, reason, duration_ms, ago_ms,
-              class, status_code, error, response, note, endpoint, hold_ms, pause)
+              class, status_code, error, response, note, endpoint, hold_ms, pause, waits_for)
 ),
 finished AS (
     DELETE FROM outbox.due d USING r
@@ -60,6 +61,11 @@ moved AS (
 released AS (
     UPDATE outbox.due d SET attempt = d.attempt - 1, locked_by = NULL, locked_until = NULL FROM r
     WHERE d.message_id = r.message_id AND d.attempt = r.attempt AND d.locked_by = $1 AND r.action = 'release'
+),
+waiting AS (
+    UPDATE outbox.due d SET attempt = d.attempt - 1, locked_by = NULL, locked_until = NULL, waits_for = r.waits_for,
+                            due_at = now() + r.delay_ms * interval '1 ms' FROM r
+    WHERE d.message_id = r.message_id AND d.attempt = r.attempt AND d.locked_by = $1 AND r.action = 'wait'
 ),
 settled AS (
     SELECT r.* FROM r JOIN (SELECT message_id FROM finished UNION ALL SELECT message_id FROM moved) f USING (message_id)
@@ -160,7 +166,7 @@ func columns(batch []result) []any {
 	delays, reasons, durations, agos := make([]int64, n), make([]*string, n), make([]int32, n), make([]int64, n)
 	classes, codes, errs := make([]string, n), make([]*int32, n), make([]*string, n)
 	responses, notes, endpoints := make([]*string, n), make([]*string, n), make([]string, n)
-	holds, pauses := make([]int64, n), make([]bool, n)
+	holds, pauses, waits := make([]int64, n), make([]bool, n), make([]*string, n)
 	for i := range batch {
 		r := &batch[i]
 		ids[i], attempts[i], actions[i] = r.id, int32(r.attempt), string(r.action)
@@ -173,9 +179,11 @@ func columns(batch []result) []any {
 		}
 		responses[i], notes[i], endpoints[i] = orNull(r.response), orNull(r.note), r.endpoint
 		holds[i], pauses[i] = r.hold.Milliseconds(), r.pause
+		waits[i] = orNull(r.waitsFor)
 	}
 	return []any{
 		ids, attempts, actions, delays, reasons, durations, agos, classes, codes, errs, responses, notes, endpoints, holds, pauses,
+		waits,
 	}
 }
 

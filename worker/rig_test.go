@@ -29,6 +29,7 @@ const testPatience = 30 * time.Second
 // request is what a receiver got.
 type request struct {
 	id, runID, status, body string
+	method, host, path      string
 	header                  http.Header
 }
 
@@ -53,7 +54,8 @@ func (r *receiver) serve(w http.ResponseWriter, req *http.Request) {
 	body, _ := io.ReadAll(req.Body)
 	got := request{
 		id: req.Header.Get("webhook-id"), runID: req.Header.Get("Workflow-Run-Id"),
-		status: req.Header.Get("Workflow-Run-Status"), body: string(body), header: req.Header,
+		status: req.Header.Get("Workflow-Run-Status"), body: string(body),
+		method: req.Method, host: req.Host, path: req.URL.Path, header: req.Header,
 	}
 	r.mu.Lock()
 	r.got = append(r.got, got)
@@ -137,8 +139,13 @@ func (r *rig) run(c Config) (w *Worker, stop func()) {
 	go func() { done <- w.Run(ctx) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
-		if err := <-done; err != nil {
-			r.t.Errorf("Run: %v", err)
+		select {
+		case err := <-done:
+			if err != nil {
+				r.t.Errorf("Run: %v", err)
+			}
+		case <-time.After(testPatience):
+			r.t.Error("Run does not return")
 		}
 	})
 	r.t.Cleanup(stop)
@@ -183,6 +190,14 @@ func (r *rig) count(sql string, args ...any) (n int) {
 		r.t.Fatal(err)
 	}
 	return n
+}
+
+// exec runs a statement; outbox. stands for the schema.
+func (r *rig) exec(sql string, args ...any) {
+	r.t.Helper()
+	if _, err := r.Pool.Exec(r.t.Context(), inSchema(sql, r.Schema), args...); err != nil {
+		r.t.Fatal(err)
+	}
 }
 
 type logWriter struct{ t testing.TB }

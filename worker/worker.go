@@ -67,14 +67,17 @@ func (w *Worker) assemble() (err error) {
 	c := w.config
 	in := func(sql string) string { return inSchema(sql, c.Schema) }
 	w.outage = &outage{logger: c.Logger}
+	sender, err := newDeliverer(c)
+	if err != nil {
+		return fmt.Errorf("worker: %w", err)
+	}
 	s := newSlots(c.MaxInFlight, c.EndpointMaxInFlight)
 	results := make(chan result, c.MaxInFlight)
 	w.recorder = &recorder{pool: w.pool, sql: in(recordSQL), worker: w.name, outage: w.outage, logger: c.Logger, in: results}
 	flightsCtx, tearDown := context.WithCancel(context.Background())
 	w.tearDown = tearDown
 	w.flights = &flights{
-		ctx: flightsCtx, deliverer: newDeliverer(c), slots: s, results: results, logger: c.Logger,
-		policy: policy{schedule: c.RetrySchedule, jitter: *c.RetryJitter, retryAfterMax: c.RetryAfterMax},
+		ctx: flightsCtx, deliverer: sender, policy: newPolicy(c), slots: s, results: results, logger: c.Logger,
 	}
 	w.drainer = &drainer{
 		claimer: &claimer{pool: w.pool, sql: in(claimSQL), worker: w.name, lease: c.Lease},

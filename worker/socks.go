@@ -1,0 +1,105 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"net/url"
+)
+
+// socksProxy speaks SOCKS5 (RFC 1928, with RFC 1929's user and password). It is written out here because we must know
+// whether a refusal is the proxy's or the endpoint's, which golang.org/x/net/proxy tells only as text.
+type socksProxy struct {
+	proxyHop
+	user *url.Userinfo
+}
+
+const (
+	socksVersion      = 5
+	socksNoAuth       = 0
+	socksPassword     = 2
+	socksConnect      = 1
+	socksIPv4         = 1
+	socksDomain       = 3
+	socksIPv6         = 4
+	socksPasswordVers = 1
+)
+
+func (p socksProxy) dial(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
+	return p.open(ctx, func(conn net.Conn) (net.Conn, error) {
+		if err := p.authenticate(conn); err != nil {
+			return nil, err
+		}
+		return conn, socksConnectTo(conn, to)
+	})
+}
+
+func (p socksProxy) authenticate(conn net.Conn) error {
+	method := byte(socksNoAuth)
+	if p.user != nil {
+		method = socksPassword
+	}
+	if _, err := conn.Write([]byte{socksVersion, 1, method}); err != nil {
+		return err
+	}
+	var chosen [2]byte
+	if _, err := io.ReadFull(conn, chosen[:]); err != nil {
+		return err
+	}
+	if chosen != [2]byte{socksVersion, method} {
+		return fmt.Errorf("it does not take our way to authenticate (it answered %v)", chosen)
+	}
+	if p.user == nil {
+		return nil
+	}
+	name, password := p.user.Username(), ""
+	password, _ = p.user.Password()
+	if len(name) > 255 || len(password) > 255 {
+		return errors.New("user or password is longer than 255 bytes")
+	}
+	request := append([]byte{socksPasswordVers, byte(len(name))}, name...)
+	request = append(append(request, byte(len(password))), password...)
+	if _, err := conn.Write(request); err != nil {
+		return err
+	}
+	if _, err := io.ReadFull(conn, chosen[:]); err != nil {
+		return err
+	}
+	if chosen[1] != 0 {
+		return errors.New("it refused user and password")
+	}
+	return nil
+}
+
+func socksConnectTo(conn net.Conn, to netip.AddrPort) error {
+	kind := byte(socksIPv4)
+	if to.Addr().Is6() {
+		kind = socksIPv6
+	}
+	request := append([]byte{socksVersion, socksConnect, 0, kind}, to.Addr().AsSlice()...)
+	request = append(request, byte(to.Port()>>8), byte(to.Port()))
+	if _, err := conn.Write(request); err != nil {
+		return err
+	}
+	var head [5]byte // version, reply, reserved, kind of the bound address, its first byte
+	if _, err := io.ReadFull(conn, head[:]); err != nil {
+		return err
+	}
+	switch reply := head[1]; reply {
+	case 0:
+	case 3, 4, 5, 6: // network unreachable, host unreachable, connection refused, TTL expired
+		return fmt.Errorf("%w: SOCKS reply %d", errRefusedByProxy, reply)
+	default:
+		return fmt.Errorf("SOCKS reply %d", reply)
+	}
+	rest := map[byte]int{socksIPv4: 4 - 1, socksIPv6: 16 - 1, socksDomain: int(head[4])}
+	n, known := rest[head[3]]
+	if !known {
+		return fmt.Errorf("it answered with an address of kind %d", head[3])
+	}
+	_, err := io.CopyN(io.Discard, conn, int64(n)+2) // and the port
+	return err
+}

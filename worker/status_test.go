@@ -1,0 +1,183 @@
+package worker
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/seed-abbacb8b/epilogue/internal/testdb"
+	"github.com/seed-abbacb8b/epilogue/outbox"
+)
+
+// writeAll commits a message to each URL, in one transaction; the URL is the run id too.
+func (r *rig) writeAll(urls ...string) []outbox.ID {
+	r.t.Helper()
+	var ids []outbox.ID
+	if err := pgx.BeginFunc(r.t.Context(), r.Pool, func(tx pgx.Tx) error {
+		batch := &pgx.Batch{}
+		for _, url := range urls {
+			id, err := r.writer.Queue(batch, outbox.Message{Outcome: testdb.Outcome(url, ""), URL: url})
+			if err != nil {
+				return err
+			}
+			ids = append(ids, id)
+		}
+		return tx.SendBatch(r.t.Context(), batch).Close()
+	}); err != nil {
+		r.t.Fatal(err)
+	}
+	return ids
+}
+
+// awaitAttempts waits until every message was tried, and none is under way.
+func (r *rig) awaitAttempts() {
+	r.t.Helper()
+	r.await("every message was tried", func() bool {
+		return r.count(`SELECT count(*) FROM outbox.status WHERE state IN ('pending', 'delivering')`) == 0
+	})
+}
+
+// once is a configuration that leaves what is to be retried where its first attempt left it.
+func (r *rig) once() Config {
+	c := r.config()
+	c.RetrySchedule = []time.Duration{time.Hour}
+	return c
+}
+
+func wantOfStatus(status int) string {
+	switch {
+	case status >= 200 && status < 300:
+		return "delivered"
+	case status == 408, status == 425, status == 429, status >= 500:
+		return "retrying"
+	}
+	return "dead refused"
+}
+
+// TestEveryStatusHasItsConsequence is the table of the retry policy, 410 apart, which stops its endpoint.
+func TestEveryStatusHasItsConsequence(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	to := newReceiver(t, func(w http.ResponseWriter, req request) {
+		status, _ := strconv.Atoi(req.path[1:])
+		w.WriteHeader(status)
+	})
+	want, urls := map[int]string{}, []string{}
+	for status := 200; status < 600; status++ {
+		if status != http.StatusGone {
+			want[status], urls = wantOfStatus(status), append(urls, fmt.Sprintf("%s/%d", to.URL, status))
+		}
+	}
+	ids := r.writeAll(urls...)
+	r.run(r.once())
+	r.awaitAttempts()
+
+	if n := len(to.requests()); n != len(urls) {
+		t.Errorf("%d requests for %d messages", n, len(urls))
+	}
+	for i, id := range ids {
+		status, _ := strconv.Atoi(urls[i][strings.LastIndex(urls[i], "/")+1:])
+		d := r.state(id)
+		got := string(d.State)
+		if d.DeadReason != nil {
+			got += " " + *d.DeadReason
+		}
+		class := classStatus
+		if want[status] == "delivered" {
+			class = classDelivered
+		}
+		if got != want[status] || len(d.AttemptList) != 1 || *d.LastStatusCode != status || *d.LastClass != class {
+			t.Errorf("%d: %s with %d attempts, last %s %d; want %s", status, got, d.Attempts, *d.LastClass, *d.LastStatusCode, want[status])
+		}
+	}
+}
+
+// TestInformationalAnswersAreNotTheAnswer: what counts is the final one, and an endpoint that sends none was reset.
+func TestInformationalAnswersAreNotTheAnswer(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	var urls []string
+	for status := 100; status < 200; status += 1 {
+		if status == http.StatusSwitchingProtocols { // a final answer: see the hostile receivers
+			continue
+		}
+		first := fmt.Sprintf("HTTP/1.1 %d Wait\r\n\r\n", status)
+		urls = append(urls, newSocket(t, sayAndClose(first+"HTTP/1.1 204 Done\r\n\r\n")).URL+"/final")
+		if status < 110 {
+			urls = append(urls, newSocket(t, sayAndClose(first)).URL+"/none")
+		}
+	}
+	ids := r.writeAll(urls...)
+	r.run(r.once())
+	r.awaitAttempts()
+	for i, id := range ids {
+		d := r.state(id)
+		wantState, wantClass := outbox.StateDelivered, classDelivered
+		if strings.HasSuffix(urls[i], "/none") {
+			wantState, wantClass = outbox.StateRetrying, classReset
+		}
+		if d.State != wantState || *d.LastClass != wantClass {
+			t.Errorf("%d of %d: %s after %s, want %s after %s", i, len(urls), d.State, *d.LastClass, wantState, wantClass)
+		}
+	}
+}
+
+// TestAStatusThatIsNoneEndsTheAttempt: what the tables cannot hold as a status must not keep the attempt from them.
+func TestAStatusThatIsNoneEndsTheAttempt(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	var urls []string
+	for _, status := range []string{"000", "042", "099", "600", "999"} {
+		urls = append(urls, newSocket(t, sayAndClose("HTTP/1.1 "+status+" Odd\r\nContent-Length: 0\r\n\r\n")).URL+"/"+status)
+	}
+	ids := r.writeAll(urls...)
+	r.run(r.once())
+	for i, id := range ids {
+		r.await("an attempt is recorded for "+urls[i], func() bool { return len(r.state(id).AttemptList) == 1 })
+		if d := r.state(id); d.State != outbox.StateRetrying && d.State != outbox.StateDead {
+			t.Errorf("%s: %s", urls[i], d.State)
+		}
+	}
+}
+
+func TestARedirectIsNotFollowedAndItsTargetIsNamed(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	target := newReceiver(t, nil)
+	to := newReceiver(t, func(w http.ResponseWriter, req request) {
+		w.Header().Set("Location", target.URL+"/moved")
+		status, _ := strconv.Atoi(req.path[1:])
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, "over there")
+	})
+	var urls []string
+	for _, status := range []string{"301", "302", "303", "307", "308"} {
+		urls = append(urls, to.URL+"/"+status)
+	}
+	ids := r.writeAll(urls...)
+	r.run(r.once())
+	r.awaitAttempts()
+	for i, id := range ids {
+		d := r.state(id)
+		if d.State != outbox.StateDead || *d.DeadReason != "refused" {
+			t.Errorf("%s: %s %v", urls[i], d.State, d.DeadReason)
+		}
+		for _, text := range []string{*d.DeadError, *d.AttemptList[0].Error} {
+			if !strings.Contains(text, target.URL+"/moved") || !strings.Contains(text, "not followed") {
+				t.Errorf("%s: the error does not tell where it pointed: %s", urls[i], text)
+			}
+		}
+		if got := *d.AttemptList[0].Response; got != "over there" {
+			t.Errorf("%s: the start of the answer is kept as %q", urls[i], got)
+		}
+	}
+	if n := len(target.requests()); n > 0 {
+		t.Errorf("the target of the redirects got %d requests", n)
+	}
+}
