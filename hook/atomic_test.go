@@ -63,7 +63,7 @@ func (s *service) endWithBatch(ctx context.Context, abandon bool) error {
 	return s.transact(ctx, abandon, func(tx pgx.Tx, runID string) error {
 		var batch pgx.Batch
 		batch.Queue(s.in(acknowledge), runID)
-		if _, err := s.hook.Queue(&batch, testdb.Outcome(runID, receiver)); err != nil {
+		if _, err := s.hook.Queue(ctx, &batch, testdb.Outcome(runID, receiver)); err != nil {
 			return err
 		}
 		return tx.SendBatch(ctx, &batch).Close()

@@ -52,7 +52,7 @@ func TestCheckHeadersAgreesWithOnTermination(t *testing.T) {
 			o := testdb.Outcome(fmt.Sprint("run ", i), "")
 			o.Headers = randomHeaders(random)
 			asked[o.RunID] = o.Headers
-			_, err := h.Queue(&batch, o)
+			_, err := h.Queue(t.Context(), &batch, o)
 			must(t, err)
 		}
 		tx := begin(t, db.Pool)

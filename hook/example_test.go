@@ -102,7 +102,7 @@ func ExampleWebhookTerminalHook_Queue() {
 	}
 	var batch pgx.Batch
 	batch.Queue("UPDATE "+schema+".step SET acknowledged = true WHERE run_id = $1 AND NOT acknowledged", "order-4711")
-	queued, err := terminal.Queue(&batch, outbox.RunOutcome{
+	queued, err := terminal.Queue(ctx, &batch, outbox.RunOutcome{
 		RunID: "order-4711", Status: outbox.Cancelled,
 		Headers: map[string]string{"callback_url": "https://shop.example/hooks/orders"},
 	})

@@ -2,8 +2,11 @@ package hook
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -40,6 +43,35 @@ type WebhookConfig struct {
 	// begin so, "*" all of them but the URL header. None when empty: a run's metadata is the service's own.
 	ForwardHeaders []string
 
+	// Method of the requests: POST (also when empty), PUT or PATCH.
+	Method string
+
+	// Format of the requests: outbox.FormatRaw (also when empty), the result or error text as it is;
+	// outbox.FormatEnvelope, Standard Webhooks' JSON of type, timestamp and data; outbox.FormatCloudEvents, the raw
+	// body with the headers of CloudEvents 1.0.
+	Format outbox.Format
+
+	// Source is the CloudEvents source; outbox.DefaultSource when empty.
+	Source string
+
+	// ContentType of a raw or CloudEvents body; when empty the worker detects JSON, UTF-8 text or octets.
+	ContentType string
+
+	// Headers are set on each request as they are. Reserved ones (outbox.ReservedHeaders) are refused. Their values are
+	// kept in each message's row: a secret does not belong here.
+	Headers map[string]string
+
+	// SigningKey names the worker's key set to sign with; its default one when empty.
+	SigningKey string
+
+	// SigningKeyOf returns the name for one outcome, "" for SigningKey: a key per tenant. While the worker does not know
+	// the name, the message waits and says so. SigningKey always when nil.
+	SigningKeyOf func(outbox.RunOutcome) string
+
+	// Traceparent returns the caller's span in the form of W3C Trace Context, "" for none; what is not of that form is
+	// dropped. No span is carried on when nil.
+	Traceparent func(context.Context) string
+
 	// DedupeKey returns a key under which only one message is ever written, "" for none. With a key of the run's own
 	// (its id and instance), a run that is ended twice is told of once. No deduplication when nil.
 	DedupeKey func(outbox.RunOutcome) string
@@ -62,7 +94,7 @@ func NewWebhook(c WebhookConfig) (*WebhookTerminalHook, error) {
 	if err := errors.Join(err, c.validate()); err != nil {
 		return nil, fmt.Errorf("webhook hook: %w", err)
 	}
-	c.ForwardHeaders = slices.Clone(c.ForwardHeaders)
+	c.ForwardHeaders, c.Headers = slices.Clone(c.ForwardHeaders), maps.Clone(c.Headers)
 	return &WebhookTerminalHook{config: c, writer: writer}, nil
 }
 
@@ -73,9 +105,7 @@ func (c WebhookConfig) validate() error {
 			faults = append(faults, fmt.Errorf("DefaultURL: %w", err))
 		}
 	}
-	if c.Timeout != 0 && c.Timeout < time.Millisecond {
-		faults = append(faults, fmt.Errorf("Timeout is %v; want 1ms or more, or 0 for the worker's own", c.Timeout))
-	}
+	faults = append(faults, c.options().Validate())
 	for _, pattern := range c.ForwardHeaders {
 		if err := outbox.CheckHeader(pattern, ""); err != nil { // * is a token's byte
 			faults = append(faults, fmt.Errorf("ForwardHeaders: %w", err))
@@ -84,12 +114,20 @@ func (c WebhookConfig) validate() error {
 	return errors.Join(faults...)
 }
 
+// options are those that every message of this hook has.
+func (c WebhookConfig) options() outbox.Options {
+	return outbox.Options{
+		Timeout: c.Timeout, Method: c.Method, Format: c.Format, Source: c.Source, ContentType: c.ContentType,
+		Headers: c.Headers, SigningKey: c.SigningKey,
+	}
+}
+
 // OnTermination writes the outcome in tx: one statement, or none for a run without a destination.
 //
 // Its errors wrap [outbox.ErrInvalidOutcome] when the outcome contradicts itself, and are the database's otherwise. A
 // destination or result that can never be delivered is not an error: it is written as a dead message.
 func (h *WebhookTerminalHook) OnTermination(ctx context.Context, tx outbox.Tx, outcome outbox.RunOutcome) error {
-	m, ok, err := h.message(outcome)
+	m, ok, err := h.message(ctx, outcome)
 	if err != nil || !ok {
 		return err
 	}
@@ -101,8 +139,8 @@ func (h *WebhookTerminalHook) OnTermination(ctx context.Context, tx outbox.Tx, o
 
 // Queue adds the same statement to a batch that the caller sends in its transaction, next to the acknowledgement, so
 // that the outcome costs no round trip. It reports whether the batch now holds one more result.
-func (h *WebhookTerminalHook) Queue(batch *pgx.Batch, outcome outbox.RunOutcome) (queued bool, err error) {
-	m, ok, err := h.message(outcome)
+func (h *WebhookTerminalHook) Queue(ctx context.Context, batch *pgx.Batch, outcome outbox.RunOutcome) (queued bool, err error) {
+	m, ok, err := h.message(ctx, outcome)
 	if err != nil || !ok {
 		return false, err
 	}
@@ -112,7 +150,7 @@ func (h *WebhookTerminalHook) Queue(batch *pgx.Batch, outcome outbox.RunOutcome)
 	return true, nil
 }
 
-func (h *WebhookTerminalHook) message(outcome outbox.RunOutcome) (m outbox.Message, ok bool, err error) {
+func (h *WebhookTerminalHook) message(ctx context.Context, outcome outbox.RunOutcome) (m outbox.Message, ok bool, err error) {
 	if err := outcome.Validate(); err != nil {
 		return m, false, fmt.Errorf("webhook hook: %w", err)
 	}
@@ -120,14 +158,34 @@ func (h *WebhookTerminalHook) message(outcome outbox.RunOutcome) (m outbox.Messa
 	if url == "" {
 		return m, false, nil
 	}
-	m = outbox.Message{
-		Outcome: outcome, URL: url,
-		Options: outbox.Options{Timeout: h.config.Timeout, Forward: h.forwarded(outcome.Headers)},
+	m = outbox.Message{Outcome: outcome, URL: url, Options: h.config.options()}
+	m.Options.Forward = h.forwarded(outcome.Headers)
+	if h.config.SigningKeyOf != nil {
+		m.Options.SigningKey = signingKey(h.config.SigningKeyOf(outcome), m.Options.SigningKey)
+	}
+	if h.config.Traceparent != nil {
+		if parent := h.config.Traceparent(ctx); outbox.CheckTraceparent(parent) == nil {
+			m.Options.Traceparent = parent
+		}
 	}
 	if h.config.DedupeKey != nil {
 		m.DedupeKey = h.config.DedupeKey(outcome)
 	}
 	return m, true, nil
+}
+
+// signingKey returns the name that was asked for, or the hook's own. A name that no key set can have, which may come from
+// a stranger's header, must neither end in another tenant's key nor keep the run from ending: it becomes one that no
+// worker knows, so that the message waits and says so.
+func signingKey(asked, own string) string {
+	if asked == "" {
+		return own
+	}
+	if outbox.CheckSigningKeyName(asked) == nil {
+		return asked
+	}
+	sum := sha256.Sum256([]byte(asked))
+	return "invalid-" + hex.EncodeToString(sum[:8])
 }
 
 func (h *WebhookTerminalHook) url(headers map[string]string) string {

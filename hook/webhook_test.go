@@ -26,7 +26,7 @@ func TestARunWithoutADestinationWritesNothing(t *testing.T) {
 			t.Errorf("%v left %d messages", headers, len(all))
 		}
 		var batch pgx.Batch
-		if queued, err := h.Queue(&batch, o); queued || err != nil || batch.Len() != 0 {
+		if queued, err := h.Queue(t.Context(), &batch, o); queued || err != nil || batch.Len() != 0 {
 			t.Errorf("%v: Queue returns %t, %v, and the batch holds %d", headers, queued, err, batch.Len())
 		}
 	}
@@ -195,7 +195,7 @@ func TestAProgrammersFaultWritesNothingAndLeavesTheTransactionUsable(t *testing.
 			t.Errorf("%s: OnTermination returns %v", name, err)
 		}
 		var batch pgx.Batch
-		if queued, err := h.Queue(&batch, o); queued || !errors.Is(err, outbox.ErrInvalidOutcome) || batch.Len() != 0 {
+		if queued, err := h.Queue(t.Context(), &batch, o); queued || !errors.Is(err, outbox.ErrInvalidOutcome) || batch.Len() != 0 {
 			t.Errorf("%s: Queue returns %t, %v, and queued %d", name, queued, err, batch.Len())
 		}
 	}
@@ -221,7 +221,7 @@ func TestQueueWritesWhatOnTerminationWrites(t *testing.T) {
 	h := newHook(t, queued, config)
 	for _, o := range outcomes {
 		end(t, direct, newHook(t, direct, config), o)
-		wrote, err := h.Queue(&batch, o)
+		wrote, err := h.Queue(t.Context(), &batch, o)
 		must(t, err)
 		if wrote {
 			expected++

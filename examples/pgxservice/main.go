@@ -113,7 +113,7 @@ func (s service) acknowledgeInBatch(ctx context.Context, outcome outbox.RunOutco
 	return pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		batch := &pgx.Batch{}
 		batch.Queue(acknowledgeStep, outcome.RunID, outcome.FinalStep).Exec(onlyOne)
-		if _, err := s.terminal.Queue(batch, outcome); err != nil {
+		if _, err := s.terminal.Queue(ctx, batch, outcome); err != nil {
 			return err
 		}
 		return tx.SendBatch(ctx, batch).Close()

@@ -135,7 +135,7 @@ func (s *store) acknowledge(ctx context.Context, a acknowledgement) error {
 WHERE run_id = $1 AND number = $2 AND state = 'ready'`), a.RunID, a.Step, a.state(), output, time.Now()).Exec(onlyOne)
 		if a.outcome == nil {
 			batch.Queue(s.in(`INSERT INTO demo.step (run_id, number, name) VALUES ($1, $2, $3)`), a.RunID, a.Step+1, a.next)
-		} else if err := s.end(batch, a); err != nil {
+		} else if err := s.end(ctx, batch, a); err != nil {
 			return err
 		}
 		if err := tx.SendBatch(ctx, batch).Close(); err != nil {
@@ -149,11 +149,11 @@ WHERE run_id = $1 AND number = $2 AND state = 'ready'`), a.RunID, a.Step, a.stat
 }
 
 // end adds the run's end to the batch, and the message: the hook costs no round trip.
-func (s *store) end(batch *pgx.Batch, a acknowledgement) error {
+func (s *store) end(ctx context.Context, batch *pgx.Batch, a acknowledgement) error {
 	o := a.outcome
 	batch.Queue(s.in(`UPDATE demo.run SET status = $2, result = $3, error = nullif($4, ''), attempt = $5, ended_at = $6
 WHERE id = $1 AND status IS NULL`), a.RunID, o.Status, o.Result, o.Error, a.attempt, time.Now()).Exec(onlyOne)
-	_, err := s.hook.Queue(batch, *o)
+	_, err := s.hook.Queue(ctx, batch, *o)
 	return err
 }
 
