@@ -68,7 +68,7 @@ var (
 // CheckSigningKeyName reports a name that no key set can have.
 func CheckSigningKeyName(name string) error {
 	if !signingKeyName.MatchString(name) {
-		return fmt.Errorf("signing key name %.80q; want 1 to 64 of A-Z, a-z, 0-9, _, . and -, beginning with a letter or digit", name)
+		return errors.New("not a signing key's name (it is not shown, lest it be a key); want 1 to 64 of A-Z, a-z, 0-9, _, . and -, beginning with a letter or digit")
 	}
 	return nil
 }

@@ -46,7 +46,7 @@
 // # Other languages
 //
 // Standard Webhooks publishes libraries for C#, Elixir, Go, Java, JavaScript and TypeScript, PHP, Python, Ruby and Rust
-// (https://github.com/standard-webhooks/standard-webhooks). They verify v1: for receivers that use one, choose HMAC keys. For v1a there is an Ed25519 function in every
-// language's cryptography library; the content and the encodings are those above. Public keys come as "whpk_" text, and
-// as a JWKS from `outbox-worker keys public`.
+// (https://github.com/standard-webhooks/standard-webhooks). They verify v1: for receivers that use one, choose HMAC keys.
+// For v1a there is an Ed25519 function in every language's cryptography library; the content and the encodings are those
+// above. Public keys come as "whpk_" text, and as a JWKS from `outbox-worker keys public`.
 package webhook

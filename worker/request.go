@@ -26,7 +26,7 @@ type parts struct {
 type errUnknownKey struct{ name string }
 
 func (e errUnknownKey) Error() string {
-	return fmt.Sprintf("signing key %q: this worker does not know it", e.name)
+	return fmt.Sprintf("signing key %q: this worker has none of that name that can sign", e.name)
 }
 
 // request builds the request. Our own headers are set last and by assignment: nothing a submitter or a hook supplies
@@ -76,9 +76,14 @@ func (d *deliverer) sign(h http.Header, m message, name string, at time.Time, bo
 	if !known && name != "" {
 		return errUnknownKey{name}
 	}
-	if known {
-		h["Webhook-Signature"] = []string{keys.Sign(id, at, body)}
+	if !known {
+		return nil
 	}
+	signature := keys.Sign(id, at, body)
+	if signature == "" { // a set of public keys only
+		return errUnknownKey{name}
+	}
+	h["Webhook-Signature"] = []string{signature}
 	return nil
 }
 

@@ -1,0 +1,143 @@
+// Package keyring holds the worker's signing keys: sets of keys under names, from the environment and from a file that
+// is read again when it changes.
+//
+// A message names the set that signs it, or none, and then the set [Default] does. All keys of a set sign, so that a
+// rotation holds the new key and the old one for a while.
+//
+// The file is looked at when a set is asked for, at most once a second, and only read when it changed: nobody need be
+// told, no goroutine runs, and a new key is in use a second after it was written. A new file that is wrong changes
+// nothing: the keys in force stay, and the fault is reported once. Keys are never in an error, a report or a log.
+package keyring
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/seed-abbacb8b/epilogue/webhook"
+)
+
+// Default is the name of the set for messages that name none.
+const Default = "default"
+
+// checkInterval is how often the file is looked at, at most.
+const checkInterval = time.Second
+
+// Ring is sets of keys under their names. It is safe for concurrent use.
+type Ring struct {
+	entries sets // from the environment: never changed
+	report  func(Event)
+	opened  time.Time
+
+	inForce atomic.Pointer[sets]
+	due     atomic.Int64 // when the file is to be looked at again, since opened
+	mu      sync.Mutex   // held by the one who looks
+	file    *file        // nil without one
+}
+
+// Event is what happened to the file. It is reported once per change.
+type Event struct {
+	File    string
+	Names   []string // the sets in force now, those of the environment included, in order
+	Err     error    // what is wrong with the new file: the sets in force stayed; nil when it was read
+	Warning string   // who else can read or change the file, and what to do about it; or ""
+}
+
+// Open returns a ring of the keys in entries, as they stand in an environment variable, and in the file at path, unless
+// that is "". Its error names every fault, of entries and file both; a set may stand in one of them only.
+//
+//	entries: name=key[,key…], one after the other with white space or ; between
+//	file:    a line for each set: name = key [key…], with white space or commas between keys; # begins a comment
+//
+// report, which may be nil, is called for the file as it is now, and then from within whatever call of the ring finds it
+// changed.
+func Open(entries, path string, report func(Event)) (*Ring, error) {
+	r := &Ring{report: report, opened: time.Now()}
+	if r.report == nil {
+		r.report = func(Event) {}
+	}
+	found, err := parseEntries(entries)
+	r.entries = found
+	r.inForce.Store(&found)
+	if path == "" {
+		if err != nil {
+			return nil, err
+		}
+		return r, nil
+	}
+	r.file = &file{path: path}
+	event, _ := r.look()
+	if err := errors.Join(err, event.Err); err != nil {
+		return nil, err
+	}
+	r.due.Store(int64(checkInterval))
+	r.report(event)
+	return r, nil
+}
+
+// Keys returns the set of that name, the set [Default] for "", and whether there is one. The slice is not to be changed.
+func (r *Ring) Keys(name string) (webhook.Keys, bool) {
+	if name == "" {
+		name = Default
+	}
+	keys, ok := r.sets()[name]
+	return keys, ok
+}
+
+// Names returns the names of all sets, in order.
+func (r *Ring) Names() []string { return r.sets().names() }
+
+// sets returns those in force, after a look at the file if one is due. Whoever comes while another looks goes by what
+// was in force: a file system that hangs holds up one caller, not all.
+func (r *Ring) sets() sets {
+	if r.file != nil && int64(time.Since(r.opened)) >= r.due.Load() && r.mu.TryLock() {
+		event, changed := r.look()
+		r.due.Store(int64(time.Since(r.opened) + checkInterval))
+		r.mu.Unlock()
+		if changed {
+			r.report(event)
+		}
+	}
+	return *r.inForce.Load()
+}
+
+// look puts what the file says in force if it changed and is right.
+func (r *Ring) look() (event Event, changed bool) {
+	content, warning, changed, err := r.file.read()
+	if !changed {
+		return event, false
+	}
+	var found sets
+	if err == nil {
+		found, err = parseFile(content)
+	}
+	if err == nil {
+		found, err = merge(r.entries, found)
+	}
+	if err != nil {
+		err = fmt.Errorf("key file %s: %w", r.file.path, err)
+	} else {
+		r.inForce.Store(&found)
+	}
+	return Event{File: r.file.path, Names: r.inForce.Load().names(), Err: err, Warning: warning}, true
+}
+
+// sets are keys by the name of their set.
+type sets map[string]webhook.Keys
+
+func (s sets) names() []string { return slices.Sorted(maps.Keys(s)) }
+
+func merge(entries, file sets) (sets, error) {
+	both := maps.Clone(entries)
+	for _, name := range file.names() {
+		if _, ok := both[name]; ok {
+			return nil, fmt.Errorf("set %s is in the environment too; keep one of the two", shown(name))
+		}
+		both[name] = file[name]
+	}
+	return both, nil
+}
