@@ -44,8 +44,9 @@ type claimer struct {
 // endpoints that have any), the longest due first, passing over rows that others are claiming, and over endpoints that
 // are paused or asked to be left alone.
 //
-// claimed counts the attempt and leases the row. Neither column is indexed: the update stays on its page. The array
-// forms make the planner go by primary key, whatever it believes about the number of rows.
+// claimed counts the attempt and leases the row. Neither column is indexed: the update stays on its page. It goes to the
+// rows by the places where picked locked them; a row that moved in between stays locked for the moment and unclaimed,
+// for the next claim.
 //
 // lost keeps a trace of the attempt whose lease ran out.
 const claimSQL = `WITH RECURSIVE
@@ -67,9 +68,9 @@ turns AS (
     SELECT endpoint FROM behind WHERE endpoint IS NOT NULL
 ),
 picked AS MATERIALIZED (
-    SELECT d.message_id, d.attempt, d.locked_by, d.locked_until
+    SELECT d.place, d.message_id, d.attempt, d.locked_by, d.locked_until
     FROM turns t CROSS JOIN LATERAL (
-        SELECT d.message_id, d.attempt, d.locked_by, d.locked_until
+        SELECT d.ctid AS place, d.message_id, d.attempt, d.locked_by, d.locked_until
         FROM outbox.due d
         WHERE d.endpoint = t.endpoint AND d.due_at <= now() AND (d.locked_until IS NULL OR d.locked_until <= now())
         ORDER BY d.due_at
@@ -81,7 +82,7 @@ picked AS MATERIALIZED (
 ),
 claimed AS (
     UPDATE outbox.due d SET attempt = d.attempt + 1, locked_by = $5, locked_until = now() + $6::interval, waits_for = NULL
-    WHERE d.message_id = ANY (ARRAY(SELECT message_id FROM picked))
+    WHERE d.ctid = ANY (ARRAY(SELECT place FROM picked))
     RETURNING d.message_id, d.endpoint, d.attempt, d.attempts_before
 ),
 lost AS (
@@ -108,11 +109,7 @@ func (c *claimer) claim(ctx context.Context, n, share int, room map[string]int) 
 	if err != nil {
 		return nil, fmt.Errorf("claim: %w", err)
 	}
-	rows, err := c.pool.Query(ctx, c.sql, c.cursor, n, share, string(roomJSON), c.worker, c.lease)
-	if err != nil {
-		return nil, fmt.Errorf("claim: %w", err)
-	}
-	messages, err := pgx.CollectRows(rows, scanMessage)
+	messages, err := hotQuery(ctx, c.pool, scanMessage, c.sql, c.cursor, n, share, string(roomJSON), c.worker, c.lease)
 	if err != nil {
 		return nil, fmt.Errorf("claim: %w", err)
 	}

@@ -16,15 +16,14 @@ import (
 // classify names the kind of a transport's fault, by the error's type. The text is what the attempt keeps.
 func classify(err error) (class, text string) {
 	err = cause(err)
-	text = validText([]byte(err.Error()))
-	if len(text) > 1000 {
-		text = strings.ToValidUTF8(text[:1000], "")
-	}
+	text = shortText(err)
 	var (
 		blocked errBlocked
 		dns     *net.DNSError
 		op      *net.OpError
+		at      phaseError
 	)
+	errors.As(err, &at)
 	switch {
 	case errors.As(err, &blocked):
 		return classBlocked, text
@@ -34,13 +33,24 @@ func classify(err error) (class, text string) {
 		return classDNS, text
 	case isTLS(err):
 		return classTLS, text
-	case errors.As(err, &op) && op.Op == "dial":
+	case errors.As(err, &op) && op.Op == "dial", at.phase == phaseConnect:
 		return classConnect, text
 	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE), errors.Is(err, io.EOF),
 		errors.Is(err, io.ErrUnexpectedEOF):
 		return classReset, text
+	case at.phase == phaseTLS: // most of its faults are plain text
+		return classTLS, text
 	}
 	return classProtocol, text
+}
+
+// shortText is an error's text as a row can hold it: somebody else may have had a hand in it.
+func shortText(err error) string {
+	text := validText([]byte(err.Error()))
+	if len(text) > 1000 {
+		text = strings.ToValidUTF8(text[:1000], "")
+	}
+	return text
 }
 
 func isTimeout(err error) bool {

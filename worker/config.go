@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -104,6 +105,8 @@ type Config struct {
 
 	// UserAgent of the requests; "Epilogue" when empty.
 	UserAgent string
+
+	resolver *net.Resolver // the process's own when nil
 }
 
 // LeaseMargin is what a lease must have beyond a request's timeout, for the claim's way here and the answer's way back.
@@ -217,7 +220,7 @@ func (c Config) Validate() error {
 		check(status >= 300 && status <= 599 && status != http.StatusGone, "RetryStatuses holds %d; want 300 to 599, and not 410", status)
 	}
 	check((c.ClientCertFile == "") == (c.ClientKeyFile == ""), "ClientCertFile and ClientKeyFile belong together; one is empty")
-	if _, err := newProxy(c.ProxyURL, c.ConnectTimeout); err != nil {
+	if _, err := newProxy(c.ProxyURL, c.ConnectTimeout, nil); err != nil {
 		faults = append(faults, fmt.Errorf("ProxyURL: %w", err))
 	}
 	check(c.RetryAfterMax > 0, "RetryAfterMax is %v; want more than 0", c.RetryAfterMax)

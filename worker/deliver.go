@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -22,7 +23,7 @@ const (
 
 // deliverer sends one message at a time, each within its deadline.
 type deliverer struct {
-	client    *http.Client
+	transport *http.Transport // alone, without an http.Client: it follows no redirect and keeps no cookie
 	timeout   time.Duration
 	allowHTTP bool
 	userAgent string
@@ -30,27 +31,30 @@ type deliverer struct {
 }
 
 func newDeliverer(c Config) (*deliverer, error) {
-	through, err := newProxy(c.ProxyURL, c.ConnectTimeout)
-	if err != nil {
-		return nil, fmt.Errorf("ProxyURL: %w", err)
-	}
 	secure, err := clientTLS(c)
 	if err != nil {
 		return nil, err
 	}
+	through, err := newProxy(c.ProxyURL, c.ConnectTimeout, secure.RootCAs)
+	if err != nil {
+		return nil, fmt.Errorf("ProxyURL: %w", err)
+	}
 	d := &dialer{
 		resolver: net.DefaultResolver, guard: newGuard(c.AllowedCIDRs, c.DeniedAddrs, c.AllowedPorts),
-		proxy: through, lookup: c.LookupTimeout, connect: c.ConnectTimeout,
+		proxy: through, tls: secure, lookup: c.LookupTimeout, connect: c.ConnectTimeout, secure: c.TLSTimeout,
+	}
+	if c.resolver != nil {
+		d.resolver = c.resolver
 	}
 	transport := &http.Transport{
 		Proxy:                  nil, // environment proxies are not picked up: they would dial what the guard closes
 		DialContext:            d.dial,
-		TLSClientConfig:        secure,
-		TLSHandshakeTimeout:    c.TLSTimeout,
+		DialTLSContext:         d.dialTLS,
 		ForceAttemptHTTP2:      true,
+		// Without pings a connection whose other end is gone goes on being used, by one request after the other.
+		HTTP2: &http.HTTP2Config{SendPingTimeout: c.DeliveryTimeout, PingTimeout: max(c.DeliveryTimeout/3, 10*time.Millisecond)},
 		MaxIdleConns:           c.MaxInFlight,
-		MaxIdleConnsPerHost:    c.EndpointMaxInFlight,
-		MaxConnsPerHost:        c.EndpointMaxInFlight,
+		MaxIdleConnsPerHost:    c.EndpointMaxInFlight, // and no more are ever open: the slots see to that
 		IdleConnTimeout:        90 * time.Second,
 		MaxResponseHeaderBytes: responseHeaderBytes,
 		DisableCompression:     true,
@@ -59,15 +63,11 @@ func newDeliverer(c Config) (*deliverer, error) {
 		transport.ResponseHeaderTimeout = c.HeaderTimeout
 	}
 	return &deliverer{
-		client: &http.Client{
-			Transport:     transport,
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
-		timeout: c.DeliveryTimeout, allowHTTP: c.AllowHTTP, userAgent: c.UserAgent, keys: c.Keys,
+		transport: transport, timeout: c.DeliveryTimeout, allowHTTP: c.AllowHTTP, userAgent: c.UserAgent, keys: c.Keys,
 	}, nil
 }
 
-func (d *deliverer) close() { d.client.CloseIdleConnections() }
+func (d *deliverer) close() { d.transport.CloseIdleConnections() }
 
 // deliver makes one attempt. When ctx ends first, the answer is not one: the caller must not record it.
 func (d *deliverer) deliver(ctx context.Context, m message) answer {
@@ -83,7 +83,7 @@ func (d *deliverer) deliver(ctx context.Context, m message) answer {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, timeoutError{"the request", timeout})
 	defer cancel()
-	d.send(ctx, m, parts{options: options, headers: headers}, &a)
+	d.send(withTrip(ctx), m, parts{options: options, headers: headers}, &a)
 	a.duration = time.Since(a.startedAt)
 	return a
 }
@@ -103,7 +103,7 @@ func (d *deliverer) send(ctx context.Context, m message, p parts, a *answer) {
 		a.class, a.err = classBlocked, err.Error()
 		return
 	}
-	resp, err := d.client.Do(req)
+	resp, err := d.transport.RoundTrip(req)
 	if err != nil {
 		a.fault(ctx, err)
 		return
@@ -115,11 +115,11 @@ func (d *deliverer) send(ctx context.Context, m message, p parts, a *answer) {
 	}
 	a.statusCode = resp.StatusCode
 	if resp.StatusCode != http.StatusSwitchingProtocols { // whose body is the bare connection, which no deadline ends
-		a.response, err = readStart(resp.Body)
+		a.response, err = readStart(resp)
 	}
 	switch {
 	case err != nil:
-		a.fault(ctx, phaseError{"response body", err})
+		a.fault(ctx, phaseError{phaseBody, err})
 	case resp.StatusCode >= 200 && resp.StatusCode < 300:
 		a.class = classDelivered
 	default:
@@ -131,38 +131,50 @@ func (d *deliverer) send(ctx context.Context, m message, p parts, a *answer) {
 // fault takes down why no complete answer came. When the whole time was up, that is why, whatever broke of it.
 func (a *answer) fault(ctx context.Context, err error) {
 	var timeout timeoutError
-	if errors.As(context.Cause(ctx), &timeout) {
-		a.class, a.err = classTimeout, timeout.Error()
-		var phase phaseError
-		if errors.As(err, &phase) {
-			a.err += ", in its " + phase.phase
-		}
-		return
+	var at phaseError
+	var atProxy errProxy
+	whole := errors.As(context.Cause(ctx), &timeout)
+	if whole && !errors.As(err, &at) {
+		at.phase = tripOf(ctx).phase()
 	}
-	var fault errProxy
-	if errors.As(err, &fault) {
-		a.waitsFor = fault.Error()
-		return
+	switch {
+	case errors.As(err, &atProxy):
+		a.waitsFor = shortText(atProxy)
+	case whole && at.phase == phaseProxy:
+		a.waitsFor = shortText(errProxy{errSilent})
+	case whole:
+		a.class, a.err = classTimeout, timeout.Error()+", in its "+at.phase.String()
+	default:
+		a.class, a.err = classify(err)
 	}
-	a.class, a.err = classify(err)
 }
 
 // readStart returns the start of the body as text that Postgres can carry. It reads on within bounds, so that the
 // connection can be used again.
-func readStart(body io.Reader) (string, error) {
-	start := make([]byte, responseBytesKept)
-	n, err := io.ReadFull(body, start)
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
-		return validText(start[:n]), nil
+func readStart(resp *http.Response) (string, error) {
+	if resp.ContentLength == 0 {
+		return "", nil
 	}
-	if err != nil {
-		return validText(start[:n]), err
+	start := startBuffers.Get().(*[responseBytesKept]byte)
+	defer startBuffers.Put(start)
+	n, err := 0, error(nil)
+	for n < len(start) && err == nil { // not io.ReadFull, whose short read looks like a body that was cut off
+		var more int
+		more, err = resp.Body.Read(start[n:])
+		n += more
 	}
-	if _, err := io.CopyN(io.Discard, body, responseBytesRead-responseBytesKept); err != nil && err != io.EOF {
-		return validText(start), err
+	text := validText(start[:n])
+	if err == nil {
+		_, err = io.CopyN(io.Discard, resp.Body, responseBytesRead-responseBytesKept)
 	}
-	return validText(start), nil
+	if err == io.EOF {
+		err = nil
+	}
+	return text, err
 }
+
+// startBuffers spare each answer an allocation; nothing of them is handed on.
+var startBuffers = sync.Pool{New: func() any { return new([responseBytesKept]byte) }}
 
 func validText(b []byte) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(string(b), "\uFFFD"), "\x00", "\uFFFD")

@@ -2,9 +2,11 @@ package worker
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
 	"strconv"
 	"time"
@@ -16,21 +18,14 @@ type dialer struct {
 	resolver *net.Resolver
 	guard    *guard
 	proxy    proxy // nil: direct
+	tls      *tls.Config
 	lookup   time.Duration
 	connect  time.Duration
+	secure   time.Duration // of the TLS handshake
 }
 
 // addressesMax bounds how many of a name's addresses are tried.
 const addressesMax = 4
-
-// phaseError says in which phase of a request a fault came.
-type phaseError struct {
-	phase string
-	err   error
-}
-
-func (e phaseError) Error() string { return e.phase + ": " + e.err.Error() }
-func (e phaseError) Unwrap() error { return e.err }
 
 // dial is an http.Transport's DialContext.
 func (d *dialer) dial(ctx context.Context, _, address string) (net.Conn, error) {
@@ -38,14 +33,16 @@ func (d *dialer) dial(ctx context.Context, _, address string) (net.Conn, error) 
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, d.connect, timeoutError{"connect", d.connect})
+	ctx, cancel := context.WithTimeoutCause(ctx, d.connect, timeoutError{phaseConnect.String(), d.connect})
 	defer cancel()
 	var first error
+	var atProxy errProxy
 	for i, a := range addresses {
 		conn, err := d.dialOne(ctx, a, len(addresses)-i)
 		if err == nil {
 			return conn, nil
 		}
+		errors.As(err, &atProxy)
 		if first == nil {
 			first = err
 		}
@@ -53,10 +50,42 @@ func (d *dialer) dial(ctx context.Context, _, address string) (net.Conn, error) 
 			break
 		}
 	}
+	if atProxy.err != nil { // also when the time was up: what the proxy did not do says nothing about the endpoint
+		return nil, atProxy
+	}
 	if cause := context.Cause(ctx); cause != nil {
 		first = cause
 	}
-	return nil, phaseError{"connect", first}
+	return nil, phaseError{phaseConnect, first}
+}
+
+// dialTLS is an http.Transport's DialTLSContext. The handshake is made here for its faults to be known as such: most of
+// them are plain text.
+func (d *dialer) dialTLS(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := d.dial(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	tripOf(ctx).enter(phaseTLS)
+	ctx, cancel := context.WithTimeoutCause(ctx, d.secure, timeoutError{phaseTLS.String(), d.secure})
+	defer cancel()
+	config := d.tls.Clone()
+	if config.ServerName, _, err = net.SplitHostPort(address); err != nil {
+		return nil, phaseError{phaseTLS, err}
+	}
+	secured := tls.Client(conn, config)
+	err = secured.HandshakeContext(ctx)
+	if err == nil {
+		return secured, nil
+	}
+	_ = conn.Close()
+	var record tls.RecordHeaderError
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause
+	} else if errors.As(err, &record) && string(record.RecordHeader[:]) == "HTTP/" {
+		err = http.ErrSchemeMismatch
+	}
+	return nil, phaseError{phaseTLS, err}
 }
 
 // dialOne gives an address its part of what is left of the time, so that one that swallows packets leaves some to the
@@ -70,6 +99,7 @@ func (d *dialer) dialOne(ctx context.Context, a netip.AddrPort, parts int) (net.
 	if d.proxy != nil {
 		return d.proxy.dial(ctx, a)
 	}
+	tripOf(ctx).enter(phaseConnect)
 	direct := net.Dialer{Control: d.guard.control}
 	return direct.DialContext(ctx, "tcp", a.String())
 }
@@ -86,7 +116,7 @@ func (d *dialer) resolve(ctx context.Context, address string) ([]netip.AddrPort,
 	}
 	ips, err := d.lookUp(ctx, host)
 	if err != nil {
-		return nil, phaseError{"lookup", err}
+		return nil, phaseError{phaseLookup, err}
 	}
 	var open []netip.AddrPort
 	for _, ip := range ips {
@@ -100,7 +130,7 @@ func (d *dialer) resolve(ctx context.Context, address string) ([]netip.AddrPort,
 		}
 	}
 	if len(open) == 0 && err == nil {
-		err = phaseError{"lookup", &net.DNSError{Err: "no addresses", Name: host, IsNotFound: true}}
+		err = phaseError{phaseLookup, &net.DNSError{Err: "no addresses", Name: host, IsNotFound: true}}
 	}
 	if len(open) == 0 {
 		return nil, err
@@ -112,7 +142,8 @@ func (d *dialer) lookUp(ctx context.Context, host string) ([]netip.Addr, error) 
 	if ip, err := netip.ParseAddr(host); err == nil {
 		return []netip.Addr{ip}, nil
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, d.lookup, timeoutError{"lookup", d.lookup})
+	tripOf(ctx).enter(phaseLookup)
+	ctx, cancel := context.WithTimeoutCause(ctx, d.lookup, timeoutError{phaseLookup.String(), d.lookup})
 	defer cancel()
 	ips, err := d.resolver.LookupNetIP(ctx, "ip", host)
 	if err != nil && ctx.Err() != nil {
@@ -120,15 +151,6 @@ func (d *dialer) lookUp(ctx context.Context, host string) ([]netip.Addr, error) 
 	}
 	return ips, err
 }
-
-// timeoutError names what took too long.
-type timeoutError struct {
-	what string
-	max  time.Duration
-}
-
-func (e timeoutError) Error() string { return fmt.Sprintf("%s took longer than %v", e.what, e.max) }
-func (timeoutError) Timeout() bool   { return true }
 
 // proxy opens a connection to an address through somebody else. An error that is the proxy's own fault is an errProxy.
 type proxy interface {
@@ -141,4 +163,5 @@ type errProxy struct{ err error }
 func (e errProxy) Error() string { return "proxy: " + e.err.Error() }
 func (e errProxy) Unwrap() error { return e.err }
 
+// errRefusedByProxy is what the proxy says of the endpoint, or does not say although it is there.
 var errRefusedByProxy = errors.New("the proxy could not reach it")

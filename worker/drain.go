@@ -39,7 +39,8 @@ type drainer struct {
 	stopping context.Context // its end: no new claims
 	running  atomic.Bool
 
-	crowded bool // the last claim took all it could: more endpoints wait than there are slots
+	claimed time.Time // when the last claim was begun
+	crowded bool      // the last claim took all it could: more endpoints wait than there are slots
 }
 
 // Timeout leaves the drain to its own bound.
@@ -84,6 +85,7 @@ func (d *drainer) claim(ctx context.Context) (took int, next patience) {
 	if n == 0 {
 		return 0, forSlot
 	}
+	d.claimed = time.Now()
 	share := d.slots.perEndpoint
 	if d.crowded {
 		share = max(share/crowdedPart, 1)
@@ -135,19 +137,29 @@ func (d *drainer) atLimit(messages []message, room map[string]int) bool {
 	return false
 }
 
+// wait waits for what the last claim left to wait for, and in a stream until the next claim is worth a statement.
 func (d *drainer) wait(ctx context.Context, next patience) {
-	if next == forNothing {
-		return
+	if next != forNothing {
+		var freed chan struct{} // nil, which never delivers, when a free slot would change nothing
+		if next == forSlot {
+			freed = d.slots.freed
+		}
+		d.pauseFor(ctx, d.poll, freed, d.wake)
 	}
-	var freed chan struct{} // nil, which never delivers, when a free slot would change nothing
-	if next == forSlot {
-		freed = d.slots.freed
+	for left := batchPace - time.Since(d.claimed); left > 0 && d.slots.freedSince() < batchWorth; left = batchPace - time.Since(d.claimed) {
+		d.pauseFor(ctx, left, d.slots.freed, nil)
+		if ctx.Err() != nil || d.stopping.Err() != nil {
+			return
+		}
 	}
-	timer := time.NewTimer(d.poll)
+}
+
+func (d *drainer) pauseFor(ctx context.Context, max time.Duration, freed, wake <-chan struct{}) {
+	timer := time.NewTimer(max)
 	defer timer.Stop()
 	select {
 	case <-freed:
-	case <-d.wake:
+	case <-wake:
 	case <-timer.C:
 	case <-d.stopping.Done():
 	case <-ctx.Done():

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/textproto"
+	"strings"
 
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
@@ -25,14 +26,14 @@ func decode(m message) (options outbox.Options, headers map[string]string, err e
 	return options, headers, nil
 }
 
-// takeHeaders sets the run's headers that the options name, and over them the hook's own, which a submitter cannot replace. What HTTP forbids, and
-// what is not theirs to set, is left out.
+// takeHeaders sets the run's headers that the options name, and over them the hook's own, which a submitter cannot
+// replace. What HTTP forbids, and what is not theirs to set, is left out.
 func takeHeaders(h http.Header, p parts) (leftOut []string) {
 	set := func(key, value string) {
 		switch err := outbox.CheckHeader(key, value); {
 		case err != nil:
 			leftOut = append(leftOut, err.Error())
-		case outbox.ReservedHeader(key):
+		case outbox.ReservedHeader(strings.ReplaceAll(key, "_", "-")): // CGI and its heirs make one of the two
 			leftOut = append(leftOut, fmt.Sprintf("header %q: set by the worker only", key))
 		default:
 			h[textproto.CanonicalMIMEHeaderKey(key)] = []string{value}

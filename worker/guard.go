@@ -2,6 +2,7 @@ package worker
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"syscall"
@@ -20,6 +21,9 @@ type guard struct {
 func newGuard(allowed []netip.Prefix, denied []netip.AddrPort, ports []uint16) *guard {
 	var v4, v6 []netip.Prefix
 	for _, p := range allowed {
+		if p.Addr().Is4In6() && p.Bits() >= 96 { // ::ffff:10.0.0.0/104: addresses are asked about in their IPv4 form
+			p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
+		}
 		if p.Addr().Is4() {
 			v4 = append(v4, p)
 		} else {
@@ -70,7 +74,22 @@ func (g *guard) check(addr netip.AddrPort) error {
 }
 
 func isOwn(own netip.AddrPort, ip netip.Addr, port uint16) bool {
-	return own.Port() == port && (own.Addr().Unmap() == ip || own.Addr().IsUnspecified() && ip.IsLoopback())
+	if own.Port() != port {
+		return false
+	}
+	return own.Addr().Unmap() == ip || own.Addr().IsUnspecified() && isOfThisHost(ip)
+}
+
+// isOfThisHost asks anew each time, for interfaces come and go. It takes an address for this host's when nobody can tell.
+func isOfThisHost(ip netip.Addr) bool {
+	if ip.IsLoopback() {
+		return true
+	}
+	addresses, err := net.InterfaceAddrs()
+	return err != nil || slices.ContainsFunc(addresses, func(a net.Addr) bool {
+		n, ok := a.(*net.IPNet)
+		return ok && n.IP.Equal(ip.AsSlice())
+	})
 }
 
 func (g *guard) checkIP(ip netip.Addr) error {
@@ -92,16 +111,20 @@ func (e notPublic) Error() string {
 
 // alwaysClosed names what no configuration opens: link-local addresses, and the metadata services elsewhere.
 func alwaysClosed(ip netip.Addr) bool {
-	return ip.IsLinkLocalUnicast() || ip.IsMulticast() || ip.IsUnspecified() || ip == broadcast ||
-		ip == azureMetadata || ip == alibabaMetadata || ip == awsMetadataV6
+	return ip.IsLinkLocalUnicast() || ip.IsMulticast() || ip.IsUnspecified() || slices.Contains(closed, ip)
 }
 
-var (
-	broadcast       = netip.AddrFrom4([4]byte{255, 255, 255, 255})
-	azureMetadata   = netip.AddrFrom4([4]byte{168, 63, 129, 16})
-	alibabaMetadata = netip.AddrFrom4([4]byte{100, 100, 100, 200})
-	awsMetadataV6   = netip.MustParseAddr("fd00:ec2::254")
-)
+var closed = []netip.Addr{
+	netip.AddrFrom4([4]byte{255, 255, 255, 255}),
+	netip.AddrFrom4([4]byte{168, 63, 129, 16}),   // Azure, among public addresses
+	netip.AddrFrom4([4]byte{100, 100, 100, 200}), // Alibaba
+	netip.AddrFrom4([4]byte{192, 0, 0, 192}),     // Oracle, classic
+	netip.MustParseAddr("fd00:ec2::254"),         // AWS
+	netip.MustParseAddr("fd00:ec2::23"),          // AWS, credentials of a pod
+	netip.MustParseAddr("fd20:ce::254"),          // Google
+	netip.MustParseAddr("fd00:c1::a9fe:a9fe"),    // Oracle
+	netip.MustParseAddr("fd00:42::42"),           // Scaleway
+}
 
 // The ways in which an IPv6 address carries an IPv4 one, and where it stands in the sixteen bytes.
 var carriers = []struct {

@@ -21,7 +21,8 @@ type result struct {
 	verdict
 }
 
-// recorder writes results in batches: while one batch is written, the next one gathers. It holds no timer.
+// recorder writes results in batches: while one batch is written, the next one gathers. The first result after a pause is
+// written at once; in a stream, a batch waits until it is large enough to be worth a statement, batchPace at most.
 type recorder struct {
 	pool   *pgxpool.Pool
 	sql    string
@@ -29,10 +30,19 @@ type recorder struct {
 	outage *outage
 	logger *slog.Logger
 	in     chan result // bounded: when the database is slower than the receivers, requests wait here
+	last   time.Time   // when the last batch was begun
 }
+
+// batchPace is the least time between two batches, of claims as of records, unless there is enough for a statement to
+// carry: each statement has a price of its own, which a larger batch shares among more messages. It is what a message in
+// a stream may wait here; one that comes alone does not.
+const batchPace = 5 * time.Millisecond
 
 // batchMax bounds a batch, and with it one statement's memory.
 const batchMax = 512
+
+// batchWorth is enough for a statement.
+const batchWorth = 128
 
 // recordTimeout bounds one write of a batch.
 const recordTimeout = 15 * time.Second
@@ -103,7 +113,12 @@ func (r *recorder) run(ctx context.Context) {
 }
 
 func (r *recorder) gather(first result) []result {
-	batch := []result{first}
+	batch := make([]result, 1, 64)
+	batch[0] = first
+	var paced <-chan time.Time
+	if left := batchPace - time.Since(r.last); left > 0 {
+		paced = time.After(left)
+	}
 	for len(batch) < batchMax {
 		select {
 		case next, ok := <-r.in:
@@ -111,10 +126,23 @@ func (r *recorder) gather(first result) []result {
 				return batch
 			}
 			batch = append(batch, next)
+			continue
 		default:
-			return batch
+		}
+		if paced == nil || len(batch) >= batchWorth {
+			break
+		}
+		select {
+		case next, ok := <-r.in:
+			if !ok {
+				return batch
+			}
+			batch = append(batch, next)
+		case <-paced:
+			paced = nil
 		}
 	}
+	r.last = time.Now()
 	return batch
 }
 
@@ -147,7 +175,7 @@ func (r *recorder) write(ctx context.Context, batch []result) error {
 func (r *recorder) writeOnce(ctx context.Context, batch []result) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, recordTimeout, fmt.Errorf("record took longer than %v", recordTimeout))
 	defer cancel()
-	if _, err := r.pool.Exec(ctx, r.sql, append([]any{r.worker}, columns(batch)...)...); err != nil {
+	if err := hotExec(ctx, r.pool, r.sql, append([]any{r.worker}, columns(batch)...)...); err != nil {
 		return fmt.Errorf("record: %w", err)
 	}
 	return nil

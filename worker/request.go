@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -32,11 +33,11 @@ func (e errUnknownKey) Error() string {
 // request builds the request. Our own headers are set last and by assignment: nothing a submitter or a hook supplies
 // replaces one of them or adds to it. The signature is over the bytes that are sent.
 func (d *deliverer) request(ctx context.Context, m message, p parts, a *answer) (*http.Request, error) {
-	body, contentType := content(m, p.options)
-	method := p.options.Method
-	if method == "" {
-		method = http.MethodPost
+	method, err := check(p.options)
+	if err != nil {
+		return nil, err
 	}
+	body, contentType := content(m, p.options)
 	req, err := http.NewRequestWithContext(ctx, method, m.url, bytes.NewReader(body))
 	if err != nil {
 		return nil, errors.New("url or method: cannot be made a request of")
@@ -60,6 +61,26 @@ func (d *deliverer) request(ctx context.Context, m message, p parts, a *answer) 
 		a.note = "left out: " + strings.Join(leftOut, "; ")
 	}
 	return req, d.sign(h, m, p.options.SigningKey, a.startedAt, body)
+}
+
+// check refuses options that no writer of ours wrote: a request of another kind than was asked for is sent to nobody.
+func check(o outbox.Options) (method string, err error) {
+	method = o.Method
+	if method == "" {
+		method = http.MethodPost
+	}
+	if !slices.Contains(outbox.Methods, method) {
+		return "", fmt.Errorf("options of the message: method is %.20q; this worker knows %v", method, outbox.Methods)
+	}
+	switch o.Format {
+	case "", outbox.FormatRaw, outbox.FormatEnvelope, outbox.FormatCloudEvents:
+	default:
+		return "", fmt.Errorf("options of the message: format is %.20q, which this worker does not know", o.Format)
+	}
+	if outbox.CheckHeader("Content-Type", o.ContentType) != nil {
+		return "", errors.New("options of the message: content_type holds a control character")
+	}
+	return method, nil
 }
 
 // sign sets the headers of Standard Webhooks. Without a key set of that name the message is not to be sent; one that
@@ -96,13 +117,16 @@ func content(m message, o outbox.Options) (body []byte, contentType string) {
 		return m.body, o.ContentType
 	case m.status != outbox.Succeeded:
 		return m.body, "text/plain; charset=utf-8"
-	case json.Valid(m.body):
+	case isJSON(m.body):
 		return m.body, "application/json"
 	case utf8.Valid(m.body):
 		return m.body, "text/plain; charset=utf-8"
 	}
 	return m.body, "application/octet-stream"
 }
+
+// isJSON asks for UTF-8 as well, as RFC 8259 does: json.Valid passes over what stands in a string.
+func isJSON(b []byte) bool { return json.Valid(b) && utf8.Valid(b) }
 
 // eventType is the type of an envelope or a CloudEvent: workflow.run.succeeded and so on.
 func eventType(m message) string { return "workflow.run." + m.status.String() }
@@ -125,7 +149,7 @@ func envelope(m message) []byte {
 	case m.status != outbox.Succeeded:
 		text := string(m.body)
 		d.Error = &text
-	case json.Valid(m.body):
+	case isJSON(m.body):
 		d.Result = m.body
 	case utf8.Valid(m.body):
 		d.Result = quote(string(m.body))

@@ -101,7 +101,8 @@ func (p *pruner) runOnce(ctx context.Context) (n pruned, err error) {
 }
 
 func (p *pruner) prune(ctx context.Context, dead bool, choose string, args ...any) (n int64, err error) {
-	err = pgx.BeginFunc(ctx, p.pool, func(tx pgx.Tx) error {
+	// Not the database's default isolation, which may be a stricter one: the second statement must see what the first did not.
+	err = pgx.BeginTxFunc(ctx, p.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, choose, args...)
 		if err != nil {
 			return err

@@ -10,9 +10,10 @@ type slots struct {
 	perEndpoint int
 	freed       chan struct{} // holds a token after a slot was freed
 
-	mu   sync.Mutex
-	free int
-	busy map[string]int
+	mu    sync.Mutex
+	free  int
+	ended int // requests since the last reservation
+	busy  map[string]int
 }
 
 func newSlots(max, perEndpoint int) *slots {
@@ -23,7 +24,7 @@ func newSlots(max, perEndpoint int) *slots {
 func (s *slots) reserve() (n int, room map[string]int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	n, s.free = s.free, 0
+	n, s.free, s.ended = s.free, 0, 0
 	room = make(map[string]int, len(s.busy))
 	for endpoint, busy := range s.busy {
 		room[endpoint] = s.perEndpoint - busy
@@ -53,5 +54,13 @@ func (s *slots) end(endpoint string) {
 		delete(s.busy, endpoint)
 	}
 	s.free++
+	s.ended++
 	token(s.freed)
+}
+
+// freedSince tells how many slots were freed since the last reservation.
+func (s *slots) freedSince() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.ended
 }

@@ -17,6 +17,13 @@ type socksProxy struct {
 	user *url.Userinfo
 }
 
+func newSOCKSProxy(hop proxyHop, user *url.Userinfo) (proxy, error) {
+	if password, _ := user.Password(); len(user.Username()) > 255 || len(password) > 255 {
+		return nil, errors.New("user or password is longer than 255 bytes, the most that SOCKS5 carries")
+	}
+	return socksProxy{proxyHop: hop, user: user}, nil
+}
+
 const (
 	socksVersion      = 5
 	socksNoAuth       = 0
@@ -33,7 +40,12 @@ func (p socksProxy) dial(ctx context.Context, to netip.AddrPort) (net.Conn, erro
 		if err := p.authenticate(conn); err != nil {
 			return nil, err
 		}
-		return conn, socksConnectTo(conn, to)
+		tripOf(ctx).enter(phaseConnect) // the proxy is there: if nothing comes now, it is the endpoint that is not
+		err := socksConnectTo(conn, to)
+		if isTimeout(err) {
+			err = fmt.Errorf("%w in time", errRefusedByProxy)
+		}
+		return conn, err
 	})
 }
 
@@ -55,11 +67,8 @@ func (p socksProxy) authenticate(conn net.Conn) error {
 	if p.user == nil {
 		return nil
 	}
-	name, password := p.user.Username(), ""
-	password, _ = p.user.Password()
-	if len(name) > 255 || len(password) > 255 {
-		return errors.New("user or password is longer than 255 bytes")
-	}
+	name := p.user.Username()
+	password, _ := p.user.Password()
 	request := append([]byte{socksPasswordVers, byte(len(name))}, name...)
 	request = append(append(request, byte(len(password))), password...)
 	if _, err := conn.Write(request); err != nil {
@@ -87,6 +96,9 @@ func socksConnectTo(conn net.Conn, to netip.AddrPort) error {
 	var head [5]byte // version, reply, reserved, kind of the bound address, its first byte
 	if _, err := io.ReadFull(conn, head[:]); err != nil {
 		return err
+	}
+	if head[0] != socksVersion {
+		return errors.New("it does not speak SOCKS5")
 	}
 	switch reply := head[1]; reply {
 	case 0:

@@ -13,7 +13,7 @@ import (
 // clientTLS is how the worker talks TLS to endpoints: 1.2 and up, the system's roots and those of CAFile, and a client
 // certificate where an endpoint asks for one.
 func clientTLS(c Config) (*tls.Config, error) {
-	t := &tls.Config{MinVersion: tls.VersionTLS12}
+	t := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
 	if c.CAFile != "" {
 		roots, err := x509.SystemCertPool()
 		if err != nil {

@@ -54,7 +54,7 @@ CREATE TABLE outbox.due (
     locked_until    timestamptz,
     waits_for       text,
     CONSTRAINT due_lease CHECK ((locked_by IS NULL) = (locked_until IS NULL))
-) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000,
+) WITH (fillfactor = 45, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000,
         autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX due_endpoint_due_at ON outbox.due (endpoint, due_at);
 
