@@ -18,9 +18,12 @@ const (
 	adminIdleTimeout     = time.Minute
 	adminHeaderBytesMax  = 8 << 10
 	adminShutdownTimeout = time.Second
+
+	jwksAgeMax = 5 * time.Minute // while a set holds its old key too, nobody misses the new one for so long
 )
 
-// admin answers /healthz (the process is alive) and /readyz (messages are being drained).
+// admin answers /healthz (the process is alive), /readyz (messages are being drained) and /.well-known/jwks.json (the
+// public keys of those that sign).
 type admin struct {
 	listener net.Listener  // nil when off
 	server   *http.Server  // nil until serve
@@ -55,11 +58,31 @@ func (a *admin) addrs() []netip.AddrPort {
 	return []netip.AddrPort{addr}
 }
 
+// asked are the worker's own words on what the admin server is asked.
+type asked struct {
+	ready func(context.Context) error
+	jwks  func() ([]byte, error)
+}
+
 // serve answers in the background until close. Readiness ends with ctx.
-func (a *admin) serve(ctx context.Context, ready func(context.Context) error, log *slog.Logger) {
+func (a *admin) serve(ctx context.Context, worker asked, log *slog.Logger) {
 	if a.listener == nil {
 		return
 	}
+	a.server = &http.Server{
+		Handler: adminHandler(ctx, worker), ReadTimeout: adminRequestTimeout, WriteTimeout: 2 * adminRequestTimeout,
+		IdleTimeout: adminIdleTimeout, MaxHeaderBytes: adminHeaderBytesMax, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	a.served = make(chan struct{})
+	go func() {
+		defer close(a.served)
+		if err := a.server.Serve(a.listener); !errors.Is(err, http.ErrServerClosed) {
+			log.Error("the admin server ended; messages are still delivered", "error", err)
+		}
+	}()
+}
+
+func adminHandler(ctx context.Context, worker asked) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, "alive") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
@@ -69,23 +92,23 @@ func (a *admin) serve(ctx context.Context, ready func(context.Context) error, lo
 		}
 		within, cancel := context.WithTimeout(r.Context(), adminRequestTimeout)
 		defer cancel()
-		if err := ready(within); err != nil {
+		if err := worker.ready(within); err != nil {
 			answer(w, http.StatusServiceUnavailable, err.Error())
 			return
 		}
 		answer(w, http.StatusOK, "ready")
 	})
-	a.server = &http.Server{
-		Handler: mux, ReadTimeout: adminRequestTimeout, WriteTimeout: 2 * adminRequestTimeout, IdleTimeout: adminIdleTimeout,
-		MaxHeaderBytes: adminHeaderBytesMax, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-	}
-	a.served = make(chan struct{})
-	go func() {
-		defer close(a.served)
-		if err := a.server.Serve(a.listener); !errors.Is(err, http.ErrServerClosed) {
-			log.Error("the admin server ended; messages are still delivered", "error", err)
+	mux.HandleFunc("GET /.well-known/jwks.json", func(w http.ResponseWriter, _ *http.Request) {
+		set, err := worker.jwks()
+		if err != nil {
+			answer(w, http.StatusInternalServerError, err.Error())
+			return
 		}
-	}()
+		w.Header().Set("Content-Type", "application/jwk-set+json") // RFC 7517, section 8.5
+		w.Header().Set("Cache-Control", fmt.Sprintf("max-age=%d", jwksAgeMax/time.Second))
+		_, _ = w.Write(append(set, '\n'))
+	})
+	return mux
 }
 
 // close waits for probes under way, but not for long.

@@ -56,7 +56,7 @@ func (p *program) report(ctx context.Context, err error) int {
 	case errors.As(err, &reported):
 		return reported.status
 	}
-	lines := strings.Split(strings.TrimSpace(explain(ctx, err)), "\n")
+	lines := strings.Split(strings.TrimSpace(withoutKeys(explain(ctx, err))), "\n")
 	fmt.Fprintf(p.stderr, "outbox-worker: %s\n", strings.Join(lines, "\n  "))
 	return exitStatus(err)
 }

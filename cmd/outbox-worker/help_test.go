@@ -70,6 +70,9 @@ func TestASlipIsAnsweredWithTheNearestWord(t *testing.T) {
 		{"completion tcsh", "there is no shell tcsh"},
 		{"receive --fail 300%", "want a share from 0% to 100%"},
 		{"receive --status 99 --retry-after 1500ms", "--retry-after is 1.5s; want whole seconds"},
+		{"keys", "name one of generate, list, public"},
+		{"keys generat", "did you mean generate?"},
+		{"keys generate --type rsa", `--type is "rsa"; want hmac or ed25519`},
 		{"-x", "there is no flag -x"},
 	} {
 		t.Run(c.args, func(t *testing.T) {

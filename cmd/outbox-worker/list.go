@@ -31,7 +31,8 @@ func (p *program) listCommand() *cobra.Command {
 		Use:   "list",
 		Short: "list messages, the newest first",
 		Long: `Lists messages, the newest first. The states are pending (not tried yet), delivering (leased by a worker), retrying,
-delivered, dead (given up) and cancelled. Nothing found is no error.`,
+delivered, dead (given up) and cancelled. LAST tells how the last attempt ended, why a message was given up, or what it
+waits for that the workers lack: a signing key, their proxy. Nothing found is no error.`,
 		Example: `  outbox-worker list --state dead,retrying --newer-than 24h
   outbox-worker list --endpoint https://hooks.example.com --state pending --limit 20
   outbox-worker list --run-id run-4711
@@ -156,11 +157,13 @@ func nextAttempt(m outbox.MessageStatus, now time.Time) string {
 	return "-"
 }
 
-// lastWord says how the last attempt ended, or why the message was given up.
+// lastWord says what a message waits for, how its last attempt ended, or why it was given up.
 func lastWord(m outbox.MessageStatus) string {
 	const runesMax = 70
 	var parts []string
 	switch {
+	case m.WaitsFor != nil:
+		parts = append(parts, "waits for", *m.WaitsFor)
 	case m.DeadReason != nil:
 		if m.State == outbox.StateDead { // of what was cancelled, the reason says no more than the state
 			parts = append(parts, *m.DeadReason)

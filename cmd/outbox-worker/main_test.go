@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"io"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -107,9 +108,12 @@ func execute(t *testing.T, db *testdb.DB, sql string, args ...any) {
 // running is a program that goes on until its context ends.
 type running struct {
 	t     *testing.T
-	stop  context.CancelFunc
+	stop  func()
 	lines chan string // of stdout and stderr
 	ended chan int    // the exit status
+
+	mu   sync.Mutex
+	text strings.Builder // all lines
 }
 
 const patience = 20 * time.Second
@@ -134,8 +138,18 @@ func (r *running) read(from io.Reader) {
 	scanner := bufio.NewScanner(from)
 	scanner.Buffer(nil, 4<<20)
 	for scanner.Scan() {
+		r.mu.Lock()
+		r.text.WriteString(scanner.Text() + "\n")
+		r.mu.Unlock()
 		r.lines <- scanner.Text()
 	}
+}
+
+// said returns all lines so far, those that were waited for included.
+func (r *running) said() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.text.String()
 }
 
 // line waits for the next line that holds text.

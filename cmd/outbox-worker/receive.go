@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/seed-abbacb8b/epilogue/webhook"
 )
 
 // receiveFlags say how the receiver behaves.
@@ -23,6 +25,7 @@ type receiveFlags struct {
 	delay            time.Duration
 	retryAfter       time.Duration
 	hang, body, json bool
+	keysFile         string
 }
 
 func (p *program) receiveCommand() *cobra.Command {
@@ -34,18 +37,27 @@ func (p *program) receiveCommand() *cobra.Command {
 webhook-id is marked: "retry" when no earlier one was accepted, "DUPLICATE" when one was. It can be told to fail, delay
 or hang. Ctrl-C ends it with a summary.
 
+With keys (--keys-file, or else OUTBOX_RECEIVE_KEYS) it verifies signatures as package webhook does: what none of them
+signed, or what was signed more than five minutes ago, is refused, marked "NOT VERIFIED", and counts as no attempt.
+
 A worker delivers to it with OUTBOX_ALLOW_HTTP=true and OUTBOX_ALLOWED_CIDRS=127.0.0.0/8. It remembers the last 100,000
 ids and the first 1 MiB of a body.`,
 		Example: `  outbox-worker receive --body
   outbox-worker receive --fail 30% --delay 200ms
   outbox-worker receive --fail-first 2 --retry-after 10s   # accepts each message at its third attempt
-  outbox-worker receive --json | jq 'select(.duplicate)'`,
+  outbox-worker receive --json | jq 'select(.duplicate)'
+  outbox-worker keys generate > key; outbox-worker receive --keys-file key
+  OUTBOX_SIGNING_KEYS="default=$(cat key)" outbox-worker run             # signs for it`,
 		Args: takes(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := f.check(); err != nil {
 				return err
 			}
-			return p.receive(cmd.Context(), f)
+			keys, err := p.receiveKeys(f.keysFile)
+			if err != nil {
+				return err
+			}
+			return p.receive(cmd.Context(), f, keys)
 		},
 	}
 	flags := cmd.Flags()
@@ -58,6 +70,7 @@ ids and the first 1 MiB of a body.`,
 	flags.DurationVar(&f.delay, "delay", 0, "wait so long before each answer")
 	flags.BoolVar(&f.hang, "hang", false, "never answer")
 	flags.BoolVar(&f.body, "body", false, "print the bodies too")
+	flags.StringVar(&f.keysFile, "keys-file", "", "accept only what one of the keys in this file signed: whsec_… or whpk_…, a line for each")
 	jsonFlag(cmd, &f.json)
 	return cmd
 }
@@ -84,15 +97,35 @@ func (f receiveFlags) check() error {
 	return errors.Join(faults...)
 }
 
+// receiveKeys returns the keys to verify with, of the file or else of the environment; none when neither is given.
+func (p *program) receiveKeys(path string) (webhook.Keys, error) {
+	if path == "" {
+		c, err := p.load(receiveKeysVariable)
+		return webhook.Keys(c.settings.ReceiveKeys), err
+	}
+	if keyText.MatchString(path) {
+		return nil, usagef("--keys-file holds a key, which every process of this machine could read there; want the path of a file")
+	}
+	keys, err := readKeys(path)
+	if err != nil {
+		return nil, usagef("--keys-file: %v", err)
+	}
+	return keys, nil
+}
+
 // receive serves until ctx ends, then prints the summary.
-func (p *program) receive(ctx context.Context, f receiveFlags) error {
+func (p *program) receive(ctx context.Context, f receiveFlags, keys webhook.Keys) error {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", f.addr)
 	if err != nil {
 		return fmt.Errorf("--addr: %w; name another with --addr", err)
 	}
 	r := &receiver{flags: f, print: p.printDelivery(f), ended: ctx.Done(), record: newRecord(idsRemembered)}
+	handler, err := r.handler(keys)
+	if err != nil {
+		return fmt.Errorf("receive: %w", err)
+	}
 	server := &http.Server{
-		Handler: r, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 256 << 10,
+		Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 256 << 10,
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug), // what clients do is not ours to tell
 	}
 	stopped := make(chan struct{})
@@ -105,6 +138,9 @@ func (p *program) receive(ctx context.Context, f receiveFlags) error {
 		}
 	})
 	p.say("receiving on http://%s; Ctrl-C ends it with a summary", listener.Addr())
+	if len(keys) == 0 {
+		p.say("signatures are not verified: there are no keys (--keys-file, OUTBOX_RECEIVE_KEYS)")
+	}
 	err = server.Serve(listener)
 	if !stop() {
 		<-stopped

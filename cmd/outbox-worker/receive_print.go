@@ -25,7 +25,7 @@ func (p *program) printDelivery(f receiveFlags) func(delivery) {
 			headed = true
 		}
 		line := fmt.Sprintf("%-12s  %-6s  %-36s  %-24s  %-9s  %7d  %s", d.Time.Format("15:04:05.000"), answerText(d),
-			orDash(cell(d.WebhookID, 64)), orDash(cell(d.RunID, 40)), orDash(cell(d.RunStatus, 20)), d.Bytes, repeatText(d))
+			orDash(cell(d.WebhookID, 64)), orDash(cell(d.RunID, 40)), orDash(cell(d.RunStatus, 20)), d.Bytes, remark(d))
 		p.printf("%s\n", strings.TrimRight(line, " "))
 		if d.Body != nil && *d.Body != "" {
 			p.printf("  | %s\n", strings.ReplaceAll(strings.TrimRight(printableText(*d.Body), "\n"), "\n", "\n  | "))
@@ -38,6 +38,22 @@ func answerText(d delivery) string {
 		return d.fault
 	}
 	return fmt.Sprint(d.Answer)
+}
+
+// remark says whose signature it was, and whether it is a repeat.
+func remark(d delivery) string {
+	var words []string
+	switch {
+	case d.Verified == nil:
+	case *d.Verified:
+		words = append(words, fmt.Sprintf("verified by key %d", d.Key))
+	default:
+		words = append(words, "NOT VERIFIED: "+cell(d.NotVerified, 200))
+	}
+	if repeat := repeatText(d); repeat != "" {
+		words = append(words, repeat)
+	}
+	return strings.Join(words, "; ")
 }
 
 // repeatText marks a repeat of a webhook-id.
@@ -60,6 +76,9 @@ func (p *program) printSummary(s summary, asJSON bool) error {
 		counted(s.Retries, "retry", "retries"), plural(s.Duplicates, "duplicate"))
 	if s.Unnamed > 0 {
 		p.printf("%s without a webhook-id\n", plural(s.Unnamed, "request"))
+	}
+	if s.Unverified > 0 {
+		p.printf("%s refused: not verified\n", plural(s.Unverified, "request"))
 	}
 	if s.Forgotten > 0 {
 		p.printf("%s forgotten, the oldest; repeats of them counted as new messages\n", plural(s.Forgotten, "id"))

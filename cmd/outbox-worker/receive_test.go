@@ -22,7 +22,12 @@ type receiving struct {
 
 func beginReceiver(t *testing.T, args ...string) receiving {
 	t.Helper()
-	r := begin(t, nil, append([]string{"receive", "--addr", "127.0.0.1:0"}, args...)...)
+	return beginReceiverIn(t, nil, args...)
+}
+
+func beginReceiverIn(t *testing.T, environ []string, args ...string) receiving {
+	t.Helper()
+	r := begin(t, environ, append([]string{"receive", "--addr", "127.0.0.1:0"}, args...)...)
 	url := regexp.MustCompile(`http://[^;]+`).FindString(r.line("receiving on"))
 	transport := &http.Transport{}
 	t.Cleanup(transport.CloseIdleConnections)

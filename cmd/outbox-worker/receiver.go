@@ -5,8 +5,13 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
+
+	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/webhook"
 )
 
 // Bounds of what a receiver holds of one request.
@@ -25,31 +30,68 @@ type receiver struct {
 
 // delivery is one request and what became of it.
 type delivery struct {
-	Type      string    `json:"type"` // "delivery"
-	Time      time.Time `json:"time"` // of its arrival
-	WebhookID string    `json:"webhook_id"`
-	RunID     string    `json:"run_id"`
-	RunStatus string    `json:"run_status"`
-	Answer    int       `json:"answer"` // 0: none was given
-	Bytes     int64     `json:"bytes"`
-	Attempt   int       `json:"attempt"`   // how often this id came, this time included
-	Duplicate bool      `json:"duplicate"` // an earlier one was accepted
-	Body      *string   `json:"body,omitempty"`
+	Type        string    `json:"type"` // "delivery"
+	Time        time.Time `json:"time"` // of its arrival
+	WebhookID   string    `json:"webhook_id"`
+	RunID       string    `json:"run_id"`
+	RunStatus   string    `json:"run_status"`
+	Answer      int       `json:"answer"` // 0: none was given
+	Bytes       int64     `json:"bytes"`
+	Attempt     int       `json:"attempt"`   // how often this id came, this time included
+	Duplicate   bool      `json:"duplicate"` // an earlier one was accepted
+	Body        *string   `json:"body,omitempty"`
+	Verified    *bool     `json:"verified,omitempty"`     // nil without keys
+	Key         int       `json:"key,omitempty"`          // which of the keys signed it, from 1; 0: none
+	NotVerified string    `json:"not_verified,omitempty"` // why not
 
 	fault string // why none was given
+}
+
+// handler returns the receiver behind the method's check and, with keys, the verification.
+func (r *receiver) handler(keys webhook.Keys) (http.Handler, error) {
+	var verified http.Handler = r
+	if len(keys) > 0 {
+		var err error
+		verified, err = webhook.NewHandler(r, webhook.HandlerConfig{
+			Verifier: webhook.Verifier{Keys: keys}, BodyBytesMax: bodyBytesMax, OnError: r.refused,
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	methods := strings.Join(outbox.Methods, ", ")
+	return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		if !slices.Contains(outbox.Methods, q.Method) {
+			w.Header().Set("Allow", methods)
+			http.Error(w, "this is outbox-worker receive: it takes webhooks, by "+methods, http.StatusMethodNotAllowed)
+			return
+		}
+		verified.ServeHTTP(w, q)
+	}), nil
+}
+
+func newDelivery(q *http.Request) delivery {
+	return delivery{
+		Type: "delivery", Time: time.Now(), WebhookID: q.Header.Get(webhook.HeaderID),
+		RunID: q.Header.Get("Workflow-Run-Id"), RunStatus: q.Header.Get("Workflow-Run-Status"),
+	}
+}
+
+// refused prints what was not verified, just before it is answered. Its id is anybody's word, and is not remembered.
+func (r *receiver) refused(q *http.Request, err error) {
+	d := newDelivery(q)
+	d.Answer, d.Bytes, d.Attempt = webhook.DefaultStatus(err), max(q.ContentLength, 0), 1
+	d.Verified, d.NotVerified = new(bool), err.Error()
+	r.record.refused()
+	r.print(d)
 }
 
 // ServeHTTP reads, waits, answers and prints, in this order, but for the answer: that is sent last, so that whoever
 // sees it can count on the line.
 func (r *receiver) ServeHTTP(w http.ResponseWriter, q *http.Request) {
-	if q.Method != http.MethodPost {
-		w.Header().Set("Allow", http.MethodPost)
-		http.Error(w, "this is outbox-worker receive: it takes webhooks, by POST", http.StatusMethodNotAllowed)
-		return
-	}
-	d := delivery{
-		Type: "delivery", Time: time.Now(), WebhookID: q.Header.Get("webhook-id"),
-		RunID: q.Header.Get("Workflow-Run-Id"), RunStatus: q.Header.Get("Workflow-Run-Status"),
+	d := newDelivery(q)
+	if verified, ok := webhook.FromContext(q.Context()); ok {
+		d.Verified, d.Key = &ok, verified.KeyIndex+1
 	}
 	body, bytes, err := readBody(q.Body)
 	d.Bytes = bytes

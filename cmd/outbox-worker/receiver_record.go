@@ -28,6 +28,7 @@ type summary struct {
 	Duplicates int64  `json:"duplicates"` // repeats of ids of which one was
 	Forgotten  int64  `json:"forgotten"`  // ids beyond the bound; a repeat of one counts as a new message
 	Unnamed    int64  `json:"unnamed"`    // requests without a webhook-id
+	Unverified int64  `json:"unverified"` // of those refused, the ones that could not be verified
 }
 
 func newRecord(idsMax int) *record {
@@ -56,6 +57,15 @@ func (r *record) arrived(id string) int {
 	}
 	m.arrived++
 	return m.arrived
+}
+
+// refused counts a request that was not verified: its id is not remembered.
+func (r *record) refused() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.sum.Requests++
+	r.sum.Refused++
+	r.sum.Unverified++
 }
 
 // answered counts an answer, 0 for none, and reports whether the request was a duplicate: one with its id was accepted

@@ -49,7 +49,7 @@ func (p *program) rootCommand() *cobra.Command {
 	group("run", "Run:", p.runCommand(), p.migrateCommand(), p.healthcheckCommand(), p.configCommand())
 	group("look", "Look:", p.statusCommand(), p.listCommand(), p.showCommand())
 	group("act", "Act:", p.replayCommand(), p.cancelCommand(), p.pauseCommand(), p.resumeCommand())
-	group("tools", "Tools:", p.receiveCommand(), p.versionCommand(), p.completionCommand())
+	group("tools", "Tools:", p.keysCommand(), p.receiveCommand(), p.versionCommand(), p.completionCommand())
 	p.helpCommand(root)
 	return root
 }
@@ -148,6 +148,8 @@ func wantOf(f *pflag.Flag) string {
 		return wantAge
 	case "percent":
 		return wantPercent
+	case "type":
+		return wantKeyType
 	}
 	return "another value"
 }

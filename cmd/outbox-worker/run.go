@@ -15,8 +15,12 @@ func (p *program) runCommand() *cobra.Command {
 		Long: `Delivers messages until SIGINT or SIGTERM, then stops gracefully: it claims nothing more, lets requests under way
 finish for up to OUTBOX_SHUTDOWN_TIMEOUT and releases the rest at once. A second signal ends it on the spot.
 
-Any number of workers can run on one schema. A database that is away is waited for. /healthz and /readyz are answered
-at OUTBOX_ADMIN_ADDR. It ends with status 4 on a schema that was not migrated, or by a newer version.`,
+Any number of workers can run on one schema. A database that is away is waited for. /healthz, /readyz and
+/.well-known/jwks.json are answered at OUTBOX_ADMIN_ADDR. It ends with status 4 on a schema that was not migrated, or by
+a newer version.
+
+Messages are signed with OUTBOX_SIGNING_KEYS and OUTBOX_SIGNING_KEYS_FILE ('outbox-worker keys --help'). The file is
+read again when it changes; one that is wrong then is told of, and changes nothing.`,
 		Example: `  OUTBOX_DATABASE_URL=postgres://app:PASSWORD@localhost:5432/app outbox-worker run
   OUTBOX_ALLOW_HTTP=true OUTBOX_ALLOWED_CIDRS=127.0.0.0/8 outbox-worker run   # to a receiver on this machine`,
 		Args: takes(0, 0, ""),
@@ -38,12 +42,19 @@ func (p *program) work(ctx context.Context) error {
 		return err
 	}
 	defer admin.close()
+	keys, err := s.openKeys(log)
+	if err != nil {
+		return err
+	}
 	pool, err := p.connect(context.WithoutCancel(ctx), s, workerConnections()) // what stops gracefully still needs it
 	if err != nil {
 		return err
 	}
 	config := c.settings.worker(log)
 	config.DeniedAddrs = admin.addrs()
+	if s.signs() { // or the interface would hold an empty ring, and not be nil
+		config.Keys = keys
+	}
 	w, err := worker.New(pool, config)
 	if err != nil {
 		text, _ := inVariables(err.Error()) // it touches no database: what it finds is the configuration's, as a missing file
@@ -53,7 +64,7 @@ func (p *program) work(ctx context.Context) error {
 		log.Info("asked to stop", "because", context.Cause(ctx), "within", s.ShutdownTimeout)
 	})
 	defer stopping()
-	admin.serve(ctx, w.Ready, log)
+	admin.serve(ctx, asked{ready: w.Ready, jwks: keys.JWKS}, log)
 
 	db := pool.Config().ConnConfig
 	log.Info("outbox-worker runs", "version", buildVersion().Version, "host", db.Host, "port", db.Port, "database", db.Database,

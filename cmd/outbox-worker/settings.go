@@ -44,13 +44,18 @@ type settings struct {
 	ClientCertFile string   `env:"CLIENT_CERT_FILE" default:"none" help:"certificate, in PEM, shown to endpoints that ask for one; read again when it changes"`
 	ClientKeyFile  string   `env:"CLIENT_KEY_FILE" default:"none" help:"its key, in PEM"`
 
+	SigningKeys     signingKeys `env:"SIGNING_KEYS" default:"none" help:"keys to sign with: name=key[,key…] for each set, with white space or ; between; the set called default signs messages that name none; a secret"`
+	SigningKeysFile keyFile     `env:"SIGNING_KEYS_FILE" default:"none" help:"a file of further sets, a line for each: name = key [key…]; # begins a comment; read again when it changes"`
+
 	Retention       time.Duration `env:"RETENTION" help:"how long a delivered message is kept, from its writing; from 1s"`
 	DeadRetention   time.Duration `env:"DEAD_RETENTION" help:"how long a dead message is kept, from its death; from 1s"`
 	ShutdownTimeout time.Duration `env:"SHUTDOWN_TIMEOUT" help:"how long requests under way may go on after SIGTERM; what remains is released at once, not counted as attempts"`
 
-	AdminAddr adminAddr `env:"ADMIN_ADDR,default=127.0.0.1:9464" help:"where /healthz and /readyz are answered, as HOST:PORT; off: nowhere"`
+	AdminAddr adminAddr `env:"ADMIN_ADDR,default=127.0.0.1:9464" help:"where /healthz, /readyz and /.well-known/jwks.json are answered, as HOST:PORT; off: nowhere"`
 	LogLevel  logLevel  `env:"LOG_LEVEL,default=info" help:"debug, info, warn or error"`
 	LogFormat logFormat `env:"LOG_FORMAT,default=text" help:"text or json; logs go to stderr"`
+
+	ReceiveKeys verifyingKeys `env:"RECEIVE_KEYS" default:"none" help:"for the command receive: keys (whsec_… or whpk_…) of which one must have signed what it gets, separated by commas; a secret"`
 }
 
 // worker returns the worker's share.

@@ -74,6 +74,9 @@ func (p *program) load(needs ...string) (loaded, error) {
 		p.say("outbox-worker: warning: %s is set, but there is no such variable%s", name, didYouMean(name, variableNames()))
 	}
 	c := loadSettings(env)
+	if len(needs) == 0 || slices.Contains(needs, keysFileVariable) {
+		c.checkKeyFile()
+	}
 	return c, c.needs(needs...)
 }
 
@@ -115,10 +118,24 @@ func loadSettings(env map[string]string) loaded {
 		c.faults = append(c.faults, fault{envPrefix + "DATABASE_URL",
 			"OUTBOX_DATABASE_URL is not set; set it to the outbox's database, as postgres://app:PASSWORD@localhost:5432/app"})
 	}
+	c.sortFaults()
+	return c
+}
+
+func (c *loaded) sortFaults() {
 	slices.SortStableFunc(c.faults, func(a, b fault) int {
 		return slices.Index(variableNames(), a.variable) - slices.Index(variableNames(), b.variable)
 	})
-	return c
+}
+
+// checkKeyFile looks into the file of signing keys. Only a command that needs it does so: a secret's mount that hangs
+// keeps nobody from looking at the database.
+func (c *loaded) checkKeyFile() {
+	var faults faultsError
+	if _, err := c.settings.keyring(nil); errors.As(err, &faults) {
+		c.faults = append(c.faults, faults...)
+		c.sortFaults()
+	}
 }
 
 // parseFault says what was wanted. A decoder of ours says that by itself, and shows of a secret nothing.

@@ -72,6 +72,9 @@ func (p *program) printMessage(ctx context.Context, m outbox.MessageDetail) erro
 	}
 	line("message", "%s", m.ID)
 	line("state", "%s", standing(m.MessageStatus, now))
+	if m.WaitsFor != nil {
+		line("waits for", "%s", printable(*m.WaitsFor))
+	}
 	line("run", "%s, %s at step %d", printable(m.RunID), m.Status, m.FinalStep)
 	line("url", "%s", printable(m.URL))
 	line("endpoint", "%s", orDash(printable(m.Endpoint)))

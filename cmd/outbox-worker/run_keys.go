@@ -1,0 +1,38 @@
+package main
+
+import (
+	"log/slog"
+	"slices"
+
+	"github.com/seed-abbacb8b/epilogue/internal/keyring"
+)
+
+// openKeys returns the signing keys of a worker, and tells now and at every change which sets there are. Of the keys
+// nothing is told.
+func (s settings) openKeys(log *slog.Logger) (*keyring.Ring, error) {
+	ring, err := s.keyring(func(e keyring.Event) { logKeys(log, e) })
+	switch {
+	case err != nil:
+		return nil, err
+	case !s.signs():
+		log.Warn("messages are sent unsigned: there are no signing keys; set OUTBOX_SIGNING_KEYS or OUTBOX_SIGNING_KEYS_FILE")
+	case s.SigningKeysFile == "":
+		logKeys(log, keyring.Event{Names: ring.Names()})
+	}
+	return ring, nil
+}
+
+func logKeys(log *slog.Logger, e keyring.Event) {
+	const namesShown = 20
+	if e.Warning != "" {
+		log.Warn("the file of signing keys is open to others", "file", e.File, "fault", e.Warning)
+	}
+	if e.Err != nil {
+		log.Error("the file of signing keys changed and cannot be used; the keys in force stay", "error", e.Err)
+		return
+	}
+	log.Info("signing keys in force", "sets", len(e.Names), "names", e.Names[:min(len(e.Names), namesShown)])
+	if !slices.Contains(e.Names, keyring.Default) {
+		log.Warn("messages that name no key are sent unsigned: no set of signing keys is called " + keyring.Default)
+	}
+}
