@@ -169,15 +169,21 @@ type EndpointStatus struct {
 	OldestDue  *time.Time `json:"oldest_due"`
 	LastDead   *time.Time `json:"last_dead"`
 	Paused     bool       `json:"paused"`
-	OpenUntil  *time.Time `json:"open_until"`
-	Reason     *string    `json:"reason"`
-	Since      *time.Time `json:"since"`
+	OpenUntil  *time.Time `json:"open_until"` // nothing is sent before this time
+	Failures   int        `json:"failures"`   // in a row
+
+	MaxInFlight   *int     `json:"max_in_flight"`   // of each worker, as an operator set it
+	RatePerSecond *float64 `json:"rate_per_second"` // of all workers together, as an operator set it
+
+	Reason *string    `json:"reason"`
+	Since  *time.Time `json:"since"`
 }
 
 // Endpoints lists the endpoints that have something waiting, dead or remembered, the worst first; limit 0 means all.
 func (s *Store) Endpoints(ctx context.Context, limit int) ([]EndpointStatus, error) {
 	return collect[EndpointStatus](ctx, s, "endpoints",
-		`SELECT endpoint, retrying, dead, waiting, delivering, oldest_due, last_dead, paused, open_until, reason, since
+		`SELECT endpoint, retrying, dead, waiting, delivering, oldest_due, last_dead, paused, open_until, failures,
+       max_in_flight, rate_per_second, reason, since
 FROM outbox.endpoint_status LIMIT nullif($1::bigint, 0)`, limit)
 }
 

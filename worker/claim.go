@@ -32,13 +32,19 @@ type claimer struct {
 	sql    string
 	worker string
 	lease  time.Duration
-	cursor string // the endpoint that was served last; the next claim begins behind it
+
+	openAfter int    // failures in a row that open an endpoint
+	cursor    string // the endpoint that was served last; the next claim begins behind it
 }
 
 // The claim is one statement.
 //
 // turns walks the endpoints that have a due row, whatever its time, in a circle that begins behind the one served last.
 // Each step is one descent of the index (endpoint, due_at), and the LIMIT below stops the walk when enough was found.
+//
+// probed and granted take what only one worker may: the one probe of an endpoint that was opened after too many failures
+// and whose time is over, and the requests that the rate of an endpoint has left since they were last granted, of one
+// second at most.
 //
 // picked takes from each endpoint at most its share of requests less what is under way there ($4 holds that for the
 // endpoints that have any), the longest due first, passing over rows that others are claiming, and over endpoints that
@@ -67,17 +73,50 @@ turns AS (
     UNION ALL
     SELECT endpoint FROM behind WHERE endpoint IS NOT NULL
 ),
+probed AS (
+    UPDATE outbox.endpoint e SET probing = true, open_until = now() + $6::interval
+    WHERE e.endpoint IN (
+        SELECT f.endpoint FROM outbox.endpoint f
+        WHERE f.failures >= $7 AND f.failures > 0 AND NOT f.paused AND f.open_until <= now()
+          AND EXISTS (SELECT FROM outbox.due d WHERE d.endpoint = f.endpoint AND d.due_at <= now()
+                      AND (d.locked_until IS NULL OR d.locked_until <= now()))
+        ORDER BY f.open_until LIMIT 16 FOR UPDATE SKIP LOCKED
+    )
+    RETURNING e.endpoint
+),
+granted AS (
+    UPDATE outbox.endpoint e SET granted_at = now()
+    WHERE e.endpoint IN (
+        SELECT f.endpoint FROM outbox.endpoint f
+        WHERE f.rate_per_second IS NOT NULL AND NOT f.paused
+          AND f.granted_at <= now() - interval '1 s' / f.rate_per_second
+        FOR UPDATE SKIP LOCKED
+    )
+    RETURNING e.endpoint
+),
 picked AS MATERIALIZED (
     SELECT d.place, d.message_id, d.attempt, d.locked_by, d.locked_until
-    FROM turns t CROSS JOIN LATERAL (
+    FROM turns t
+    LEFT JOIN LATERAL (
+        SELECT e.paused OR e.open_until > now() AS closed,
+               least(e.max_in_flight,
+                     CASE WHEN e.failures >= $7 THEN (SELECT count(*) FROM probed p WHERE p.endpoint = e.endpoint) END,
+                     CASE WHEN e.rate_per_second IS NOT NULL THEN (
+                         SELECT floor(least(e.rate_per_second * extract(epoch FROM now() - e.granted_at),
+                                            greatest(e.rate_per_second, 1)))
+                         FROM granted g WHERE g.endpoint = e.endpoint
+                         UNION ALL SELECT 0 LIMIT 1) END)::integer AS most
+        FROM outbox.endpoint e WHERE e.endpoint = t.endpoint OFFSET 0
+    ) e ON true
+    CROSS JOIN LATERAL (
         SELECT d.ctid AS place, d.message_id, d.attempt, d.locked_by, d.locked_until
         FROM outbox.due d
         WHERE d.endpoint = t.endpoint AND d.due_at <= now() AND (d.locked_until IS NULL OR d.locked_until <= now())
         ORDER BY d.due_at
-        LIMIT coalesce(($4::jsonb ->> t.endpoint)::integer, $3::integer)
+        LIMIT least(coalesce(($4::jsonb ->> t.endpoint)::integer, $3::integer), e.most)
         FOR UPDATE SKIP LOCKED
     ) d
-    WHERE NOT coalesce((SELECT e.paused OR e.open_until > now() FROM outbox.endpoint e WHERE e.endpoint = t.endpoint), false)
+    WHERE e.closed IS NOT TRUE
     LIMIT $2
 ),
 claimed AS (
@@ -109,7 +148,7 @@ func (c *claimer) claim(ctx context.Context, n, share int, room map[string]int) 
 	if err != nil {
 		return nil, fmt.Errorf("claim: %w", err)
 	}
-	messages, err := hotQuery(ctx, c.pool, scanMessage, c.sql, c.cursor, n, share, string(roomJSON), c.worker, c.lease)
+	messages, err := hotQuery(ctx, c.pool, scanMessage, c.sql, c.cursor, n, share, string(roomJSON), c.worker, c.lease, max(c.openAfter, 1))
 	if err != nil {
 		return nil, fmt.Errorf("claim: %w", err)
 	}

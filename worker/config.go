@@ -51,6 +51,12 @@ type Config struct {
 	// RetryAfterMax caps what an endpoint can ask for with Retry-After. 1 h when 0.
 	RetryAfterMax time.Duration
 
+	// OpenAfter is how many failures in a row open an endpoint: nothing is sent to it for OpenFor, and twice as long each
+	// time up to OpenForMax, ±20 %, before a single message probes it. Its messages wait without attempts. 10, 5 s and
+	// 5 min when 0. All workers share an endpoint's health; they should share these too.
+	OpenAfter           int
+	OpenFor, OpenForMax time.Duration
+
 	// LookupTimeout, ConnectTimeout, TLSTimeout and HeaderTimeout bound the phases of a request: the lookup of the
 	// host, the connection to its addresses, the TLS handshake, and the wait for the first byte of the answer once the
 	// request is sent. 5 s, 5 s, 5 s and DeliveryTimeout when 0. DeliveryTimeout bounds them all together.
@@ -152,6 +158,11 @@ func (c Config) WithDefaults() Config {
 	orDuration(&c.PollInterval, time.Second)
 	orDuration(&c.Lease, 30*time.Second)
 	orDuration(&c.DeliveryTimeout, 15*time.Second)
+	if c.OpenAfter == 0 {
+		c.OpenAfter = 10
+	}
+	orDuration(&c.OpenFor, 5*time.Second)
+	orDuration(&c.OpenForMax, 5*time.Minute)
 	orDuration(&c.LookupTimeout, 5*time.Second)
 	orDuration(&c.ConnectTimeout, 5*time.Second)
 	orDuration(&c.TLSTimeout, 5*time.Second)
@@ -223,6 +234,9 @@ func (c Config) Validate() error {
 	if _, err := newProxy(c.ProxyURL, c.ConnectTimeout, nil); err != nil {
 		faults = append(faults, fmt.Errorf("ProxyURL: %w", err))
 	}
+	check(c.OpenAfter >= 1 && c.OpenAfter <= 1_000_000, "OpenAfter is %d; want 1 to 1000000", c.OpenAfter)
+	check(c.OpenFor >= 10*time.Millisecond, "OpenFor is %v; want 10ms or more", c.OpenFor)
+	check(c.OpenForMax >= c.OpenFor, "OpenForMax is %v; want at least OpenFor (%v)", c.OpenForMax, c.OpenFor)
 	check(c.RetryAfterMax > 0, "RetryAfterMax is %v; want more than 0", c.RetryAfterMax)
 	check(c.Retention >= time.Second, "Retention is %v; want 1s or more", c.Retention)
 	check(c.DeadRetention >= time.Second, "DeadRetention is %v; want 1s or more", c.DeadRetention)

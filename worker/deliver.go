@@ -47,12 +47,12 @@ func newDeliverer(c Config) (*deliverer, error) {
 		d.resolver = c.resolver
 	}
 	transport := &http.Transport{
-		Proxy:                  nil, // environment proxies are not picked up: they would dial what the guard closes
-		DialContext:            d.dial,
-		DialTLSContext:         d.dialTLS,
-		ForceAttemptHTTP2:      true,
+		Proxy:             nil, // environment proxies are not picked up: they would dial what the guard closes
+		DialContext:       d.dial,
+		DialTLSContext:    d.dialTLS,
+		ForceAttemptHTTP2: true,
 		// Without pings a connection whose other end is gone goes on being used, by one request after the other.
-		HTTP2: &http.HTTP2Config{SendPingTimeout: c.DeliveryTimeout, PingTimeout: max(c.DeliveryTimeout/3, 10*time.Millisecond)},
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: c.DeliveryTimeout, PingTimeout: max(c.DeliveryTimeout/3, 10*time.Millisecond)},
 		MaxIdleConns:           c.MaxInFlight,
 		MaxIdleConnsPerHost:    c.EndpointMaxInFlight, // and no more are ever open: the slots see to that
 		IdleConnTimeout:        90 * time.Second,

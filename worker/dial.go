@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -29,32 +30,36 @@ const addressesMax = 4
 
 // dial is an http.Transport's DialContext.
 func (d *dialer) dial(ctx context.Context, _, address string) (net.Conn, error) {
+	ctx, done := withinRequest(ctx)
+	defer done()
 	addresses, err := d.resolve(ctx, address)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, d.connect, timeoutError{phaseConnect.String(), d.connect})
 	defer cancel()
-	var first error
+	var first, last error
 	var atProxy errProxy
 	for i, a := range addresses {
-		conn, err := d.dialOne(ctx, a, len(addresses)-i)
-		if err == nil {
+		var conn net.Conn
+		if conn, last = d.dialOne(ctx, a, len(addresses)-i); last == nil {
 			return conn, nil
 		}
-		errors.As(err, &atProxy)
+		errors.As(last, &atProxy)
 		if first == nil {
-			first = err
+			first = last
 		}
 		if ctx.Err() != nil {
 			break
 		}
 	}
-	if atProxy.err != nil { // also when the time was up: what the proxy did not do says nothing about the endpoint
+	switch {
+	case atProxy.err != nil: // also when the time was up: what the proxy did not do says nothing about the endpoint
 		return nil, atProxy
-	}
-	if cause := context.Cause(ctx); cause != nil {
-		first = cause
+	case ctx.Err() != nil:
+		return nil, phaseError{phaseConnect, context.Cause(ctx)}
+	case isTimeout(last): // a socket may see the deadline pass before its context does
+		return nil, phaseError{phaseConnect, timeoutError{phaseConnect.String(), d.connect}}
 	}
 	return nil, phaseError{phaseConnect, first}
 }
@@ -66,6 +71,8 @@ func (d *dialer) dialTLS(ctx context.Context, network, address string) (net.Conn
 	if err != nil {
 		return nil, err
 	}
+	ctx, done := withinRequest(ctx)
+	defer done()
 	tripOf(ctx).enter(phaseTLS)
 	ctx, cancel := context.WithTimeoutCause(ctx, d.secure, timeoutError{phaseTLS.String(), d.secure})
 	defer cancel()
@@ -87,6 +94,20 @@ func (d *dialer) dialTLS(ctx context.Context, network, address string) (net.Conn
 	}
 	return nil, phaseError{phaseTLS, err}
 }
+
+// withinRequest ends a dial soon after the deadline of the request that it is made for. The transport lets it go on, for
+// a later request to use: many short requests to an address that swallows packets would so leave ever more sockets behind.
+func withinRequest(ctx context.Context) (context.Context, context.CancelFunc) {
+	if t := tripOf(ctx); t != nil {
+		if deadline, ok := t.Deadline(); ok {
+			return context.WithDeadline(ctx, deadline.Add(dialGrace))
+		}
+	}
+	return ctx, func() {}
+}
+
+// dialGrace lets the request's own deadline be the first to pass, which is the one to name.
+const dialGrace = time.Second
 
 // dialOne gives an address its part of what is left of the time, so that one that swallows packets leaves some to the
 // next.
@@ -139,7 +160,7 @@ func (d *dialer) resolve(ctx context.Context, address string) ([]netip.AddrPort,
 }
 
 func (d *dialer) lookUp(ctx context.Context, host string) ([]netip.Addr, error) {
-	if ip, err := netip.ParseAddr(host); err == nil {
+	if ip, err := netip.ParseAddr(strings.TrimSuffix(host, ".")); err == nil {
 		return []netip.Addr{ip}, nil
 	}
 	tripOf(ctx).enter(phaseLookup)

@@ -17,11 +17,14 @@ type doorbell struct {
 	sql     string
 	client  *river.Client[pgx.Tx]
 	drainer *drainer
-	outage  *outage
+	outage  *door
 	poll    time.Duration
 	wake    chan struct{} // holds a token when a wake arrived
 	rungAt  time.Time
 }
+
+// ringPause is the least time between two rings that follow wakes.
+const ringPause = 50 * time.Millisecond
 
 // A look is cheap while little is due: it descends the index once per endpoint and stops at the first that has a
 // message to claim.
@@ -61,8 +64,9 @@ func (b *doorbell) run(ctx context.Context) {
 			}
 			continue
 		}
-		if woken && time.Since(b.rungAt) < b.poll {
-			continue // a drain was just rung for, here or where its job was taken
+		if left := ringPause - time.Since(b.rungAt); woken && left > 0 {
+			timer.Reset(min(left, b.poll)) // a drain was just rung for, here or where its job was taken: look again then
+			continue
 		}
 		if err := b.ringIfDue(ctx); err != nil && b.outage.wait(ctx, err) != nil {
 			return

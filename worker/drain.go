@@ -32,7 +32,7 @@ type drainer struct {
 	claimer  *claimer
 	slots    *slots
 	flights  *flights
-	outage   *outage
+	outage   *door
 	poll     time.Duration
 	wake     chan struct{}   // holds a token when something became due
 	rest     chan struct{}   // holds a token after a drain ended
@@ -86,20 +86,26 @@ func (d *drainer) claim(ctx context.Context) (took int, next patience) {
 		return 0, forSlot
 	}
 	d.claimed = time.Now()
-	share := d.slots.perEndpoint
+	share := d.slots.initial()
 	if d.crowded {
 		share = max(share/crowdedPart, 1)
 		for endpoint, left := range room {
-			room[endpoint] = min(left, share)
+			room[endpoint] = min(left, max(left/crowdedPart, share))
 		}
 	}
 	messages, err := d.claimer.claim(ctx, n, share, room)
-	d.slots.release(n - len(messages))
 	if err != nil {
+		d.slots.release(n)
 		_ = d.outage.wait(d.stopping, err)
 		return 0, forNothing
 	}
 	d.outage.over()
+	if d.stopping.Err() != nil { // the worker was stopped while we claimed
+		d.slots.release(n)
+		d.flights.release(messages)
+		return 0, forNothing
+	}
+	d.slots.release(n - len(messages))
 	for _, m := range messages {
 		d.flights.begin(m)
 	}
@@ -128,7 +134,7 @@ func (d *drainer) atLimit(messages []message, room map[string]int) bool {
 	for endpoint, n := range taken {
 		left, busy := room[endpoint]
 		if !busy {
-			left = d.slots.perEndpoint
+			left = d.slots.initial()
 		}
 		if n == left {
 			return true

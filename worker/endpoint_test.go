@@ -83,7 +83,7 @@ func TestRetryAfterHoldsTheWholeEndpoint(t *testing.T) {
 			r.run(r.config()) // its own waits are of milliseconds
 			r.awaitState(first, outbox.StateRetrying)
 			e, _ := r.endpoint(to.URL)
-			if e.Paused || e.OpenUntil == nil || *e.Reason != "Retry-After" {
+			if e.Paused || e.OpenUntil == nil || text(e.Reason) == "" {
 				t.Errorf("the endpoint: %+v", e)
 			}
 
@@ -132,5 +132,23 @@ WHERE open_until > now() + interval '9 min' AND open_until <= now() + interval '
 		if _, err := r.store.Resume(t.Context(), to.URL); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestRetryAfterCountsOnALaterFailureToo, when something of the endpoint is remembered already.
+func TestRetryAfterCountsOnALaterFailureToo(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	to := newReceiver(t, func(w http.ResponseWriter, req request) {
+		if req.path == "/later" {
+			w.Header().Set("Retry-After", "600")
+		}
+		w.WriteHeader(http.StatusServiceUnavailable)
+	})
+	r.run(r.once())
+	r.awaitState(r.writeTo(to.URL+"/first", "run-1"), outbox.StateRetrying)
+	r.awaitState(r.writeTo(to.URL+"/later", "run-2"), outbox.StateRetrying)
+	if n := r.count(`SELECT count(*) FROM outbox.endpoint WHERE open_until BETWEEN now() + interval '9 min' AND now() + interval '10 min'`); n != 1 {
+		t.Error("the endpoint is not held for the 600 s it asked for")
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"time"
 )
 
 // flights are the requests under way in this process.
@@ -24,8 +25,15 @@ func (f *flights) begin(m message) {
 	f.wg.Go(func() {
 		r := f.fly(m)
 		f.results <- r
-		f.slots.end(m.endpoint)
+		f.slots.end(m.endpoint, r.answer)
 	})
+}
+
+// release gives up messages that were claimed and not begun: they are due again at once, and no attempt is counted.
+func (f *flights) release(messages []message) {
+	for _, m := range messages {
+		f.results <- result{message: m, answer: answer{startedAt: time.Now()}, verdict: verdict{action: actionRelease}}
+	}
 }
 
 func (f *flights) fly(m message) result {

@@ -41,9 +41,3 @@ func collectSecond[T any](results pgx.BatchResults, scan pgx.RowToFunc[T]) ([]T,
 	}
 	return pgx.CollectRows(rows, scan)
 }
-
-// hotExec runs a statement under hotSettings.
-func hotExec(ctx context.Context, pool *pgxpool.Pool, sql string, args ...any) error {
-	_, err := hotQuery(ctx, pool, pgx.RowTo[struct{}], sql, args...)
-	return err
-}

@@ -8,10 +8,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
-
-	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
 // result is one finished request, and what it leads to.
@@ -27,10 +26,13 @@ type recorder struct {
 	pool   *pgxpool.Pool
 	sql    string
 	worker string
-	outage *outage
+	outage *door
 	logger *slog.Logger
 	in     chan result // bounded: when the database is slower than the receivers, requests wait here
 	last   time.Time   // when the last batch was begun
+
+	openAfter           int // see health.go
+	openFor, openForMax time.Duration
 }
 
 // batchPace is the least time between two batches, of claims as of records, unless there is enough for a statement to
@@ -52,11 +54,11 @@ const recordTimeout = 15 * time.Second
 //
 // Times are the database's: what the worker measured arrives as durations.
 const recordSQL = `WITH r AS (
-    SELECT * FROM unnest($2::uuid[], $3::integer[], $4::text[], $5::bigint[], $6::text[], $7::integer[], $8::bigint[],
+    SELECT * FROM unnest($2::text[]::uuid[], $3::integer[], $4::text[], $5::bigint[], $6::text[], $7::integer[], $8::bigint[],
                          $9::text[], $10::integer[], $11::text[], $12::text[], $13::text[], $14::text[], $15::bigint[], $16::boolean[],
-                         $17::text[])
+                         $17::text[], $18::boolean[])
         AS r (message_id, attempt, action, delay_ms, reason, duration_ms, ago_ms,
-              class, status_code, error, response, note, endpoint, hold_ms, pause, waits_for)
+              class, status_code, error, response, note, endpoint, hold_ms, pause, waits_for, sick)
 ),
 finished AS (
     DELETE FROM outbox.due d USING r
@@ -84,21 +86,48 @@ buried AS (
     INSERT INTO outbox.dead (message_id, endpoint, reason, error)
     SELECT message_id, endpoint, reason, coalesce(error, '') FROM settled WHERE action = 'dead'
 ),
-held AS (
-    INSERT INTO outbox.endpoint (endpoint, paused, open_until, reason)
-    SELECT endpoint, bool_or(pause), now() + max(nullif(hold_ms, 0)) * interval '1 ms',
-           CASE WHEN bool_or(pause) THEN 'gone: an answer was 410' ELSE 'Retry-After' END
-    FROM settled WHERE pause OR hold_ms > 0 GROUP BY endpoint
-    ON CONFLICT (endpoint) DO UPDATE SET
-        paused = outbox.endpoint.paused OR excluded.paused,
-        open_until = greatest(outbox.endpoint.open_until, excluded.open_until),
-        reason = CASE WHEN outbox.endpoint.paused THEN outbox.endpoint.reason ELSE excluded.reason END,
-        since = CASE WHEN outbox.endpoint.paused OR NOT excluded.paused AND outbox.endpoint.open_until > now()
-                     THEN outbox.endpoint.since ELSE excluded.since END
-)
+changes AS (
+    SELECT endpoint, bool_or(pause) AS pause, max(hold_ms) AS hold_ms,
+           CASE WHEN bool_and(sick) THEN count(*) ELSE 0 END::integer AS failures,
+           max(coalesce('answered ' || status_code, class)) FILTER (WHERE sick) AS fault
+    FROM settled WHERE class <> 'blocked' GROUP BY endpoint
+),
+remembered AS (
+    INSERT INTO outbox.endpoint AS e (endpoint, paused, failures, openings, open_until, reason, since)
+    SELECT c.endpoint, c.pause, c.failures, (c.failures >= $19)::integer,
+           now() + nullif(greatest(c.hold_ms, CASE WHEN c.failures >= $19 THEN $20 * (0.8 + 0.4 * random()) ELSE 0 END), 0) * interval '1 ms',
+           CASE WHEN c.pause THEN 'gone: an answer was 410' WHEN c.hold_ms > 0 THEN 'Retry-After' ELSE 'failing: ' || c.fault END, now()
+    FROM changes c WHERE c.pause OR c.hold_ms > 0 OR c.failures > 0
+    ON CONFLICT (endpoint) DO UPDATE SET (failures, openings, open_until, probing, paused, reason, since) = (
+        SELECT f.failures, e.openings + o.opens::integer,
+               greatest(CASE WHEN o.opens THEN now() + least($20 * power(2, least(e.openings, 30)), $21) * (0.8 + 0.4 * random()) * interval '1 ms'
+                             WHEN f.failures > 0 OR NOT e.probing THEN e.open_until END,
+                        (SELECT now() + nullif(c.hold_ms, 0) * interval '1 ms' FROM changes c WHERE c.endpoint = excluded.endpoint)),
+               e.probing AND f.failures > 0 AND NOT o.opens,
+               e.paused OR excluded.paused,
+               CASE WHEN e.paused THEN e.reason ELSE excluded.reason END,
+               CASE WHEN NOT e.paused AND (excluded.paused OR o.opens) THEN now() ELSE e.since END
+        FROM (SELECT CASE WHEN excluded.failures > 0 THEN e.failures + excluded.failures ELSE 0 END AS failures) f,
+             LATERAL (SELECT f.failures >= $19 AND (e.probing OR e.open_until IS NULL OR e.open_until <= now()) AS opens) o
+    )
+    RETURNING endpoint, paused, failures, open_until, reason, since = now() AS changed
+),
+closed AS (
+    UPDATE outbox.endpoint e SET failures = 0, openings = 0, probing = false, open_until = NULL, since = now(),
+           reason = CASE WHEN e.paused THEN e.reason ELSE 'answers' END
+    FROM changes c
+    WHERE e.endpoint = c.endpoint AND NOT (c.pause OR c.hold_ms > 0 OR c.failures > 0) AND e.failures > 0
+    RETURNING e.endpoint, e.openings, e.reason
+),
+logged AS (
 INSERT INTO outbox.attempt (message_id, attempt, started_at, duration_ms, class, status_code, error, response, note, worker)
 SELECT message_id, attempt, now() - ago_ms * interval '1 ms', duration_ms, class, status_code, error, response, note, $1
-FROM settled`
+FROM settled
+)
+SELECT endpoint, CASE WHEN paused THEN 'paused' ELSE 'opened' END, reason, open_until FROM remembered
+WHERE changed AND (paused OR failures >= $19)
+UNION ALL
+SELECT endpoint, 'closed', reason, NULL FROM closed`
 
 // run records until in is closed and everything in it is written, or until ctx ends, which loses what is unwritten: it
 // is delivered again when its lease ends.
@@ -175,8 +204,13 @@ func (r *recorder) write(ctx context.Context, batch []result) error {
 func (r *recorder) writeOnce(ctx context.Context, batch []result) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, recordTimeout, fmt.Errorf("record took longer than %v", recordTimeout))
 	defer cancel()
-	if err := hotExec(ctx, r.pool, r.sql, append([]any{r.worker}, columns(batch)...)...); err != nil {
+	args := append(append([]any{r.worker}, columns(batch)...), r.openAfter, r.openFor.Milliseconds(), r.openForMax.Milliseconds())
+	changes, err := hotQuery(ctx, r.pool, pgx.RowToStructByPos[endpointChange], r.sql, args...)
+	if err != nil {
 		return fmt.Errorf("record: %w", err)
+	}
+	for _, c := range changes {
+		c.log(ctx, r.logger)
 	}
 	return nil
 }
@@ -187,17 +221,17 @@ func isDatabaseRefusal(err error) bool {
 	return errors.As(err, &pgErr) && (strings.HasPrefix(pgErr.Code, "22") || strings.HasPrefix(pgErr.Code, "23"))
 }
 
-// columns turns results into the statement's arrays, $2 and on.
+// columns turns results into the statement's arrays, $2 and on, of types that every mode of the protocol can write.
 func columns(batch []result) []any {
 	n := len(batch)
-	ids, attempts, actions := make([]outbox.ID, n), make([]int32, n), make([]string, n)
+	ids, attempts, actions := make([]string, n), make([]int32, n), make([]string, n)
 	delays, reasons, durations, agos := make([]int64, n), make([]*string, n), make([]int32, n), make([]int64, n)
 	classes, codes, errs := make([]string, n), make([]*int32, n), make([]*string, n)
 	responses, notes, endpoints := make([]*string, n), make([]*string, n), make([]string, n)
-	holds, pauses, waits := make([]int64, n), make([]bool, n), make([]*string, n)
+	holds, pauses, waits, sick := make([]int64, n), make([]bool, n), make([]*string, n), make([]bool, n)
 	for i := range batch {
 		r := &batch[i]
-		ids[i], attempts[i], actions[i] = r.id, int32(r.attempt), string(r.action)
+		ids[i], attempts[i], actions[i] = r.id.String(), int32(r.attempt), string(r.action)
 		delays[i], reasons[i] = r.delay.Milliseconds(), orNull(r.reason)
 		durations[i], agos[i] = int32(r.duration.Milliseconds()), time.Since(r.startedAt).Milliseconds()
 		classes[i], errs[i] = r.class, orNull(r.err)
@@ -207,11 +241,11 @@ func columns(batch []result) []any {
 		}
 		responses[i], notes[i], endpoints[i] = orNull(r.response), orNull(r.note), r.endpoint
 		holds[i], pauses[i] = r.hold.Milliseconds(), r.pause
-		waits[i] = orNull(r.waitsFor)
+		waits[i], sick[i] = orNull(r.waitsFor), r.sick()
 	}
 	return []any{
 		ids, attempts, actions, delays, reasons, durations, agos, classes, codes, errs, responses, notes, endpoints, holds, pauses,
-		waits,
+		waits, sick,
 	}
 }
 

@@ -47,22 +47,24 @@ type pruneSQL struct{ oldDelivered, oldDead, prune, endpoints string }
 // The ids begin with their writers' time, so the first condition, an hour slack for their clocks, keeps the scan to
 // what is old; created_at, the database's, decides.
 var retentionSQL = pruneSQL{
-	oldDelivered: `SELECT m.id FROM outbox.message m
-WHERE m.id < $1 AND m.created_at < now() - $2::interval
+	oldDelivered: `SELECT m.id::text FROM outbox.message m
+WHERE m.id < $1::text::uuid AND m.created_at < now() - $2::interval
   AND NOT EXISTS (SELECT FROM outbox.due d WHERE d.message_id = m.id)
   AND NOT EXISTS (SELECT FROM outbox.dead x WHERE x.message_id = m.id)
 ORDER BY m.id LIMIT $3 FOR UPDATE OF m SKIP LOCKED`,
-	oldDead: `SELECT m.id FROM outbox.dead x JOIN outbox.message m ON m.id = x.message_id
+	oldDead: `SELECT m.id::text FROM outbox.dead x JOIN outbox.message m ON m.id = x.message_id
 WHERE x.at < now() - $1::interval ORDER BY x.at LIMIT $2 FOR UPDATE OF x, m SKIP LOCKED`,
 	prune: `WITH old AS (
-    SELECT id FROM unnest($1::uuid[]) AS o (id)
-    WHERE NOT EXISTS (SELECT FROM outbox.due d WHERE d.message_id = o.id)
-      AND ($2::boolean OR NOT EXISTS (SELECT FROM outbox.dead x WHERE x.message_id = o.id))
+    SELECT id FROM unnest($1::text[]::uuid[]) AS o (id)
+    WHERE (SELECT true FROM outbox.due d WHERE d.message_id = o.id) IS NULL
+      AND ($2::boolean OR (SELECT true FROM outbox.dead x WHERE x.message_id = o.id) IS NULL)
 ),
 attempts AS (DELETE FROM outbox.attempt WHERE message_id = ANY (ARRAY(SELECT id FROM old))),
 dead AS (DELETE FROM outbox.dead WHERE message_id = ANY (ARRAY(SELECT id FROM old)))
 DELETE FROM outbox.message WHERE id = ANY (ARRAY(SELECT id FROM old))`,
-	endpoints: `DELETE FROM outbox.endpoint WHERE NOT paused AND (open_until IS NULL OR open_until < now())`,
+	endpoints: `DELETE FROM outbox.endpoint
+WHERE NOT paused AND (open_until IS NULL OR open_until < now()) AND max_in_flight IS NULL AND rate_per_second IS NULL
+  AND (failures = 0 OR since < now() - interval '1 day')`,
 }
 
 // Work prunes until nothing is old or its turn is over.
@@ -91,7 +93,7 @@ type pruned struct{ delivered, dead int64 }
 
 // runOnce prunes at most one batch of each kind and returns how many messages that were.
 func (p *pruner) runOnce(ctx context.Context) (n pruned, err error) {
-	floor := outbox.IDFloor(time.Now().Add(time.Hour - p.delivered))
+	floor := outbox.IDFloor(time.Now().Add(time.Hour - p.delivered)).String()
 	n.delivered, err = p.prune(ctx, false, p.sql.oldDelivered, floor, p.delivered, retentionBatch)
 	if err != nil {
 		return n, err
@@ -107,7 +109,7 @@ func (p *pruner) prune(ctx context.Context, dead bool, choose string, args ...an
 		if err != nil {
 			return err
 		}
-		ids, err := pgx.CollectRows(rows, pgx.RowTo[outbox.ID])
+		ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
 		if err != nil || len(ids) == 0 {
 			return err
 		}

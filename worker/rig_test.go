@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
@@ -130,7 +131,13 @@ func (r *rig) config() Config {
 // run starts a worker, and stops it when the test ends or stop is called.
 func (r *rig) run(c Config) (w *Worker, stop func()) {
 	r.t.Helper()
-	w, err := New(r.NewPool(r.t, nil), c)
+	return r.runOn(r.NewPool(r.t, nil), c)
+}
+
+// runOn is run with a pool of one's own.
+func (r *rig) runOn(pool *pgxpool.Pool, c Config) (w *Worker, stop func()) {
+	r.t.Helper()
+	w, err := New(pool, c)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -1,33 +1,53 @@
 package worker
 
-import "sync"
+import (
+	"net/http"
+	"sync"
+	"time"
+)
 
 // slots bound the requests under way in this process, overall and per endpoint.
 //
-// Invariants: free + reserved + Σ busy = max; 0 ≤ busy[e] ≤ perEndpoint, for a claim takes no more than room says and
-// there is one claim at a time; busy holds no zeros.
+// An endpoint's own bound adapts, as a sender's window does: it begins at slotsInitial, grows by one with each answer
+// while more than half of it is used, and is halved by a time-out, a 429 or a 503, once per round trip.
+// One that hangs thus soon holds a single slot; one that is quick has its full share in a few round trips.
+//
+// Invariants: free + reserved + Σ busy = max; 1 ≤ limit ≤ perEndpoint; an endpoint is kept exactly while it is busy or
+// its limit is below slotsInitial. busy ≤ limit when a claim is made, and may exceed it after a halving.
 type slots struct {
 	perEndpoint int
 	freed       chan struct{} // holds a token after a slot was freed
 
-	mu    sync.Mutex
-	free  int
-	ended int // requests since the last reservation
-	busy  map[string]int
+	mu        sync.Mutex
+	free      int
+	ended     int // requests since the last reservation
+	endpoints map[string]*window
+}
+
+// slotsInitial is what an endpoint that nothing is known of may have under way.
+const slotsInitial = 8
+
+// window is what one endpoint may have under way, and has.
+type window struct {
+	busy, limit int
+	halved      time.Time // a request begun before it does not halve the limit again
 }
 
 func newSlots(max, perEndpoint int) *slots {
-	return &slots{perEndpoint: perEndpoint, freed: make(chan struct{}, 1), free: max, busy: map[string]int{}}
+	return &slots{perEndpoint: perEndpoint, freed: make(chan struct{}, 1), free: max, endpoints: map[string]*window{}}
 }
 
-// reserve takes every free slot and tells how much room is left at the endpoints that are busy.
+// initial is the limit of an endpoint that is not kept.
+func (s *slots) initial() int { return min(slotsInitial, s.perEndpoint) }
+
+// reserve takes every free slot and tells how much room is left at the endpoints that are kept.
 func (s *slots) reserve() (n int, room map[string]int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n, s.free, s.ended = s.free, 0, 0
-	room = make(map[string]int, len(s.busy))
-	for endpoint, busy := range s.busy {
-		room[endpoint] = s.perEndpoint - busy
+	room = make(map[string]int, len(s.endpoints))
+	for endpoint, w := range s.endpoints {
+		room[endpoint] = max(w.limit-w.busy, 0)
 	}
 	return n, room
 }
@@ -43,19 +63,39 @@ func (s *slots) release(n int) {
 func (s *slots) begin(endpoint string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.busy[endpoint]++
+	w := s.endpoints[endpoint]
+	if w == nil {
+		w = &window{limit: s.initial()}
+		s.endpoints[endpoint] = w
+	}
+	w.busy++
 }
 
-// end frees the slot of a request.
-func (s *slots) end(endpoint string) {
+// end frees the slot of a request and learns from its answer.
+func (s *slots) end(endpoint string, a answer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.busy[endpoint]--; s.busy[endpoint] == 0 {
-		delete(s.busy, endpoint)
+	w := s.endpoints[endpoint]
+	switch {
+	case crowded(a):
+		if a.startedAt.After(w.halved) {
+			w.limit, w.halved = max(w.limit/2, 1), time.Now()
+		}
+	case !a.sick() && (2*w.busy > w.limit || w.limit < s.initial()):
+		w.limit = min(w.limit+1, s.perEndpoint)
+	}
+	if w.busy--; w.busy == 0 && w.limit >= s.initial() {
+		delete(s.endpoints, endpoint)
 	}
 	s.free++
 	s.ended++
 	token(s.freed)
+}
+
+// crowded reports an answer that says: too many at once.
+func crowded(a answer) bool {
+	return a.class == classTimeout || a.class == classStatus &&
+		(a.statusCode == http.StatusTooManyRequests || a.statusCode == http.StatusServiceUnavailable)
 }
 
 // freedSince tells how many slots were freed since the last reservation.

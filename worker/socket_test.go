@@ -15,6 +15,7 @@ import (
 type socket struct {
 	URL   string // http://127.0.0.1:port
 	conns atomic.Int64
+	close func() // before the test ends, if need be
 }
 
 // newSocket serves each connection by handle, until the test ends.
@@ -46,7 +47,7 @@ func newSocket(t testing.TB, handle func(net.Conn)) *socket {
 			})
 		}
 	})
-	t.Cleanup(func() {
+	s.close = sync.OnceFunc(func() {
 		_ = listener.Close()
 		mu.Lock()
 		for conn := range open {
@@ -55,6 +56,7 @@ func newSocket(t testing.TB, handle func(net.Conn)) *socket {
 		mu.Unlock()
 		serving.Wait()
 	})
+	t.Cleanup(s.close)
 	return s
 }
 

@@ -66,22 +66,23 @@ func New(pool *pgxpool.Pool, config Config) (*Worker, error) {
 func (w *Worker) assemble() (err error) {
 	c := w.config
 	in := func(sql string) string { return inSchema(sql, c.Schema) }
-	w.outage = &outage{logger: c.Logger}
+	w.outage = newOutage(c.Logger)
 	sender, err := newDeliverer(c)
 	if err != nil {
 		return fmt.Errorf("worker: %w", err)
 	}
 	s := newSlots(c.MaxInFlight, c.EndpointMaxInFlight)
 	results := make(chan result, c.MaxInFlight)
-	w.recorder = &recorder{pool: w.pool, sql: in(recordSQL), worker: w.name, outage: w.outage, logger: c.Logger, in: results}
+	w.recorder = &recorder{pool: w.pool, sql: in(recordSQL), worker: w.name, outage: w.outage.door("records"), logger: c.Logger, in: results,
+		openAfter: c.OpenAfter, openFor: c.OpenFor, openForMax: c.OpenForMax}
 	flightsCtx, tearDown := context.WithCancel(context.Background())
 	w.tearDown = tearDown
 	w.flights = &flights{
 		ctx: flightsCtx, deliverer: sender, policy: newPolicy(c), slots: s, results: results, logger: c.Logger,
 	}
 	w.drainer = &drainer{
-		claimer: &claimer{pool: w.pool, sql: in(claimSQL), worker: w.name, lease: c.Lease},
-		slots:   s, flights: w.flights, outage: w.outage, poll: c.PollInterval,
+		claimer: &claimer{pool: w.pool, sql: in(claimSQL), worker: w.name, lease: c.Lease, openAfter: c.OpenAfter},
+		slots:   s, flights: w.flights, outage: w.outage.door("claims"), poll: c.PollInterval,
 		wake: make(chan struct{}, 1), rest: make(chan struct{}, 1), stopping: w.stopping,
 	}
 	p := &pruner{pool: w.pool, delivered: c.Retention, dead: c.DeadRetention, logger: c.Logger, sql: pruneSQL{
@@ -92,7 +93,7 @@ func (w *Worker) assemble() (err error) {
 		return fmt.Errorf("worker: river: %w", err)
 	}
 	w.doorbell = &doorbell{
-		pool: w.pool, sql: in(lookSQL), client: w.client, drainer: w.drainer, outage: w.outage, poll: c.PollInterval,
+		pool: w.pool, sql: in(lookSQL), client: w.client, drainer: w.drainer, outage: w.outage.door("doorbell"), poll: c.PollInterval,
 		wake: make(chan struct{}, 1),
 	}
 	w.listener = newListener(w.pool, c.Schema, w.doorbell.wake, c.Logger)
@@ -153,15 +154,20 @@ func (w *Worker) Run(ctx context.Context) error {
 
 // start waits for the database, checks the schema and starts River.
 func (w *Worker) start(ctx context.Context) error {
+	away := w.outage.door("start")
 	for {
 		err := migrations.Check(ctx, w.pool, migrations.Config{Schema: w.config.Schema})
 		if err == nil {
 			err = w.client.Start(context.WithoutCancel(ctx))
 		}
-		if err == nil || isFinal(err) {
+		if err == nil {
+			away.over()
+			return nil
+		}
+		if isFinal(err) {
 			return err
 		}
-		if err := w.outage.wait(ctx, err); err != nil {
+		if err := away.wait(ctx, err); err != nil {
 			return err
 		}
 	}

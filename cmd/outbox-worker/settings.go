@@ -36,6 +36,10 @@ type settings struct {
 
 	RetryStatuses statuses `env:"RETRY_STATUSES" help:"statuses that are tried again, separated by commas, ranges as 500-599; none: no status is; never 2xx and 410"`
 
+	OpenAfter  int           `env:"OPEN_AFTER" help:"failures in a row that open an endpoint: nothing is sent to it for a while, and no attempt is counted; 1 to 1000000"`
+	OpenFor    time.Duration `env:"OPEN_FOR" help:"how long, the first time; twice as long each time, until a single message that probes it is answered"`
+	OpenForMax time.Duration `env:"OPEN_FOR_MAX" help:"the longest"`
+
 	AllowHTTP      bool     `env:"ALLOW_HTTP" help:"deliver to http:// URLs too; without it they are refused for good"`
 	AllowedCIDRs   networks `env:"ALLOWED_CIDRS" default:"none" help:"networks to open besides the public ones, separated by commas, as 10.0.0.0/8; link-local stays closed"`
 	AllowedPorts   ports    `env:"ALLOWED_PORTS" default:"any" help:"the only ports that are delivered to, separated by commas"`

@@ -101,16 +101,29 @@ COMMENT ON TABLE outbox.dead IS 'given up: refused for good, out of attempts, in
 
 -- Only endpoints with something to remember.
 CREATE TABLE outbox.endpoint (
-    endpoint   text COLLATE "C" PRIMARY KEY CONSTRAINT endpoint_endpoint CHECK (endpoint <> ''),
-    paused     boolean     NOT NULL DEFAULT false,
-    open_until timestamptz,
-    reason     text        NOT NULL,
-    since      timestamptz NOT NULL DEFAULT statement_timestamp()
+    endpoint        text COLLATE "C" PRIMARY KEY CONSTRAINT endpoint_endpoint CHECK (endpoint <> ''),
+    paused          boolean     NOT NULL DEFAULT false,
+    open_until      timestamptz,
+    failures        integer     NOT NULL DEFAULT 0 CONSTRAINT endpoint_failures CHECK (failures >= 0),
+    openings        integer     NOT NULL DEFAULT 0 CONSTRAINT endpoint_openings CHECK (openings >= 0),
+    probing         boolean     NOT NULL DEFAULT false,
+    max_in_flight   integer     CONSTRAINT endpoint_max_in_flight CHECK (max_in_flight > 0),
+    rate_per_second double precision CONSTRAINT endpoint_rate_per_second CHECK (rate_per_second > 0),
+    granted_at      timestamptz NOT NULL DEFAULT statement_timestamp(),
+    reason          text        NOT NULL,
+    since           timestamptz NOT NULL DEFAULT statement_timestamp()
 );
+CREATE INDEX endpoint_failing ON outbox.endpoint (open_until) WHERE failures > 0;
 
-COMMENT ON TABLE outbox.endpoint IS 'endpoints that are paused, or asked to be left alone for a while';
+COMMENT ON TABLE outbox.endpoint IS 'endpoints that are paused, limited, failing, or asked to be left alone for a while';
 COMMENT ON COLUMN outbox.endpoint.paused IS 'nothing is sent until an operator resumes it';
-COMMENT ON COLUMN outbox.endpoint.open_until IS 'nothing is sent before this time (Retry-After)';
+COMMENT ON COLUMN outbox.endpoint.open_until IS 'nothing is sent before this time: it asked so (Retry-After), or failed too often in a row';
+COMMENT ON COLUMN outbox.endpoint.failures IS 'failed attempts in a row';
+COMMENT ON COLUMN outbox.endpoint.openings IS 'times in a row that it was opened; each lasts longer';
+COMMENT ON COLUMN outbox.endpoint.probing IS 'a single message is under way to see whether it answers again';
+COMMENT ON COLUMN outbox.endpoint.max_in_flight IS 'requests at once, of each worker, as an operator set it';
+COMMENT ON COLUMN outbox.endpoint.rate_per_second IS 'requests begun per second, of all workers together, as an operator set it';
+COMMENT ON COLUMN outbox.endpoint.granted_at IS 'when requests of the rate were last granted';
 
 -- One row per message, with its state.
 CREATE VIEW outbox.status AS
@@ -189,7 +202,8 @@ WITH u AS (
 )
 SELECT endpoint, coalesce(u.retrying, 0) AS retrying, coalesce(x.dead, 0) AS dead,
        coalesce(u.waiting, 0) AS waiting, coalesce(u.delivering, 0) AS delivering, u.oldest_due, x.last_dead,
-       coalesce(e.paused, false) AS paused, e.open_until, e.reason, e.since
+       coalesce(e.paused, false) AS paused, e.open_until, coalesce(e.failures, 0) AS failures, e.max_in_flight,
+       e.rate_per_second, e.reason, e.since
 FROM u
 FULL JOIN x USING (endpoint)
 FULL JOIN outbox.endpoint e USING (endpoint)

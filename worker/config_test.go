@@ -1,0 +1,117 @@
+package worker
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+func TestTheZeroConfigurationIsValid(t *testing.T) {
+	t.Parallel()
+	if err := (Config{}).Validate(); err != nil {
+		t.Error(err)
+	}
+	if err := (Config{}).WithDefaults().Validate(); err != nil {
+		t.Error(err)
+	}
+}
+
+func fraction(f float64) *float64 { return &f }
+
+// faults are configurations with one fault each, by the field that the error must begin with.
+var faults = []struct {
+	field  string
+	change func(*Config)
+}{
+	{"Schema", func(c *Config) { c.Schema = "Outbox" }},
+	{"Schema", func(c *Config) { c.Schema = "public" }},
+	{"Schema", func(c *Config) { c.Schema = "a; DROP TABLE b" }},
+	{"Name", func(c *Config) { c.Name = strings.Repeat("x", 65) }},
+	{"PollInterval", func(c *Config) { c.PollInterval = 9 * time.Millisecond }},
+	{"PollInterval", func(c *Config) { c.PollInterval = -1 }},
+	{"DeliveryTimeout", func(c *Config) { c.DeliveryTimeout = 9 * time.Millisecond }},
+	{"DeliveryTimeout", func(c *Config) { c.DeliveryTimeout = -time.Second }},
+	{"Lease", func(c *Config) { c.Lease = 15*time.Second + LeaseMargin - 1 }},            // of the default timeout
+	{"Lease", func(c *Config) { c.DeliveryTimeout = 30*time.Second - LeaseMargin + 1 }},  // of the default lease
+	{"Lease", func(c *Config) { c.Lease, c.DeliveryTimeout = time.Minute, time.Minute }}, // of neither
+	{"Lease", func(c *Config) { c.Lease = -time.Hour }},
+	{"MaxInFlight", func(c *Config) { c.MaxInFlight = -1 }},
+	{"MaxInFlight", func(c *Config) { c.MaxInFlight = 10_001 }},
+	{"EndpointMaxInFlight", func(c *Config) { c.EndpointMaxInFlight = -1 }},
+	{"EndpointMaxInFlight", func(c *Config) { c.EndpointMaxInFlight = 257 }}, // more than MaxInFlight's default
+	{"EndpointMaxInFlight", func(c *Config) { c.MaxInFlight, c.EndpointMaxInFlight = 8, 9 }},
+	{"RetrySchedule", func(c *Config) { c.RetrySchedule = []time.Duration{time.Second, -1} }},
+	{"RetrySchedule", func(c *Config) { c.RetrySchedule = []time.Duration{30*24*time.Hour + 1} }},
+	{"RetrySchedule", func(c *Config) { c.RetrySchedule = make([]time.Duration, 101) }},
+	{"RetryJitter", func(c *Config) { c.RetryJitter = fraction(-0.1) }},
+	{"RetryJitter", func(c *Config) { c.RetryJitter = fraction(1.1) }},
+	{"RetryAfterMax", func(c *Config) { c.RetryAfterMax = -1 }},
+	{"Retention", func(c *Config) { c.Retention = time.Second - 1 }},
+	{"DeadRetention", func(c *Config) { c.DeadRetention = time.Second - 1 }},
+	{"ShutdownTimeout", func(c *Config) { c.ShutdownTimeout = -1 }},
+}
+
+func TestEveryFaultOfTheConfigurationIsNamedByItsField(t *testing.T) {
+	t.Parallel()
+	for i, f := range faults {
+		var c Config
+		f.change(&c)
+		if err := c.Validate(); err == nil || !strings.HasPrefix(err.Error(), f.field) {
+			t.Errorf("case %d: the fault is in %s, the error is: %v", i, f.field, err)
+		}
+	}
+}
+
+func TestTheBoundsOfTheConfigurationBelongToIt(t *testing.T) {
+	t.Parallel()
+	for i, c := range []Config{
+		{PollInterval: 10 * time.Millisecond, DeliveryTimeout: 10 * time.Millisecond, Lease: 10*time.Millisecond + LeaseMargin},
+		{MaxInFlight: 1},
+		{MaxInFlight: 8, EndpointMaxInFlight: 8},
+		{MaxInFlight: 10_000, EndpointMaxInFlight: 10_000},
+		{RetrySchedule: []time.Duration{}, RetryJitter: fraction(0)},
+		{RetrySchedule: []time.Duration{0, 30 * 24 * time.Hour}, RetryJitter: fraction(1)},
+		{RetrySchedule: make([]time.Duration, 100)},
+		{Retention: time.Second, DeadRetention: time.Second, RetryAfterMax: 1, ShutdownTimeout: 1},
+		{Name: strings.Repeat("x", 64), Schema: strings.Repeat("x", 46)},
+	} {
+		if err := c.Validate(); err != nil {
+			t.Errorf("case %d: %v", i, err)
+		}
+	}
+}
+
+func TestAllFaultsAreReportedAtOnce(t *testing.T) {
+	t.Parallel()
+	c, fields := Config{}, map[string]bool{}
+	for _, f := range faults {
+		f.change(&c)
+		fields[f.field] = true
+	}
+	r := newRig(t)
+	pool := r.NewPool(t, func(p *pgxpool.Config) { p.MaxConns = ConnsMin - 1 })
+	_, err := New(pool, c)
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for field := range fields {
+		if !strings.Contains(err.Error(), field+" ") && !strings.Contains(err.Error(), field+":") {
+			t.Errorf("%s is not named in: %v", field, err)
+		}
+	}
+	if !strings.Contains(err.Error(), "pool_max_conns") {
+		t.Errorf("the pool is not named in: %v", err)
+	}
+}
+
+func TestNoTwoWorkersShareAName(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"", "host", strings.Repeat("x", 64)} {
+		a, b := uniqueName(name), uniqueName(name)
+		if a == b || !strings.HasPrefix(a, name) || len(a) > 64+len("/01234567") {
+			t.Errorf("%q became %q and %q", name, a, b)
+		}
+	}
+}

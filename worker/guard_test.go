@@ -1,0 +1,55 @@
+package worker
+
+import (
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/seed-abbacb8b/epilogue/outbox"
+)
+
+func TestLoopbackIsRefusedAndNotReached(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	to := newSocket(t, hang)
+	_, port, err := net.SplitHostPort(strings.TrimPrefix(to.URL, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var urls []string
+	for _, host := range []string{"127.0.0.1", "localhost", "0.0.0.0", "[::]", "[::1]", "[::ffff:127.0.0.1]"} {
+		urls = append(urls, "http://"+host+":"+port, "https://"+host+":"+port)
+	}
+	ids := r.writeAll(urls...)
+	c := r.config()
+	c.AllowedCIDRs = nil
+	r.run(c)
+	for i, id := range ids {
+		d := r.awaitState(id, outbox.StateDead)
+		if *d.DeadReason != "refused" || d.AttemptList[0].Class != classBlocked || d.Attempts != 1 {
+			t.Errorf("%s: %s after %d attempts, %s", urls[i], *d.DeadReason, d.Attempts, d.AttemptList[0].Class)
+		}
+	}
+	if n := to.conns.Load(); n != 0 {
+		t.Errorf("%d connections were made", n)
+	}
+}
+
+func TestPlainHTTPIsRefusedUnlessItIsAllowed(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	to := newSocket(t, hang)
+	ids := r.writeAll(to.URL, strings.Replace(to.URL, "http:", "HTTP:", 1))
+	c := r.config()
+	c.AllowHTTP = false
+	r.run(c)
+	for _, id := range ids {
+		d := r.awaitState(id, outbox.StateDead)
+		if *d.DeadReason != "refused" || *d.LastClass != classBlocked || !strings.Contains(*d.DeadError, "OUTBOX_ALLOW_HTTP") {
+			t.Errorf("%s, %s: %s", *d.DeadReason, *d.LastClass, *d.DeadError)
+		}
+	}
+	if n := to.conns.Load(); n != 0 {
+		t.Errorf("%d connections were made", n)
+	}
+}

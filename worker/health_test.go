@@ -1,0 +1,140 @@
+package worker
+
+import (
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/seed-abbacb8b/epilogue/outbox"
+)
+
+// sickly answers 500 until it is well.
+func sickly(t testing.TB) (to *receiver, well *atomic.Bool) {
+	t.Helper()
+	well = new(atomic.Bool)
+	return newReceiver(t, func(w http.ResponseWriter, _ request) {
+		if !well.Load() {
+			w.WriteHeader(http.StatusInternalServerError)
+		}
+	}), well
+}
+
+// health of an endpoint, zero when nothing is remembered of it.
+func (r *rig) health(endpoint string) outbox.EndpointStatus {
+	r.t.Helper()
+	e, _ := r.endpoint(endpoint)
+	return e
+}
+
+// opening is a worker's configuration under which an endpoint opens after three failures, for ever as far as the test
+// is concerned: the test ends the time itself.
+func (r *rig) opening() Config {
+	c := r.config()
+	c.OpenAfter, c.OpenFor, c.OpenForMax = 3, time.Hour, 3*time.Hour
+	c.RetrySchedule = []time.Duration{0, 0, 0, 0, 0, 0, 0, 0, 0}
+	return c
+}
+
+func (r *rig) endTheTime() {
+	r.t.Helper()
+	if _, err := r.Pool.Exec(r.t.Context(), inSchema(`UPDATE outbox.endpoint SET open_until = now()`, r.Schema)); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func TestAnEndpointThatFailsInARowIsOpenedAndItsMessagesWait(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	to, well := sickly(t)
+	id := r.writeTo(to.URL, "run-1")
+	r.run(r.opening())
+	r.await("the endpoint is open", func() bool { return r.health(to.URL).OpenUntil != nil })
+	requests := len(to.requests())
+
+	other := r.writeTo(to.URL, "run-2")
+	neighbour := newReceiver(t, nil)
+	r.awaitState(r.writeTo(neighbour.URL, "run-3"), outbox.StateDelivered) // the worker has looked since
+	if d := r.state(other); d.State != outbox.StatePending || d.Attempts != 0 {
+		t.Errorf("a message of the open endpoint is %s after %d attempts, want pending after none", d.State, d.Attempts)
+	}
+	if n := len(to.requests()); n != requests {
+		t.Errorf("%d requests reached the open endpoint", n-requests)
+	}
+	if reason := r.health(to.URL).Reason; reason == nil || *reason != "failing: answered 500" {
+		t.Errorf("reason %v", reason)
+	}
+
+	well.Store(true)
+	r.endTheTime()
+	r.awaitState(id, outbox.StateDelivered)
+	r.awaitState(other, outbox.StateDelivered)
+	if e := r.health(to.URL); e.OpenUntil != nil || e.Failures != 0 {
+		t.Errorf("after an answer the endpoint is open until %v, with %d failures", e.OpenUntil, e.Failures)
+	}
+}
+
+func TestAnOpenEndpointIsProbedByASingleMessageAndOpenedForLonger(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	to, _ := sickly(t)
+	for range 20 {
+		r.writeTo(to.URL, "run")
+	}
+	r.run(r.opening())
+	r.run(r.opening())
+	r.await("the endpoint is open", func() bool { return r.health(to.URL).OpenUntil != nil })
+	settled := func() bool { return r.count(`SELECT count(*) FROM outbox.due WHERE locked_by IS NOT NULL`) == 0 }
+	r.await("what was under way is recorded", settled)
+	until := func() float64 {
+		var hours float64
+		err := r.Pool.QueryRow(t.Context(), inSchema(`SELECT extract(epoch FROM open_until - now()) / 3600 FROM outbox.endpoint`, r.Schema)).Scan(&hours)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return hours
+	}
+	for i, want := range []float64{2, 3, 3} { // hours: doubled, then the most
+		requests := len(to.requests())
+		r.endTheTime()
+		r.await("the probe's failure is recorded", func() bool { return until() > 0.5 && settled() })
+		if n := len(to.requests()) - requests; n != 1 {
+			t.Errorf("probe %d was %d requests, want 1", i, n)
+		}
+		if got := until(); got < want*0.79 || got > want*1.21 {
+			t.Errorf("after probe %d the endpoint is open for %.2f h, want %v h ±20 %%", i, got, want)
+		}
+	}
+}
+
+func TestAnAnswerBetweenFailuresKeepsAnEndpointClosed(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	var n atomic.Int64
+	to := newReceiver(t, func(w http.ResponseWriter, _ request) {
+		if n.Add(1)%3 != 0 {
+			w.WriteHeader(http.StatusBadGateway)
+		}
+	})
+	c := r.opening()
+	c.MaxInFlight = 1 // one after the other: what is in a row is certain
+	for range 10 {
+		r.writeTo(to.URL, "run")
+	}
+	r.run(c)
+	r.await("nothing is due", func() bool { return r.count(`SELECT count(*) FROM outbox.due`) == 0 })
+}
+
+func TestARefusalIsNoFailureOfTheEndpoint(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	to := newReceiver(t, func(w http.ResponseWriter, _ request) { w.WriteHeader(http.StatusNotFound) })
+	for range 10 {
+		r.writeTo(to.URL, "run")
+	}
+	r.run(r.opening())
+	r.await("nothing is due", func() bool { return r.count(`SELECT count(*) FROM outbox.due`) == 0 })
+	if n := r.count(`SELECT count(*) FROM outbox.endpoint`); n != 0 {
+		t.Errorf("%d endpoints are remembered", n)
+	}
+}
