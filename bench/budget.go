@@ -1,0 +1,80 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+)
+
+// budget is a bound on a ratio between two contenders, or on an absolute figure of one when against is empty. Without a
+// bound it is a ratio worth showing.
+type budget struct {
+	metric          string
+	of, against     string  // contenders
+	atLeast, atMost float64 // at most one is set
+	unit            string  // of an absolute figure
+}
+
+// verdict of a budget.
+type verdict string
+
+const (
+	met         verdict = "met"
+	missed      verdict = "MISSED"
+	noVerdict   verdict = ""
+	notMeasured verdict = "not measured"
+)
+
+func (b budget) name() string {
+	if b.against == "" {
+		return b.of + " " + b.metric
+	}
+	return fmt.Sprintf("%s / %s, %s", b.of, b.against, b.metric)
+}
+
+func (b budget) bound() string {
+	text := func(sign string, value float64) string {
+		s := sign + " " + strconv.FormatFloat(value, 'f', -1, 64)
+		if b.against == "" {
+			s += " " + b.unit
+		}
+		return s
+	}
+	switch {
+	case b.atLeast != 0:
+		return text("≥", b.atLeast)
+	case b.atMost != 0:
+		return text("≤", b.atMost)
+	}
+	return "–"
+}
+
+// evaluate takes the ratio within each round, where both sides met the same machine, and summarises over the rounds.
+func (b budget) evaluate(rounds []round) summary {
+	var values []float64
+	for _, r := range rounds {
+		of, ok := r[b.of][b.metric]
+		if !ok {
+			continue
+		}
+		if b.against == "" {
+			values = append(values, of)
+		} else if against, ok := r[b.against][b.metric]; ok && against != 0 {
+			values = append(values, of/against)
+		}
+	}
+	return summarise(values)
+}
+
+// judge compares the median with the bound.
+func (b budget) judge(s summary) verdict {
+	switch {
+	case math.IsNaN(s.median):
+		return notMeasured
+	case b.atLeast == 0 && b.atMost == 0:
+		return noVerdict
+	case s.median < b.atLeast, b.atMost != 0 && s.median > b.atMost:
+		return missed
+	}
+	return met
+}

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == receiverCommand {
+		os.Exit(serveReceiver())
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintf(os.Stderr, "bench: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) (err error) {
+	o, err := parseOptions(args, os.Stderr)
+	if errors.Is(err, flag.ErrHelp) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if o.list {
+		return printList(os.Stdout, scenarios())
+	}
+	var earlier *results
+	if o.compare != "" {
+		if earlier, err = readResults(o.compare); err != nil { // before the long part, not after it
+			return err
+		}
+	}
+	s, err := newStand(ctx, say)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	found, failed := measureAll(ctx, s, o)
+	if len(found.Scenarios) == 0 {
+		return failed
+	}
+	printReport(os.Stdout, found, o.scenarios)
+	if earlier != nil {
+		printComparison(os.Stdout, *earlier, found, o.scenarios)
+	}
+	if o.json != "" {
+		failed = errors.Join(failed, writeResults(o.json, found))
+	}
+	return failed
+}
+
+// say tells on stderr what is going on; the report alone is on stdout.
+func say(format string, args ...any) { fmt.Fprintf(os.Stderr, "bench: "+format+"\n", args...) }

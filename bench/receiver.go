@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/rpc"
+	"os"
+	"os/exec"
+	"time"
+)
+
+// receiver is the parent's side of the [Inbox].
+type receiver struct {
+	process  *exec.Cmd
+	input    io.Closer // its end ends the receiver
+	calls    *rpc.Client
+	trial    uint32 // the current one
+	messages int    // expected in it
+}
+
+func startReceiver() (*receiver, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("starting the receiver: %w", err)
+	}
+	cmd := exec.Command(self, receiverCommand)
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, fmt.Errorf("starting the receiver: %w", err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, fmt.Errorf("starting the receiver: %w", err)
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("starting the receiver: %w", err)
+	}
+	return &receiver{process: cmd, input: in, calls: rpc.NewClient(pipe{out, in})}, nil
+}
+
+func (r *receiver) pid() int { return r.process.Process.Pid }
+
+func (r *receiver) stop() error {
+	_ = r.input.Close()
+	_ = r.process.Wait() // its status says nothing: an interrupt from the terminal reaches it as well
+	return nil
+}
+
+// open returns the URLs of n endpoints.
+func (r *receiver) open(n int) (urls []string, err error) {
+	err = r.call("Inbox.Open", n, &urls)
+	return urls, err
+}
+
+// expect begins a trial and returns the number that its bodies carry.
+func (r *receiver) expect(messages int) (trial uint32, err error) {
+	r.trial++
+	r.messages = messages
+	return r.trial, r.call("Inbox.Expect", Expectation{Trial: r.trial, Messages: messages}, &struct{}{})
+}
+
+// stalledAfter is how long a trial may go on without a new message before it is given up.
+const stalledAfter = 30 * time.Second
+
+// await returns when every message came. Without a new one for stalledAfter, that is an error.
+func (r *receiver) await(ctx context.Context) (Progress, error) {
+	const look = time.Second
+	moved, distinct := time.Now(), 0
+	for {
+		var p Progress
+		err := r.call("Inbox.Await", look, &p)
+		switch {
+		case err != nil:
+			return p, err
+		case p.Distinct == r.messages:
+			return p, nil
+		case ctx.Err() != nil:
+			return p, context.Cause(ctx)
+		case p.Distinct > distinct:
+			moved, distinct = time.Now(), p.Distinct
+		case time.Since(moved) > stalledAfter:
+			return p, fmt.Errorf("nothing new at the receiver for %v; %d of %d messages came", stalledAfter, p.Distinct, r.messages)
+		}
+	}
+}
+
+// progress looks again: requests that came after the last message was there are repeats.
+func (r *receiver) progress() (p Progress, err error) {
+	err = r.call("Inbox.Await", time.Duration(0), &p)
+	return p, err
+}
+
+// arrivals returns when each message came first, in Unix nanoseconds.
+func (r *receiver) arrivals() (at []int64, err error) {
+	err = r.call("Inbox.Arrivals", struct{}{}, &at)
+	return at, err
+}
+
+func (r *receiver) call(method string, args, reply any) error {
+	if err := r.calls.Call(method, args, reply); err != nil {
+		return fmt.Errorf("receiver: %s: %w", method, err)
+	}
+	return nil
+}

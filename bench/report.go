@@ -1,0 +1,141 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+)
+
+// printReport prints the machine, then for each scenario the figures of each contender and the ratios.
+func printReport(out io.Writer, r results, ran []scenario) {
+	printMachine(out, r)
+	missedBudgets := 0
+	for _, sc := range ran {
+		rounds := r.scenario(sc.name)
+		if rounds == nil {
+			continue // the run ended before it
+		}
+		_, _ = fmt.Fprintf(out, "\n%s: %s\n\n", sc.name, sc.about)
+		printFigures(out, sc, rounds)
+		missedBudgets += printBudgets(out, sc, rounds)
+	}
+	_, _ = fmt.Fprintf(out, "\n%d rounds; medians, with [min..max]. Budgets missed: %d.\n", r.Rounds, missedBudgets)
+	printNoise(out, r)
+}
+
+// noisyPercent is the share of the machine that others may use in a trial before its figures are suspect.
+const noisyPercent = 10.0
+
+// printNoise names how many trials were disturbed. It says nothing of a machine that was quiet.
+func printNoise(out io.Writer, r results) {
+	trials, noisy, worst := 0, 0, 0.0
+	for _, sc := range r.Scenarios {
+		for _, round := range sc.Rounds {
+			for _, s := range round {
+				trials++
+				if others := s[othersMetric]; others > noisyPercent {
+					noisy++
+					worst = max(worst, others)
+				}
+			}
+		}
+	}
+	if noisy > 0 {
+		_, _ = fmt.Fprintf(out, "The machine was not quiet: in %d of %d trials other processes used more than %.0f %% of it, "+
+			"at worst %.0f %%.\n", noisy, trials, noisyPercent, worst)
+	}
+}
+
+func printMachine(out io.Writer, r results) {
+	form := "full"
+	if r.Short {
+		form = "short"
+	}
+	m := r.Machine
+	w := table(out)
+	line := func(name, text string) { _, _ = fmt.Fprintf(w, "%s\t%s\n", name, text) }
+	line("machine", fmt.Sprintf("%s, %d cores, %.1f GiB, %s", m.CPU, m.Cores, m.MemoryGiB, m.System))
+	line("versions", fmt.Sprintf("%s, Postgres %s", m.Go, m.Postgres))
+	line("Postgres", m.Settings)
+	line("disk", fmt.Sprintf("%.2f ms to write 8 KiB and sync", m.SyncMS))
+	line("load before", fmt.Sprintf("%s (1 min average of runnable processes)", number(m.LoadBefore, 2)))
+	line("run", fmt.Sprintf("%s, %s, %.0f s", form, r.Started.Format("2006-01-02 15:04 MST"), r.Seconds))
+	_ = w.Flush()
+}
+
+func printFigures(out io.Writer, sc scenario, rounds []round) {
+	w := table(out)
+	_, _ = fmt.Fprint(w, "  contender")
+	for _, m := range sc.metrics {
+		_, _ = fmt.Fprintf(w, "\t%s", m.title)
+	}
+	_, _ = fmt.Fprintln(w)
+	for _, c := range sc.contenders {
+		_, _ = fmt.Fprintf(w, "  %s", c.name)
+		for _, m := range sc.metrics {
+			_, _ = fmt.Fprintf(w, "\t%s", cell(summaryOf(rounds, c.name, m.name), m))
+		}
+		_, _ = fmt.Fprintln(w)
+	}
+	_ = w.Flush()
+}
+
+func printBudgets(out io.Writer, sc scenario, rounds []round) (missedBudgets int) {
+	if len(sc.budgets) == 0 {
+		return 0
+	}
+	_, _ = fmt.Fprintln(out)
+	w := table(out)
+	_, _ = fmt.Fprintln(w, "  result\tmedian\tspread\tbudget\t")
+	for _, b := range sc.budgets {
+		s := b.evaluate(rounds)
+		v := b.judge(s)
+		if v == missed {
+			missedBudgets++
+		}
+		_, _ = fmt.Fprintf(w, "  %s\t%s\t%s\t%s\t%s\n", b.name(), number(s.median, 2), spread(s, 2), b.bound(), v)
+	}
+	_ = w.Flush()
+	return missedBudgets
+}
+
+func table(out io.Writer) *tabwriter.Writer { return tabwriter.NewWriter(out, 0, 0, 3, ' ', 0) }
+
+func cell(s summary, m metric) string {
+	if m.detail || s.n < 2 {
+		return number(s.median, m.digits)
+	}
+	return number(s.median, m.digits) + " " + spread(s, m.digits)
+}
+
+func spread(s summary, digits int) string {
+	if s.n == 0 {
+		return ""
+	}
+	return "[" + number(s.min, digits) + ".." + number(s.max, digits) + "]"
+}
+
+// number groups the digits before the point by threes: 27 410.5. What was not measured is a dash.
+func number(v float64, digits int) string {
+	if math.IsNaN(v) {
+		return "–"
+	}
+	if math.Abs(v) < 0.5*math.Pow10(-digits) {
+		v = 0 // never -0
+	}
+	whole, fraction, _ := strings.Cut(strconv.FormatFloat(v, 'f', digits, 64), ".")
+	sign := ""
+	if strings.HasPrefix(whole, "-") {
+		sign, whole = "-", whole[1:]
+	}
+	for i := len(whole) - 3; i > 0; i -= 3 {
+		whole = whole[:i] + " " + whole[i:]
+	}
+	if fraction != "" {
+		fraction = "." + fraction
+	}
+	return sign + whole + fraction
+}

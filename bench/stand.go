@@ -1,0 +1,68 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/seed-abbacb8b/epilogue/internal/throwaway"
+)
+
+// stand is what all trials share: a Postgres and a receiver, each a process of its own.
+type stand struct {
+	server   *throwaway.Server
+	receiver *receiver
+	cpu      cpuMeter
+}
+
+// postgresSettings make the server as durable as one in production, and large enough that a trial's tables stay in its
+// memory. Without a checkpoint by time or size within a trial, none gets another's full-page images.
+func postgresSettings() map[string]string {
+	return map[string]string{
+		"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on",
+		"shared_buffers": "512MB", "max_wal_size": "4GB", "checkpoint_timeout": "30min", "max_connections": "300",
+	}
+}
+
+func settingsText() string {
+	settings := postgresSettings()
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(settings)) {
+		parts = append(parts, name+"="+settings[name])
+	}
+	return strings.Join(parts, " ")
+}
+
+func newStand(ctx context.Context, say func(string, ...any)) (s *stand, err error) {
+	s = &stand{}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.close())
+		}
+	}()
+	s.server, err = throwaway.Start(ctx, throwaway.Options{Log: say, Own: true, Settings: postgresSettings(), Install: true})
+	if err != nil {
+		return s, err
+	}
+	if s.receiver, err = startReceiver(); err != nil {
+		return s, err
+	}
+	if s.cpu, err = newCPUMeter(ctx, s.server.URL(), s.receiver.pid()); err != nil {
+		return s, fmt.Errorf("CPU meter: %w", err)
+	}
+	return s, nil
+}
+
+func (s *stand) close() error {
+	var err error
+	if s.receiver != nil {
+		err = s.receiver.stop()
+	}
+	if s.server != nil {
+		err = errors.Join(err, s.server.Stop())
+	}
+	return err
+}

@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
+)
+
+// writeScenario: what an outcome costs the transaction that acknowledges a step.
+func writeScenario() scenario {
+	return scenario{
+		name:  "write",
+		about: "transactions that acknowledge a step, by 1 writer and by 16; alone, and with what tells of the outcome",
+		contenders: []contender{
+			{name: "bare", about: "begin, update of the step, commit: one pipeline", run: writersOf(ackBare)},
+			{name: "hook", about: "the same and the webhook hook, in the same pipeline", run: writersOf(ackHook)},
+			{name: "hook-tx", about: "the same one call at a time, as River's insert has to be", run: writersOf(ackHookTx)},
+			{name: "river", about: "begin, update, River's InsertTx, commit, one call at a time", run: writersOf(ackRiver)},
+			{name: "notify", about: "bare, and a NOTIFY in the same pipeline", run: writersOf(ackNotify)},
+		},
+		metrics: []metric{
+			{name: "rate_16", title: "tx/s, 16 writers"},
+			{name: "rate_1", title: "tx/s, 1 writer"},
+			{name: "wal", title: "WAL bytes/tx, 16 writers"},
+			{name: othersMetric, title: "others %", digits: 1, detail: true},
+		},
+		budgets: []budget{
+			{metric: "rate_16", of: "hook", against: "bare", atLeast: 0.75},
+			{metric: "rate_16", of: "hook", against: "river", atLeast: 1.5},
+			{metric: "rate_16", of: "hook-tx", against: "river"},
+			{metric: "rate_16", of: "notify", against: "bare"},
+			{metric: "rate_1", of: "hook", against: "bare"},
+			{metric: "rate_1", of: "hook", against: "river"},
+		},
+	}
+}
+
+// acknowledger commits one transaction that acknowledges the n-th step. It is the last of its run, which leaves the n-th
+// message of the load behind.
+type acknowledger func(ctx context.Context, c *pgxpool.Conn, n int) error
+
+// The step is a row as in examples/demo: ready until it is acknowledged, once, with what it put out.
+const (
+	stepTable = `CREATE TABLE bench.step (
+    run_id          text   NOT NULL,
+    number          bigint NOT NULL,
+    name            text   NOT NULL,
+    state           text   NOT NULL DEFAULT 'ready' CHECK (state IN ('ready', 'done', 'failed', 'cancelled')),
+    output          jsonb,
+    acknowledged_at timestamptz,
+    PRIMARY KEY (run_id, number)
+)`
+	stepRows = `INSERT INTO bench.step (run_id, number, name)
+SELECT 'run-' || n, 3, 'verdict' FROM generate_series(0, $1::bigint - 1) AS n`
+	stepAck = `UPDATE bench.step SET state = 'done', output = $2, acknowledged_at = now()
+WHERE run_id = $1 AND number = 3 AND state = 'ready'`
+	stepOutput = `{"lines": 412, "functions": 17, "verdict": "parses"}`
+)
+
+// level is a number of writers, and how many steps they acknowledge together.
+type level struct {
+	writers, steps int
+	rate           string // metric
+}
+
+func writeLevels(s size) []level {
+	return []level{
+		{writers: 16, steps: pick(s, 500, 3_000, 40_000), rate: "rate_16"},
+		{writers: 1, steps: pick(s, 100, 400, 5_000), rate: "rate_1"},
+	}
+}
+
+// writersOf measures an acknowledger, one level after the other.
+func writersOf(newAck func(context.Context, *trial) (acknowledger, error)) runner {
+	return func(ctx context.Context, t *trial) (sample, error) { return measureWriters(ctx, t, newAck) }
+}
+
+func measureWriters(
+	ctx context.Context, t *trial, newAck func(context.Context, *trial) (acknowledger, error),
+) (sample, error) {
+	levels := writeLevels(t.size)
+	steps := 0
+	for _, level := range levels {
+		steps += level.steps + level.writers
+	}
+	if err := t.db.exec(ctx, stepTable); err != nil {
+		return nil, err
+	}
+	if err := t.db.exec(ctx, stepRows, steps); err != nil {
+		return nil, err
+	}
+	ack, err := newAck(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.db.settle(ctx); err != nil {
+		return nil, err
+	}
+	found := sample{}
+	from := 0
+	for _, level := range levels {
+		if err := t.measureLevel(ctx, level, from, ack, found); err != nil {
+			return nil, err
+		}
+		from += level.steps + level.writers
+	}
+	return found, t.checkAcknowledged(ctx, steps)
+}
+
+func (t *trial) measureLevel(ctx context.Context, l level, from int, ack acknowledger, found sample) error {
+	pool, err := t.db.newPool(ctx, l.writers)
+	if err != nil {
+		return err
+	}
+	conns := make([]*pgxpool.Conn, l.writers)
+	for i := range conns {
+		if conns[i], err = pool.Acquire(ctx); err != nil {
+			return err
+		}
+		defer conns[i].Release()
+		if err := ack(ctx, conns[i], from+i); err != nil { // prepares the connection's statements
+			return err
+		}
+	}
+	before, err := t.db.walPosition(ctx)
+	if err != nil {
+		return err
+	}
+	var took time.Duration
+	used, err := t.timed(func() error {
+		begun := time.Now()
+		err := acknowledgeAll(ctx, conns, from+l.writers, l.steps, ack)
+		took = time.Since(begun)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	after, err := t.db.walPosition(ctx)
+	found[l.rate] = float64(l.steps) / took.Seconds()
+	if l.writers > 1 {
+		found["wal"] = float64(after-before) / float64(l.steps)
+		if used.known {
+			found[othersMetric] = used.othersPercent()
+		}
+	}
+	return err
+}
+
+func acknowledgeAll(ctx context.Context, conns []*pgxpool.Conn, from, steps int, ack acknowledger) error {
+	var next atomic.Int64
+	group, ctx := errgroup.WithContext(ctx)
+	for _, c := range conns {
+		group.Go(func() error {
+			for n := int(next.Add(1)) - 1; n < steps; n = int(next.Add(1)) - 1 {
+				if err := ack(ctx, c, from+n); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// checkAcknowledged makes sure that a rate is one of transactions that did what they were to do.
+func (t *trial) checkAcknowledged(ctx context.Context, steps int) error {
+	n, err := one[int](ctx, t.db, "SELECT count(*) FROM bench.step WHERE state = 'done'")
+	if err == nil && n != steps {
+		err = fmt.Errorf("%d steps are acknowledged; want %d", n, steps)
+	}
+	return err
+}
