@@ -123,15 +123,17 @@ type Attempt struct {
 // Show returns one message, or an error that wraps [ErrNotFound].
 func (s *Store) Show(ctx context.Context, id ID) (MessageDetail, error) {
 	var d MessageDetail
+	var headers []byte
 	row := s.db.QueryRow(ctx, s.in(`SELECT `+statusColumns+`, m.result, m.error, m.headers, m.final_step, m.options, m.dedupe_key
 FROM outbox.status s JOIN outbox.message m ON m.id = s.id WHERE s.id = $1`), id)
-	err := row.Scan(append(d.fields(), &d.Result, &d.Error, &d.Headers, &d.FinalStep, &d.Options, &d.DedupeKey)...)
+	err := row.Scan(append(d.fields(), &d.Result, &d.Error, &headers, &d.FinalStep, &d.Options, &d.DedupeKey)...)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return d, fmt.Errorf("show %s: %w", id, ErrNotFound)
 	}
 	if err != nil {
 		return d, fmt.Errorf("show %s: %w", id, err)
 	}
+	d.Headers = readHeaders(headers)
 	rows, err := s.db.Query(ctx, s.in(`SELECT attempt, started_at, duration_ms, class, status_code, error, response, note, worker
 FROM outbox.attempt WHERE message_id = $1 ORDER BY attempt`), id)
 	if err == nil {
@@ -141,6 +143,24 @@ FROM outbox.attempt WHERE message_id = $1 ORDER BY attempt`), id)
 		return d, fmt.Errorf("show %s: attempts: %w", id, err)
 	}
 	return d, nil
+}
+
+// readHeaders reads a message's headers, and what was written there by hand too: a value that is not text is shown as the
+// JSON that it is, for an operator must be able to look at any message.
+func readHeaders(text []byte) map[string]string {
+	var values map[string]json.RawMessage
+	if err := json.Unmarshal(text, &values); err != nil {
+		return map[string]string{"": string(text)}
+	}
+	headers := make(map[string]string, len(values))
+	for key, value := range values {
+		var s string
+		if json.Unmarshal(value, &s) != nil {
+			s = string(value)
+		}
+		headers[key] = s
+	}
+	return headers
 }
 
 // StateCount is one row of the view outbox.overview.

@@ -30,8 +30,9 @@ type Waker struct {
 	idle    chan struct{} // closed when running ends
 }
 
-// wakeEvery bounds the notifies of one process to 100 a second, whatever it writes.
-const wakeEvery = 10 * time.Millisecond
+// wakeEvery bounds the notifies of one process to 500 a second, whatever it writes, and is the longest that a wake is
+// held back.
+const wakeEvery = 2 * time.Millisecond
 
 // wakeTimeout bounds one notify.
 const wakeTimeout = 5 * time.Second
@@ -66,7 +67,7 @@ func (w *Waker) Wake() {
 func (w *Waker) send() {
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), wakeTimeout)
-		_, _ = w.db.Exec(ctx, "SELECT pg_notify($1::text, '')", w.channel)
+		_, _ = w.db.Exec(ctx, "SELECT set_config('synchronous_commit', 'off', true), pg_notify($1::text, '')", w.channel)
 		cancel()
 		time.Sleep(w.every) // the debounce: what is called meanwhile becomes one wake
 		w.mu.Lock()

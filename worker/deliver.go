@@ -21,6 +21,13 @@ const (
 	responseHeaderBytes = 64 << 10
 )
 
+// Idle connections are kept for more endpoints than are talked to at once, for opening one costs more than a request.
+// One takes some 20 KiB.
+const (
+	idleConnsPerSlot = 4
+	idleConnsMin     = 1024
+)
+
 // deliverer sends one message at a time, each within its deadline.
 type deliverer struct {
 	transport *http.Transport // alone, without an http.Client: it follows no redirect and keeps no cookie
@@ -53,8 +60,9 @@ func newDeliverer(c Config) (*deliverer, error) {
 		ForceAttemptHTTP2: true,
 		// Without pings a connection whose other end is gone goes on being used, by one request after the other.
 		HTTP2:                  &http.HTTP2Config{SendPingTimeout: c.DeliveryTimeout, PingTimeout: max(c.DeliveryTimeout/3, 10*time.Millisecond)},
-		MaxIdleConns:           c.MaxInFlight,
-		MaxIdleConnsPerHost:    c.EndpointMaxInFlight, // and no more are ever open: the slots see to that
+		MaxIdleConns:           max(idleConnsPerSlot*c.MaxInFlight, idleConnsMin),
+		MaxIdleConnsPerHost:    c.EndpointMaxInFlight,
+		MaxConnsPerHost:        c.EndpointMaxInFlight, // or a dial that an idle connection overtook leaves one too many
 		IdleConnTimeout:        90 * time.Second,
 		MaxResponseHeaderBytes: responseHeaderBytes,
 		DisableCompression:     true,

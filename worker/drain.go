@@ -22,7 +22,7 @@ const (
 )
 
 // crowdedPart is the part of its share that an endpoint gets per turn while others wait for slots.
-const crowdedPart = 4
+const crowdedPart = 8
 
 // drainer claims what is due and begins its delivery. One drain at a time runs in a process; the requests it began
 // belong to the process and outlive it, so one that hangs never holds up the next claim.
@@ -40,6 +40,7 @@ type drainer struct {
 	running  atomic.Bool
 
 	claimed time.Time // when the last claim was begun
+	stream  bool      // it was one of many messages
 	crowded bool      // the last claim took all it could: more endpoints wait than there are slots
 }
 
@@ -109,6 +110,7 @@ func (d *drainer) claim(ctx context.Context) (took int, next patience) {
 	for _, m := range messages {
 		d.flights.begin(m)
 	}
+	d.stream = len(messages) >= batchOfStream
 	wasCrowded := d.crowded
 	d.crowded = len(messages) == n
 	switch {
@@ -152,7 +154,7 @@ func (d *drainer) wait(ctx context.Context, next patience) {
 		}
 		d.pauseFor(ctx, d.poll, freed, d.wake)
 	}
-	for left := batchPace - time.Since(d.claimed); left > 0 && d.slots.freedSince() < batchWorth; left = batchPace - time.Since(d.claimed) {
+	for left := batchPace - time.Since(d.claimed); d.stream && left > 0 && d.slots.freedSince() < batchWorth; left = batchPace - time.Since(d.claimed) {
 		d.pauseFor(ctx, left, d.slots.freed, nil)
 		if ctx.Err() != nil || d.stopping.Err() != nil {
 			return

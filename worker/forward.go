@@ -36,7 +36,7 @@ func takeHeaders(h http.Header, p parts) (leftOut []string) {
 		case outbox.ReservedHeader(strings.ReplaceAll(key, "_", "-")): // CGI and its heirs make one of the two
 			leftOut = append(leftOut, fmt.Sprintf("header %q: set by the worker only", key))
 		default:
-			h[textproto.CanonicalMIMEHeaderKey(key)] = []string{value}
+			h[headerKey(key)] = []string{value}
 		}
 	}
 	for _, key := range p.options.Forward {
@@ -48,4 +48,14 @@ func takeHeaders(h http.Header, p parts) (leftOut []string) {
 		set(key, value)
 	}
 	return leftOut
+}
+
+// headerKey is the canonical form of a name, but for two: net/http takes a request that has one of them in that form
+// for one that it may send again by itself, and an attempt is one request.
+func headerKey(name string) string {
+	switch name = textproto.CanonicalMIMEHeaderKey(name); name {
+	case "Idempotency-Key", "X-Idempotency-Key":
+		return strings.ToLower(name)
+	}
+	return name
 }

@@ -11,13 +11,16 @@ import (
 
 // claimer of a worker that exists only by its name.
 func (r *rig) claimer(worker string) *claimer {
-	return &claimer{pool: r.Pool, sql: inSchema(claimSQL, r.Schema), worker: worker, lease: time.Minute}
+	return &claimer{pool: r.Pool, sql: inSchema(claimSQL, r.Schema), worker: worker, lease: time.Minute, openAfter: Config{}.WithDefaults().OpenAfter}
 }
 
 // recorder of a worker that exists only by its name.
 func (r *rig) recorder(worker string) *recorder {
-	logger := slog.New(slog.DiscardHandler)
-	return &recorder{pool: r.Pool, sql: inSchema(recordSQL, r.Schema), worker: worker, outage: newOutage(logger).door("test"), logger: logger}
+	logger, c := slog.New(slog.DiscardHandler), Config{}.WithDefaults()
+	return &recorder{
+		pool: r.Pool, sql: inSchema(recordSQL, r.Schema), worker: worker, outage: newOutage(logger).door("test"), logger: logger,
+		openAfter: c.OpenAfter, openFor: c.OpenFor, openForMax: c.OpenForMax,
+	}
 }
 
 // claim takes what is due, without bounds.

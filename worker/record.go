@@ -30,21 +30,25 @@ type recorder struct {
 	logger *slog.Logger
 	in     chan result // bounded: when the database is slower than the receivers, requests wait here
 	last   time.Time   // when the last batch was begun
+	stream bool        // it was one of many results
 
 	openAfter           int // see health.go
 	openFor, openForMax time.Duration
 }
 
-// batchPace is the least time between two batches, of claims as of records, unless there is enough for a statement to
-// carry: each statement has a price of its own, which a larger batch shares among more messages. It is what a message in
+// batchPace is the least time between two batches of a stream, of claims as of records, unless there is enough for a
+// statement to carry: each statement has a price of its own, which a larger batch shares among more messages. It is what a message in
 // a stream may wait here; one that comes alone does not.
 const batchPace = 5 * time.Millisecond
 
 // batchMax bounds a batch, and with it one statement's memory.
 const batchMax = 512
 
-// batchWorth is enough for a statement.
-const batchWorth = 128
+// batchWorth is enough for a statement; a batch of batchOfStream is taken for part of a stream.
+const (
+	batchWorth    = 128
+	batchOfStream = 8
+)
 
 // recordTimeout bounds one write of a batch.
 const recordTimeout = 15 * time.Second
@@ -145,7 +149,7 @@ func (r *recorder) gather(first result) []result {
 	batch := make([]result, 1, 64)
 	batch[0] = first
 	var paced <-chan time.Time
-	if left := batchPace - time.Since(r.last); left > 0 {
+	if left := batchPace - time.Since(r.last); r.stream && left > 0 {
 		paced = time.After(left)
 	}
 	for len(batch) < batchMax {
@@ -171,7 +175,7 @@ func (r *recorder) gather(first result) []result {
 			paced = nil
 		}
 	}
-	r.last = time.Now()
+	r.last, r.stream = time.Now(), len(batch) >= batchOfStream
 	return batch
 }
 

@@ -9,11 +9,12 @@ import (
 // slots bound the requests under way in this process, overall and per endpoint.
 //
 // An endpoint's own bound adapts, as a sender's window does: it begins at slotsInitial, grows by one with each answer
-// while more than half of it is used, and is halved by a time-out, a 429 or a 503, once per round trip.
+// once it was used up (and so doubles per round trip), and is halved by a time-out, a 429 or a 503, once per round trip.
 // One that hangs thus soon holds a single slot; one that is quick has its full share in a few round trips.
 //
-// Invariants: free + reserved + Σ busy = max; 1 ≤ limit ≤ perEndpoint; an endpoint is kept exactly while it is busy or
-// its limit is below slotsInitial. busy ≤ limit when a claim is made, and may exceed it after a halving.
+// Invariants: free + reserved + Σ busy = max; 1 ≤ limit ≤ perEndpoint; an endpoint is kept while it is busy, and for
+// windowKept longer if its limit is not the initial one. busy ≤ limit when a claim is made, and may exceed it after a
+// halving.
 type slots struct {
 	perEndpoint int
 	freed       chan struct{} // holds a token after a slot was freed
@@ -22,7 +23,11 @@ type slots struct {
 	free      int
 	ended     int // requests since the last reservation
 	endpoints map[string]*window
+	sweptAt   time.Time
 }
+
+// windowKept is how long what was learned of an endpoint outlives its last request.
+const windowKept = 30 * time.Second
 
 // slotsInitial is what an endpoint that nothing is known of may have under way.
 const slotsInitial = 8
@@ -30,7 +35,9 @@ const slotsInitial = 8
 // window is what one endpoint may have under way, and has.
 type window struct {
 	busy, limit int
+	full        bool      // all of it was in use since it was last empty
 	halved      time.Time // a request begun before it does not halve the limit again
+	last        time.Time // when a request last ended
 }
 
 func newSlots(max, perEndpoint int) *slots {
@@ -44,6 +51,7 @@ func (s *slots) initial() int { return min(slotsInitial, s.perEndpoint) }
 func (s *slots) reserve() (n int, room map[string]int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.sweep(time.Now())
 	n, s.free, s.ended = s.free, 0, 0
 	room = make(map[string]int, len(s.endpoints))
 	for endpoint, w := range s.endpoints {
@@ -69,6 +77,7 @@ func (s *slots) begin(endpoint string) {
 		s.endpoints[endpoint] = w
 	}
 	w.busy++
+	w.full = w.full || w.busy >= w.limit
 }
 
 // end frees the slot of a request and learns from its answer.
@@ -81,15 +90,32 @@ func (s *slots) end(endpoint string, a answer) {
 		if a.startedAt.After(w.halved) {
 			w.limit, w.halved = max(w.limit/2, 1), time.Now()
 		}
-	case !a.sick() && (2*w.busy > w.limit || w.limit < s.initial()):
+	case !a.sick() && (w.full || w.limit < s.initial()):
 		w.limit = min(w.limit+1, s.perEndpoint)
 	}
-	if w.busy--; w.busy == 0 && w.limit >= s.initial() {
-		delete(s.endpoints, endpoint)
+	w.last = time.Now()
+	if w.busy--; w.busy == 0 {
+		w.full = false
+		if w.limit == s.initial() {
+			delete(s.endpoints, endpoint)
+		}
 	}
 	s.free++
 	s.ended++
 	token(s.freed)
+}
+
+// sweep forgets, once a second, the endpoints that have been idle for long.
+func (s *slots) sweep(now time.Time) {
+	if now.Sub(s.sweptAt) < time.Second {
+		return
+	}
+	s.sweptAt = now
+	for endpoint, w := range s.endpoints {
+		if w.busy == 0 && now.Sub(w.last) > windowKept {
+			delete(s.endpoints, endpoint)
+		}
+	}
 }
 
 // crowded reports an answer that says: too many at once.
