@@ -48,10 +48,12 @@ func badRows() []badRow {
 		{"message_error", "message", columns{"status": "'failed'", "error": longer(outbox.ErrorBytesMax)}},
 		{"message_headers", "message", columns{"headers": "'[]'"}},
 		{"message_headers", "message", columns{"headers": "'null'"}},
+		{"message_headers", "message", columns{"headers": "jsonb_build_object('k', repeat('x', 262144))"}},
 		{"message_final_step", "message", columns{"final_step": "-1"}},
 		{"message_final_step", "message", columns{"final_step": "4294967296"}},
 		{"message_url", "message", columns{"url": longer(outbox.URLBytesMax)}},
 		{"message_options", "message", columns{"options": "'[]'"}},
+		{"message_options", "message", columns{"options": "jsonb_build_object('k', repeat('x', 262144))"}},
 		{"message_dedupe_key", "message", columns{"dedupe_key": "''"}},
 		{"message_dedupe_key", "message", columns{"dedupe_key": longer(outbox.DedupeKeyBytesMax)}},
 		{"message_result_only_when_succeeded", "message", columns{"status": "'failed'", "error": "'e'", "result": "'r'"}},
@@ -72,6 +74,10 @@ func badRows() []badRow {
 		{"attempt_status_code", "attempt", columns{"status_code": "1000"}},
 		{"dead_reason", "dead", columns{"reason": "'bored'"}},
 		{"endpoint_endpoint", "endpoint", columns{"endpoint": "''"}},
+		{"endpoint_failures", "endpoint", columns{"failures": "-1"}},
+		{"endpoint_openings", "endpoint", columns{"openings": "-1"}},
+		{"endpoint_max_in_flight", "endpoint", columns{"max_in_flight": "0"}},
+		{"endpoint_rate_per_second", "endpoint", columns{"rate_per_second": "0"}},
 	}
 }
 

@@ -202,13 +202,15 @@ ON CONFLICT (endpoint) DO UPDATE SET paused = true, reason = excluded.reason, si
 	return nil
 }
 
-// Resume lets an endpoint be sent to again at once, whether it was paused or asked to be left alone for a while. It
-// reports whether there was anything to resume.
+// Resume lets an endpoint be sent to again at once, whether it was paused, opened after failures, or asked to be left
+// alone for a while. Its limits stay. It reports whether there was anything to resume.
 func (s *Store) Resume(ctx context.Context, endpoint string) (bool, error) {
 	if err := checkEndpoint(endpoint); err != nil {
 		return false, fmt.Errorf("resume: %w", err)
 	}
-	tag, err := s.db.Exec(ctx, s.in(`DELETE FROM outbox.endpoint WHERE endpoint = $1`), endpoint)
+	tag, err := s.db.Exec(ctx, s.in(`UPDATE outbox.endpoint
+SET paused = false, open_until = NULL, failures = 0, openings = 0, probing = false, reason = 'resumed by an operator', since = statement_timestamp()
+WHERE endpoint = $1 AND (paused OR open_until IS NOT NULL OR failures > 0)`), endpoint)
 	if err != nil {
 		return false, fmt.Errorf("resume %s: %w", endpoint, err)
 	}
@@ -223,6 +225,36 @@ func checkEndpoint(endpoint string) error {
 	}
 	if canonical != endpoint {
 		return fmt.Errorf("endpoint %q: want the origin of the URL: %q", endpoint, canonical)
+	}
+	return nil
+}
+
+// Limits bound what is sent to one endpoint. Zero fields set no limit.
+type Limits struct {
+	MaxInFlight   int     // requests at once, of each worker; from 1
+	RatePerSecond float64 // requests begun per second, of all workers together; more than 0, at most 1,000,000
+}
+
+// Limit sets an endpoint's limits, in place of those it had; the zero value takes them away. Requests already under way
+// go on.
+func (s *Store) Limit(ctx context.Context, endpoint string, l Limits, reason string) error {
+	if err := checkEndpoint(endpoint); err != nil {
+		return fmt.Errorf("limit: %w", err)
+	}
+	if l.MaxInFlight < 0 || l.RatePerSecond < 0 || l.RatePerSecond > 1_000_000 {
+		return fmt.Errorf("limit: MaxInFlight is %d, RatePerSecond %v; want none below 0, and at most 1000000 a second",
+			l.MaxInFlight, l.RatePerSecond)
+	}
+	if reason == "" {
+		reason = "limited by an operator"
+	}
+	_, err := s.db.Exec(ctx, s.in(`INSERT INTO outbox.endpoint (endpoint, max_in_flight, rate_per_second, reason)
+VALUES ($1, nullif($2::integer, 0), nullif($3::double precision, 0), $4)
+ON CONFLICT (endpoint) DO UPDATE SET max_in_flight = excluded.max_in_flight, rate_per_second = excluded.rate_per_second,
+    reason = CASE WHEN outbox.endpoint.paused THEN outbox.endpoint.reason ELSE excluded.reason END`),
+		endpoint, l.MaxInFlight, l.RatePerSecond, cleanText(reason))
+	if err != nil {
+		return fmt.Errorf("limit %s: %w", endpoint, err)
 	}
 	return nil
 }

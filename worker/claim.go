@@ -18,6 +18,7 @@ type message struct {
 	endpoint       string
 	attempt        int // this one's number, counted over the message's life
 	attemptsBefore int // made before the last replay; the retry schedule counts from here
+	endpointMax    int // requests at once to the endpoint, as an operator limited them; 0 when none did
 	runID          string
 	status         outbox.TerminalStatus
 	body           []byte
@@ -130,7 +131,8 @@ lost AS (
     FROM picked WHERE locked_by IS NOT NULL AND attempt > 0
     ON CONFLICT DO NOTHING
 )
-SELECT c.message_id, c.endpoint, c.attempt, c.attempts_before, m.run_id, m.status, m.body, m.url, m.headers, m.options
+SELECT c.message_id, c.endpoint, c.attempt, c.attempts_before,
+       coalesce((SELECT e.max_in_flight FROM outbox.endpoint e WHERE e.endpoint = c.endpoint), 0), m.run_id, m.status, m.body, m.url, m.headers, m.options
 FROM claimed c CROSS JOIN LATERAL (
     SELECT m.run_id, m.status, coalesce(m.result, convert_to(m.error, 'UTF8'), ''::bytea) AS body, m.url,
            CASE WHEN m.options ? 'forward' THEN m.headers END AS headers, m.options
@@ -174,6 +176,6 @@ func lastServed(cursor string, messages []message) string {
 }
 
 func scanMessage(row pgx.CollectableRow) (m message, err error) {
-	return m, row.Scan(&m.id, &m.endpoint, &m.attempt, &m.attemptsBefore, &m.runID, &m.status, &m.body, &m.url,
+	return m, row.Scan(&m.id, &m.endpoint, &m.attempt, &m.attemptsBefore, &m.endpointMax, &m.runID, &m.status, &m.body, &m.url,
 		&m.headers, &m.options)
 }

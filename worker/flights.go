@@ -21,7 +21,7 @@ type flights struct {
 // begin starts a request for a message whose slot is reserved. The slot is free again once the result is handed to the
 // recorder, which is how a slow database slows the claims.
 func (f *flights) begin(m message) {
-	f.slots.begin(m.endpoint)
+	f.slots.begin(m.endpoint, m.endpointMax)
 	f.wg.Go(func() {
 		r := f.fly(m)
 		f.results <- r

@@ -35,9 +35,18 @@ const slotsInitial = 8
 // window is what one endpoint may have under way, and has.
 type window struct {
 	busy, limit int
+	most        int       // the operator's bound, 0 for none
 	full        bool      // all of it was in use since it was last empty
 	halved      time.Time // a request begun before it does not halve the limit again
 	last        time.Time // when a request last ended
+}
+
+func (w *window) room() int {
+	limit := w.limit
+	if w.most > 0 {
+		limit = min(limit, w.most)
+	}
+	return max(limit-w.busy, 0)
 }
 
 func newSlots(max, perEndpoint int) *slots {
@@ -55,7 +64,7 @@ func (s *slots) reserve() (n int, room map[string]int) {
 	n, s.free, s.ended = s.free, 0, 0
 	room = make(map[string]int, len(s.endpoints))
 	for endpoint, w := range s.endpoints {
-		room[endpoint] = max(w.limit-w.busy, 0)
+		room[endpoint] = w.room()
 	}
 	return n, room
 }
@@ -67,8 +76,8 @@ func (s *slots) release(n int) {
 	s.free += n
 }
 
-// begin turns a reserved slot into a request to an endpoint.
-func (s *slots) begin(endpoint string) {
+// begin turns a reserved slot into a request to an endpoint, which an operator may have limited to most (0: not).
+func (s *slots) begin(endpoint string, most int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	w := s.endpoints[endpoint]
@@ -77,6 +86,7 @@ func (s *slots) begin(endpoint string) {
 		s.endpoints[endpoint] = w
 	}
 	w.busy++
+	w.most = most
 	w.full = w.full || w.busy >= w.limit
 }
 

@@ -13,7 +13,7 @@ func endAll(s *slots, endpoint string, n int, a answer) {
 
 func beginAll(s *slots, endpoint string, n int) {
 	for range n {
-		s.begin(endpoint)
+		s.begin(endpoint, 0)
 	}
 }
 

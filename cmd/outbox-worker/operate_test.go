@@ -275,6 +275,22 @@ func TestPauseAndResumeTellWhatTheyDid(t *testing.T) {
 	invoke(t, environment(db), "resume", endpointA).wants(t, exitNotFound, "is neither paused nor left alone")
 }
 
+func TestLimitTellsWhatItSetAndStatusShowsIt(t *testing.T) {
+	t.Parallel()
+	db, _ := shelf(t)
+	invoke(t, environment(db), "limit", endpointA, "--rate", "2.5", "--max-in-flight", "3").
+		wants(t, exitOK, endpointA+": at most 3 at once, of each worker, at most 2.5 per second\n")
+	invoke(t, environment(db), "status").wants(t, exitOK, "at most 2.5 per second: limited by an operator")
+	got := invoke(t, environment(db), "limit", endpointA, "--none", "--json")
+	got.wants(t, exitOK)
+	if v := decoded[endpointLimited](t, got); v != (endpointLimited{Endpoint: endpointA}) {
+		t.Errorf("got %+v", v)
+	}
+	invoke(t, environment(db), "limit", endpointA).wants(t, exitUsage, "nothing to limit")
+	invoke(t, environment(db), "limit", endpointA, "--none", "--rate", "1").wants(t, exitUsage, "--none takes the limits away")
+	invoke(t, environment(db), "limit", endpointA, "--rate", "-1").wants(t, exitUsage, "--rate -1")
+}
+
 func TestJSONLeavesURLsReadable(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)

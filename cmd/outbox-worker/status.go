@@ -124,6 +124,8 @@ func held(e outbox.EndpointStatus, now time.Time) string {
 		}
 	case e.OpenUntil != nil && e.OpenUntil.After(now):
 		text = "left alone, resumes " + until(now, *e.OpenUntil)
+	case e.MaxInFlight != nil || e.RatePerSecond != nil:
+		text = limitsOf(e)
 	default:
 		return ""
 	}
@@ -131,4 +133,15 @@ func held(e outbox.EndpointStatus, now time.Time) string {
 		text += ": " + cell(*e.Reason, 80)
 	}
 	return text
+}
+
+func limitsOf(e outbox.EndpointStatus) string {
+	var l outbox.Limits
+	if e.MaxInFlight != nil {
+		l.MaxInFlight = *e.MaxInFlight
+	}
+	if e.RatePerSecond != nil {
+		l.RatePerSecond = *e.RatePerSecond
+	}
+	return limitText(l)
 }

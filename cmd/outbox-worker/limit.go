@@ -1,0 +1,85 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/seed-abbacb8b/epilogue/outbox"
+)
+
+// endpointLimited is the JSON that limit prints; 0 stands for no limit.
+type endpointLimited struct {
+	Endpoint      string  `json:"endpoint"`
+	MaxInFlight   int     `json:"max_in_flight"`
+	RatePerSecond float64 `json:"rate_per_second"`
+}
+
+func (p *program) limitCommand() *cobra.Command {
+	var limits outbox.Limits
+	var reason string
+	var none, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "limit ENDPOINT",
+		Short: "bound what is sent to an endpoint",
+		Long: `Bounds what is sent to an endpoint, in place of the limits it had: requests at once, of each worker, and requests begun
+per second, of all workers together. Its messages wait for their turn, and no attempt of theirs is used up. Requests
+already under way go on.`,
+		Example: `  outbox-worker limit https://hooks.example.com --rate 5 --max-in-flight 2 --reason "asked for it"
+  outbox-worker limit https://hooks.example.com --none`,
+		Args: takes(1, 1, "one endpoint, as https://HOST[:PORT]"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkEndpoint(args[0]); err != nil {
+				return err
+			}
+			if err := checkLimits(limits, none); err != nil {
+				return err
+			}
+			store, err := p.store(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if err := store.Limit(cmd.Context(), args[0], limits, reason); err != nil {
+				return err
+			}
+			if asJSON {
+				return p.printJSON(endpointLimited{args[0], limits.MaxInFlight, limits.RatePerSecond})
+			}
+			p.printf("%s: %s\n", args[0], limitText(limits))
+			return nil
+		},
+	}
+	cmd.Flags().IntVar(&limits.MaxInFlight, "max-in-flight", 0, "requests at once, of each worker")
+	cmd.Flags().Float64Var(&limits.RatePerSecond, "rate", 0, "requests begun per second, of all workers together")
+	cmd.Flags().BoolVar(&none, "none", false, "take the limits away")
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for whoever looks later")
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+func checkLimits(l outbox.Limits, none bool) error {
+	switch {
+	case none && l != (outbox.Limits{}):
+		return usagef("--none takes the limits away; leave it out to set --max-in-flight or --rate")
+	case !none && l == (outbox.Limits{}):
+		return usagef("nothing to limit; want --max-in-flight N, --rate N, or --none")
+	case l.MaxInFlight < 0 || l.RatePerSecond < 0 || l.RatePerSecond > 1_000_000:
+		return usagef("--max-in-flight is %d, --rate %v; want none below 0, and a rate of 1000000 at the most", l.MaxInFlight, l.RatePerSecond)
+	}
+	return nil
+}
+
+func limitText(l outbox.Limits) string {
+	var parts []string
+	if l.MaxInFlight > 0 {
+		parts = append(parts, fmt.Sprintf("at most %d at once, of each worker", l.MaxInFlight))
+	}
+	if l.RatePerSecond > 0 {
+		parts = append(parts, fmt.Sprintf("at most %v per second", l.RatePerSecond))
+	}
+	if len(parts) == 0 {
+		return "no limits"
+	}
+	return strings.Join(parts, ", ")
+}
