@@ -159,5 +159,20 @@ func direct(hosts ...string) Config {
 	return c
 }
 
+// patient is the rig's configuration for tests that count attempts: no healthy receiver is too slow for it, however
+// loaded the machine.
+func (r *rig) patient() Config {
+	c := r.config()
+	c.DeliveryTimeout, c.Lease = testPatience, testPatience+LeaseMargin
+	return c
+}
+
+// patientOnce leaves what is to be retried where its first attempt left it.
+func (r *rig) patientOnce() Config {
+	c := r.patient()
+	c.RetrySchedule = []time.Duration{time.Hour}
+	return c
+}
+
 // httpTo is the URL of a host and a port.
 func httpTo(host string, port uint16) string { return fmt.Sprintf("http://%s:%d/", host, port) }

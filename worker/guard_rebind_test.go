@@ -177,7 +177,7 @@ func TestTheWorkerRefusesClosedAddressesForGood(t *testing.T) {
 	urls = append(urls, httpTo("127.0.0.1", port)) // the only one that may be reached
 	ids := r.writeAll(urls...)
 
-	c := r.once()
+	c := r.patientOnce()
 	c.AllowedCIDRs = nil
 	c.DeniedAddrs = []netip.AddrPort{netip.MustParseAddrPort(strings.TrimPrefix(own.URL, "http://"))}
 	_, stop := r.run(c)

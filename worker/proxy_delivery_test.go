@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
@@ -98,7 +99,7 @@ func TestWhatAProxySaysOfTheEndpointIsAnAttempt(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t)
-			config := r.once()
+			config := r.patientOnce()
 			config.ProxyURL = newEgress(t, c.kind, proxyUser+":"+proxyPassword, c.answer, nil).URL
 			id := r.writeTo("http://127.0.0.1:9/", "run-1")
 			r.run(config)
@@ -123,7 +124,7 @@ func TestSilenceBehindASOCKSProxyIsTheEndpoints(t *testing.T) {
 		if own { // the request's own deadline passes first
 			bound = &c.DeliveryTimeout
 		}
-		*bound = shortWait
+		*bound = time.Second
 		a := deliverOnce(t, c, messageTo("http://127.0.0.9/"))
 		if a.class != classTimeout || !strings.Contains(a.err, "connect") || a.waitsFor != "" {
 			t.Errorf("%s: %s %s", a.class, a.err, a.waitsFor)

@@ -93,10 +93,10 @@ func TestAFaultOfTheProxyIsNobodysAttempt(t *testing.T) {
 			p := newEgress(t, f.kind, proxyUser+":"+proxyPassword, tunnels, identity)
 			p.breaks(f.how)
 			c := direct("127.0.0.1")
-			c.ProxyURL, c.CAFile, c.ConnectTimeout = p.URL, ca.file(t), 300*time.Millisecond
+			c.ProxyURL, c.CAFile, c.ConnectTimeout = p.URL, ca.file(t), time.Second
 			wantWait(t, deliverOnce(t, c, messageTo(to.URL)), f.says)
 			if f.says == errSilent.Error() { // also when the message's own time passes first
-				c.ConnectTimeout, c.DeliveryTimeout = time.Hour, shortWait
+				c.ConnectTimeout, c.DeliveryTimeout = time.Hour, time.Second
 				wantWait(t, deliverOnce(t, c, messageTo(to.URL)), f.says)
 			}
 			p.breaks(nil)
@@ -153,8 +153,11 @@ func TestAMessageWaitsForItsProxy(t *testing.T) {
 			r, logged, to := newRig(t), &logBuffer{}, newReceiver(t, nil)
 			p := newEgress(t, f.kind, proxyUser+":"+proxyPassword, tunnels, nil)
 			p.breaks(f.how)
-			c := r.config()
-			c.ProxyURL, c.ConnectTimeout, c.Logger = p.URL, 300*time.Millisecond, logged.logger()
+			c := r.patient()
+			c.ProxyURL, c.Logger = p.URL, logged.logger()
+			if f.says == errSilent.Error() {
+				c.ConnectTimeout = time.Second
+			}
 			if f.how == nil {
 				c.ProxyURL = strings.Replace(p.URL, strings.TrimPrefix(p.URL[strings.LastIndex(p.URL, "@"):], "@"), freeAddress(t), 1)
 			}

@@ -1,0 +1,151 @@
+package hook_test
+
+import (
+	"context"
+	"encoding/json"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/seed-abbacb8b/epilogue/hook"
+	"github.com/seed-abbacb8b/epilogue/internal/testdb"
+	"github.com/seed-abbacb8b/epilogue/outbox"
+)
+
+const traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+// optionsOf returns the options that a run's only message was written with, as the row holds them.
+func optionsOf(t *testing.T, db *testdb.DB, c hook.WebhookConfig, o outbox.RunOutcome) (options outbox.Options) {
+	t.Helper()
+	d := endOne(t, db, newHook(t, db, c), o)
+	text := one[*string](t, db.Pool, "SELECT options::text FROM "+db.Schema+".message WHERE id = $1", d.ID)
+	if text != nil {
+		must(t, json.Unmarshal([]byte(*text), &options))
+	}
+	return options
+}
+
+// outcomeWith is a succeeded run with further headers.
+func outcomeWith(runID string, headers map[string]string) outbox.RunOutcome {
+	o := testdb.Outcome(runID, receiver)
+	for key, value := range headers {
+		o.Headers[key] = value
+	}
+	return o
+}
+
+func TestEveryFaultOfTheRequestsShapeIsReportedAtOnce(t *testing.T) {
+	t.Parallel()
+	const key = "whsec_c2VjcmV0IHNlY3JldCBzZWNyZXQ="
+	_, err := hook.NewWebhook(hook.WebhookConfig{
+		DefaultURL: "ftp://receiver.example", Timeout: -1, Method: "GET", Format: "xml", Source: "a b", ContentType: "a;b", SigningKey: key,
+		Headers: map[string]string{"webhook-signature": "v1,x", "X-Bad": "a\nb"}, ForwardHeaders: []string{"not fine"},
+	})
+	if err == nil {
+		t.Fatal("it is accepted")
+	}
+	for _, want := range []string{
+		"DefaultURL: ", "Timeout is -1ns", `Method is "GET"`, `Format is "xml"`, `Source is "a b"`, `ContentType is "a;b"`, "SigningKey: ",
+		`header "webhook-signature" is set by the worker only`, `header "X-Bad"`, "ForwardHeaders: ",
+	} {
+		if !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is not in: %v", want, err)
+		}
+	}
+	if strings.Contains(err.Error(), key) {
+		t.Errorf("what was given for a key's name, and is a key, is shown: %v", err)
+	}
+}
+
+func TestTheConfigurationIsWhatTheRowAsksFor(t *testing.T) {
+	t.Parallel()
+	db := testdb.New(t)
+	c := hook.WebhookConfig{
+		Timeout: 2 * time.Second, Method: "PUT", Format: outbox.FormatCloudEvents, Source: "urn:a", ContentType: "text/x-a", SigningKey: "own",
+		Headers: map[string]string{"X-Static": "s"}, ForwardHeaders: []string{"X-*"}, Traceparent: func(context.Context) string { return traceparent },
+	}
+	o := outcomeWith("run-1", map[string]string{"X-B": "b", "x-a": "a", "Y": "y"})
+	got := optionsOf(t, db, c, o)
+	slices.Sort(got.Forward)
+	if got.Timeout != c.Timeout || got.Method != "PUT" || got.Format != outbox.FormatCloudEvents || got.Source != "urn:a" || got.ContentType != "text/x-a" ||
+		got.SigningKey != "own" || len(got.Headers) != 1 || got.Headers["X-Static"] != "s" || !slices.Equal(got.Forward, []string{"X-B", "x-a"}) || got.Traceparent != traceparent {
+		t.Errorf("the row asks for %+v", got)
+	}
+	if text := one[*string](t, db.Pool, "SELECT options::text FROM "+db.Schema+".message WHERE id = $1", endOne(t, db, newHook(t, db, hook.WebhookConfig{}), outcomeWith("run-2", nil)).ID); text != nil {
+		t.Errorf("a hook that asks for nothing writes %s", *text)
+	}
+}
+
+func TestTheHeadersOfAConfigurationAreTheHooksOwn(t *testing.T) {
+	t.Parallel()
+	db := testdb.New(t)
+	headers := map[string]string{"X-Static": "s"}
+	h := newHook(t, db, hook.WebhookConfig{Headers: headers})
+	headers["X-Static"], headers["Webhook-Signature"] = "changed", "v1,forged"
+	d := endOne(t, db, h, outcomeWith("run-1", nil))
+	text := one[string](t, db.Pool, "SELECT options->>'headers' FROM "+db.Schema+".message WHERE id = $1", d.ID)
+	if strings.Contains(text, "changed") || strings.Contains(text, "forged") {
+		t.Errorf("a later change of the map shows: %s", text)
+	}
+}
+
+// TestASigningKeyIsChosenPerOutcome, and one that no key set can be called becomes one that no worker knows: it must not
+// end in another tenant's key, nor keep the run from ending.
+func TestASigningKeyIsChosenPerOutcome(t *testing.T) {
+	t.Parallel()
+	db := testdb.New(t)
+	c := hook.WebhookConfig{SigningKey: "own", SigningKeyOf: func(o outbox.RunOutcome) string { return o.Headers["tenant"] }}
+	unknown := regexp.MustCompile(`^invalid-[0-9a-f]{16}$`)
+	seen := map[string]string{}
+	for _, tenant := range []string{"", "acme", "Acme.2_b-C", "../own", "own ", " own", "own\n", "own\x00", "a b", "ä", ".", strings.Repeat("a", 65), strings.Repeat("a", 70_000), "\xff", "whsec_c2VjcmV0IHNlY3JldCBzZWNyZXQ="} {
+		got := optionsOf(t, db, c, outcomeWith("tenant-"+strings.ToValidUTF8(strings.ReplaceAll(tenant[:min(len(tenant), 70)], "\x00", "0"), "?"), map[string]string{"tenant": tenant})).SigningKey
+		switch {
+		case tenant == "" && got != "own", outbox.CheckSigningKeyName(tenant) == nil && got != tenant:
+			t.Errorf("%.80q: signed with %q", tenant, got)
+		case tenant != "" && outbox.CheckSigningKeyName(tenant) != nil && (!unknown.MatchString(got) || outbox.CheckSigningKeyName(got) != nil):
+			t.Errorf("%.80q becomes %q", tenant, got)
+		}
+		if other, again := seen[got]; again {
+			t.Errorf("%.80q and %.80q share the name %q", tenant, other, got)
+		}
+		seen[got] = tenant
+	}
+}
+
+type spanKey struct{}
+
+// TestTheWritersSpanIsCarriedOn, from the context of the call; what is none is dropped, for it is no reason to keep a
+// run from ending.
+func TestTheWritersSpanIsCarriedOn(t *testing.T) {
+	t.Parallel()
+	db := testdb.New(t)
+	h := newHook(t, db, hook.WebhookConfig{Traceparent: func(ctx context.Context) string {
+		text, _ := ctx.Value(spanKey{}).(string)
+		return text
+	}})
+	for span, want := range map[string]string{
+		traceparent: traceparent, "": "", "00-x": "", strings.ToUpper(traceparent): "", traceparent + "\r\nX: forged": "", "\x00": "", "\xff": "", strings.Repeat("0", 100_000): "",
+	} {
+		tx := begin(t, db.Pool)
+		must(t, h.OnTermination(context.WithValue(t.Context(), spanKey{}, span), tx, outcomeWith("run-1", nil)))
+		var got *string
+		must(t, tx.QueryRow(t.Context(), "SELECT options->>'traceparent' FROM "+db.Schema+".message").Scan(&got))
+		must(t, tx.Rollback(t.Context()))
+		if want == "" && got != nil || want != "" && (got == nil || *got != want) {
+			t.Errorf("%.60q is carried on as %v, want %q", span, got, want)
+		}
+	}
+}
+
+// TestADeadMessageKeepsItsOptions, for when it is replayed to a URL that works.
+func TestADeadMessageKeepsItsOptions(t *testing.T) {
+	t.Parallel()
+	db := testdb.New(t)
+	o := outcomeWith("run-1", map[string]string{"callback_url": "relative"})
+	got := optionsOf(t, db, hook.WebhookConfig{Method: "PUT", SigningKey: "own"}, o)
+	if d := messagesOf(t, db, "run-1")[0]; d.State != outbox.StateDead || got.Method != "PUT" || got.SigningKey != "own" {
+		t.Errorf("%s, with %+v", d.State, got)
+	}
+}

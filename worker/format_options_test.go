@@ -1,0 +1,139 @@
+package worker
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/seed-abbacb8b/epilogue/hook"
+	"github.com/seed-abbacb8b/epilogue/outbox"
+)
+
+// TestAHooksConfigurationShapesItsRequests, from the hook through the row to the receiver.
+func TestAHooksConfigurationShapesItsRequests(t *testing.T) {
+	t.Parallel()
+	const parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	configs := map[string]hook.WebhookConfig{
+		"raw":      {Method: "PUT", ContentType: "application/x-ndjson", Headers: map[string]string{"X-Static": "hook's", "Authorization": "Bearer t"}},
+		"envelope": {Method: "PATCH", Format: outbox.FormatEnvelope, ForwardHeaders: []string{"X-*"}, Headers: map[string]string{"X-Static": "hook's"}},
+		"cloud":    {Format: outbox.FormatCloudEvents, Source: "urn:acme:runs", Traceparent: spanIs(parent)},
+		"no span":  {Traceparent: spanIs("")},
+		"bad span": {Traceparent: spanIs("00-forged\r\nX-Injected: 1")},
+	}
+	wants := map[string]struct {
+		method, body string
+		header       map[string]string
+	}{
+		"raw":      {"PUT", "[1]\n", map[string]string{"Content-Type": "application/x-ndjson", "X-Static": "hook's", "Authorization": "Bearer t", "X-Tenant": "", "Traceparent": ""}},
+		"envelope": {"PATCH", "", map[string]string{"Content-Type": "application/json", "X-Static": "hook's", "X-Tenant": "acme", "Ce-Id": ""}},
+		"cloud":    {"POST", "[1]\n", map[string]string{"Content-Type": "application/json", "Ce-Source": "urn:acme:runs", "Ce-Type": "workflow.run.succeeded", "Traceparent": parent}},
+		"no span":  {"POST", "[1]\n", map[string]string{"Traceparent": ""}},
+		"bad span": {"POST", "[1]\n", map[string]string{"Traceparent": "", "X-Injected": ""}},
+	}
+	r, to := newRig(t), newReceiver(t, nil)
+	for what, c := range configs {
+		r.endBy(c, succeeded(what, to.URL+"/hook", "[1]\n", map[string]string{"X-Tenant": "acme", "X-Static": "submitter's", "x-static": "submitter's"}))
+	}
+	r.run(r.patient())
+	r.await("nothing is due", func() bool { return r.count(`SELECT count(*) FROM outbox.due`) == 0 })
+	got := byRun(to.requests())
+	for what, want := range wants {
+		req := got[what]
+		if req.method != want.method || req.path != "/hook" || want.body != "" && req.body != want.body {
+			t.Errorf("%s: %s %s %q", what, req.method, req.path, req.body)
+		}
+		for name, value := range want.header {
+			if values := req.header.Values(name); strings.Join(values, ", ") != value {
+				t.Errorf("%s: %s is %q, want %q", what, name, values, value)
+			}
+		}
+	}
+}
+
+// TestOptionsThatCannotBeReadAreOneMessagesFault: written by hand, or by a writer that knows more than this worker. No
+// request goes out that is another than was asked for, and what is claimed beside it goes its way.
+func TestOptionsThatCannotBeReadAreOneMessagesFault(t *testing.T) {
+	t.Parallel()
+	r, to := newRig(t), newReceiver(t, nil)
+	poisons := map[string]string{
+		`{"timeout_ms": "soon"}`:                      "options",
+		`{"timeout_ms": 1e30}`:                        "options",
+		`{"timeout_ms": 1.5}`:                         "options",
+		`{"headers": ["X-A"]}`:                        "options",
+		`{"headers": {"X-A": 1}}`:                     "options",
+		`{"forward": "X-A"}`:                          "options",
+		`{"method": 7}`:                               "options",
+		`{"method": "DELETE"}`:                        "method",
+		`{"method": "GET"}`:                           "method",
+		`{"method": "post"}`:                          "method",
+		`{"method": "POST /admin HTTP/1.1\r\nX: y"}`:  "method",
+		`{"format": "avro"}`:                          "format",
+		`{"format": {"a": 1}}`:                        "options",
+		`{"content_type": "text/plain\r\nX: forged"}`: "content_type",
+	}
+	ids := map[string]outbox.ID{}
+	for poison := range poisons {
+		ids[poison] = r.writeTo(to.URL+"/poisoned", poison)
+		r.exec(`UPDATE outbox.message SET options = $1::text::jsonb WHERE id = $2`, poison, ids[poison])
+	}
+	headers := r.end(outbox.RunOutcome{RunID: "headers", Status: outbox.Succeeded, Headers: map[string]string{"callback_url": to.URL + "/poisoned", "X-A": "a"}})
+	r.exec(`UPDATE outbox.message SET headers = '{"X-A": [1]}' WHERE id = $1`, headers)
+	good := r.writeTo(to.URL+"/good", "good")
+	newer := r.writeTo(to.URL+"/good", "newer") // keys that nobody knows yet are passed over
+	r.exec(`UPDATE outbox.message SET options = '{"priority": 9, "method": "PUT", "shape": {"a": [1]}}' WHERE id = $1`, newer)
+
+	r.run(r.patient())
+	for poison, says := range poisons {
+		d := r.awaitState(ids[poison], outbox.StateDead)
+		if *d.DeadReason != "refused" || len(d.AttemptList) != 1 || *d.LastClass != classBlocked || !strings.Contains(*d.DeadError, says) {
+			t.Errorf("%s: %s after %d attempts, %s: %s", poison, *d.DeadReason, d.Attempts, *d.LastClass, *d.DeadError)
+		}
+	}
+	if d := r.awaitState(headers, outbox.StateDead); !strings.Contains(*d.DeadError, "headers of the message") {
+		t.Errorf("headers: %s", *d.DeadError)
+	}
+	r.awaitState(good, outbox.StateDelivered)
+	r.awaitState(newer, outbox.StateDelivered)
+	for _, got := range to.requests() {
+		if got.path != "/good" || got.runID == "newer" && got.method != http.MethodPut {
+			t.Errorf("%s %s went out for %s", got.method, got.path, got.runID)
+		}
+	}
+}
+
+// TestOptionsOfARowThatAreOutOfBoundsAreHeldToThem.
+func TestOptionsOfARowThatAreOutOfBoundsAreHeldToThem(t *testing.T) {
+	t.Parallel()
+	r, to := newRig(t), newReceiver(t, nil)
+	for what, options := range map[string]string{
+		"a negative timeout":     `{"timeout_ms": -5}`,
+		"a timeout of aeons":     `{"timeout_ms": 9223372036854775807}`,
+		"a bad traceparent":      `{"traceparent": "00-x\r\nX-Injected: 1"}`,
+		"a source with a break":  `{"format": "cloudevents", "source": "a\r\nX-Injected: 1"}`,
+		"bad headers":            `{"headers": {"X-Bad": "a\r\nX-Injected: 1", "bad name": "b", "": "c", "Webhook-Id": "forged"}}`,
+		"headers to forward":     `{"forward": ["nobody", "", "Webhook-Id", "callback_url"]}`,
+		"nothing":                `{}`,
+		"nulls":                  `{"method": null, "headers": null, "timeout_ms": null, "forward": null}`,
+		"an empty content type":  `{"content_type": ""}`,
+		"a strange content type": `{"content_type": "a thing"}`,
+	} {
+		id := r.writeTo(to.URL, what)
+		r.exec(`UPDATE outbox.message SET options = $1::text::jsonb WHERE id = $2`, options, id)
+	}
+	r.run(r.patient())
+	r.await("nothing is due", func() bool { return r.count(`SELECT count(*) FROM outbox.due`) == 0 })
+	if n := r.count(`SELECT count(*) FROM outbox.status WHERE state <> 'delivered'`); n != 0 {
+		t.Errorf("%d were not delivered", n)
+	}
+	for _, got := range to.requests() {
+		if got.header.Get("X-Injected") != "" || got.header.Get("X-Bad") != "" || got.id == "forged" {
+			t.Errorf("%s: %v", got.runID, got.header)
+		}
+	}
+}
+
+// spanIs is a hook's Traceparent that always says the same.
+func spanIs(text string) func(context.Context) string {
+	return func(context.Context) string { return text }
+}

@@ -1,0 +1,154 @@
+package worker
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/seed-abbacb8b/epilogue/hook"
+	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/webhook"
+)
+
+// awaitWait waits until a message says that it waits, and checks that this is all that happened to it.
+func (r *rig) awaitWait(id outbox.ID) (waitsFor string) {
+	r.t.Helper()
+	var d outbox.MessageDetail
+	r.await("the message waits", func() bool {
+		d = r.state(id)
+		return d.WaitsFor != nil
+	})
+	if d.State != outbox.StatePending || d.Attempts != 0 || len(d.AttemptList) != 0 || d.LockedBy != nil {
+		r.t.Errorf("a message that waits is %s after %d attempts (%d in the list), held by %v", d.State, d.Attempts, len(d.AttemptList), d.LockedBy)
+	}
+	return *d.WaitsFor
+}
+
+// TestAMessageWhoseKeyIsUnknownWaits, is never sent unsigned, and goes out when the key is there.
+func TestAMessageWhoseKeyIsUnknownWaits(t *testing.T) {
+	t.Parallel()
+	private := generate(t, webhook.Ed25519)
+	for what, keys := range map[string]*ring{
+		"no such set":      newRing(map[string]webhook.Keys{"": {generate(t, webhook.HMAC)}, "Tenant-a": {generate(t, webhook.HMAC)}}),
+		"an empty set":     newRing(map[string]webhook.Keys{"tenant-a": {}}),
+		"public keys only": newRing(map[string]webhook.Keys{"tenant-a": {publicOf(t, private)}}),
+		"no keyring":       nil,
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			r, to := newRig(t), newReceiver(t, nil)
+			id := r.endBy(hook.WebhookConfig{SigningKey: "tenant-a"}, succeeded("run-1", to.URL, "x", nil))
+			c := r.patient()
+			if keys != nil {
+				c.Keys = keys
+			}
+			_, stop := r.run(c)
+			if text := r.awaitWait(id); !strings.Contains(text, `"tenant-a"`) || !strings.Contains(text, "signing key") {
+				t.Errorf("it waits for %q", text)
+			}
+			if n := r.count(`SELECT count(*) FROM outbox.overview WHERE state = 'pending' AND messages = 1`); n != 1 {
+				t.Error("the overview does not count it as pending")
+			}
+			key := generate(t, webhook.HMAC)
+			if keys == nil { // a worker that has one
+				stop()
+				c.Keys = newRing(map[string]webhook.Keys{"tenant-a": {key}})
+				r.run(c)
+			} else {
+				keys.set("tenant-a", key)
+			}
+			if n := len(to.requests()); n != 0 {
+				t.Fatalf("%d requests went out before there was a key", n)
+			}
+			r.exec(`UPDATE outbox.due SET due_at = now()`) // by the database's clock the wait goes by
+			d := r.awaitState(id, outbox.StateDelivered)
+			if d.Attempts != 1 || len(d.AttemptList) != 1 || d.WaitsFor != nil {
+				t.Errorf("delivered after %d attempts, waits for %v", d.Attempts, d.WaitsFor)
+			}
+			if err := verifyByTheOracle(t, key, to.requests()[0]); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestAWaitIsNoEndpointsFault: others of its endpoint go out, and it is looked at again by itself.
+func TestAWaitIsNoEndpointsFault(t *testing.T) {
+	t.Parallel()
+	r, to := newRig(t), newReceiver(t, nil)
+	waits := r.endBy(hook.WebhookConfig{SigningKey: "later"}, succeeded("waits", to.URL, "x", nil))
+	c := r.patient()
+	c.MaxInFlight = 1
+	r.run(c)
+	r.awaitWait(waits)
+	r.awaitState(r.writeTo(to.URL, "other"), outbox.StateDelivered)
+	if n := r.count(`SELECT count(*) FROM outbox.due WHERE due_at BETWEEN now() + interval '20 s' AND now() + interval '36 s'`); n != 1 {
+		t.Error("it is not due again in about half a minute")
+	}
+	if r.count(`SELECT count(*) FROM outbox.endpoint`) != 0 {
+		t.Error("the endpoint is remembered for what is our own fault")
+	}
+}
+
+// TestADefaultSetThatCannotSignHoldsMessagesBack: there is a set, so receivers expect signatures.
+func TestADefaultSetThatCannotSignHoldsMessagesBack(t *testing.T) {
+	t.Parallel()
+	r, to := newRig(t), newReceiver(t, nil)
+	c := r.patient()
+	c.Keys = newRing(map[string]webhook.Keys{"": {publicOf(t, generate(t, webhook.Ed25519))}})
+	id := r.writeTo(to.URL, "run-1")
+	r.run(c)
+	r.awaitWait(id)
+	if n := len(to.requests()); n != 0 {
+		t.Errorf("%d requests went out unsigned", n)
+	}
+}
+
+// TestWithoutAnyKeysMessagesAreSentUnsigned, with id and timestamp all the same.
+func TestWithoutAnyKeysMessagesAreSentUnsigned(t *testing.T) {
+	t.Parallel()
+	for _, keys := range []Keyring{nil, newRing(nil), newRing(map[string]webhook.Keys{"other": {generate(t, webhook.HMAC)}})} {
+		c := direct("127.0.0.1")
+		c.Keys = keys
+		to := newReceiver(t, nil)
+		if a := deliverOnce(t, c, messageTo(to.URL)); a.class != classDelivered {
+			t.Fatalf("%s: %s %s", a.class, a.err, a.waitsFor)
+		}
+		h := to.requests()[0].header
+		if h.Get(webhook.HeaderSignature) != "" || h.Get(webhook.HeaderID) == "" || h.Get(webhook.HeaderTimestamp) == "" {
+			t.Errorf("it got %v", h)
+		}
+	}
+}
+
+// TestAStrangersKeyNameWaits: one that no key set can have is not another tenant's, keeps no run from ending, and is
+// shown nowhere, for it may be a key.
+func TestAStrangersKeyNameWaits(t *testing.T) {
+	t.Parallel()
+	r, to := newRig(t), newReceiver(t, nil)
+	secret := generate(t, webhook.HMAC).Reveal()
+	c := hook.WebhookConfig{SigningKey: "own", SigningKeyOf: func(o outbox.RunOutcome) string { return o.Headers["tenant"] }}
+	ids := map[string]outbox.ID{}
+	for name, tenant := range map[string]string{
+		"a key": secret, "a path": "../../etc/passwd", "a space": "own ", "NUL": "own\x00", "a line": "own\r\nx", "long": strings.Repeat("own", 5000),
+		"invalid UTF-8": "own\xff", "dots": "..", "a quote": `own"`, "an equals sign": "own=", "unknown": "nobody",
+	} {
+		ids[name] = r.endBy(c, succeeded(name, to.URL, "x", map[string]string{"tenant": tenant}))
+	}
+	config, logged := r.patient(), &logBuffer{}
+	config.Keys = newRing(map[string]webhook.Keys{"": {generate(t, webhook.HMAC)}, "own": {generate(t, webhook.HMAC)}})
+	config.Logger = logged.logger()
+	_, stop := r.run(config)
+	for name, id := range ids {
+		if text := r.awaitWait(id); len(text) > 200 || name != "unknown" && !strings.Contains(text, `"invalid-`) {
+			t.Errorf("%s: it waits for %q", name, text)
+		}
+	}
+	stop()
+	if n := len(to.requests()); n != 0 {
+		t.Errorf("%d requests went out", n)
+	}
+	if strings.Contains(logged.String(), secret) || r.count(`SELECT count(*) FROM outbox.due WHERE strpos(waits_for, $1) > 0`, secret) > 0 ||
+		r.count(`SELECT count(*) FROM outbox.message WHERE strpos(options::text, $1) > 0`, secret) > 0 {
+		t.Error("what was given for a name is shown")
+	}
+}
