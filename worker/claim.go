@@ -22,6 +22,7 @@ type message struct {
 	runID          string
 	status         outbox.TerminalStatus
 	body           []byte
+	bodyBytes      int // its size; one over claimedBytesMax is left in the row, to be loaded when there is room for it
 	url            string
 	headers        []byte // JSON, read only for a message that forwards some
 	options        []byte // JSON, or nil: decoded by the delivery, where a fault is this message's alone
@@ -132,11 +133,14 @@ lost AS (
     ON CONFLICT DO NOTHING
 )
 SELECT c.message_id, c.endpoint, c.attempt, c.attempts_before,
-       coalesce((SELECT e.max_in_flight FROM outbox.endpoint e WHERE e.endpoint = c.endpoint), 0), m.run_id, m.status, m.body, m.url, m.headers, m.options
+       coalesce((SELECT e.max_in_flight FROM outbox.endpoint e WHERE e.endpoint = c.endpoint), 0), m.run_id, m.status, m.body_bytes, m.body, m.url, m.headers, m.options
 FROM claimed c CROSS JOIN LATERAL (
-    SELECT m.run_id, m.status, coalesce(m.result, convert_to(m.error, 'UTF8'), ''::bytea) AS body, m.url,
+    SELECT m.run_id, m.status, octet_length(b.body) AS body_bytes,
+           CASE WHEN octet_length(b.body) <= $8 THEN b.body END AS body, m.url,
            CASE WHEN m.options ? 'forward' THEN m.headers END AS headers, m.options
-    FROM outbox.message m WHERE m.id = c.message_id OFFSET 0
+    FROM outbox.message m
+    CROSS JOIN LATERAL (SELECT coalesce(m.result, convert_to(m.error, 'UTF8'), ''::bytea) AS body) b
+    WHERE m.id = c.message_id OFFSET 0
 ) m`
 
 // claimTimeout bounds one claim; it is cut short, and released by its lease, rather than hold up the drain for ever.
@@ -150,7 +154,8 @@ func (c *claimer) claim(ctx context.Context, n, share int, room map[string]int) 
 	if err != nil {
 		return nil, fmt.Errorf("claim: %w", err)
 	}
-	messages, err := hotQuery(ctx, c.pool, scanMessage, c.sql, c.cursor, n, share, string(roomJSON), c.worker, c.lease, max(c.openAfter, 1))
+	messages, err := hotQuery(ctx, c.pool, scanMessage, c.sql, c.cursor, n, share, string(roomJSON), c.worker, c.lease, max(c.openAfter, 1),
+		claimedBytesMax)
 	if err != nil {
 		return nil, fmt.Errorf("claim: %w", err)
 	}
@@ -176,6 +181,6 @@ func lastServed(cursor string, messages []message) string {
 }
 
 func scanMessage(row pgx.CollectableRow) (m message, err error) {
-	return m, row.Scan(&m.id, &m.endpoint, &m.attempt, &m.attemptsBefore, &m.endpointMax, &m.runID, &m.status, &m.body, &m.url,
+	return m, row.Scan(&m.id, &m.endpoint, &m.attempt, &m.attemptsBefore, &m.endpointMax, &m.runID, &m.status, &m.bodyBytes, &m.body, &m.url,
 		&m.headers, &m.options)
 }

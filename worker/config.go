@@ -40,6 +40,10 @@ type Config struct {
 	// EndpointMaxInFlight bounds them per endpoint. 64 when 0, or MaxInFlight if that is less; at most MaxInFlight.
 	EndpointMaxInFlight int
 
+	// MaxBytesInFlight bounds the bodies over 64 KiB that are held at once, in bytes; one that finds no room waits a
+	// second, which is no attempt. 64 MiB when 0; from 1 MiB. A body that is larger than that is sent alone.
+	MaxBytesInFlight int
+
 	// RetrySchedule is the wait after each failed attempt; there is one attempt more than waits. DefaultRetrySchedule
 	// when nil; an empty one that is not nil means a single attempt. Each wait is at most 30 days.
 	RetrySchedule []time.Duration
@@ -177,6 +181,9 @@ func (c Config) WithDefaults() Config {
 	if c.EndpointMaxInFlight == 0 {
 		c.EndpointMaxInFlight = min(64, max(c.MaxInFlight, 1))
 	}
+	if c.MaxBytesInFlight == 0 {
+		c.MaxBytesInFlight = 64 << 20
+	}
 	if c.RetrySchedule == nil {
 		c.RetrySchedule = DefaultRetrySchedule()
 	}
@@ -217,6 +224,7 @@ func (c Config) Validate() error {
 	check(c.MaxInFlight >= 1 && c.MaxInFlight <= 10_000, "MaxInFlight is %d; want 1 to 10000", c.MaxInFlight)
 	check(c.EndpointMaxInFlight >= 1 && c.EndpointMaxInFlight <= c.MaxInFlight,
 		"EndpointMaxInFlight is %d; want 1 to MaxInFlight (%d)", c.EndpointMaxInFlight, c.MaxInFlight)
+	check(c.MaxBytesInFlight >= 1<<20, "MaxBytesInFlight is %d; want 1048576 or more", c.MaxBytesInFlight)
 	check(*c.RetryJitter >= 0 && *c.RetryJitter <= 1, "RetryJitter is %v; want 0 to 1", *c.RetryJitter)
 	check(len(c.RetrySchedule) <= 100, "RetrySchedule has %d waits; want at most 100", len(c.RetrySchedule))
 	check(!slices.ContainsFunc(c.RetrySchedule, func(d time.Duration) bool { return d < 0 || d > 30*24*time.Hour }),

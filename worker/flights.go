@@ -10,6 +10,7 @@ import (
 // flights are the requests under way in this process.
 type flights struct {
 	ctx       context.Context // its end tears the requests down
+	loader    *loader
 	deliverer *deliverer
 	policy    policy
 	slots     *slots
@@ -37,7 +38,17 @@ func (f *flights) release(messages []message) {
 }
 
 func (f *flights) fly(m message) result {
+	loaded, err := f.loader.load(f.ctx, &m)
+	if err != nil {
+		f.logger.DebugContext(f.ctx, "a large body waits", "message", m.id.String(), "for", err)
+		return result{
+			message: m, answer: answer{startedAt: time.Now(), waitsFor: err.Error()},
+			verdict: verdict{action: actionWait, delay: f.policy.spread(loadAgain)},
+		}
+	}
+	defer loaded()
 	a := f.deliverer.deliver(f.ctx, m)
+	m.body = nil                                                                   // what is recorded needs it no more
 	if f.ctx.Err() != nil && a.class != classDelivered && a.class != classStatus { // torn down, not answered
 		return result{message: m, answer: a, verdict: verdict{action: actionRelease}}
 	}

@@ -78,7 +78,7 @@ func (w *Worker) assemble() (err error) {
 	flightsCtx, tearDown := context.WithCancel(context.Background())
 	w.tearDown = tearDown
 	w.flights = &flights{
-		ctx: flightsCtx, deliverer: sender, policy: newPolicy(c), slots: s, results: results, logger: c.Logger,
+		ctx: flightsCtx, loader: newLoader(w.pool, c.Schema, int64(c.MaxBytesInFlight)), deliverer: sender, policy: newPolicy(c), slots: s, results: results, logger: c.Logger,
 	}
 	w.drainer = &drainer{
 		claimer: &claimer{pool: w.pool, sql: in(claimSQL), worker: w.name, lease: c.Lease, openAfter: c.OpenAfter},

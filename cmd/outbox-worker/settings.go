@@ -29,6 +29,7 @@ type settings struct {
 	HeaderTimeout       time.Duration `env:"HEADER_TIMEOUT" help:"bound of the wait for the first byte of the answer; as OUTBOX_DELIVERY_TIMEOUT by default"`
 	MaxInFlight         int           `env:"MAX_IN_FLIGHT" help:"requests under way at once in this process; 1 to 10000"`
 	EndpointMaxInFlight int           `env:"ENDPOINT_MAX_IN_FLIGHT" help:"the same per endpoint; at most OUTBOX_MAX_IN_FLIGHT, which is the default where that is less"`
+	MaxBytesInFlight    int           `env:"MAX_BYTES_IN_FLIGHT" help:"bytes of bodies over 64 KiB that are held at once; one that finds no room waits, which is no attempt; from 1048576"`
 
 	RetrySchedule schedule      `env:"RETRY_SCHEDULE" help:"waits after failed attempts, separated by commas; there is one attempt more than waits; none: a single attempt"`
 	RetryJitter   *float64      `env:"RETRY_JITTER,noinit" help:"spread of each wait in both directions, as a fraction; 0 to 1"`
