@@ -66,6 +66,15 @@ func (b budget) evaluate(rounds []round) summary {
 	return summarise(values)
 }
 
+// doubt says when some rounds would have been judged otherwise than their median.
+func (b budget) doubt(s summary) string {
+	atMin, atMax := b.judge(summary{median: s.min, n: s.n}), b.judge(summary{median: s.max, n: s.n})
+	if atMin == atMax {
+		return ""
+	}
+	return ", not in every round"
+}
+
 // judge compares the median with the bound.
 func (b budget) judge(s summary) verdict {
 	switch {

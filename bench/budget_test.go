@@ -50,6 +50,16 @@ func TestABudgetIsJudgedByItsMedian(t *testing.T) {
 	}
 }
 
+func TestAVerdictThatNotEveryRoundSharesSaysSo(t *testing.T) {
+	t.Parallel()
+	for bound, want := range map[float64]string{0.6: "", 0.65: ", not in every round", 0.75: ", not in every round", 0.9: ""} {
+		b := budget{metric: "rate", of: "ours", against: "ceiling", atLeast: bound}
+		if got := b.doubt(b.evaluate(twoRounds())); got != want {
+			t.Errorf("at least %v: %q; want %q", bound, got, want)
+		}
+	}
+}
+
 func TestABudgetWhoseContenderDidNotRunIsNotMeasured(t *testing.T) {
 	t.Parallel()
 	for _, b := range []budget{

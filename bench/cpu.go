@@ -141,6 +141,12 @@ func (u cpuUse) othersPercent() float64 {
 	return max(others, 0) / (u.elapsed * float64(runtime.NumCPU())) * 100
 }
 
+// noisyPercent is the share of the machine that others may use in a trial before its figures are suspect.
+const noisyPercent = 10.0
+
+// disturbed reports a trial that others took CPU from.
+func (s sample) disturbed() bool { return s[othersMetric] > noisyPercent }
+
 // A machine on which less than quietPercent is in use over quietFor is quiet.
 const (
 	quietPercent = 5.0

@@ -49,7 +49,7 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 	flags.StringVar(&o.json, "json", "", "write the results, every round of them, to `FILE`")
 	flags.StringVar(&o.compare, "compare", "", "compare with an earlier run's -json `FILE`")
 	flags.StringVar(&o.cpuProfile, "cpuprofile", "", "write a CPU profile of each counted trial's timed part into `DIR`")
-	flags.DurationVar(&o.wait, "wait", 0, "before each trial, wait up to so long for the machine to be quiet")
+	flags.DurationVar(&o.wait, "wait", 0, "before each trial, wait up to so long for a quiet machine; make disturbed ones again")
 	flags.BoolVar(&o.list, "list", false, "list the scenarios, contenders and budgets, and run nothing")
 	if err := flags.Parse(args); err != nil {
 		return o, err

@@ -26,9 +26,6 @@ func printReport(out io.Writer, r results, ran []scenario) {
 	printNoise(out, r)
 }
 
-// noisyPercent is the share of the machine that others may use in a trial before its figures are suspect.
-const noisyPercent = 10.0
-
 // printNoise names how many trials were disturbed. It says nothing of a machine that was quiet.
 func printNoise(out io.Writer, r results) {
 	trials, noisy, worst := 0, 0, 0.0
@@ -36,9 +33,9 @@ func printNoise(out io.Writer, r results) {
 		for _, round := range sc.Rounds {
 			for _, s := range round {
 				trials++
-				if others := s[othersMetric]; others > noisyPercent {
+				if s.disturbed() {
 					noisy++
-					worst = max(worst, others)
+					worst = max(worst, s[othersMetric])
 				}
 			}
 		}
@@ -96,7 +93,7 @@ func printBudgets(out io.Writer, sc scenario, rounds []round) (missedBudgets int
 		if v == missed {
 			missedBudgets++
 		}
-		_, _ = fmt.Fprintf(w, "  %s\t%s\t%s\t%s\t%s\n", b.name(), number(s.median, 2), spread(s, 2), b.bound(), v)
+		_, _ = fmt.Fprintf(w, "  %s\t%s\t%s\t%s\t%s%s\n", b.name(), number(s.median, 2), spread(s, 2), b.bound(), v, b.doubt(s))
 	}
 	_ = w.Flush()
 	return missedBudgets

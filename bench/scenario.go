@@ -35,7 +35,7 @@ type sample map[string]float64
 
 // scenarios returns all there are, in the order in which they run.
 func scenarios() []scenario {
-	return []scenario{drainScenario(), drainManyScenario(), writeScenario(), walScenario(), latencyScenario()}
+	return []scenario{drainScenario(), drainManyScenario(), writeScenario(), walScenario(), latencyScenario(), stepsScenario()}
 }
 
 // size is how much work a trial is to be.

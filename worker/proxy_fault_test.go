@@ -95,7 +95,7 @@ func TestAFaultOfTheProxyIsNobodysAttempt(t *testing.T) {
 			c := direct("127.0.0.1")
 			c.ProxyURL, c.CAFile, c.ConnectTimeout = p.URL, ca.file(t), time.Second
 			wantWait(t, deliverOnce(t, c, messageTo(to.URL)), f.says)
-			if f.says == errSilent.Error() { // also when the message's own time passes first
+			if strings.Contains(errSilent.Error(), f.says) { // also when the message's own time passes first
 				c.ConnectTimeout, c.DeliveryTimeout = time.Hour, time.Second
 				wantWait(t, deliverOnce(t, c, messageTo(to.URL)), f.says)
 			}
@@ -155,7 +155,7 @@ func TestAMessageWaitsForItsProxy(t *testing.T) {
 			p.breaks(f.how)
 			c := r.patient()
 			c.ProxyURL, c.Logger = p.URL, logged.logger()
-			if f.says == errSilent.Error() {
+			if strings.Contains(errSilent.Error(), f.says) {
 				c.ConnectTimeout = time.Second
 			}
 			if f.how == nil {

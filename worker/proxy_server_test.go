@@ -102,7 +102,11 @@ func (p *egress) connect(conn net.Conn) {
 		_, _ = io.WriteString(conn, answer)
 		return
 	}
-	relay(conn, read, req.Host, "HTTP/1.1 200 Connection established\r\nX-Proxy: yes\r\n\r\n", "HTTP/1.1 502 No\r\n\r\n")
+	yes := "HTTP/1.1 200 Connection established\r\nX-Proxy: yes\r\n\r\n"
+	if p.user != "" { // any 2xx does (RFC 9110, section 9.3.6)
+		yes = "HTTP/1.0 201 Through\r\n\r\n"
+	}
+	relay(conn, read, req.Host, yes, "HTTP/1.1 502 No\r\n\r\n")
 }
 
 // socks serves RFC 1928, and RFC 1929 when it wants a user.

@@ -185,7 +185,7 @@ func (d *demo) stopWorker(ctx context.Context) error {
 
 func (d *demo) runService(name string, args ...string) (*child, error) {
 	args = append(args, "-root", d.goroot, "-schema", d.serviceSchema, "-outbox-schema", d.outboxSchema,
-		"-seed", fmt.Sprint(d.options.seed))
+		"-seed", fmt.Sprint(d.options.seed), "-engine", d.options.engine)
 	return d.start(name, d.program(serviceProgram), append(os.Environ(), "DATABASE_URL="+d.server.URL()), args...)
 }
 
@@ -213,7 +213,11 @@ func (d *demo) startService(context.Context) (err error) {
 	}
 	d.later(func(ctx context.Context) error { return d.service.stop(ctx) })
 	d.story.part("service", "pid %d; %d runs, one for each file below src and test of %s", d.service.pid(), d.runs, d.goroot)
-	d.story.part("", "steps: read, parse, measure, verdict; each is acknowledged in a transaction,")
+	if d.options.engine == "river" {
+		d.story.part("", "steps: read, parse, measure, verdict; each is a River job that hook/riverstep settles in a transaction,")
+	} else {
+		d.story.part("", "steps: read, parse, measure, verdict; each is acknowledged in a transaction,")
+	}
 	d.story.part("", "the last one together with the outcome; %.0f %% are rolled back on purpose\n", rolledBackShare*100)
 	return nil
 }

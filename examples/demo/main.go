@@ -38,6 +38,7 @@ const (
 type options struct {
 	files   int
 	seed    uint64
+	engine  string
 	kill    bool
 	keep    bool
 	verbose bool
@@ -57,6 +58,7 @@ func parse(args []string) (options, error) {
 	flags.SetOutput(io.Discard) // run prints what is to be said
 	flags.IntVar(&o.files, "files", 0, "so many files at most, spread over all of them; 0 for all, some 15000")
 	flags.Uint64Var(&o.seed, "seed", 1, "decides the order of the runs, what is rolled back and what is refused")
+	flags.StringVar(&o.engine, "engine", "river", "what the service runs its steps on: river (hook/riverstep), or table (its own step table)")
 	flags.BoolVar(&o.kill, "kill", true, "kill the worker with SIGKILL in mid-run, and start it again")
 	flags.BoolVar(&o.keep, "keep", false, "leave the database, to look into it afterwards")
 	flags.BoolVar(&o.verbose, "v", false, "show what the worker and the service log")
@@ -71,6 +73,9 @@ func parse(args []string) (options, error) {
 	}
 	if flags.NArg() > 0 {
 		return o, fmt.Errorf("unexpected argument %q", flags.Arg(0))
+	}
+	if o.engine != "river" && o.engine != "table" {
+		return o, fmt.Errorf("-engine is %q; want river or table", o.engine)
 	}
 	if o.files < 0 {
 		return o, fmt.Errorf("-files is %d; want 0 or more", o.files)

@@ -1,5 +1,7 @@
-// Command service is the demo's embedding service: a small workflow engine that acknowledges each step in its own table
-// and tells of each run's end through the hook, in the same transaction.
+// Command service is the demo's embedding service. Its runs tell of their end through the hook, in the transaction that
+// acknowledges their last step. It does the same work in two ways, side by side: on hook/riverstep (river.go, the
+// default), and with a small workflow engine of its own that acknowledges each step in its own table (engine.go,
+// store.go; -engine table).
 //
 // A run is one file of the Go distribution, and goes through the steps read, parse, measure, verdict. A file that does
 // not parse fails its run with the parser's message; one that is too large cancels it. The service may be killed at any
@@ -57,9 +59,16 @@ type options struct {
 	callback     string
 	files        int
 	workers      int
+	engine       string
 	seed         uint64
 	failing      float64
 }
+
+// The engines.
+const (
+	onRiver = "river"
+	onTable = "table"
+)
 
 // workersDefaultMax leaves room on a server that allows a hundred connections.
 const workersDefaultMax = 32
@@ -73,6 +82,7 @@ func parse(args []string) (options, error) {
 	flags.StringVar(&o.callback, "callback", "", "submit: URL that is told how each run ended")
 	flags.IntVar(&o.files, "files", 0, "submit: so many files at most, spread over all of them; 0 for all")
 	flags.IntVar(&o.workers, "workers", min(4*runtime.NumCPU(), workersDefaultMax), "work: runs at a time, each with a connection")
+	flags.StringVar(&o.engine, "engine", onRiver, "what takes runs through their steps: river (hook/riverstep), or table (the service's own step table)")
 	flags.Uint64Var(&o.seed, "seed", 1, "decides the order of the runs and which acknowledgements fail on purpose")
 	flags.Float64Var(&o.failing, "failing", 0, "work: share of the acknowledgements that are rolled back on purpose, 0 to 1")
 	if len(args) > 0 {
@@ -94,6 +104,9 @@ func (o options) validate(rest []string) error {
 	}
 	if o.command == "submit" && o.callback == "" {
 		faults = append(faults, errors.New("-callback is empty; name a URL, or start a receiver: outbox-worker receive"))
+	}
+	if o.engine != onRiver && o.engine != onTable {
+		faults = append(faults, fmt.Errorf("-engine is %q; want river or table", o.engine))
 	}
 	if o.workers < 1 || o.workers > 1000 {
 		faults = append(faults, fmt.Errorf("-workers is %d; want 1 to 1000", o.workers))
@@ -121,7 +134,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("DATABASE_URL: %w", err)
 	}
-	config.MaxConns = int32(o.workers) + 2 // the feeder's and the waker's
+	config.MaxConns = int32(o.workers) + 8 // the waker's and the feeder's, or River's own
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return err
@@ -152,7 +165,15 @@ func submit(ctx context.Context, s *store, o options, terminal *hook.WebhookTerm
 	if err := s.create(ctx); err != nil {
 		return err
 	}
-	n, err := s.submit(ctx, paths, o.callback)
+	into := s.submit
+	if o.engine == onRiver {
+		e, err := newRiverEngine(s, o, nil, slog.Default())
+		if err != nil {
+			return err
+		}
+		into = e.submit
+	}
+	n, err := into(ctx, paths, o.callback)
 	if err != nil {
 		return err
 	}
@@ -165,9 +186,16 @@ func work(ctx context.Context, s *store, o options) error {
 	if err != nil {
 		return err
 	}
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	if o.engine == onRiver {
+		e, err := newRiverEngine(s, o, waker.Wake, log)
+		if err != nil {
+			return errors.Join(err, waker.Close(ctx))
+		}
+		return errors.Join(e.run(ctx), waker.Close(ctx))
+	}
 	e := &engine{
-		store: s, wake: waker.Wake, root: o.root, workers: o.workers, seed: o.seed, failing: o.failing,
-		log: slog.New(slog.NewTextHandler(os.Stderr, nil)),
+		store: s, wake: waker.Wake, root: o.root, workers: o.workers, seed: o.seed, failing: o.failing, log: log,
 	}
 	return errors.Join(e.run(ctx), waker.Close(ctx))
 }

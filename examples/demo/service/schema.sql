@@ -3,7 +3,8 @@ CREATE SCHEMA IF NOT EXISTS demo;
 
 -- A run is one file. What it left behind is written when it ends, with the acknowledgement of its last step.
 CREATE TABLE IF NOT EXISTS demo.run (
-    id           text        PRIMARY KEY,                            -- the file's path
+    id           text        PRIMARY KEY,                            -- the file's path; on riverstep, made of it
+    path         text,                                               -- then: the path
     number       bigint      GENERATED ALWAYS AS IDENTITY UNIQUE,    -- the order of submission
     callback_url text        NOT NULL,
     status       text        CHECK (status IN ('succeeded', 'failed', 'cancelled')),  -- NULL until it ends
@@ -14,7 +15,8 @@ CREATE TABLE IF NOT EXISTS demo.run (
     CHECK ((status IS NULL) = (ended_at IS NULL))
 );
 
--- A run has one row per step that began. The last of them is ready until the run ends.
+-- A run has one row per step that began. The last of them is ready until the run ends. On riverstep, its steps are
+-- River's jobs, and there are no rows here.
 CREATE TABLE IF NOT EXISTS demo.step (
     run_id          text   NOT NULL REFERENCES demo.run,
     number          bigint NOT NULL,

@@ -1,0 +1,68 @@
+package riverstep
+
+import (
+	"encoding/json"
+	"errors"
+
+	"github.com/riverqueue/river"
+
+	"github.com/seed-abbacb8b/epilogue/outbox"
+)
+
+// Kinds of the River jobs.
+const (
+	StepKind  = "workflow_step"
+	SweepKind = "workflow_sweep"
+)
+
+// StepArgs are the arguments of a step's job: which step of which run, and nothing of what it is about.
+type StepArgs struct {
+	RunID    string    `json:"run_id"`
+	Instance outbox.ID `json:"instance"`
+	Step     uint32    `json:"step"`
+
+	fault error // of decoding; kept, for River would discard the job without asking, and its run would never end
+}
+
+// Kind is [StepKind].
+func (StepArgs) Kind() string { return StepKind }
+
+// UnmarshalJSON never fails: see fault.
+func (a *StepArgs) UnmarshalJSON(text []byte) error {
+	type plain StepArgs
+	var p plain
+	if err := json.Unmarshal(text, &p); err != nil {
+		a.fault = err
+		return nil
+	}
+	if p.Instance == (outbox.ID{}) {
+		p.fault = errors.New("instance is missing")
+	}
+	*a = StepArgs(p)
+	return nil
+}
+
+// metadata says the same once more, so that a job whose arguments were damaged still finds its run.
+type metadata struct {
+	Instance        outbox.ID       `json:"riverstep_instance,omitzero"`
+	Snoozes         int             `json:"snoozes,omitzero"`
+	CancelAttempted json.RawMessage `json:"cancel_attempted_at,omitzero"`
+}
+
+func decodeMetadata(text []byte) metadata {
+	var m metadata
+	_ = json.Unmarshal(text, &m) // what cannot be decoded is not there
+	return m
+}
+
+// insertOpts are those of a step's job. River keeps the rest of what the client's middleware adds.
+func insertOpts(instance outbox.ID, attempts int, base river.InsertOpts) (*river.InsertOpts, error) {
+	text, err := json.Marshal(metadata{Instance: instance})
+	base.Metadata, base.MaxAttempts = text, attempts+attemptsSpare
+	return &base, err
+}
+
+// sweepArgs are those of the sweep: none.
+type sweepArgs struct{}
+
+func (sweepArgs) Kind() string { return SweepKind }

@@ -1,0 +1,84 @@
+package riverstep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/seed-abbacb8b/epilogue/outbox"
+)
+
+// State says how a run stands: [Active], or a terminal status.
+type State string
+
+// The states of a run.
+const (
+	Active    State = "active"
+	Succeeded       = State(outbox.Succeeded)
+	Failed          = State(outbox.Failed)
+	Cancelled       = State(outbox.Cancelled)
+)
+
+// RunStatus is how a run stands.
+type RunStatus struct {
+	RunID       string
+	Instance    string
+	State       State
+	Step        uint32     // the current step, or the one that ended the run
+	Result      []byte     // Succeeded only; nil when it was over outbox.ResultBytesKept
+	Error       string     // Failed: the reason. Cancelled: the reason, or "" when cancelled from outside
+	Cancelling  bool       // a cancel was requested, and its running step has not returned yet
+	SubmittedAt time.Time  // the database's clock
+	EndedAt     *time.Time // nil while active
+}
+
+// Status tells how the latest run of an id stands. It returns [ErrNotFound] when there is none.
+func (s *Steps) Status(ctx context.Context, runID string) (RunStatus, error) {
+	got, err := s.status(ctx, `WHERE run_id = $1 ORDER BY status = 'active' DESC, submitted_at DESC LIMIT 1`, runID)
+	if err != nil {
+		return got, fmt.Errorf("status: run %q: %w", runID, err)
+	}
+	return got, nil
+}
+
+func (s *Steps) status(ctx context.Context, where string, arg any) (got RunStatus, err error) {
+	var instance outbox.ID
+	err = s.db.QueryRow(ctx, s.rows.in(`SELECT run_id, instance, status, step, result, coalesce(error, ''),
+       status = 'active' AND cancel_requested_at IS NOT NULL, submitted_at, ended_at
+FROM outbox.riverstep_run `)+where, arg).Scan(&got.RunID, &instance, &got.State, &got.Step, &got.Result, &got.Error,
+		&got.Cancelling, &got.SubmittedAt, &got.EndedAt)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return RunStatus{}, ErrNotFound
+	}
+	got.Instance = instance.String()
+	return got, err
+}
+
+// How often Wait looks: soon at first, then less and less often.
+const (
+	waitFirst = 10 * time.Millisecond
+	waitMost  = time.Second
+)
+
+// Wait returns how the latest run of an id ended, once it has. It looks at the run's row, at growing intervals up to a
+// second, and holds no connection in between. It waits for the run it found at first, even when the id begins another.
+func (s *Steps) Wait(ctx context.Context, runID string) (RunStatus, error) {
+	got, err := s.Status(ctx, runID)
+	for interval := waitFirst; err == nil && got.State == Active; interval = min(interval*3/2, waitMost) {
+		timer := time.NewTimer(interval)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return got, fmt.Errorf("wait: run %q: %w", runID, ctx.Err())
+		case <-timer.C:
+		}
+		got, err = s.status(ctx, `WHERE instance = $1`, got.Instance)
+	}
+	if err != nil {
+		return got, fmt.Errorf("wait: run %q: %w", runID, err)
+	}
+	return got, nil
+}

@@ -1,0 +1,98 @@
+package riverstep
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/riverqueue/river"
+
+	"github.com/seed-abbacb8b/epilogue/outbox"
+)
+
+// Submitted tells which run a submission is.
+type Submitted struct {
+	RunID    string
+	Instance string
+	New      bool // false: the run was active already, with the same input
+}
+
+// Submit starts a run. While a run of this id is active, the same id and input are that run, whose headers and other
+// settings stay as they were, and another input is [ErrConflict]. Once it has ended, the id begins a new run.
+func (s *Steps) Submit(ctx context.Context, spec RunSpec) (submitted Submitted, err error) {
+	spec, err = s.config.normal(spec)
+	if err != nil {
+		return submitted, fmt.Errorf("submit: %w", err)
+	}
+	err = s.transact(ctx, func(tx pgx.Tx) error {
+		submitted, err = s.submit(ctx, tx, spec)
+		return err
+	})
+	if err != nil {
+		return Submitted{}, fmt.Errorf("submit: %w", err)
+	}
+	return submitted, nil
+}
+
+// SubmitTx is [Steps.Submit] in the caller's transaction: the run exists once that is committed. A second submission of
+// the same id waits for it.
+func (s *Steps) SubmitTx(ctx context.Context, tx pgx.Tx, spec RunSpec) (submitted Submitted, err error) {
+	spec, err = s.config.normal(spec)
+	if err == nil {
+		submitted, err = s.submit(ctx, tx, spec)
+	}
+	if err != nil {
+		return Submitted{}, fmt.Errorf("submit: %w", err)
+	}
+	return submitted, nil
+}
+
+// lookAgainMax bounds how often a run that moves on under our eyes is looked at again. Each time, somebody else committed.
+const lookAgainMax = 100
+
+func (s *Steps) submit(ctx context.Context, tx pgx.Tx, spec RunSpec) (Submitted, error) {
+	client, err := s.bound()
+	if err != nil {
+		return Submitted{}, err
+	}
+	for range lookAgainMax {
+		instance := outbox.NewID()
+		inserted, err := s.rows.insert(ctx, tx, instance, spec)
+		if err != nil {
+			return Submitted{}, err
+		}
+		if inserted {
+			return Submitted{spec.ID, instance.String(), true}, s.insertFirst(ctx, tx, client, instance, spec)
+		}
+		instance, _, input, err := s.rows.activeOf(ctx, tx, spec.ID)
+		switch {
+		case errors.Is(err, pgx.ErrNoRows):
+			continue // it has just ended
+		case err != nil:
+			return Submitted{}, err
+		case !bytes.Equal(input, hash(spec.Input)):
+			return Submitted{}, fmt.Errorf("%w: ID is %q", ErrConflict, spec.ID)
+		}
+		return Submitted{spec.ID, instance.String(), false}, nil
+	}
+	return Submitted{}, fmt.Errorf("run %q ends and begins all the time; try again", spec.ID)
+}
+
+func (s *Steps) insertFirst(ctx context.Context, tx pgx.Tx, client *river.Client[pgx.Tx], instance outbox.ID, spec RunSpec) error {
+	base := river.InsertOpts{Queue: s.config.Queue, Priority: spec.Priority}
+	if spec.RunAt.After(time.Now()) { // River's scheduler takes up to five seconds for what has a time, a past one too
+		base.ScheduledAt = spec.RunAt
+	}
+	opts, err := insertOpts(instance, spec.Attempts, base)
+	if err != nil {
+		return err
+	}
+	inserted, err := client.InsertTx(ctx, tx, StepArgs{RunID: spec.ID, Instance: instance}, opts)
+	if err != nil {
+		return err
+	}
+	return s.rows.setJob(ctx, tx, instance, inserted.Job.ID)
+}

@@ -1,0 +1,161 @@
+package riverstep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/rivertype"
+
+	"github.com/seed-abbacb8b/epilogue/outbox"
+)
+
+// sweeper works the sweep: it ends runs whose job ended without a worker, and removes old ones.
+type sweeper struct {
+	river.WorkerDefaults[sweepArgs]
+	steps *Steps
+}
+
+func (w *sweeper) Work(ctx context.Context, _ *river.Job[sweepArgs]) error {
+	ended, sweepErr := w.steps.sweep(ctx)
+	if ended > 0 {
+		w.steps.config.Wake()
+		w.steps.config.Logger.WarnContext(ctx, "ended runs whose job had ended without a worker", "runs", ended)
+	}
+	if err := errors.Join(sweepErr, w.steps.prune(ctx)); err != nil {
+		return &cleanError{fmt.Errorf("sweep: %w", err)}
+	}
+	return nil
+}
+
+// atJob is a run and the job it is at.
+type atJob struct {
+	RunID    string
+	Instance outbox.ID
+	JobID    int64
+}
+
+// Batches of the sweep and of pruning.
+const (
+	sweepBatch = 500
+	pruneBatch = 1000
+)
+
+// sweep walks through the active runs in the order of their ids. A run whose end fails does not keep others from theirs.
+func (s *Steps) sweep(ctx context.Context) (ended int, err error) {
+	var faults []error
+	for last := ""; ; {
+		page, err := s.activeAfter(ctx, last)
+		if err != nil {
+			return ended, errors.Join(append(faults, err)...)
+		}
+		if len(page) == 0 {
+			return ended, errors.Join(faults...)
+		}
+		last = page[len(page)-1].RunID
+		orphans, err := s.orphans(ctx, page)
+		if err != nil {
+			return ended, errors.Join(append(faults, err)...)
+		}
+		for _, at := range orphans {
+			done, err := s.endOrphan(ctx, at)
+			if err != nil && len(faults) < 10 {
+				faults = append(faults, fmt.Errorf("run %q: %w", at.RunID, err))
+			}
+			if done {
+				ended++
+			}
+		}
+	}
+}
+
+func (s *Steps) activeAfter(ctx context.Context, runID string) ([]atJob, error) {
+	found, err := s.db.Query(ctx, s.rows.in(`SELECT run_id, instance, coalesce(job_id, 0) FROM outbox.riverstep_run
+WHERE status = 'active' AND run_id > $1 ORDER BY run_id LIMIT $2`), runID, sweepBatch)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(found, pgx.RowToStructByPos[atJob])
+}
+
+// orphans are those of the runs whose job has ended, or is gone.
+func (s *Steps) orphans(ctx context.Context, page []atJob) (orphans []atJob, err error) {
+	ids := make([]int64, len(page))
+	for i, at := range page {
+		ids[i] = at.JobID
+	}
+	var list *river.JobListResult
+	err = s.transact(ctx, func(tx pgx.Tx) (err error) {
+		list, err = s.working(ctx).JobListTx(ctx, tx, river.NewJobListParams().IDs(ids...).First(len(ids)))
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	alive := make(map[int64]bool, len(list.Jobs))
+	for _, row := range list.Jobs {
+		alive[row.ID] = row.FinalizedAt == nil
+	}
+	for _, at := range page {
+		if !alive[at.JobID] {
+			orphans = append(orphans, at)
+		}
+	}
+	return orphans, nil
+}
+
+// endOrphan ends a run by what became of its job. It locks as everywhere: the job, then the run.
+func (s *Steps) endOrphan(ctx context.Context, at atJob) (ended bool, err error) {
+	err = s.transact(ctx, func(tx pgx.Tx) error {
+		row, err := s.working(ctx).JobUpdateTx(ctx, tx, at.JobID, nil)
+		if err != nil && !errors.Is(err, rivertype.ErrNotFound) {
+			return err
+		}
+		e := ending{status: outbox.Failed, reason: "the step's job was deleted", job: endsDiscarded}
+		switch {
+		case err != nil: // gone
+		case row.FinalizedAt == nil:
+			return nil // alive again
+		case row.State == rivertype.JobStateCompleted:
+			return s.revive(ctx, tx, at)
+		case row.State == rivertype.JobStateCancelled:
+			e = ending{status: outbox.Cancelled, job: endsCancelled}
+		default:
+			e.reason = "the step's job was discarded"
+			if n := len(row.Errors); n > 0 {
+				e.reason += ": " + row.Errors[n-1].Error
+			}
+		}
+		got, ok, err := s.rows.end(ctx, tx, at.Instance, at.JobID, e)
+		if err != nil || !ok {
+			return err
+		}
+		ended = true
+		return s.tell(ctx, tx, got, e)
+	})
+	return ended && err == nil, err
+}
+
+// revive has a step tried again whose job is completed although it was not settled: a worker that had lost it ended it.
+func (s *Steps) revive(ctx context.Context, tx pgx.Tx, at atJob) error {
+	now, err := s.rows.load(ctx, tx, at.Instance)
+	if err != nil || !now.active() || now.JobID != at.JobID {
+		return err
+	}
+	_, err = s.working(ctx).JobRetryTx(ctx, tx, at.JobID)
+	return err
+}
+
+// prune removes runs that ended long ago, in bounded batches.
+func (s *Steps) prune(ctx context.Context) error {
+	for {
+		tag, err := s.db.Exec(ctx, s.rows.in(`DELETE FROM outbox.riverstep_run WHERE instance IN (
+SELECT instance FROM outbox.riverstep_run WHERE ended_at < now() - make_interval(secs => $1) ORDER BY ended_at LIMIT $2)`),
+			s.config.Retention.Seconds(), pruneBatch)
+		if err != nil || tag.RowsAffected() < pruneBatch {
+			return err
+		}
+	}
+}

@@ -1,0 +1,175 @@
+package riverstep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/rivertype"
+
+	"github.com/seed-abbacb8b/epilogue/outbox"
+)
+
+// worker works the jobs of steps.
+type worker struct {
+	river.WorkerDefaults[StepArgs]
+	steps *Steps
+}
+
+type job = river.Job[StepArgs]
+
+// Timeout is the client's when 0.
+func (w *worker) Timeout(*job) time.Duration { return w.steps.config.Timeout }
+
+// Work takes a step up, has the runner do it, and settles it.
+func (w *worker) Work(ctx context.Context, j *job) error {
+	t := &taking{Steps: w.steps, job: j}
+	err := t.work(ctx)
+	if err == nil {
+		return nil
+	}
+	return &cleanError{err}
+}
+
+// taking is one taking-up of a step's job by a worker.
+type taking struct {
+	*Steps
+	job *job
+	run run
+}
+
+func (t *taking) work(ctx context.Context) error {
+	found, err := t.find(ctx)
+	if err != nil {
+		return t.snooze(ctx, fmt.Errorf("load the run: %w", err))
+	}
+	if !found {
+		return t.discard(fmt.Errorf("run %q: %w", t.job.Args.RunID, ErrNotFound))
+	}
+	if !t.run.active() {
+		return t.repeatEnd()
+	}
+	if t.run.JobID != t.job.ID {
+		t.log(t.run).WarnContext(ctx, "a job of a step that was settled before is taken up again; nothing is done", "job_id", t.job.ID)
+		return nil
+	}
+	headers, err := t.run.headers()
+	if fault := t.job.Args.fault; fault != nil {
+		err = fmt.Errorf("job arguments cannot be decoded: %w", fault)
+	}
+	switch {
+	case t.run.CancelRequested:
+		return t.settle(ctx, fromOutside())
+	case err != nil:
+		return t.settle(ctx, fromError(err))
+	case t.job.Attempt > t.run.Attempts:
+		return t.settle(ctx, fromError(t.unreported()))
+	}
+	verdict, err := t.call(ctx, Step{
+		RunID: t.run.RunID, Instance: t.run.Instance.String(), Number: t.run.Step, Payload: t.run.Payload, Headers: headers,
+		Attempt: t.job.Attempt, Last: t.last(),
+	})
+	if err != nil {
+		return t.failed(ctx, err)
+	}
+	return t.settle(ctx, t.fromVerdict(verdict))
+}
+
+func (t *taking) last() bool { return t.job.Attempt >= t.run.Attempts }
+
+// find loads the run of the job. The instance stands in the arguments and in the metadata.
+func (t *taking) find(ctx context.Context) (bool, error) {
+	instance := t.job.Args.Instance
+	if t.job.Args.fault != nil || instance == (outbox.ID{}) {
+		instance = decodeMetadata(t.job.Metadata).Instance
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), t.config.SettleTimeout)
+	defer cancel()
+	got, err := t.rows.load(ctx, t.db, instance)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, nil
+	}
+	t.run = got
+	return err == nil, err
+}
+
+// unreported is what is known when the last attempt's end never came here.
+func (t *taking) unreported() error {
+	known := "it was lost with its worker"
+	if n := len(t.job.Errors); n > 0 {
+		known = t.job.Errors[n-1].Error
+	}
+	return fmt.Errorf("attempt %d of %d did not report its end: %s", t.run.Attempts, t.run.Attempts, known)
+}
+
+// call runs the runner.
+func (t *taking) call(ctx context.Context, step Step) (Verdict, error) {
+	return t.guarded(ctx, func() (Verdict, error) { return t.runner.RunStep(ctx, step) })
+}
+
+// guarded makes an error of a panic; its stack goes to the log, and no further.
+func (t *taking) guarded(ctx context.Context, f func() (Verdict, error)) (v Verdict, err error) {
+	defer func() {
+		if value := recover(); value != nil {
+			t.log(t.run).ErrorContext(ctx, "the runner panicked", "panic", fmt.Sprint(value), "stack", string(debug.Stack()))
+			v, err = Verdict{}, &panicError{value}
+		}
+	}()
+	return f()
+}
+
+// failed deals with an error of the runner.
+func (t *taking) failed(ctx context.Context, err error) error {
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) && !isPermanent(err) {
+		err = fmt.Errorf("the attempt timed out: %w", err)
+	}
+	cause := context.Cause(ctx)
+	switch {
+	case errors.Is(cause, rivertype.ErrJobCancelledRemotely):
+		return t.settle(ctx, fromOutside())
+	case isPermanent(err):
+		return t.settle(ctx, fromError(err))
+	case errors.Is(ctx.Err(), context.Canceled):
+		// The client is being stopped, and is going to take this attempt back; by its cause, River knows.
+		return t.release(ctx, fmt.Errorf("%w: %w", cause, err))
+	case t.last():
+		return t.settle(ctx, fromError(err))
+	}
+	return t.release(ctx, err)
+}
+
+// repeatEnd ends the job of a run that has ended, as it was to end then.
+func (t *taking) repeatEnd() error {
+	end, reason := endsCompleted, ""
+	if t.run.JobEnd != nil {
+		end = jobEnd(*t.run.JobEnd)
+	}
+	if t.run.Error != nil {
+		reason = *t.run.Error
+	}
+	if t.run.JobID != t.job.ID {
+		end = endsCompleted // it was an earlier step's
+	}
+	return t.end(end, errors.New(reason))
+}
+
+// end lets the job end; River makes its state of what is returned.
+func (t *taking) end(end jobEnd, err error) error {
+	switch end {
+	case endsDiscarded:
+		return t.discard(err)
+	case endsCancelled:
+		return river.JobCancel(errCancelled)
+	}
+	return nil
+}
+
+// discard returns err so that River discards the job now: see the package's doc.
+func (t *taking) discard(err error) error {
+	t.job.MaxAttempts = t.job.Attempt
+	return err
+}
