@@ -79,8 +79,8 @@ func ReservedHeaders() []string {
 }
 
 // ReservedHeader reports whether a header is reserved: nothing that a submitter or a hook supplies replaces it or adds
-// to it. Names are compared without regard to case.
+// to it. Names are compared without regard to case, and with _ taken for -, as CGI and its heirs do.
 func ReservedHeader(name string) bool {
-	name = textproto.CanonicalMIMEHeaderKey(name)
+	name = textproto.CanonicalMIMEHeaderKey(strings.ReplaceAll(name, "_", "-"))
 	return strings.HasPrefix(name, "Ce-") || slices.Contains(ReservedHeaders(), name)
 }

@@ -54,6 +54,12 @@ const (
 	FormatCloudEvents Format = "cloudevents" // CloudEvents 1.0 in binary mode: the raw body, and ce- headers
 )
 
+// OptionsBytesMax bounds what a hook's configuration adds to each row, so that no row is refused for it.
+const OptionsBytesMax = 64 << 10
+
+// timeoutMax is more than any worker waits; a longer one in a row, written by hand, is taken for it.
+const timeoutMax = 24 * time.Hour
+
 // DefaultSource is the CloudEvents source of messages whose options name none.
 const DefaultSource = "/workflow-runs"
 
@@ -105,6 +111,11 @@ func (o Options) Validate() error {
 		}
 		check(!ReservedHeader(key), "Headers: header %q is set by the worker only", key)
 	}
+	bytes := len(o.Source) + len(o.ContentType)
+	for key, value := range o.Headers {
+		bytes += len(key) + len(value)
+	}
+	check(bytes <= OptionsBytesMax, "Headers, Source and ContentType have %d bytes; want at most %d", bytes, OptionsBytesMax)
 	if o.SigningKey != "" {
 		if err := CheckSigningKeyName(o.SigningKey); err != nil {
 			faults = append(faults, fmt.Errorf("SigningKey: %w", err))
@@ -147,7 +158,7 @@ func (o *Options) UnmarshalJSON(text []byte) error {
 		return fmt.Errorf("options: %w", err)
 	}
 	*o = Options{
-		Timeout: time.Duration(j.TimeoutMS) * time.Millisecond, Method: j.Method, Format: j.Format, Source: j.Source,
+		Timeout: time.Duration(min(max(j.TimeoutMS, 0), timeoutMax.Milliseconds())) * time.Millisecond, Method: j.Method, Format: j.Format, Source: j.Source,
 		ContentType: j.ContentType, Headers: j.Headers, Forward: j.Forward, SigningKey: j.SigningKey, Traceparent: j.Traceparent,
 	}
 	return nil

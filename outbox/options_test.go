@@ -177,3 +177,23 @@ func FuzzOptionsJSON(f *testing.F) {
 		}
 	})
 }
+
+func TestOptionsThatNoRowCouldHoldAreRefusedAtTheConfiguration(t *testing.T) {
+	t.Parallel()
+	o := outbox.Options{Headers: map[string]string{"X-Large": strings.Repeat("x", outbox.OptionsBytesMax+1)}}
+	if err := o.Validate(); err == nil || !strings.Contains(err.Error(), "at most 65536") {
+		t.Errorf("got %v, want an error that names the limit", err)
+	}
+}
+
+func TestAReservedHeaderIsReservedInEverySpelling(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{"webhook-id", "WEBHOOK_ID", "Webhook_Signature", "ce-id", "CE_id", "Workflow-Run_Status"} {
+		if !outbox.ReservedHeader(name) {
+			t.Errorf("%s is not reserved", name)
+		}
+	}
+	if outbox.ReservedHeader("X-Webhook-Id") {
+		t.Error("X-Webhook-Id is reserved")
+	}
+}

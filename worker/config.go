@@ -85,7 +85,8 @@ type Config struct {
 
 	// ProxyURL is an egress proxy, http, https (CONNECT) or socks5, with user and password if it wants them; none when
 	// empty, whatever the environment says. The host is resolved and its address checked here, and the address given
-	// to the proxy: what the proxy connects to then cannot be checked. A fault of the proxy is not an attempt.
+	// to the proxy: what the proxy connects to then cannot be checked. A fault of the proxy is not an attempt. CAFile
+	// verifies an https proxy too.
 	ProxyURL string
 
 	// CAFile holds certificates, in PEM, that are trusted besides the system's roots. None when empty.

@@ -33,7 +33,7 @@ func takeHeaders(h http.Header, p parts) (leftOut []string) {
 		switch err := outbox.CheckHeader(key, value); {
 		case err != nil:
 			leftOut = append(leftOut, err.Error())
-		case outbox.ReservedHeader(strings.ReplaceAll(key, "_", "-")): // CGI and its heirs make one of the two
+		case outbox.ReservedHeader(key):
 			leftOut = append(leftOut, fmt.Sprintf("header %q: set by the worker only", key))
 		default:
 			h[headerKey(key)] = []string{value}
