@@ -37,7 +37,8 @@ func (s *Store) List(ctx context.Context, f Filter) ([]MessageStatus, error) {
 		return nil, fmt.Errorf("list: %w", err)
 	}
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (m MessageStatus, err error) {
-		return m, row.Scan(m.fields()...)
+		err = row.Scan(m.fields()...)
+		return m, err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("list: %w", err)

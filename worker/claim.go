@@ -181,6 +181,7 @@ func lastServed(cursor string, messages []message) string {
 }
 
 func scanMessage(row pgx.CollectableRow) (m message, err error) {
-	return m, row.Scan(&m.id, &m.endpoint, &m.attempt, &m.attemptsBefore, &m.endpointMax, &m.runID, &m.status, &m.bodyBytes, &m.body, &m.url,
-		&m.headers, &m.options)
+	err = row.Scan(&m.id, &m.endpoint, &m.attempt, &m.attemptsBefore, &m.endpointMax, &m.runID, &m.status, &m.bodyBytes,
+		&m.body, &m.url, &m.headers, &m.options)
+	return m, err
 }
