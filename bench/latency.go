@@ -199,7 +199,7 @@ func writeAtRandom(ctx context.Context, pool *pgxpool.Pool, l load, committed []
 			at := time.Now()
 			for n := int(next.Add(1)) - 1; n < l.messages; n = int(next.Add(1)) - 1 {
 				at = at.Add(time.Duration(random.ExpFloat64() * float64(time.Second) * latencyWriters / latencyRate))
-				time.Sleep(time.Until(at))
+				time.Sleep(time.Until(at)) // the load is paced: this is the time between two messages
 				if committed[n], err = write(ctx, c, n); err != nil {
 					return err
 				}

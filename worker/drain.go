@@ -21,7 +21,7 @@ const (
 	drainLinger = 5 * time.Second
 )
 
-// crowdedPart is the part of its share that an endpoint gets per turn while others wait for slots.
+// crowdedPart is the part of its window that an endpoint gets per turn while others wait for slots.
 const crowdedPart = 8
 
 // drainer claims what is due and begins its delivery. One drain at a time runs in a process; the requests it began
@@ -79,7 +79,7 @@ const (
 
 // claim takes what is due, as far as slots are free, and begins its delivery.
 //
-// An endpoint that has the place to itself gets all of its share at once. In a crowd each gets a part of it per turn, so
+// An endpoint that has the place to itself gets all of its window at once. In a crowd each gets a part of it per turn, so
 // that the slots are spread over many endpoints rather than filled by the first few.
 func (d *drainer) claim(ctx context.Context) (took int, next patience) {
 	n, room := d.slots.reserve()

@@ -14,6 +14,8 @@ import (
 	"github.com/seed-abbacb8b/epilogue/webhook"
 )
 
+// Every sleep in this file is in a synctest bubble: it moves that bubble's clock, and takes no time.
+
 func TestANewFileIsInForceWithinASecond(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
