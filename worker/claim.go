@@ -128,8 +128,9 @@ claimed AS (
 ),
 lost AS (
     INSERT INTO outbox.attempt (message_id, attempt, started_at, class, error, worker)
-    SELECT message_id, attempt, locked_until, 'lost', 'the worker''s lease ran out before it recorded an answer', locked_by
-    FROM picked WHERE locked_by IS NOT NULL AND attempt > 0
+    SELECT message_id, attempt, locked_until, 'lost', 'the worker''s lease ran out before it recorded an answer',
+           coalesce(locked_by, 'unknown')
+    FROM picked WHERE locked_until IS NOT NULL AND attempt > 0
     ON CONFLICT DO NOTHING
 )
 SELECT c.message_id, c.endpoint, c.attempt, c.attempts_before,

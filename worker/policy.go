@@ -98,7 +98,7 @@ func (p policy) judge(a answer, n int) verdict {
 	if n > len(p.schedule) {
 		return verdict{action: actionDead, reason: "exhausted", hold: hold}
 	}
-	return verdict{action: actionRetry, delay: max(p.spread(p.schedule[n-1]), hold), hold: hold}
+	return verdict{action: actionRetry, delay: max(p.spread(p.schedule[max(n, 1)-1]), hold), hold: hold}
 }
 
 // spread applies the jitter, so that what failed together does not come back together.
