@@ -23,7 +23,7 @@ INSERT INTO outbox.due (message_id, endpoint, due_at) SELECT id, endpoint, now()
 }
 
 // take claims, and returns how many messages each endpoint gave.
-func (r *rig) take(c *claimer, n, share int, room map[string]int) map[string]int {
+func (r *rig) take(c *claims, n, share int, room map[string]int) map[string]int {
 	r.t.Helper()
 	messages, err := c.claim(r.t.Context(), n, share, room)
 	if err != nil {

@@ -185,11 +185,12 @@ func TestNoPreparedStatementIsNeeded(t *testing.T) {
 				t.Errorf("retention pruned %d: %v", got.delivered, err)
 			}
 			id := r.writeTo("https://a.test/hook", "run-1")
-			if tag, err := pool.Exec(t.Context(), inSchema(lookSQL, r.Schema)); err != nil || tag.RowsAffected() != 1 {
-				t.Errorf("look: %v, %v", tag, err)
+			looker := newLooker(pool, r.Schema)
+			if all, err := looker.run(t.Context(), &looker.fresh, outbox.IDFloor(time.Now().Add(-time.Hour))); err != nil || len(all) != 1 {
+				t.Errorf("a fresh look finds %v: %v", all, err)
 			}
 			claimer, recorder := r.claimer("one"), r.recorder("one")
-			claimer.pool, recorder.pool = pool, pool
+			claimer.pool, claimer.looker, recorder.pool = pool, looker, pool
 			messages, err := claimer.claim(t.Context(), 10, 10, map[string]int{"https://a.test": 3})
 			if err != nil || len(messages) != 1 {
 				t.Fatalf("%d messages claimed: %v", len(messages), err)

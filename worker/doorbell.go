@@ -6,90 +6,90 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
 )
 
-// doorbell rings for a drain while something is due and none runs here. It looks at every poll interval, and at once on
-// a wake; while a drain runs, that drain looks for itself.
+// doorbell looks for due messages: at every poll interval, and on a wake as soon as the pace of looking allows. What it
+// finds it makes known to the drain of this process, and it rings for one when none runs.
 type doorbell struct {
-	pool    *pgxpool.Pool
-	sql     string
+	looker  *looker
+	known   *known
 	client  *river.Client[pgx.Tx]
 	drainer *drainer
 	outage  *door
 	poll    time.Duration
 	wake    chan struct{} // holds a token when a wake arrived
+	ask     chan struct{} // holds a token when a drain began that may know nothing
 	rungAt  time.Time
 }
 
-// ringPause is the least time between two rings that follow wakes.
+// ringPause is the least time between two rings.
 const ringPause = 50 * time.Millisecond
 
-// A look is cheap while little is due: it descends the index once per endpoint and stops at the first that has a
-// message to claim.
-const lookSQL = `WITH RECURSIVE walk (endpoint) AS (
-    SELECT (SELECT d.endpoint FROM outbox.due d ORDER BY d.endpoint LIMIT 1)
-    UNION ALL
-    SELECT (SELECT d.endpoint FROM outbox.due d WHERE d.endpoint > w.endpoint ORDER BY d.endpoint LIMIT 1)
-    FROM walk w WHERE w.endpoint IS NOT NULL
-)
-SELECT 1 FROM walk w CROSS JOIN LATERAL (
-    SELECT FROM outbox.due d
-    WHERE d.endpoint = w.endpoint AND d.due_at <= now() AND (d.locked_until IS NULL OR d.locked_until <= now())
-    ORDER BY d.due_at LIMIT 1
-) d
-WHERE w.endpoint IS NOT NULL
-  AND NOT coalesce((SELECT e.paused OR e.open_until > now() FROM outbox.endpoint e WHERE e.endpoint = w.endpoint), false)
-LIMIT 1`
-
-// run rings until ctx ends.
+// run looks and rings until ctx ends.
 func (b *doorbell) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	owed := false // a look: something may have become due since the last one began
 	for {
-		woken := false
+		again := b.poll
 		select {
 		case <-ctx.Done():
+			b.looker.underWay.Wait()
 			return
 		case <-timer.C:
+			owed = true
 		case <-b.drainer.rest:
+			owed = true
+		case <-b.ask:
+			owed = true
 		case <-b.wake:
-			woken = true
-		}
-		timer.Reset(b.poll)
-		if b.drainer.running.Load() {
-			if woken {
-				token(b.drainer.wake)
+			owed = true
+			if b.drainer.running.Load() {
+				token(b.drainer.wake) // for what is known: it may be there
 			}
-			continue
+		case result := <-b.looker.done:
+			more, ringIn, err := b.answer(ctx, result)
+			if err != nil && b.outage.wait(ctx, err) != nil {
+				continue
+			}
+			owed, again = owed || more || err != nil, min(again, ringIn)
 		}
-		if left := ringPause - time.Since(b.rungAt); woken && left > 0 {
-			timer.Reset(min(left, b.poll)) // a drain was just rung for, here or where its job was taken: look again then
-			continue
+		if owed {
+			began, wait := b.looker.begin(ctx)
+			owed, again = !began, min(again, max(wait, 0))
 		}
-		if err := b.ringIfDue(ctx); err != nil && b.outage.wait(ctx, err) != nil {
-			return
-		}
+		timer.Reset(max(again, pollMin))
 	}
 }
 
-func (b *doorbell) ringIfDue(ctx context.Context) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, claimTimeout, fmt.Errorf("look took longer than %v", claimTimeout))
-	defer cancel()
-	tag, err := b.pool.Exec(ctx, b.sql)
-	if err != nil {
-		return fmt.Errorf("look for due messages: %w", err)
+// pollMin keeps a mistake above from turning in circles.
+const pollMin = time.Millisecond
+
+// answer makes known what a look found, and rings where no drain runs. It returns when to look again because it may not
+// ring yet.
+func (b *doorbell) answer(ctx context.Context, result looked) (more bool, again time.Duration, err error) {
+	more = b.looker.end(result)
+	if result.err != nil {
+		return false, b.poll, result.err
 	}
 	b.outage.over()
-	if tag.RowsAffected() == 0 {
-		return nil
+	if len(result.found) == 0 {
+		return false, b.poll, nil
+	}
+	b.known.add(result.found)
+	if b.drainer.running.Load() {
+		token(b.drainer.wake)
+		return more, b.poll, nil
+	}
+	if left := ringPause - time.Since(b.rungAt); left > 0 { // a drain was just rung for, here or where its job was taken
+		return more, left, nil
 	}
 	b.rungAt = time.Now()
 	if _, err := b.client.Insert(ctx, drainArgs{}, drainOptions()); err != nil {
-		return fmt.Errorf("ring for a drain: %w", err)
+		return more, b.poll, fmt.Errorf("ring for a drain: %w", err)
 	}
-	return nil
+	return more, b.poll, nil
 }
 
 // drainOptions: a drain is never tried again, for the next ring is a new one.

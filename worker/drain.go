@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -30,11 +31,13 @@ type drainer struct {
 	river.WorkerDefaults[drainArgs]
 
 	claimer  *claimer
+	known    *known
 	slots    *slots
 	flights  *flights
 	outage   *door
 	poll     time.Duration
 	wake     chan struct{}   // holds a token when something became due
+	look     chan<- struct{} // takes a token: nothing may be known yet
 	rest     chan struct{}   // holds a token after a drain ended
 	stopping context.Context // its end: no new claims
 	running  atomic.Bool
@@ -54,6 +57,7 @@ func (d *drainer) Work(ctx context.Context, _ *river.Job[drainArgs]) error {
 		d.running.Store(false)
 		token(d.rest)
 	}()
+	token(d.look)
 	end := time.Now().Add(drainTurn)
 	idle := time.Now().Add(drainLinger)
 	for ctx.Err() == nil && d.stopping.Err() == nil && time.Now().Before(end) {
@@ -77,7 +81,7 @@ const (
 	forWake                    // nothing more is due
 )
 
-// claim takes what is due, as far as slots are free, and begins its delivery.
+// claim takes what is due at the endpoints that are known, as far as slots are free, and begins its delivery.
 //
 // An endpoint that has the place to itself gets all of its window at once. In a crowd each gets a part of it per turn, so
 // that the slots are spread over many endpoints rather than filled by the first few.
@@ -86,15 +90,16 @@ func (d *drainer) claim(ctx context.Context) (took int, next patience) {
 	if n == 0 {
 		return 0, forSlot
 	}
-	d.claimed = time.Now()
-	share := d.slots.initial()
-	if d.crowded {
-		share = max(share/crowdedPart, 1)
-		for endpoint, left := range room {
-			room[endpoint] = min(left, max(left/crowdedPart, share))
+	asked := d.known.ask(n, d.room(room))
+	if len(asked.turns) == 0 {
+		d.slots.release(n)
+		if asked.full {
+			return 0, forSlot
 		}
+		return 0, forWake
 	}
-	messages, err := d.claimer.claim(ctx, n, share, room)
+	d.claimed = time.Now()
+	messages, err := d.claimer.claim(ctx, n, asked.turns)
 	if err != nil {
 		d.slots.release(n)
 		_ = d.outage.wait(d.stopping, err)
@@ -113,36 +118,41 @@ func (d *drainer) claim(ctx context.Context) (took int, next patience) {
 	d.stream = len(messages) >= batchOfStream
 	wasCrowded := d.crowded
 	d.crowded = len(messages) == n
+	rest := d.known.settle(asked, messages, d.crowded)
 	switch {
-	case d.crowded, wasCrowded:
+	case d.crowded, wasCrowded, rest:
 		return len(messages), forNothing
-	case d.atLimit(messages, room):
+	case asked.full, usedUp(asked.turns, messages):
 		return len(messages), forSlot
 	}
 	return len(messages), forWake
 }
 
-// atLimit reports whether an endpoint has as many requests under way as it may: more may be due there.
-func (d *drainer) atLimit(messages []message, room map[string]int) bool {
-	for _, left := range room {
-		if left == 0 {
-			return true
-		}
+// room returns what tells how much an endpoint may give to a claim, by the room that is left at those that are busy.
+func (d *drainer) room(left map[string]int) func(endpoint string) int {
+	share := d.slots.initial()
+	if d.crowded {
+		share = max(share/crowdedPart, 1)
 	}
-	taken := map[string]int{}
+	return func(endpoint string) int {
+		room, busy := left[endpoint]
+		switch {
+		case !busy:
+			return share
+		case d.crowded:
+			return min(room, max(room/crowdedPart, share))
+		}
+		return room
+	}
+}
+
+// usedUp reports whether an endpoint gave all that it might: more may be due there.
+func usedUp(turns []turn, messages []message) bool {
+	gave := map[string]int{}
 	for _, m := range messages {
-		taken[m.endpoint]++
+		gave[m.endpoint]++
 	}
-	for endpoint, n := range taken {
-		left, busy := room[endpoint]
-		if !busy {
-			left = d.slots.initial()
-		}
-		if n == left {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(turns, func(t turn) bool { return gave[t.endpoint] == t.most })
 }
 
 // wait waits for what the last claim left to wait for, and in a stream until the next claim is worth a statement.
@@ -175,7 +185,7 @@ func (d *drainer) pauseFor(ctx context.Context, max time.Duration, freed, wake <
 }
 
 // token puts one into a channel that holds one, if it is empty.
-func token(c chan struct{}) {
+func token(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
 	default:

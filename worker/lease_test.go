@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"context"
 	"log/slog"
 	"strings"
 	"testing"
@@ -9,9 +10,41 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// claimer of a worker that exists only by its name.
-func (r *rig) claimer(worker string) *claimer {
-	return &claimer{pool: r.Pool, sql: inSchema(claimSQL, r.Schema), worker: worker, lease: time.Minute, openAfter: Config{}.WithDefaults().OpenAfter}
+// claims are those of a worker that exists only by its name: each knows what a full look finds.
+type claims struct {
+	*claimer
+	looker *looker
+	known  *known
+}
+
+func (r *rig) claimer(worker string) *claims {
+	return &claims{
+		claimer: &claimer{pool: r.Pool, sql: inSchema(claimSQL, r.Schema), worker: worker, lease: time.Minute, openAfter: Config{}.WithDefaults().OpenAfter},
+		looker:  newLooker(r.Pool, r.Schema), known: newKnown(),
+	}
+}
+
+// claim looks anew, and asks every endpoint for its room, or a share where none is set, from the cursor on.
+func (c *claims) claim(ctx context.Context, n, share int, room map[string]int) ([]message, error) {
+	all, err := c.looker.run(ctx, &c.looker.full, "")
+	if err != nil {
+		return nil, err
+	}
+	cursor := c.known.cursor
+	c.known = newKnown()
+	c.known.cursor = cursor
+	c.known.add(all)
+	asked := c.known.ask(len(all), func(endpoint string) int {
+		if left, busy := room[endpoint]; busy {
+			return left
+		}
+		return share
+	})
+	messages, err := c.claimer.claim(ctx, n, asked.turns)
+	if err == nil {
+		c.known.settle(asked, messages, len(messages) == n)
+	}
+	return messages, err
 }
 
 // recorder of a worker that exists only by its name.

@@ -34,7 +34,8 @@ var hotStatements = map[string]string{"claim": claimSQL, "record": recordSQL}
 // calmStatements are those that run now and then.
 func (r *rig) calmStatements() map[string]statement {
 	return map[string]statement{
-		"look":                 {lookSQL, nil},
+		"full look":            {fullLookSQL, []any{"", lookMax}},
+		"fresh look":           {freshLookSQL, []any{outbox.IDFloor(time.Now().Add(-freshBefore)), lookMax}},
 		"choose old delivered": {retentionSQL.oldDelivered, []any{outbox.IDFloor(time.Now().Add(-3 * time.Hour)), 4 * time.Hour, retentionBatch}},
 		"choose old dead":      {retentionSQL.oldDead, []any{4 * time.Hour, retentionBatch}},
 		"prune":                {retentionSQL.prune, []any{r.newest(retentionBatch), false}},

@@ -15,7 +15,7 @@ type play struct {
 	*rig
 	rng     *rand.Rand
 	model   *model
-	workers []*claimer
+	workers []*claims
 	claims  []claimed // all that were ever made, stale ones too
 	now     int       // the model's clock
 	log     []string
@@ -32,7 +32,7 @@ func TestTheOutboxAgreesWithADumbModel(t *testing.T) {
 	t.Parallel()
 	seed := rand.Uint64()
 	p := &play{rig: newRig(t), rng: rand.New(rand.NewPCG(seed, 0)), model: newModel()}
-	p.workers = []*claimer{p.claimer("one"), p.claimer("two")}
+	p.workers = []*claims{p.claimer("one"), p.claimer("two")}
 	defer func() {
 		if t.Failed() {
 			t.Logf("seed %d; the last events: %s", seed, strings.Join(p.log[max(0, len(p.log)-20):], "; "))
@@ -63,7 +63,7 @@ func (p *play) write() {
 	p.now++
 	d := &modelDue{endpoint: endpoint, since: p.now - 1_000_000*p.rng.IntN(5), future: p.rng.IntN(5) == 0}
 	p.note("write %s to %s, future: %v", id, endpoint, d.future)
-	p.exec(`INSERT INTO outbox.message (id, run_id, status, result, final_step, url, endpoint) VALUES ($1, 'run', 'succeeded', '', 0, $2, $2)`,
+	p.exec(`INSERT INTO outbox.message (id, run_id, status, result, final_step, url, endpoint) VALUES ($1, 'run', 'succeeded', '', 0, $2::text, $2::text)`,
 		id, endpoint)
 	p.exec(`INSERT INTO outbox.due (message_id, endpoint, due_at) VALUES ($1, $2, now())`, id, endpoint)
 	p.model.due[id] = d
@@ -81,13 +81,13 @@ func (p *play) setDue(id outbox.ID, d *modelDue) {
 
 func (p *play) claim() {
 	c := p.workers[p.rng.IntN(2)]
-	c.cursor = []string{"", "https://e", p.endpoint(), p.endpoint()}[p.rng.IntN(4)]
+	c.known.cursor = []string{"", "https://e", p.endpoint(), p.endpoint()}[p.rng.IntN(4)]
 	n, share, room := 1+p.rng.IntN(8), 1+p.rng.IntN(3), map[string]int{}
 	for range p.rng.IntN(4) {
 		room[p.endpoint()] = p.rng.IntN(4)
 	}
-	p.note("%s claims %d, share %d, room %v, behind %q", c.worker, n, share, room, c.cursor)
-	want := p.model.claim(c.worker, c.cursor, n, share, room)
+	p.note("%s claims %d, share %d, room %v, behind %q", c.worker, n, share, room, c.known.cursor)
+	want := p.model.claim(c.worker, c.known.cursor, n, share, room)
 	messages, err := c.claim(p.t.Context(), n, share, room)
 	if err != nil {
 		p.t.Fatal(err)

@@ -80,10 +80,11 @@ func (w *Worker) assemble() (err error) {
 	w.flights = &flights{
 		ctx: flightsCtx, loader: newLoader(w.pool, c.Schema, int64(c.MaxBytesInFlight)), deliverer: sender, policy: newPolicy(c), slots: s, results: results, logger: c.Logger,
 	}
+	ask := make(chan struct{}, 1)
 	w.drainer = &drainer{
 		claimer: &claimer{pool: w.pool, sql: in(claimSQL), worker: w.name, lease: c.Lease, openAfter: c.OpenAfter},
-		slots:   s, flights: w.flights, outage: w.outage.door("claims"), poll: c.PollInterval,
-		wake: make(chan struct{}, 1), rest: make(chan struct{}, 1), stopping: w.stopping,
+		known:   newKnown(), slots: s, flights: w.flights, outage: w.outage.door("claims"), poll: c.PollInterval,
+		wake: make(chan struct{}, 1), rest: make(chan struct{}, 1), look: ask, stopping: w.stopping,
 	}
 	p := &pruner{pool: w.pool, delivered: c.Retention, dead: c.DeadRetention, logger: c.Logger, sql: pruneSQL{
 		oldDelivered: in(retentionSQL.oldDelivered), oldDead: in(retentionSQL.oldDead),
@@ -93,8 +94,8 @@ func (w *Worker) assemble() (err error) {
 		return fmt.Errorf("worker: river: %w", err)
 	}
 	w.doorbell = &doorbell{
-		pool: w.pool, sql: in(lookSQL), client: w.client, drainer: w.drainer, outage: w.outage.door("doorbell"), poll: c.PollInterval,
-		wake: make(chan struct{}, 1),
+		looker: newLooker(w.pool, c.Schema), known: w.drainer.known, client: w.client, drainer: w.drainer,
+		outage: w.outage.door("doorbell"), poll: c.PollInterval, wake: make(chan struct{}, 1), ask: ask,
 	}
 	w.listener = newListener(w.pool, c.Schema, w.doorbell.wake, c.Logger)
 	return nil
