@@ -57,7 +57,9 @@ func (b *doorbell) run(ctx context.Context) {
 		}
 		if owed {
 			began, wait := b.looker.begin(ctx)
-			owed, again = !began, min(again, max(wait, 0))
+			if owed = !began; owed {
+				again = min(again, wait)
+			}
 		}
 		timer.Reset(max(again, pollMin))
 	}

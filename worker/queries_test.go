@@ -1,0 +1,101 @@
+package worker
+
+import (
+	"context"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// queries counts what a worker asks of its database, River's questions included; a batch is one.
+type queries struct{ looks, claims, records, others atomic.Int64 }
+
+func (q *queries) count(sql string) {
+	switch {
+	case strings.Contains(sql, "WITH RECURSIVE walk"), strings.Contains(sql, "min(d.due_at)"):
+		q.looks.Add(1)
+	case strings.Contains(sql, "WITH turns AS"):
+		q.claims.Add(1)
+	case strings.Contains(sql, "finished AS"):
+		q.records.Add(1)
+	case sql == hotSettings: // goes with a claim or a record
+	default:
+		q.others.Add(1)
+	}
+}
+
+func (q *queries) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
+	q.count(data.SQL)
+	return ctx
+}
+
+func (q *queries) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+func (q *queries) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
+	return ctx
+}
+
+func (q *queries) TraceBatchQuery(_ context.Context, _ *pgx.Conn, data pgx.TraceBatchQueryData) {
+	q.count(data.SQL)
+}
+
+func (q *queries) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData) {}
+
+func (r *rig) counted() (*pgxpool.Pool, *queries) {
+	q := new(queries)
+	return r.NewPool(r.t, func(c *pgxpool.Config) { c.ConnConfig.Tracer = q }), q
+}
+
+// TestAnIdleWorkerAsksOnceAPollAndRiverNowAndThen: DESIGN.md states both.
+func TestAnIdleWorkerAsksOnceAPollAndRiverNowAndThen(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	pool, q := r.counted()
+	c := r.config()
+	c.PollInterval = 500 * time.Millisecond
+	r.runOn(pool, c)
+	r.await("it has started", func() bool { return q.looks.Load() >= 3 })
+	looks, others, claims, began := q.looks.Load(), q.others.Load(), q.claims.Load(), time.Now()
+	const polls = 20
+	r.await("it has polled", func() bool { return q.looks.Load() >= looks+polls })
+	elapsed := time.Since(began)
+	if most := int64(elapsed/c.PollInterval) + 1; q.looks.Load()-looks > most {
+		t.Errorf("%d looks in %d polls", q.looks.Load()-looks, most)
+	}
+	if n := q.claims.Load() - claims; n != 0 {
+		t.Errorf("%d claims while nothing is due", n)
+	}
+	t.Logf("%d looks and %d questions of River in %.1f s", q.looks.Load()-looks, q.others.Load()-others, elapsed.Seconds())
+	if n, most := q.others.Load()-others, int64(riverQueriesPerSecond*(elapsed.Seconds()+5)); n > most {
+		t.Errorf("River asked %d times in %v, want at most %d", n, elapsed, most)
+	}
+}
+
+// riverQueriesPerSecond is what River asks for while nothing happens, by the intervals of its settings and its own.
+const riverQueriesPerSecond = 5
+
+// TestABusyWorkerDoesNotPoll: it looks when a drain begins and ends, and asks for nothing but messages between.
+func TestABusyWorkerDoesNotPoll(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	to := newReceiver(t, nil)
+	const messages = 1500
+	for range messages / 500 {
+		r.due(to.URL, 500, 0)
+	}
+	pool, q := r.counted()
+	c := r.config()
+	c.PollInterval = time.Hour
+	r.runOn(pool, c)
+	r.await("everything is delivered", func() bool { return r.count(`SELECT count(*) FROM outbox.due`) == 0 })
+	if n := q.looks.Load(); n > 5 {
+		t.Errorf("%d looks for one endpoint's messages", n)
+	}
+	if claims, records := q.claims.Load(), q.records.Load(); claims > messages/4 || records > messages/4 {
+		t.Errorf("%d claims and %d records for %d messages", claims, records, messages)
+	}
+}
