@@ -38,13 +38,16 @@ type turn struct {
 
 // claimer takes due messages under a lease, one claim at a time.
 type claimer struct {
-	pool   *pgxpool.Pool
-	sql    string
-	worker string
-	lease  time.Duration
-
-	openAfter int // failures in a row that open an endpoint
+	pool       *pgxpool.Pool
+	sql, fresh string // statements
+	worker     string
+	lease      time.Duration
+	openAfter  int       // failures in a row that open an endpoint
+	since      time.Time // the start of the last claim
 }
+
+// newsBefore is how long before the last claim the look begins that goes with this one: for commits that take their time.
+const newsBefore = 100 * time.Millisecond
 
 // The claim is one statement, whose cost depends on what it takes and on nothing else: not on how much waits, nor on the
 // rows that were delivered before and that a vacuum cannot remove yet.
@@ -141,20 +144,30 @@ FROM claimed c CROSS JOIN LATERAL (
 // claimTimeout bounds one claim; it is cut short, and released by its lease, rather than hold up the drain for ever.
 const claimTimeout = 10 * time.Second
 
-// claim takes at most n messages, in turns. Messages come in no order.
-func (c *claimer) claim(ctx context.Context, n int, turns []turn) ([]message, error) {
+// claim takes at most n messages, in turns; they come in no order. With it goes a fresh look, in its round trip: news are
+// the endpoints for which something was written since the last claim that this one did not take.
+func (c *claimer) claim(ctx context.Context, n int, turns []turn) (messages []message, news []found, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, claimTimeout, fmt.Errorf("claim took longer than %v", claimTimeout))
 	defer cancel()
 	endpoints, from, most := make([]string, len(turns)), make([]time.Time, len(turns)), make([]int32, len(turns))
 	for i, t := range turns {
 		endpoints[i], from[i], most[i] = t.endpoint, t.from, int32(t.most)
 	}
-	messages, err := hotQuery(ctx, c.pool, scanMessage, c.sql, endpoints, from, most, n, c.worker, c.lease, max(c.openAfter, 1),
-		claimedBytesMax)
+	began := time.Now()
+	err = hotBatch(ctx, c.pool, func(b *pgx.Batch) {
+		b.Queue(c.sql, endpoints, from, most, n, c.worker, c.lease, max(c.openAfter, 1), claimedBytesMax)
+		b.Queue(c.fresh, writtenSince(c.since.Add(-newsBefore))...)
+	}, func(results pgx.BatchResults) (err error) {
+		if messages, err = collect(results, scanMessage); err == nil {
+			news, err = collect(results, pgx.RowToStructByPos[found])
+		}
+		return err
+	})
 	if err != nil {
-		return nil, fmt.Errorf("claim: %w", err)
+		return nil, nil, fmt.Errorf("claim: %w", err)
 	}
-	return messages, nil
+	c.since = began
+	return messages, news, nil
 }
 
 func scanMessage(row pgx.CollectableRow) (m message, err error) {

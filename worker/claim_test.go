@@ -2,8 +2,10 @@ package worker
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -190,5 +192,29 @@ func TestAClaimBringsAllThatARequestNeeds(t *testing.T) {
 	}
 	if len(bodies) > 0 {
 		t.Errorf("not claimed: %v", bodies)
+	}
+}
+
+func TestAClaimBringsNewsOfWhatItDidNotTake(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.writeTo("https://asked.test/", "run-1")
+	r.writeTo("https://asked.test/", "run-2")
+	r.writeTo("https://all.test/", "run-3")
+	r.writeTo("https://new.test/", "run-4")
+	c := r.claimer("one")
+	turns := []turn{{endpoint: "https://all.test", most: 1}, {endpoint: "https://asked.test", most: 1}}
+	c.since = time.Now().Add(-time.Minute)
+	messages, news, err := c.claimer.claim(t.Context(), 9, turns)
+	if err != nil || len(messages) != 2 {
+		t.Fatalf("%d messages claimed: %v", len(messages), err)
+	}
+	var names []string
+	for _, f := range news {
+		names = append(names, f.Endpoint)
+	}
+	slices.Sort(names)
+	if got := strings.Join(names, " "); got != "https://asked.test https://new.test" {
+		t.Errorf("news of %s", got)
 	}
 }

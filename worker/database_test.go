@@ -186,7 +186,7 @@ func TestNoPreparedStatementIsNeeded(t *testing.T) {
 			}
 			id := r.writeTo("https://a.test/hook", "run-1")
 			looker := newLooker(pool, r.Schema)
-			if all, err := looker.run(t.Context(), &looker.fresh, outbox.IDFloor(time.Now().Add(-time.Hour))); err != nil || len(all) != 1 {
+			if all, err := looker.run(t.Context(), &looker.fresh, writtenSince(time.Now().Add(-time.Hour))); err != nil || len(all) != 1 {
 				t.Errorf("a fresh look finds %v: %v", all, err)
 			}
 			claimer, recorder := r.claimer("one"), r.recorder("one")

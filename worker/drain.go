@@ -2,7 +2,6 @@ package worker
 
 import (
 	"context"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -99,7 +98,7 @@ func (d *drainer) claim(ctx context.Context) (took int, next patience) {
 		return 0, forWake
 	}
 	d.claimed = time.Now()
-	messages, err := d.claimer.claim(ctx, n, asked.turns)
+	messages, news, err := d.claimer.claim(ctx, n, asked.turns)
 	if err != nil {
 		d.slots.release(n)
 		_ = d.outage.wait(d.stopping, err)
@@ -119,10 +118,12 @@ func (d *drainer) claim(ctx context.Context) (took int, next patience) {
 	wasCrowded := d.crowded
 	d.crowded = len(messages) == n
 	rest := d.known.settle(asked, messages, d.crowded)
+	d.known.add(news)
+	usedUp, more := outcome(asked.turns, messages, news, d.room(room))
 	switch {
-	case d.crowded, wasCrowded, rest:
+	case d.crowded, wasCrowded, rest, more:
 		return len(messages), forNothing
-	case asked.full, usedUp(asked.turns, messages):
+	case asked.full, usedUp:
 		return len(messages), forSlot
 	}
 	return len(messages), forWake
@@ -146,13 +147,24 @@ func (d *drainer) room(left map[string]int) func(endpoint string) int {
 	}
 }
 
-// usedUp reports whether an endpoint gave all that it might: more may be due there.
-func usedUp(turns []turn, messages []message) bool {
-	gave := map[string]int{}
+// outcome tells of a claim whether an endpoint gave all that it might, and more may be due there; and whether the news
+// are of endpoints that another claim would serve: of one that was not asked, or that gave something, but not all it might.
+// One that gave nothing is not asked again for its news: it is at its rate, or another worker is claiming there.
+func outcome(turns []turn, messages []message, news []found, room func(string) int) (usedUp, more bool) {
+	gave, asked := map[string]int{}, map[string]int{}
 	for _, m := range messages {
 		gave[m.endpoint]++
 	}
-	return slices.ContainsFunc(turns, func(t turn) bool { return gave[t.endpoint] == t.most })
+	for _, t := range turns {
+		asked[t.endpoint] = t.most
+		usedUp = usedUp || gave[t.endpoint] == t.most
+	}
+	for _, f := range news {
+		most, was := asked[f.Endpoint]
+		n := gave[f.Endpoint]
+		more = more || !was && room(f.Endpoint) > 0 || was && 0 < n && n < most
+	}
+	return usedUp, more
 }
 
 // wait waits for what the last claim left to wait for, and in a stream until the next claim is worth a statement.

@@ -18,23 +18,24 @@ import (
 // them anew for each batch was a third of a small claim's time.
 const hotSettings = `SELECT set_config('synchronous_commit', 'off', true), set_config('plan_cache_mode', 'force_generic_plan', true)`
 
-// hotQuery runs a statement under hotSettings and collects its rows.
-func hotQuery[T any](ctx context.Context, pool *pgxpool.Pool, scan pgx.RowToFunc[T], sql string, args ...any) ([]T, error) {
+// hotBatch runs statements under hotSettings, in one round trip: queue puts them into the batch, read takes their rows.
+func hotBatch(ctx context.Context, pool *pgxpool.Pool, queue func(*pgx.Batch), read func(pgx.BatchResults) error) error {
 	var batch pgx.Batch
 	batch.Queue(hotSettings)
-	batch.Queue(sql, args...)
+	queue(&batch)
 	results := pool.SendBatch(ctx, &batch)
-	found, err := collectSecond(results, scan)
+	_, err := results.Exec()
+	if err == nil {
+		err = read(results)
+	}
 	if closed := results.Close(); err == nil { // the end of the transaction: nothing is found that is not committed
 		err = closed
 	}
-	return found, err
+	return err
 }
 
-func collectSecond[T any](results pgx.BatchResults, scan pgx.RowToFunc[T]) ([]T, error) {
-	if _, err := results.Exec(); err != nil {
-		return nil, err
-	}
+// collect takes the rows of a batch's next statement.
+func collect[T any](results pgx.BatchResults, scan pgx.RowToFunc[T]) ([]T, error) {
 	rows, err := results.Query()
 	if err != nil {
 		return nil, err

@@ -21,17 +21,13 @@ type known struct {
 
 // place is what is known of one endpoint.
 type place struct {
-	from  time.Time // what was due before is taken
-	gave  time.Time // when it last gave a message, or was found
-	looks int       // that found it: one during a claim keeps it, whatever that claim saw
+	from   time.Time // what was due before is taken
+	barren int       // claims in a row to which it gave nothing
+	looks  int       // that found it: one during a claim keeps it, whatever that claim saw
 }
 
-// An endpoint with nothing due is kept for placeKept, for the next message to be claimed without a look, while there are
-// at most placesKept: each costs every claim a descent of the index.
-const (
-	placeKept  = time.Second
-	placesKept = 32
-)
+// An endpoint is forgotten that gave nothing to barrenMax claims in a row: each cost them a descent of the index.
+const barrenMax = 3
 
 // found is what a look finds: an endpoint, and since when it has had something to claim.
 type found struct {
@@ -56,7 +52,7 @@ func (k *known) add(all []found) {
 		if f.Since.Before(p.from) { // it was committed late, or given up by who had claimed it
 			p.from = f.Since
 		}
-		p.gave = time.Now()
+		p.barren = 0
 		p.looks++
 	}
 	if len(all) > 0 {
@@ -104,7 +100,6 @@ func (k *known) ask(n int, room func(endpoint string) int) (a asked) {
 func (k *known) settle(a asked, messages []message, cut bool) (rest bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	now := time.Now()
 	from := map[string]time.Time{}
 	for _, m := range messages {
 		if m.dueFrom.After(from[m.endpoint]) {
@@ -118,11 +113,12 @@ func (k *known) settle(a asked, messages []message, cut bool) (rest bool) {
 		p := k.places[t.endpoint]
 		switch since, gave := from[t.endpoint]; {
 		case p.looks != a.looks[i]: // found again meanwhile, perhaps from an earlier time on
-			p.gave = now
 		case gave:
-			p.from, p.gave = since, now
-		case len(k.circle) > placesKept || now.Sub(p.gave) > placeKept:
+			p.from, p.barren = since, 0
+		case p.barren+1 == barrenMax:
 			k.forget(t.endpoint)
+		default:
+			p.barren++
 		}
 		k.cursor = t.endpoint
 	}

@@ -19,14 +19,17 @@ type claims struct {
 
 func (r *rig) claimer(worker string) *claims {
 	return &claims{
-		claimer: &claimer{pool: r.Pool, sql: inSchema(claimSQL, r.Schema), worker: worker, lease: time.Minute, openAfter: Config{}.WithDefaults().OpenAfter},
-		looker:  newLooker(r.Pool, r.Schema), known: newKnown(),
+		claimer: &claimer{
+			pool: r.Pool, sql: inSchema(claimSQL, r.Schema), fresh: inSchema(freshLookSQL, r.Schema), worker: worker,
+			lease: time.Minute, openAfter: Config{}.WithDefaults().OpenAfter, since: time.Now(),
+		},
+		looker: newLooker(r.Pool, r.Schema), known: newKnown(),
 	}
 }
 
 // claim looks anew, and asks every endpoint for its room, or a share where none is set, from the cursor on.
 func (c *claims) claim(ctx context.Context, n, share int, room map[string]int) ([]message, error) {
-	all, err := c.looker.run(ctx, &c.looker.full, "")
+	all, err := c.looker.run(ctx, &c.looker.full, []any{"", lookMax})
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +43,7 @@ func (c *claims) claim(ctx context.Context, n, share int, room map[string]int) (
 		}
 		return share
 	})
-	messages, err := c.claimer.claim(ctx, n, asked.turns)
+	messages, _, err := c.claimer.claim(ctx, n, asked.turns)
 	if err == nil {
 		c.known.settle(asked, messages, len(messages) == n)
 	}

@@ -18,9 +18,10 @@ import (
 // cheap as long as vacuum removes what was delivered. When it cannot (a dump, a forgotten transaction), each full look
 // passes all that was delivered since.
 //
-// A fresh look reads what was written since the last look: the due table's primary key is ordered by time. It is made
-// while a full look has become dear. It misses what was committed long after it was written, or by a writer whose clock
-// is far behind, what a worker gave up, and what a retry made due again: the next full look finds them.
+// A fresh look reads what was written since the last look, the newest first: the due table's primary key is ordered by
+// time. One goes with every claim; the doorbell makes them while a full look has become dear. It misses what was committed
+// long after it was written, or by a writer whose clock differs, what a worker gave up, and what a retry made due again:
+// the next full look finds them.
 //
 // Each has a pace set by what it costs, and one of each may be under way: a full look over the dead rows of days holds up
 // no fresh one.
@@ -50,7 +51,7 @@ type looked struct {
 }
 
 const (
-	lookMax     = 1000                  // endpoints that one look finds; the next one goes on from there
+	lookMax     = 1000                  // endpoints that a full look finds, for the next one to go on from there; messages of a fresh one
 	lookTimeout = 5 * time.Minute       // of a full look: one over the dead rows of days takes long, and must end
 	freshWorth  = 20 * time.Millisecond // a full look that takes longer is dear
 	freshBefore = 2 * time.Second       // a fresh look begins so long before the last look: for clocks that differ, and commits that take their time
@@ -72,12 +73,20 @@ WHERE w.endpoint IS NOT NULL
 LIMIT $2`
 
 const freshLookSQL = `SELECT d.endpoint, d.due_at FROM (
-    SELECT d.endpoint, min(d.due_at) AS due_at FROM outbox.due d
-    WHERE d.message_id >= $1 AND d.due_at <= now() AND (d.locked_until IS NULL OR d.locked_until <= now())
-    GROUP BY d.endpoint
+    SELECT d.endpoint, min(d.due_at) AS due_at FROM (
+        SELECT d.endpoint, d.due_at FROM outbox.due d
+        WHERE d.message_id >= $1 AND d.message_id < $2
+          AND d.due_at <= now() AND (d.locked_until IS NULL OR d.locked_until <= now())
+        ORDER BY d.message_id DESC LIMIT $3
+    ) d GROUP BY d.endpoint
 ) d
-WHERE NOT coalesce((SELECT e.paused OR e.open_until > now() FROM outbox.endpoint e WHERE e.endpoint = d.endpoint), false)
-LIMIT $2`
+WHERE NOT coalesce((SELECT e.paused OR e.open_until > now() FROM outbox.endpoint e WHERE e.endpoint = d.endpoint), false)`
+
+// writtenSince returns the arguments of a fresh look. The end keeps it from reading again and again what a writer wrote
+// whose clock is ahead.
+func writtenSince(t time.Time) []any {
+	return []any{outbox.IDFloor(t), outbox.IDFloor(time.Now().Add(time.Second)), lookMax}
+}
 
 func newLooker(pool *pgxpool.Pool, schema string) *looker {
 	return &looker{
@@ -94,9 +103,9 @@ func newLooker(pool *pgxpool.Pool, schema string) *looker {
 func (l *looker) begin(ctx context.Context) (began bool, wait time.Duration) {
 	switch full, fresh := l.full.left(), l.fresh.left(); {
 	case full <= 0:
-		l.start(ctx, &l.full, l.cursor)
+		l.start(ctx, &l.full, []any{l.cursor, lookMax})
 	case l.full.dear() && fresh <= 0:
-		l.start(ctx, &l.fresh, outbox.IDFloor(l.since.Add(-freshBefore)))
+		l.start(ctx, &l.fresh, writtenSince(l.since.Add(-freshBefore)))
 	case l.full.dear():
 		return false, min(full, fresh)
 	default:
@@ -105,19 +114,19 @@ func (l *looker) begin(ctx context.Context) (began bool, wait time.Duration) {
 	return true, 0
 }
 
-func (l *looker) start(ctx context.Context, by *look, from any) {
+func (l *looker) start(ctx context.Context, by *look, args []any) {
 	by.began = time.Now()
 	l.since = by.began
 	l.underWay.Go(func() {
-		all, err := l.run(ctx, by, from)
+		all, err := l.run(ctx, by, args)
 		l.done <- looked{by: by, found: all, err: err}
 	})
 }
 
-func (l *looker) run(ctx context.Context, by *look, from any) ([]found, error) {
+func (l *looker) run(ctx context.Context, by *look, args []any) ([]found, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, by.most, fmt.Errorf("took longer than %v", by.most))
 	defer cancel()
-	rows, err := l.pool.Query(ctx, by.sql, from, lookMax)
+	rows, err := l.pool.Query(ctx, by.sql, args...)
 	if err != nil {
 		return nil, fmt.Errorf("look for due messages: %w", err)
 	}

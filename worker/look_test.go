@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -11,9 +12,9 @@ import (
 )
 
 // finds runs one way to look to its end.
-func (r *rig) finds(l *looker, by *look, from any) []string {
+func (r *rig) finds(l *looker, by *look, args ...any) []string {
 	r.t.Helper()
-	all, err := l.run(r.t.Context(), by, from)
+	all, err := l.run(r.t.Context(), by, args)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -40,11 +41,12 @@ WHERE message_id = (SELECT message_id FROM outbox.due WHERE endpoint = 'half-lea
 ('paused', true, 0, NULL, ''), ('open', false, 10, now() + interval '1 h', ''), ('probe', false, 10, now() - interval '1 s', ''),
 ('closed', false, 3, NULL, '')`)
 	want := []string{"closed", "due", "half-leased", "over", "probe"}
+	last := outbox.ID(bytes.Repeat([]byte{255}, len(outbox.ID{})))
 	l := newLooker(r.Pool, r.Schema)
-	if got := r.finds(l, &l.full, ""); !slices.Equal(got, want) {
+	if got := r.finds(l, &l.full, "", lookMax); !slices.Equal(got, want) {
 		t.Errorf("a full look finds %v, want %v", got, want)
 	}
-	if got := r.finds(l, &l.fresh, outbox.ID{}); !slices.Equal(got, want) {
+	if got := r.finds(l, &l.fresh, outbox.ID{}, last, lookMax); !slices.Equal(got, want) {
 		t.Errorf("a fresh look at everything finds %v, want %v", got, want)
 	}
 }
@@ -57,7 +59,7 @@ func TestAFreshLookFindsWhatWasWrittenSince(t *testing.T) {
 	r.await("the clock went on", func() bool { return time.Now().After(since) })
 	r.writeTo("https://late.test/", "run")
 	l := newLooker(r.Pool, r.Schema)
-	if got := fmt.Sprint(r.finds(l, &l.fresh, outbox.IDFloor(since))); got != "[https://late.test]" {
+	if got := fmt.Sprint(r.finds(l, &l.fresh, writtenSince(since)...)); got != "[https://late.test]" {
 		t.Errorf("it finds %s", got)
 	}
 }

@@ -29,13 +29,13 @@ WHERE NOT EXISTS (SELECT FROM outbox.due d WHERE d.message_id = m.id)`)
 }
 
 // hotStatements are those that run for every batch, under generic plans.
-var hotStatements = map[string]string{"claim": claimSQL, "record": recordSQL}
+var hotStatements = map[string]string{"claim": claimSQL, "record": recordSQL, "fresh look": freshLookSQL}
 
 // calmStatements are those that run now and then.
 func (r *rig) calmStatements() map[string]statement {
 	return map[string]statement{
 		"full look":            {fullLookSQL, []any{"", lookMax}},
-		"fresh look":           {freshLookSQL, []any{outbox.IDFloor(time.Now().Add(-freshBefore)), lookMax}},
+		"fresh look":           {freshLookSQL, writtenSince(time.Now().Add(-freshBefore))},
 		"choose old delivered": {retentionSQL.oldDelivered, []any{outbox.IDFloor(time.Now().Add(-3 * time.Hour)), 4 * time.Hour, retentionBatch}},
 		"choose old dead":      {retentionSQL.oldDead, []any{4 * time.Hour, retentionBatch}},
 		"prune":                {retentionSQL.prune, []any{r.newest(retentionBatch), false}},

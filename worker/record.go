@@ -209,7 +209,11 @@ func (r *recorder) writeOnce(ctx context.Context, batch []result) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, recordTimeout, fmt.Errorf("record took longer than %v", recordTimeout))
 	defer cancel()
 	args := append(append([]any{r.worker}, columns(batch)...), r.openAfter, r.openFor.Milliseconds(), r.openForMax.Milliseconds())
-	changes, err := hotQuery(ctx, r.pool, pgx.RowToStructByPos[endpointChange], r.sql, args...)
+	var changes []endpointChange
+	err := hotBatch(ctx, r.pool, func(b *pgx.Batch) { b.Queue(r.sql, args...) }, func(results pgx.BatchResults) (err error) {
+		changes, err = collect(results, pgx.RowToStructByPos[endpointChange])
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("record: %w", err)
 	}

@@ -82,8 +82,11 @@ func (w *Worker) assemble() (err error) {
 	}
 	ask := make(chan struct{}, 1)
 	w.drainer = &drainer{
-		claimer: &claimer{pool: w.pool, sql: in(claimSQL), worker: w.name, lease: c.Lease, openAfter: c.OpenAfter},
-		known:   newKnown(), slots: s, flights: w.flights, outage: w.outage.door("claims"), poll: c.PollInterval,
+		claimer: &claimer{
+			pool: w.pool, sql: in(claimSQL), fresh: in(freshLookSQL), worker: w.name, lease: c.Lease, openAfter: c.OpenAfter,
+			since: time.Now(),
+		},
+		known: newKnown(), slots: s, flights: w.flights, outage: w.outage.door("claims"), poll: c.PollInterval,
 		wake: make(chan struct{}, 1), rest: make(chan struct{}, 1), look: ask, stopping: w.stopping,
 	}
 	p := &pruner{pool: w.pool, delivered: c.Retention, dead: c.DeadRetention, logger: c.Logger, sql: pruneSQL{
