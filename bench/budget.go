@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"strings"
 )
 
 // budget is a bound on a ratio between two contenders, or on an absolute figure of one when against is empty. Without a
@@ -12,7 +13,7 @@ type budget struct {
 	metric          string
 	of, against     string  // contenders
 	atLeast, atMost float64 // at most one is set
-	unit            string  // of an absolute figure
+	unit            string  // of an absolute figure, if it has one
 }
 
 // verdict of a budget.
@@ -23,7 +24,22 @@ const (
 	missed      verdict = "MISSED"
 	noVerdict   verdict = ""
 	notMeasured verdict = "not measured"
+	metSoFar    verdict = "met as far as measured" // of several bounds
 )
+
+// budgetDigits are shown of a budget's figures after the point: enough to tell a ratio of 0.59 from one of 0.6.
+const budgetDigits = 2
+
+// bounded reports whether it can be met or missed.
+func (b budget) bounded() bool { return b.atLeast != 0 || b.atMost != 0 }
+
+// value is the median, with its unit.
+func (b budget) value(s summary) string {
+	if b.unit == "" || s.n == 0 {
+		return number(s.median, budgetDigits)
+	}
+	return number(s.median, budgetDigits) + " " + b.unit
+}
 
 func (b budget) name() string {
 	if b.against == "" {
@@ -34,11 +50,7 @@ func (b budget) name() string {
 
 func (b budget) bound() string {
 	text := func(sign string, value float64) string {
-		s := sign + " " + strconv.FormatFloat(value, 'f', -1, 64)
-		if b.against == "" {
-			s += " " + b.unit
-		}
-		return s
+		return strings.TrimSpace(sign + " " + strconv.FormatFloat(value, 'f', -1, 64) + " " + b.unit)
 	}
 	switch {
 	case b.atLeast != 0:
@@ -80,7 +92,7 @@ func (b budget) judge(s summary) verdict {
 	switch {
 	case math.IsNaN(s.median):
 		return notMeasured
-	case b.atLeast == 0 && b.atMost == 0:
+	case !b.bounded():
 		return noVerdict
 	case s.median < b.atLeast, b.atMost != 0 && s.median > b.atMost:
 		return missed

@@ -56,7 +56,7 @@ func printComparison(out io.Writer, earlier, here results, ran []scenario) {
 		_, _ = fmt.Fprintln(out, "  one run was short and the other was not: they did not do the same work")
 	}
 	for _, sc := range ran {
-		all := changes(sc, earlier.scenario(sc.name), here.scenario(sc.name))
+		all := changes(sc, earlier.scenario(sc.name).Rounds, here.scenario(sc.name).Rounds)
 		if len(all) == 0 {
 			continue
 		}

@@ -73,13 +73,16 @@ func TestResultsAreReadAsTheyWereWritten(t *testing.T) {
 	wrote := results{
 		Machine: machine{CPU: "some CPU", Cores: 2, MemoryGiB: 23.5, Go: "go1", Postgres: "15", SyncMS: 0.25},
 		Started: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Seconds: 61, Short: true, Rounds: 2,
-		Scenarios: []scenarioResults{{Name: "drain", Rounds: rates([2]float64{1, 2}, [2]float64{3, 4})}},
+		Scenarios: []scenarioResults{{
+			Name: "drain", Rounds: rates([2]float64{1, 2}, [2]float64{3, 4}),
+			Curves: []roundCurves{{"ours": curves{"rate": {{0, 1.5}, {2, 3}}}}, {}},
+		}},
 	}
 	path := filepath.Join(t.TempDir(), "results.json")
 	if err := writeResults(path, wrote); err != nil {
 		t.Fatal(err)
 	}
-	read, err := readResults(path)
+	read, err := readResults("-compare", path)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,8 @@ import (
 )
 
 // cpuMeter tells the CPU time of this process, of the receiver, of all of Postgres, and of everything on the machine.
-// On two cores these four explain a rate better than anything else. It reads Linux's /proc; elsewhere it knows nothing.
+// On two cores these four explain a rate better than anything else. A worker that a trial started as a process counts as
+// part of this one: both are the sender. It reads Linux's /proc; elsewhere it knows nothing.
 type cpuMeter struct {
 	receiver, postmaster int // process ids; 0: not known
 }
@@ -55,13 +56,18 @@ func (m cpuMeter) read() cpuUse {
 	postmaster, okPostmaster := readProcess(m.postmaster)
 	everything, okAll := readMachine()
 	u.known = okSelf && okReceiver && okPostmaster && okAll
-	u.self, u.receiver, u.everything = self.seconds, receiver.seconds, everything
+	u.self, u.receiver, u.everything = self.seconds+self.childSeconds, receiver.seconds, everything
 	u.postgres = postmaster.seconds + postmaster.childSeconds
 	entries, _ := filepath.Glob("/proc/[0-9]*")
 	for _, entry := range entries {
 		pid, _ := strconv.Atoi(filepath.Base(entry))
-		if p, ok := readProcess(pid); ok && p.parent == m.postmaster {
+		p, ok := readProcess(pid)
+		switch {
+		case !ok || pid == m.receiver || pid == m.postmaster:
+		case p.parent == m.postmaster:
 			u.postgres += p.seconds
+		case p.parent == os.Getpid():
+			u.self += p.seconds
 		}
 	}
 	return u

@@ -54,7 +54,7 @@ type drainSize struct{ messages, endpoints int }
 
 func drainTo(endpoints int, run func(context.Context, *trial, drainSize) (sample, error)) runner {
 	return func(ctx context.Context, t *trial) (sample, error) {
-		return run(ctx, t, drainSize{messages: pick(t.size, 2_000, 15_000, 200_000), endpoints: endpoints})
+		return run(ctx, t, drainSize{messages: pick(t.size, 2_000, 10_000, 100_000), endpoints: endpoints})
 	}
 }
 
@@ -80,9 +80,19 @@ type drainer struct {
 // lookEvery is how often done is asked: short beside a trial, long beside the question.
 const lookEvery = 5 * time.Millisecond
 
-// drain runs a drainer until it has delivered everything and recorded that. The rate counts from the first arrival:
-// starting up is not draining.
+// drain runs a drainer until it has delivered everything and recorded that.
 func (t *trial) drain(ctx context.Context, l load, d drainer) (sample, error) {
+	return t.drainFirst(ctx, l.messages, d)
+}
+
+// drainFirst runs a drainer until it has delivered the messages that are waited for, the first so many, and recorded
+// that. The rate counts from the first arrival: starting up is not draining.
+func (t *trial) drainFirst(ctx context.Context, messages int, d drainer) (sample, error) {
+	if t.beforeDrain != nil {
+		if err := t.beforeDrain(ctx); err != nil {
+			return nil, err
+		}
+	}
 	var p Progress
 	var end time.Time
 	running, stop := context.WithCancel(ctx)
@@ -113,8 +123,10 @@ func (t *trial) drain(ctx context.Context, l load, d drainer) (sample, error) {
 	if err != nil {
 		return nil, err
 	}
-	found := used.perMessage(l.messages)
-	found["rate"] = float64(l.messages) / end.Sub(time.Unix(0, p.First)).Seconds()
+	arrived = arrived[:messages]
+	t.plotRate(arrived)
+	found := used.perMessage(messages)
+	found["rate"] = float64(messages) / end.Sub(time.Unix(0, p.First)).Seconds()
 	found["flat"] = flatness(arrived)
 	found["connections"] = float64(last.Conns)
 	found["repeats"] = float64(last.Requests - last.Distinct)

@@ -5,9 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 
-	"github.com/jackc/pgx/v5"
-	"golang.org/x/sync/errgroup"
-
 	"github.com/seed-abbacb8b/epilogue/outbox"
 	"github.com/seed-abbacb8b/epilogue/worker"
 )
@@ -24,7 +21,7 @@ func drainEpilogue(ctx context.Context, t *trial, size drainSize) (sample, error
 	if err != nil {
 		return nil, err
 	}
-	if err := writeOutbox(ctx, t.db, l); err != nil {
+	if err := writeOutboxBulk(ctx, t.db, l, 0, l.messages); err != nil {
 		return nil, err
 	}
 	if err := t.db.settle(ctx); err != nil {
@@ -74,29 +71,6 @@ func (t *trial) checkDelivered(ctx context.Context, l load) error {
 		err = fmt.Errorf("%d attempts are recorded as delivered; want %d", n, l.messages)
 	}
 	return err
-}
-
-// writeOutbox writes the backlog as a service would, but many messages to a transaction.
-func writeOutbox(ctx context.Context, d *database, l load) error {
-	const perBatch, writers = 500, 4
-	w, err := outbox.NewWriter(outbox.Config{Schema: d.schema})
-	if err != nil {
-		return err
-	}
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(writers)
-	for from := 0; from < l.messages; from += perBatch {
-		group.Go(func() error {
-			var b pgx.Batch
-			for n := from; n < min(from+perBatch, l.messages); n++ {
-				if _, err := w.Queue(&b, l.message(n)); err != nil {
-					return err
-				}
-			}
-			return d.pool.SendBatch(ctx, &b).Close() // a batch is a transaction
-		})
-	}
-	return group.Wait()
 }
 
 // message returns the n-th message as this project's writers take it.

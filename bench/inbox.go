@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -16,8 +15,9 @@ import (
 // receive is not mixed with what it costs to send, and is the same for every contender.
 const receiverCommand = "receive"
 
-// Inbox is the receiver. It answers 200 to everything and remembers when each message came first. Its parent calls it
-// over a pipe; net/rpc wants the names of what is called exported. The parent makes one call at a time.
+// Inbox is the receiver. It answers 200 to everything, unless it is told of another [Behaviour], and remembers when each
+// message came first. Its parent calls it over a pipe; net/rpc wants the names of what is called exported. The parent
+// makes one call at a time.
 type Inbox struct {
 	server  *http.Server
 	urls    []string
@@ -26,30 +26,39 @@ type Inbox struct {
 
 // arrivals of one trial. Requests of an earlier one that come late are not counted.
 type arrivals struct {
-	trial    uint32
-	at       []atomic.Int64 // by the message's number: Unix time in nanoseconds; 0 until it came
-	distinct atomic.Int64
-	requests atomic.Int64
-	conns    atomic.Int64
-	all      chan struct{} // closed when every message came
+	trial      uint32
+	awaited    int            // the messages before this number are waited for
+	at         []atomic.Int64 // by the message's number: Unix time in nanoseconds; 0 until it came
+	distinct   atomic.Int64   // of the awaited ones
+	requests   atomic.Int64
+	conns      atomic.Int64
+	all        chan struct{} // closed when every awaited message came
+	behaviours behaviours
 }
 
 // serveReceiver runs the receiver until its parent closes the pipe or is gone. It returns the exit status.
 func serveReceiver() int {
+	if err := serveInbox(pipe{os.Stdin, os.Stdout}); err != nil {
+		fmt.Fprintf(os.Stderr, "bench: receiver: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
+// serveInbox answers calls and requests until the connection of the calls ends.
+func serveInbox(conn io.ReadWriteCloser) error {
 	box := &Inbox{}
-	box.server = &http.Server{Handler: box, ConnState: func(_ net.Conn, state http.ConnState) {
+	box.server = &http.Server{Handler: box, BaseContext: endpointContext, ConnState: func(_ net.Conn, state http.ConnState) {
 		if a := box.current.Load(); a != nil && state == http.StateNew {
 			a.conns.Add(1)
 		}
 	}}
 	calls := rpc.NewServer()
 	if err := calls.Register(box); err != nil {
-		fmt.Fprintf(os.Stderr, "bench: receiver: %v\n", err)
-		return 1
+		return err
 	}
-	calls.ServeConn(pipe{os.Stdin, os.Stdout})
-	_ = box.server.Close()
-	return 0
+	calls.ServeConn(conn)
+	return box.server.Close()
 }
 
 // pipe makes one connection of a reading and a writing end.
@@ -69,9 +78,16 @@ func (b *Inbox) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		http.Error(w, "not a message of this trial", http.StatusBadRequest)
 		return
 	}
+	arrived, late := a.behaviours.meet(w, req)
+	if !arrived {
+		return
+	}
 	a.requests.Add(1)
-	if a.at[n].CompareAndSwap(0, now) && a.distinct.Add(1) == int64(len(a.at)) {
+	if a.at[n].CompareAndSwap(0, now) && n < a.awaited && a.distinct.Add(1) == int64(a.awaited) {
 		close(a.all)
+	}
+	if late > 0 {
+		sleep(req.Context(), late)
 	}
 }
 
@@ -82,7 +98,8 @@ func (b *Inbox) Open(n int, urls *[]string) error {
 		if err != nil {
 			return err
 		}
-		go func() { _ = b.server.Serve(l) }() // until the process ends
+		endpoint := endpointListener{Listener: l, endpoint: len(b.urls)}
+		go func() { _ = b.server.Serve(endpoint) }() // until the server is closed
 		b.urls = append(b.urls, "http://"+l.Addr().String()+"/hook")
 	}
 	*urls = b.urls[:n]
@@ -93,24 +110,31 @@ func (b *Inbox) Open(n int, urls *[]string) error {
 type Expectation struct {
 	Trial    uint32
 	Messages int
+	Awaited  int // the first so many are waited for; the others may come or not
 }
 
 // Expect begins a trial: only its messages are counted from now on.
 func (b *Inbox) Expect(e Expectation, _ *struct{}) error {
-	if e.Messages < 1 {
-		return errors.New("a trial has at least one message")
+	if e.Awaited < 1 || e.Awaited > e.Messages {
+		return fmt.Errorf("%d of %d messages are waited for; want at least one, and no more than there are", e.Awaited, e.Messages)
 	}
-	b.current.Store(&arrivals{trial: e.Trial, at: make([]atomic.Int64, e.Messages), all: make(chan struct{})})
+	b.current.Store(&arrivals{
+		trial: e.Trial, awaited: e.Awaited, at: make([]atomic.Int64, e.Messages), all: make(chan struct{}),
+	})
 	return nil
 }
 
 // Progress is what came so far.
 type Progress struct {
-	Distinct, Requests, Conns int
-	First                     int64 // arrival of the first message, in Unix nanoseconds; 0 for none
+	Distinct            int   // awaited messages that arrived
+	Requests            int   // that brought a message, repeats included
+	Refused             int   // requests that were answered 500, as they were told to be
+	Hanging, HangingMax int   // requests that hang now, and the most that did at once
+	Conns               int   // accepted
+	First               int64 // arrival of the first message, in Unix nanoseconds; 0 for none
 }
 
-// Await replies when every message came, or when the time is up.
+// Await replies when every awaited message came, or when the time is up.
 func (b *Inbox) Await(patience time.Duration, p *Progress) error {
 	a := b.current.Load()
 	select {
@@ -118,6 +142,8 @@ func (b *Inbox) Await(patience time.Duration, p *Progress) error {
 	case <-time.After(patience):
 	}
 	p.Distinct, p.Requests, p.Conns = int(a.distinct.Load()), int(a.requests.Load()), int(a.conns.Load())
+	p.Refused = int(a.behaviours.refused.Load())
+	p.Hanging, p.HangingMax = int(a.behaviours.hung.now.Load()), int(a.behaviours.hung.most.Load())
 	for i := range a.at {
 		if at := a.at[i].Load(); at != 0 && (p.First == 0 || at < p.First) {
 			p.First = at

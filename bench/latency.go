@@ -2,16 +2,12 @@ package main
 
 import (
 	"context"
-	"errors"
-	"math/rand/v2"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
@@ -46,6 +42,7 @@ func latencyScenario() scenario {
 			{metric: "p50", of: "wake", against: "river"},
 			{metric: "p99", of: "wake", against: "river"},
 		},
+		roundsMax: 3,
 	}
 }
 
@@ -116,96 +113,21 @@ func latencyRiver(ctx context.Context, t *trial) (sample, error) {
 	})
 }
 
-// timedWriter commits the n-th message in a transaction of its own and says when it had.
-type timedWriter func(ctx context.Context, c *pgxpool.Conn, n int) (committed time.Time, err error)
-
-// measureLatency writes at random times while d works, and waits for the last arrival. Both processes read the same
-// machine's clock.
+// measureLatency writes at random times while d works, and waits for the last arrival.
 func (t *trial) measureLatency(ctx context.Context, l load, d drainer, write timedWriter) (sample, error) {
-	if err := t.db.settle(ctx); err != nil {
-		return nil, err
-	}
-	running, stop := context.WithCancel(ctx)
-	defer stop()
-	ended := make(chan error, 1)
-	go func() {
-		defer stop()
-		ended <- d.run(running)
-	}()
-	committed := make([]time.Time, l.messages)
-	used, err := t.timed(func() error {
-		if err := t.writeFirst(running, committed, write); err != nil {
-			return err
-		}
-		if err := writeAtRandom(running, t.db.pool, l, committed, write); err != nil {
-			return err
-		}
-		_, err := t.receiver.await(running)
-		return err
-	})
-	if err == nil {
-		err = untilDone(running, d.done)
-	}
-	stop()
-	if err = errors.Join(<-ended, err); err != nil {
-		return nil, err
-	}
-	arrived, err := t.receiver.arrivals()
+	all := stream{load: l, until: l.messages, rate: latencyRate, writers: latencyWriters, write: write}
+	f, err := t.fly(ctx, d, []stream{all})
 	if err != nil {
 		return nil, err
 	}
 	took := make([]float64, 0, l.messages-1)
 	for n := 1; n < l.messages; n++ {
-		took = append(took, float64(arrived[n]-committed[n].UnixNano())/1e6)
+		took = append(took, f.wait(n))
 	}
 	slices.Sort(took)
 	found := sample{"p50": quantile(took, 0.5), "p99": quantile(took, 0.99), "max": took[len(took)-1]}
-	if used.known {
-		found[othersMetric] = used.othersPercent()
+	if f.used.known {
+		found[othersMetric] = f.used.othersPercent()
 	}
 	return found, nil
-}
-
-// writeFirst writes one message and waits for it, so that no contender's start is in the figures.
-func (t *trial) writeFirst(ctx context.Context, committed []time.Time, write timedWriter) error {
-	c, err := t.db.pool.Acquire(ctx)
-	if err != nil {
-		return err
-	}
-	defer c.Release()
-	if committed[0], err = write(ctx, c, 0); err != nil {
-		return err
-	}
-	return untilDone(ctx, func(context.Context) (bool, error) {
-		p, err := t.receiver.progress()
-		return p.Distinct > 0, err
-	})
-}
-
-// writeAtRandom has each writer wait an exponential time between its messages: together they come as from many who know
-// nothing of each other. A writer that is late catches up, so that what is slow cannot thin out the load.
-func writeAtRandom(ctx context.Context, pool *pgxpool.Pool, l load, committed []time.Time, write timedWriter) error {
-	var next atomic.Int64
-	next.Store(1) // the first is written
-	group, ctx := errgroup.WithContext(ctx)
-	for i := range latencyWriters {
-		random := rand.New(rand.NewPCG(uint64(l.trial), uint64(i)))
-		group.Go(func() error {
-			c, err := pool.Acquire(ctx)
-			if err != nil {
-				return err
-			}
-			defer c.Release()
-			at := time.Now()
-			for n := int(next.Add(1)) - 1; n < l.messages; n = int(next.Add(1)) - 1 {
-				at = at.Add(time.Duration(random.ExpFloat64() * float64(time.Second) * latencyWriters / latencyRate))
-				time.Sleep(time.Until(at)) // the load is paced: this is the time between two messages
-				if committed[n], err = write(ctx, c, n); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
-	}
-	return group.Wait()
 }

@@ -35,16 +35,11 @@ func run(ctx context.Context, args []string) (err error) {
 	}
 	var earlier *results
 	if o.compare != "" {
-		if earlier, err = readResults(o.compare); err != nil { // before the long part, not after it
+		if earlier, err = readResults("-compare", o.compare); err != nil { // before the long part, not after it
 			return err
 		}
 	}
-	s, err := newStand(ctx, say)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, s.close()) }()
-	found, failed := measureAll(ctx, s, o)
+	found, failed := find(ctx, o)
 	if len(found.Scenarios) == 0 {
 		return failed
 	}
@@ -55,7 +50,27 @@ func run(ctx context.Context, args []string) (err error) {
 	if o.json != "" {
 		failed = errors.Join(failed, writeResults(o.json, found))
 	}
+	if o.report != "" {
+		failed = errors.Join(failed, writeReport(o.report, found, o.scenarios))
+	}
 	return failed
+}
+
+// find measures, or reads what an earlier run did. With an error, it returns what was found before it.
+func find(ctx context.Context, o options) (found results, err error) {
+	if o.from != "" {
+		earlier, err := readResults("-from", o.from)
+		if err != nil {
+			return found, err
+		}
+		return *earlier, nil
+	}
+	s, err := newStand(ctx, say)
+	if err != nil {
+		return found, err
+	}
+	defer func() { err = errors.Join(err, s.close()) }()
+	return measureAll(ctx, s, o)
 }
 
 // say tells on stderr what is going on; the report alone is on stdout.

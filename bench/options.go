@@ -15,6 +15,8 @@ type options struct {
 	short      bool
 	rounds     int
 	json       string
+	from       string
+	report     string
 	compare    string
 	cpuProfile string
 	wait       time.Duration
@@ -30,8 +32,8 @@ example:  go run ./bench -short -only drain,latency
 
 const (
 	roundsFull  = 5
-	roundsShort = 2
-	roundsMax   = 1000
+	roundsShort = 1
+	roundsLimit = 1000
 )
 
 func parseOptions(args []string, out io.Writer) (options, error) {
@@ -47,6 +49,8 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 	flags.IntVar(&o.rounds, "rounds", 0, fmt.Sprintf("rounds that count (default %d, with -short %d)", roundsFull, roundsShort))
 	flags.StringVar(&only, "only", "", "run only these `SCENARIO[/CONTENDER],...`")
 	flags.StringVar(&o.json, "json", "", "write the results, every round of them, to `FILE`")
+	flags.StringVar(&o.report, "report", "", "write the report as a page, "+reportFile+", with its drawings, into `DIR`")
+	flags.StringVar(&o.from, "from", "", "measure nothing: report what an earlier run's -json `FILE` says")
 	flags.StringVar(&o.compare, "compare", "", "compare with an earlier run's -json `FILE`")
 	flags.StringVar(&o.cpuProfile, "cpuprofile", "", "write a CPU profile of each counted trial's timed part into `DIR`")
 	flags.DurationVar(&o.wait, "wait", 0, "before each trial, wait up to so long for a quiet machine; make disturbed ones again")
@@ -63,8 +67,8 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 			o.rounds = roundsShort
 		}
 	}
-	if o.rounds < 1 || o.rounds > roundsMax {
-		return o, fmt.Errorf("-rounds is %d; want 1 to %d", o.rounds, roundsMax)
+	if o.rounds < 1 || o.rounds > roundsLimit {
+		return o, fmt.Errorf("-rounds is %d; want 1 to %d", o.rounds, roundsLimit)
 	}
 	var err error
 	o.scenarios, err = chosen(scenarios(), only)

@@ -12,11 +12,11 @@ import (
 
 // receiver is the parent's side of the [Inbox].
 type receiver struct {
-	process  *exec.Cmd
-	input    io.Closer // its end ends the receiver
-	calls    *rpc.Client
-	trial    uint32 // the current one
-	messages int    // expected in it
+	process *exec.Cmd
+	input   io.Closer // its end ends the receiver
+	calls   *rpc.Client
+	trial   uint32 // the current one
+	awaited int    // messages that are waited for in it
 }
 
 func startReceiver() (*receiver, error) {
@@ -54,17 +54,22 @@ func (r *receiver) open(n int) (urls []string, err error) {
 	return urls, err
 }
 
-// expect begins a trial and returns the number that its bodies carry.
+// expect begins a trial, in which every endpoint answers at once, and returns the number that its bodies carry.
 func (r *receiver) expect(messages int) (trial uint32, err error) {
+	return r.expectFirst(messages, messages)
+}
+
+// expectFirst begins a trial that is over when the first so many of its messages came; the others may come or not.
+func (r *receiver) expectFirst(awaited, messages int) (trial uint32, err error) {
 	r.trial++
-	r.messages = messages
-	return r.trial, r.call("Inbox.Expect", Expectation{Trial: r.trial, Messages: messages}, &struct{}{})
+	r.awaited = awaited
+	return r.trial, r.call("Inbox.Expect", Expectation{Trial: r.trial, Messages: messages, Awaited: awaited}, &struct{}{})
 }
 
 // stalledAfter is how long a trial may go on without a new message before it is given up.
 const stalledAfter = 30 * time.Second
 
-// await returns when every message came. Without a new one for stalledAfter, that is an error.
+// await returns when every awaited message came. Without a new one for stalledAfter, that is an error.
 func (r *receiver) await(ctx context.Context) (Progress, error) {
 	const look = time.Second
 	moved, distinct := time.Now(), 0
@@ -74,14 +79,14 @@ func (r *receiver) await(ctx context.Context) (Progress, error) {
 		switch {
 		case err != nil:
 			return p, err
-		case p.Distinct == r.messages:
+		case p.Distinct == r.awaited:
 			return p, nil
 		case ctx.Err() != nil:
 			return p, context.Cause(ctx)
 		case p.Distinct > distinct:
 			moved, distinct = time.Now(), p.Distinct
 		case time.Since(moved) > stalledAfter:
-			return p, fmt.Errorf("nothing new at the receiver for %v; %d of %d messages came", stalledAfter, p.Distinct, r.messages)
+			return p, fmt.Errorf("nothing new at the receiver for %v; %d of %d messages came", stalledAfter, p.Distinct, r.awaited)
 		}
 	}
 }

@@ -14,20 +14,29 @@ func printReport(out io.Writer, r results, ran []scenario) {
 	printMachine(out, r)
 	missedBudgets := 0
 	for _, sc := range ran {
-		rounds := r.scenario(sc.name)
-		if rounds == nil {
+		rounds := r.scenario(sc.name).Rounds
+		if len(rounds) == 0 {
 			continue // the run ended before it
 		}
 		_, _ = fmt.Fprintf(out, "\n%s: %s\n\n", sc.name, sc.about)
 		printFigures(out, sc, rounds)
 		missedBudgets += printBudgets(out, sc, rounds)
 	}
-	_, _ = fmt.Fprintf(out, "\n%d rounds; medians, with [min..max]. Budgets missed: %d.\n", r.Rounds, missedBudgets)
-	printNoise(out, r)
+	_, _ = fmt.Fprintf(out, "\nMedians of %s (long scenarios: fewer), with [min..max]. Budgets missed: %d.\n", roundsText(r.Rounds), missedBudgets)
+	if noise := noiseOf(r); noise != "" {
+		_, _ = fmt.Fprintln(out, noise)
+	}
 }
 
-// printNoise names how many trials were disturbed. It says nothing of a machine that was quiet.
-func printNoise(out io.Writer, r results) {
+func roundsText(n int) string {
+	if n == 1 {
+		return "1 round"
+	}
+	return fmt.Sprintf("%d rounds", n)
+}
+
+// noiseOf names how many trials were disturbed. It says nothing of a machine that was quiet.
+func noiseOf(r results) string {
 	trials, noisy, worst := 0, 0, 0.0
 	for _, sc := range r.Scenarios {
 		for _, round := range sc.Rounds {
@@ -40,27 +49,36 @@ func printNoise(out io.Writer, r results) {
 			}
 		}
 	}
-	if noisy > 0 {
-		_, _ = fmt.Fprintf(out, "The machine was not quiet: in %d of %d trials other processes used more than %.0f %% of it, "+
-			"at worst %.0f %%.\n", noisy, trials, noisyPercent, worst)
+	if noisy == 0 {
+		return ""
 	}
+	return fmt.Sprintf("The machine was not quiet: in %d of %d trials other processes used more than %.0f %% of it, at worst %.0f %%.",
+		noisy, trials, noisyPercent, worst)
 }
 
 func printMachine(out io.Writer, r results) {
+	w := table(out)
+	for _, line := range machineLines(r) {
+		_, _ = fmt.Fprintf(w, "%s\t%s\n", line[0], line[1])
+	}
+	_ = w.Flush()
+}
+
+// machineLines say where and when the figures were measured, each by a name and a text.
+func machineLines(r results) [][2]string {
 	form := "full"
 	if r.Short {
 		form = "short"
 	}
 	m := r.Machine
-	w := table(out)
-	line := func(name, text string) { _, _ = fmt.Fprintf(w, "%s\t%s\n", name, text) }
-	line("machine", fmt.Sprintf("%s, %d cores, %.1f GiB, %s", m.CPU, m.Cores, m.MemoryGiB, m.System))
-	line("versions", fmt.Sprintf("%s, Postgres %s", m.Go, m.Postgres))
-	line("Postgres", m.Settings)
-	line("disk", fmt.Sprintf("%.2f ms to write 8 KiB and sync", m.SyncMS))
-	line("load before", fmt.Sprintf("%s (1 min average of runnable processes)", number(m.LoadBefore, 2)))
-	line("run", fmt.Sprintf("%s, %s, %.0f s", form, r.Started.Format("2006-01-02 15:04 MST"), r.Seconds))
-	_ = w.Flush()
+	return [][2]string{
+		{"machine", fmt.Sprintf("%s, %d cores, %.1f GiB, %s", m.CPU, m.Cores, m.MemoryGiB, m.System)},
+		{"versions", fmt.Sprintf("%s, Postgres %s", m.Go, m.Postgres)},
+		{"Postgres", m.Settings},
+		{"disk", fmt.Sprintf("%.2f ms to write 8 KiB and sync", m.SyncMS)},
+		{"load before", fmt.Sprintf("%s (1 min average of runnable processes)", number(m.LoadBefore, 2))},
+		{"run", fmt.Sprintf("%s, %s, %.0f s", form, r.Started.Format("2006-01-02 15:04 MST"), r.Seconds)},
+	}
 }
 
 func printFigures(out io.Writer, sc scenario, rounds []round) {
@@ -93,7 +111,8 @@ func printBudgets(out io.Writer, sc scenario, rounds []round) (missedBudgets int
 		if v == missed {
 			missedBudgets++
 		}
-		_, _ = fmt.Fprintf(w, "  %s\t%s\t%s\t%s\t%s%s\n", b.name(), number(s.median, 2), spread(s, 2), b.bound(), v, b.doubt(s))
+		_, _ = fmt.Fprintf(w, "  %s\t%s\t%s\t%s\t%s%s\n", b.name(), b.value(s), spread(s, budgetDigits), b.bound(),
+			v, b.doubt(s))
 	}
 	_ = w.Flush()
 	return missedBudgets
@@ -109,7 +128,7 @@ func cell(s summary, m metric) string {
 }
 
 func spread(s summary, digits int) string {
-	if s.n == 0 {
+	if s.n < 2 {
 		return ""
 	}
 	return "[" + number(s.min, digits) + ".." + number(s.max, digits) + "]"

@@ -18,21 +18,25 @@ type results struct {
 }
 
 type scenarioResults struct {
-	Name   string  `json:"name"`
-	Rounds []round `json:"rounds"`
+	Name   string        `json:"name"`
+	Rounds []round       `json:"rounds"`
+	Curves []roundCurves `json:"curves,omitempty"` // one for each round; none when nothing was plotted
 }
+
+// roundCurves are the curves of a round, by contender.
+type roundCurves map[string]curves
 
 // round is a sample of each contender.
 type round map[string]sample
 
-// scenario returns the rounds of a scenario, none if it was not run.
-func (r results) scenario(name string) []round {
+// scenario returns what was found of a scenario, no rounds if it was not run.
+func (r results) scenario(name string) scenarioResults {
 	for _, s := range r.Scenarios {
 		if s.Name == name {
-			return s.Rounds
+			return s
 		}
 	}
-	return nil
+	return scenarioResults{Name: name}
 }
 
 // summary of one metric of one contender over the rounds.
@@ -57,14 +61,15 @@ func writeResults(path string, r results) error {
 	return nil
 }
 
-func readResults(path string) (*results, error) {
+// readResults reads what -json wrote, for a flag that takes it.
+func readResults(flag, path string) (*results, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("-compare: %w", err)
+		return nil, fmt.Errorf("%s: %w", flag, err)
 	}
 	var r results
 	if err := json.Unmarshal(text, &r); err != nil {
-		return nil, fmt.Errorf("-compare: %s is not what -json writes: %w", path, err)
+		return nil, fmt.Errorf("%s: %s is not what -json writes: %w", flag, path, err)
 	}
 	return &r, nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -14,63 +15,112 @@ func measureAll(ctx context.Context, s *stand, o options) (results, error) {
 		return found, err
 	}
 	for _, sc := range o.scenarios {
-		rounds, err := measureScenario(ctx, s, sc, o)
+		of, err := measureScenario(ctx, s, sc, o)
 		if err != nil {
 			return found, err
 		}
-		found.Scenarios = append(found.Scenarios, scenarioResults{Name: sc.name, Rounds: rounds})
+		found.Scenarios = append(found.Scenarios, of)
 		found.Seconds = time.Since(found.Started).Round(time.Second).Seconds()
 	}
 	return found, nil
 }
 
-// measureScenario runs the rounds, and before them the warm-up. Each round begins one contender further on, so that none
-// always follows the same neighbour.
-func measureScenario(ctx context.Context, s *stand, sc scenario, o options) ([]round, error) {
-	var rounds []round
-	for n := range o.rounds + 1 {
-		t := trial{stand: s, size: warmUp}
-		if n > 0 {
-			t.size, t.profileDir = full, o.cpuProfile
-			if o.short {
-				t.size = short
-			}
-		}
-		r := round{}
-		for i := range sc.contenders {
-			c := sc.contenders[(i+n)%len(sc.contenders)]
-			t.name = fmt.Sprintf("%s-%s-%d", sc.name, c.name, n)
-			begun := time.Now()
-			found, err := measureUndisturbed(ctx, t, c, o)
-			if err != nil {
-				return nil, fmt.Errorf("%s, contender %s: %w", sc.name, c.name, err)
-			}
-			r[c.name] = found
-			m := sc.metrics[0]
-			say("%s, %s: %s %s %s; the trial took %v", sc.name, roundName(n, o.rounds), c.name,
-				number(found[m.name], m.digits), m.title, time.Since(begun).Round(100*time.Millisecond))
+// measureScenario runs the rounds, and before them the warm-up.
+func measureScenario(ctx context.Context, s *stand, sc scenario, o options) (scenarioResults, error) {
+	all := scenarioResults{Name: sc.name}
+	first, last := 0, o.roundsOf(sc)
+	if !o.warmsUp(sc) {
+		first = 1
+	}
+	plotted := false
+	var ofRounds []roundCurves
+	for n := first; n <= last; n++ {
+		r, c, err := measureRound(ctx, trial{stand: s, size: o.sizeOf(n)}, sc, n, o)
+		if err != nil {
+			return all, err
 		}
 		if n > 0 {
-			rounds = append(rounds, r)
+			all.Rounds = append(all.Rounds, r)
+			ofRounds = append(ofRounds, c)
+			plotted = plotted || len(c) > 0
 		}
 	}
-	return rounds, nil
+	if plotted {
+		all.Curves = ofRounds
+	}
+	return all, nil
+}
+
+// measureRound makes a trial of each contender. Each round begins one contender further on, so that none always follows
+// the same neighbour.
+func measureRound(ctx context.Context, t trial, sc scenario, n int, o options) (round, roundCurves, error) {
+	r, plotted := round{}, roundCurves{}
+	for i := range sc.contenders {
+		c := sc.contenders[(i+n)%len(sc.contenders)]
+		t.name = fmt.Sprintf("%s-%s-%d", sc.name, c.name, n)
+		if n > 0 {
+			t.profileDir = o.cpuProfile
+		}
+		begun := time.Now()
+		found, err := measureUndisturbed(ctx, t, c, o)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s, contender %s: %w", sc.name, c.name, err)
+		}
+		r[c.name] = found.figures
+		if len(found.curves) > 0 {
+			plotted[c.name] = found.curves
+		}
+		m := sc.metrics[0]
+		say("%s, %s: %s %s %s; the trial took %v", sc.name, roundName(n, o.roundsOf(sc)), c.name,
+			number(valueIn(found.figures, m.name), m.digits), m.title, time.Since(begun).Round(100*time.Millisecond))
+	}
+	return r, plotted, nil
+}
+
+// valueIn is NaN, and so a dash, where a contender does not measure the metric.
+func valueIn(s sample, metric string) float64 {
+	if v, ok := s[metric]; ok {
+		return v
+	}
+	return math.NaN()
+}
+
+// roundsOf is how many rounds of a scenario count.
+func (o options) roundsOf(sc scenario) int {
+	if sc.roundsMax > 0 {
+		return min(o.rounds, sc.roundsMax)
+	}
+	return o.rounds
+}
+
+// warmsUp reports whether a round that does not count comes first. One short round is a look at whether all works.
+func (o options) warmsUp(sc scenario) bool { return !sc.noWarmUp && !(o.short && o.rounds == 1) }
+
+// sizeOf is how much work the trials of the n-th round are; the one before the first is the warm-up.
+func (o options) sizeOf(n int) size {
+	switch {
+	case n == 0:
+		return warmUp
+	case o.short:
+		return short
+	}
+	return full
 }
 
 // triesMax bounds how often -wait makes a trial that others disturbed. The last one counts, disturbed or not.
 const triesMax = 3
 
 // measureUndisturbed makes a trial when the machine is quiet, and again when it did not stay so, as far as -wait allows.
-func measureUndisturbed(ctx context.Context, t trial, c contender, o options) (found sample, err error) {
+func measureUndisturbed(ctx context.Context, t trial, c contender, o options) (found measurement, err error) {
 	for try := 1; ; try++ {
 		if err := waitUntilQuiet(ctx, o.wait); err != nil {
-			return nil, err
-		}
-		found, err = measureTrial(ctx, t, c)
-		if err != nil || o.wait == 0 || t.size == warmUp || !found.disturbed() || try == triesMax {
 			return found, err
 		}
-		say("%s: others used %.0f %% of the machine; once more", t.name, found[othersMetric])
+		found, err = measureTrial(ctx, t, c)
+		if err != nil || o.wait == 0 || t.size == warmUp || !found.figures.disturbed() || try == triesMax {
+			return found, err
+		}
+		say("%s: others used %.0f %% of the machine; once more", t.name, found.figures[othersMetric])
 	}
 }
 

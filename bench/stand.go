@@ -11,10 +11,12 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/throwaway"
 )
 
-// stand is what all trials share: a Postgres and a receiver, each a process of its own.
+// stand is what all trials share: a Postgres and a receiver, each a process of its own, and the worker's program for
+// those that need the worker to be one as well.
 type stand struct {
 	server   *throwaway.Server
 	receiver *receiver
+	builder  builder
 	cpu      cpuMeter
 }
 
@@ -57,9 +59,9 @@ func newStand(ctx context.Context, say func(string, ...any)) (s *stand, err erro
 }
 
 func (s *stand) close() error {
-	var err error
+	err := s.builder.remove()
 	if s.receiver != nil {
-		err = s.receiver.stop()
+		err = errors.Join(err, s.receiver.stop())
 	}
 	if s.server != nil {
 		err = errors.Join(err, s.server.Stop())

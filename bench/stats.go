@@ -29,6 +29,8 @@ func median(sorted []float64) float64 {
 	return (sorted[middle-1] + sorted[middle]) / 2
 }
 
+func isFinite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
+
 // overlaps reports whether the spreads of two summaries share a value: then their difference may be chance.
 func (s summary) overlaps(other summary) bool { return s.min <= other.max && other.min <= s.max }
 

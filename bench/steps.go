@@ -36,6 +36,7 @@ func stepsScenario() scenario {
 			{metric: "rate", of: "riverstep", against: "by-hand-row"},
 			{metric: "wal", of: "riverstep", against: "by-hand-row"},
 		},
+		roundsMax: 3,
 	}
 }
 
@@ -54,7 +55,7 @@ type stepRuntime struct {
 // measureSteps submits the runs, and then measures from the start of the workers to the last run's message.
 func measureSteps(newRuntime func(context.Context, *trial, *pgxpool.Pool) (stepRuntime, error)) func(context.Context, *trial) (sample, error) {
 	return func(ctx context.Context, t *trial) (sample, error) {
-		runs := pick(t.size, 100, 1_000, 10_000)
+		runs := pick(t.size, 100, 300, 5_000)
 		pool, err := t.db.newPool(ctx, stepConns)
 		if err != nil {
 			return nil, err

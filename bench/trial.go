@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -19,23 +20,35 @@ type trial struct {
 	size       size
 	profileDir string
 	db         *database
+	plotter    *plotter
+
+	beforeDrain func(ctx context.Context) error // when not nil: the last thing before the clock of a drain starts
 }
 
 // trialMax bounds one trial: a contender that hangs fails the run and not the night.
 const trialMax = 30 * time.Minute
 
+// measurement is what one trial found.
+type measurement struct {
+	figures sample
+	curves  curves
+}
+
 // measureTrial gives the contender a schema of its own and takes it away again.
-func measureTrial(ctx context.Context, t trial, c contender) (found sample, err error) {
+func measureTrial(ctx context.Context, t trial, c contender) (found measurement, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, trialMax, fmt.Errorf("the trial took longer than %v", trialMax))
 	defer cancel()
 	if t.db, err = newDatabase(ctx, t.server.URL()); err != nil {
-		return nil, err
+		return found, err
 	}
 	defer func() { err = errors.Join(err, t.db.drop(ctx)) }()
-	found, err = c.run(ctx, &t)
+	t.plotter = &plotter{}
+	found.figures, err = c.run(ctx, &t)
 	if err != nil && ctx.Err() != nil {
-		return nil, context.Cause(ctx)
+		return found, context.Cause(ctx)
 	}
+	maps.DeleteFunc(found.figures, func(_ string, v float64) bool { return !isFinite(v) }) // what could not be measured
+	found.curves = t.plotter.plotted()
 	return found, err
 }
 

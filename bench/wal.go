@@ -29,6 +29,7 @@ func walScenario() scenario {
 			{metric: "wal", of: "epilogue", atMost: 1600, unit: "bytes"},
 			{metric: "wal", of: "epilogue", against: "river"},
 		},
+		roundsMax: 3,
 	}
 }
 

@@ -43,7 +43,7 @@ type drainer struct {
 
 	claimed time.Time // when the last claim was begun
 	stream  bool      // it was one of many messages
-	crowded bool      // the last claim took all it could: more endpoints wait than there are slots
+	crowded bool      // the last claim took all it could, or did not come to every endpoint: more wait than there are slots
 }
 
 // Timeout leaves the drain to its own bound.
@@ -116,8 +116,9 @@ func (d *drainer) claim(ctx context.Context) (took int, next patience) {
 	}
 	d.stream = len(messages) >= batchOfStream
 	wasCrowded := d.crowded
-	d.crowded = len(messages) == n
-	rest := d.known.settle(asked, messages, d.crowded)
+	all := len(messages) == n
+	d.crowded = all || asked.rest
+	rest := d.known.settle(asked, messages, all)
 	d.known.add(news)
 	usedUp, more := outcome(asked.turns, messages, news, d.room(room))
 	switch {

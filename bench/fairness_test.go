@@ -1,0 +1,61 @@
+package main
+
+import (
+	"slices"
+	"testing"
+	"time"
+)
+
+// flownOf makes messages that were committed a second apart and took so many milliseconds each; 0 for one that never
+// arrived.
+func flownOf(took ...int) flown {
+	f := flown{begun: time.Unix(1_000, 0)}
+	for n, ms := range took {
+		at := f.begun.Add(time.Duration(n) * time.Second)
+		f.committed = append(f.committed, at)
+		arrived := int64(0)
+		if ms > 0 {
+			arrived = at.Add(time.Duration(ms) * time.Millisecond).UnixNano()
+		}
+		f.arrived = append(f.arrived, arrived)
+	}
+	return f
+}
+
+func TestWaitsAreThoseOfTheTimeThatCounts(t *testing.T) {
+	t.Parallel()
+	f := flownOf(9_000, 40, 30, 20, 10)
+	s := stream{until: 5}
+	for name, c := range map[string]struct {
+		from, until int
+		want        []float64
+	}{
+		"all but the first":       {0, 9, []float64{10, 20, 30, 40}},
+		"the latter is exclusive": {2, 4, []float64{20, 30}},
+		"none":                    {5, 9, nil},
+	} {
+		at := func(second int) time.Time { return f.begun.Add(time.Duration(second) * time.Second) }
+		if got := f.waits(s, at(c.from), at(c.until)); !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v; want %v", name, got, c.want)
+		}
+	}
+	if _, err := fairSample(nil, cpuUse{}); err == nil {
+		t.Error("a sample of no messages: no error")
+	}
+}
+
+func TestABacklogIsGoneWhenAllOfItArrived(t *testing.T) {
+	t.Parallel()
+	const from = 2
+	f := flownOf(10, 10, 500, 500, 500)
+	if perSecond, gone := f.backlog(from); perSecond != 1.5 || !gone.Equal(f.committed[4].Add(500*time.Millisecond)) {
+		t.Errorf("%v/s, gone at %v; want three in two seconds, and the last one's arrival", perSecond, gone)
+	}
+	f.arrived[3] = 0
+	if perSecond, gone := f.backlog(from); perSecond != 1 || !gone.IsZero() {
+		t.Errorf("%v/s, gone at %v; want two in two seconds, and that it is not gone", perSecond, gone)
+	}
+	if perSecond, gone := f.backlog(len(f.arrived)); perSecond != 0 || !gone.IsZero() {
+		t.Errorf("no backlog: %v/s, gone at %v", perSecond, gone)
+	}
+}

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// The load of the hang scenario: far below what a worker can deliver, and more than enough for 30 endpoints that never
+// answer to take every slot of it, were they let.
+const (
+	hangEndpoints   = 100
+	hangingOfThem   = 30   // those with the first indexes
+	hangRate        = 1000 // messages a second to all of them, at random times
+	hangRateOfTimed = hangRate * (hangEndpoints - hangingOfThem) / hangEndpoints
+)
+
+// hangForm is how long a trial is.
+type hangForm struct {
+	length   time.Duration
+	timeout  time.Duration // of a request; what is committed before two of them have passed does not count
+	perPoint time.Duration // of the curve
+}
+
+func hangFormOf(s size) hangForm {
+	return pick(s,
+		hangForm{length: 600 * time.Millisecond, timeout: 100 * time.Millisecond, perPoint: 100 * time.Millisecond},
+		hangForm{length: 2 * time.Second, timeout: 200 * time.Millisecond, perPoint: 100 * time.Millisecond},
+		hangForm{length: 40 * time.Second, timeout: 2 * time.Second, perPoint: time.Second})
+}
+
+// hangScenario: what endpoints that never answer cost the others.
+func hangScenario() scenario {
+	return scenario{
+		name: "hang",
+		about: fmt.Sprintf("from the commit's return to the receiver, %d messages/s to %d endpoints; of the %d that always answer, "+
+			"after two timeouts of %v", hangRate, hangEndpoints, hangEndpoints-hangingOfThem, hangFormOf(full).timeout),
+		contenders: []contender{
+			{name: "healthy", about: "every endpoint answers", run: hangEpilogue(false)},
+			{name: "hanging", about: fmt.Sprintf("%d of them never answer", hangingOfThem), run: hangEpilogue(true)},
+		},
+		metrics: fairMetrics(
+			metric{name: "hanging_most", title: "hanging at once", detail: true},
+			metric{name: "hanging_share", title: "% of slots", digits: 1, detail: true},
+			metric{name: "timeouts", title: "timeouts", detail: true},
+			metric{name: "opened", title: "opened", detail: true},
+		),
+		budgets: []budget{
+			{metric: "p99", of: "hanging", against: "healthy", atMost: 1.2},
+			{metric: "p50", of: "hanging", against: "healthy"},
+		},
+		charts: []chart{
+			{title: "Latency of endpoints beside 30 % that hang", xTitle: "s", yTitle: "p99 ms", curve: "p99"},
+			{title: "Requests that hang", xTitle: "s", yTitle: "requests", curve: "hanging", contenders: []string{"hanging"}},
+		},
+		roundsMax: fairnessRoundsMax,
+	}
+}
+
+func hangEpilogue(hang bool) runner {
+	return func(ctx context.Context, t *trial) (sample, error) {
+		form := hangFormOf(t.size)
+		timed := int(hangRateOfTimed * form.length.Seconds())
+		messages := int(hangRate * form.length.Seconds())
+		config := drainConfig(t.db.schema)
+		config.DeliveryTimeout = form.timeout
+		f, err := t.newFair(ctx, timed, messages, hangEndpoints, hangingOfThem, config)
+		if err != nil {
+			return nil, err
+		}
+		var watch []func(context.Context) error
+		if hang {
+			if err := t.receiver.behave(Behaviour{From: 0, To: hangingOfThem, Hang: true}); err != nil {
+				return nil, err
+			}
+			watch = append(watch, func(ctx context.Context) error { return t.plotHanging(ctx, form.perPoint) })
+		}
+		others, err := f.stream(ctx, f.to(hangingOfThem, hangEndpoints), 0, timed, hangRateOfTimed)
+		if err != nil {
+			return nil, err
+		}
+		hanging, err := f.stream(ctx, f.to(0, hangingOfThem), timed, messages, hangRate-hangRateOfTimed)
+		if err != nil {
+			return nil, err
+		}
+		flown, err := f.measure(ctx, []stream{others, hanging}, watch...)
+		if err != nil {
+			return nil, err
+		}
+		t.plotWaits(flown, others, form.perPoint, form.length)
+		found, err := fairSample(flown.waits(others, flown.begun.Add(2*form.timeout), flown.begun.Add(time.Hour)), flown.used)
+		if err != nil || !hang {
+			return found, err
+		}
+		return found, t.addHanging(ctx, found, config.MaxInFlight)
+	}
+}
+
+// plotHanging looks at how many requests hang, until ctx ends.
+func (t *trial) plotHanging(ctx context.Context, every time.Duration) error {
+	begun := time.Now()
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		p, err := t.receiver.progress()
+		if err != nil {
+			return err
+		}
+		t.plot("hanging", time.Since(begun).Seconds(), float64(p.Hanging))
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// addHanging says what became of the requests that hung.
+func (t *trial) addHanging(ctx context.Context, found sample, slots int) error {
+	p, err := t.receiver.progress()
+	if err != nil {
+		return err
+	}
+	timeouts, err := one[float64](ctx, t.db, "SELECT count(*) FROM bench.attempt WHERE class = 'timeout'")
+	if err != nil {
+		return err
+	}
+	opened, err := one[float64](ctx, t.db, "SELECT count(*) FROM bench.endpoint WHERE openings > 0")
+	if err != nil {
+		return err
+	}
+	if timeouts == 0 {
+		return errors.New("no request timed out, so none hung")
+	}
+	found["hanging_most"], found["hanging_share"] = float64(p.HangingMax), float64(p.HangingMax)/float64(slots)*100
+	found["timeouts"], found["opened"] = timeouts, opened
+	return nil
+}

@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// endured is what a soak left to judge.
+type endured struct {
+	begun, ended time.Time   // of the writing
+	committed    []time.Time // by the message's number
+	arrived      []int64     // Unix time in nanoseconds; 0 for what is still to be tried again
+	failedFirst  []bool      // the first request was answered 500
+	seen         []soakLook
+}
+
+// endure works at a share of the capacity, and looks once a second.
+func (s soak) endure(ctx context.Context, capacity float64) (sample, error) {
+	rate := max(int(soakShare*capacity), 1)
+	l, w, err := s.begin(ctx, rate*soakSeconds(s.size))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = w.end() }()
+	watch, err := s.watch(ctx, l, w)
+	if err != nil {
+		return nil, err
+	}
+	defer watch.stop()
+	e := endured{committed: make([]time.Time, l.messages)}
+	used, err := s.timed(func() error {
+		all := stream{load: l, until: l.messages, rate: rate, writers: soakWriters, write: s.writer(l)}
+		e.begun = time.Now()
+		err := all.writeAtRandom(w.running, s.pool, e.committed)
+		e.ended = time.Now()
+		return err
+	})
+	e.seen = watch.stop()
+	if err = errors.Join(err, watch.err); err != nil {
+		return nil, err
+	}
+	if err := s.untilTried(w.running); err != nil {
+		return nil, err
+	}
+	if err := w.stop(workerStopMax); err != nil {
+		return nil, err
+	}
+	if e.arrived, err = s.receiver.arrivals(); err != nil {
+		return nil, err
+	}
+	if e.failedFirst, err = s.firstFailures(ctx, l); err != nil {
+		return nil, err
+	}
+	if err := s.checkEndured(ctx, e); err != nil {
+		return nil, err
+	}
+	found := used.perMessage(l.messages)
+	found["capacity"] = capacity
+	e.judge(s.size, found)
+	e.draw(s.trial)
+	return found, nil
+}
+
+// untilTried returns when each message's first request has its answer on record.
+func (s soak) untilTried(ctx context.Context) error {
+	return untilDone(ctx, func(ctx context.Context) (bool, error) {
+		return one[bool](ctx, s.db, `SELECT NOT EXISTS (
+    SELECT FROM bench.due WHERE attempt = 0 OR attempt = 1 AND locked_by IS NOT NULL)`)
+	})
+}
+
+// firstFailures tells by number which messages' first request failed.
+func (s soak) firstFailures(ctx context.Context, l load) ([]bool, error) {
+	rows, err := s.db.pool.Query(ctx, s.db.in(`SELECT m.run_id FROM bench.attempt a JOIN bench.message m ON m.id = a.message_id
+WHERE a.attempt = 1 AND a.class <> 'delivered'`))
+	if err != nil {
+		return nil, err
+	}
+	failed := make([]bool, l.messages)
+	var run string
+	_, err = pgx.ForEachRow(rows, []any{&run}, func() error {
+		n, err := numberOf(run, l.messages)
+		if err != nil {
+			return err
+		}
+		failed[n] = true
+		return nil
+	})
+	return failed, err
+}
+
+// checkEndured makes sure that every message arrived or is still to be tried again.
+func (s soak) checkEndured(ctx context.Context, e endured) error {
+	arrived := 0
+	for n, at := range e.arrived {
+		if at != 0 {
+			arrived++
+		} else if !e.failedFirst[n] {
+			return fmt.Errorf("message %d did not arrive, and no failure of its first request is on record", n)
+		}
+	}
+	due, err := one[int](ctx, s.db, "SELECT count(*) FROM bench.due")
+	if err != nil {
+		return err
+	}
+	if arrived+due != len(e.arrived) {
+		return fmt.Errorf("%d messages arrived and %d are to be tried again; %d were written", arrived, due, len(e.arrived))
+	}
+	return nil
+}

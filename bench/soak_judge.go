@@ -1,0 +1,102 @@
+package main
+
+import (
+	"slices"
+	"time"
+)
+
+// backlogGrain is added to both sides of the backlog's growth: between a handful of messages and another there is no
+// growth, but what a single claim finds.
+const backlogGrain = 50
+
+// part is a stretch of time.
+type part struct{ from, until time.Time }
+
+func (p part) holds(at time.Time) bool { return !at.Before(p.from) && at.Before(p.until) }
+
+// outerThirds are the first and the last third of the writing, its beginning left out.
+func (e endured) outerThirds(beginning time.Duration) (first, last part) {
+	from := e.begun.Add(beginning)
+	third := e.ended.Sub(from) / 3
+	return part{from, from.Add(third)}, part{e.ended.Add(-third), e.ended}
+}
+
+// judge adds the figures. Growth is judged in full size only: a few seconds say nothing about what levels off, and the
+// server looks for dead rows once a minute.
+func (e endured) judge(s size, found sample) {
+	all := e.waits(part{e.begun, e.ended})
+	found["rate"] = float64(len(e.committed)) / e.ended.Sub(e.begun).Seconds()
+	found["p50"], found["p99"] = quantile(all, 0.5), quantile(all, 0.99)
+	found["backlog"] = e.mean(part{e.begun, e.ended}, func(l soakLook) float64 { return l.backlog })
+	if s != full {
+		return
+	}
+	first, last := e.outerThirds(time.Minute)
+	growth := func(name string, grain float64, of func(soakLook) float64) {
+		if before := e.mean(first, of); before > 0 || grain > 0 {
+			found[name] = (e.mean(last, of) + grain) / (before + grain)
+		}
+	}
+	growth("backlog_growth", backlogGrain, func(l soakLook) float64 { return l.backlog })
+	growth("rss_growth", 0, func(l soakLook) float64 { return l.resident })
+	growth("dead_growth", 0, func(l soakLook) float64 { return l.dead })
+	found["p99_growth"] = quantile(e.waits(last), 0.99) / quantile(e.waits(first), 0.99)
+}
+
+// waits are the times from commit to arrival, in milliseconds and sorted, of the messages that were committed in p and
+// whose first request succeeded.
+func (e endured) waits(p part) []float64 {
+	var took []float64
+	for n, at := range e.committed {
+		if p.holds(at) && !e.failedFirst[n] {
+			took = append(took, float64(e.arrived[n]-at.UnixNano())/1e6)
+		}
+	}
+	slices.Sort(took)
+	return took
+}
+
+// mean of what was seen in p, 0 of nothing.
+func (e endured) mean(p part, of func(soakLook) float64) float64 {
+	sum, n := 0.0, 0
+	for _, look := range e.seen {
+		if p.holds(look.at) {
+			sum += of(look)
+			n++
+		}
+	}
+	return sum / float64(max(n, 1))
+}
+
+// draw plots the curves: what was seen, and p99 and deliveries by the window.
+func (e endured) draw(t *trial) {
+	for _, look := range e.seen {
+		x := look.at.Sub(e.begun).Seconds()
+		t.plot("backlog", x, look.backlog)
+		t.plot("dead", x, look.dead)
+		t.plot("indexes", x, look.indexes)
+		if look.resident > 0 {
+			t.plot("rss", x, look.resident)
+		}
+	}
+	window := pick(t.size, 500*time.Millisecond, 500*time.Millisecond, 10*time.Second)
+	for from := e.begun; !from.Add(window).After(e.ended); from = from.Add(window) {
+		p := part{from, from.Add(window)}
+		x := p.until.Sub(e.begun).Seconds()
+		if took := e.waits(p); len(took) > 0 {
+			t.plot("p99", x, quantile(took, 0.99))
+		}
+		t.plot("delivered", x, e.deliveries(p)/window.Seconds())
+	}
+}
+
+// deliveries counts the messages that arrived in p, at whichever attempt.
+func (e endured) deliveries(p part) float64 {
+	n := 0
+	for _, at := range e.arrived {
+		if at >= p.from.UnixNano() && at < p.until.UnixNano() {
+			n++
+		}
+	}
+	return float64(n)
+}

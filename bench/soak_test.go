@@ -1,0 +1,85 @@
+package main
+
+import (
+	"math"
+	"slices"
+	"testing"
+	"time"
+)
+
+// enduredMinutes is a soak of 10 minutes and a message a second, each of which took 10 ms in the first third that counts
+// and 20 ms after it. Every fifth failed at first and came 5 s later. What is looked at doubles in the last third.
+func enduredMinutes() endured {
+	begun := time.Unix(1_000_000, 0)
+	e := endured{begun: begun, ended: begun.Add(10 * time.Minute)}
+	for second := range 600 {
+		at := begun.Add(time.Duration(second) * time.Second)
+		wait, level := 10*time.Millisecond, 100.0
+		if second >= 240 {
+			wait = 20 * time.Millisecond
+		}
+		if second >= 420 {
+			level = 200
+		}
+		failed := second%5 == 0
+		if failed {
+			wait += 5 * time.Second
+		}
+		e.committed, e.arrived = append(e.committed, at), append(e.arrived, at.Add(wait).UnixNano())
+		e.failedFirst = append(e.failedFirst, failed)
+		e.seen = append(e.seen, soakLook{at: at, backlog: level, dead: level, resident: level})
+	}
+	return e
+}
+
+func TestASoakIsJudgedByItsOuterThirdsWithoutItsBeginning(t *testing.T) {
+	t.Parallel()
+	first, last := enduredMinutes().outerThirds(time.Minute)
+	begun := enduredMinutes().begun
+	for name, got := range map[string]time.Duration{
+		"1m0s": first.from.Sub(begun), "4m0s": first.until.Sub(begun), "7m0s": last.from.Sub(begun), "10m0s": last.until.Sub(begun),
+	} {
+		if got.String() != name {
+			t.Errorf("got %v, want %v", got, name)
+		}
+	}
+	found := sample{}
+	enduredMinutes().judge(full, found)
+	for name, want := range map[string]float64{
+		"rate": 1, "p50": 20, "p99": 20, "p99_growth": 2, "rss_growth": 2, "dead_growth": 2,
+		"backlog_growth": (200.0 + backlogGrain) / (100 + backlogGrain),
+	} {
+		if got := found[name]; math.Abs(got-want) > 1e-9 {
+			t.Errorf("%s: got %v, want %v", name, got, want)
+		}
+	}
+}
+
+func TestAShortSoakIsNotJudged(t *testing.T) {
+	t.Parallel()
+	found := sample{}
+	enduredMinutes().judge(short, found)
+	for _, b := range soakScenario().budgets {
+		if v, ok := found[b.metric]; ok {
+			t.Errorf("%s is %v", b.metric, v)
+		}
+	}
+}
+
+func TestASoaksCurvesAreThoseOfItsCharts(t *testing.T) {
+	t.Parallel()
+	tr := &trial{size: full, plotter: &plotter{}}
+	enduredMinutes().draw(tr)
+	drawn := tr.plotter.plotted()
+	for _, c := range soakCharts() {
+		if len(drawn[c.curve]) == 0 {
+			t.Errorf("nothing is drawn of %s", c.curve)
+		}
+	}
+	if n := len(drawn["p99"]); n != 60 {
+		t.Errorf("%d windows of p99; want 60", n)
+	}
+	if !slices.ContainsFunc(drawn["delivered"], func(p point) bool { return p.y == 1 }) {
+		t.Errorf("deliveries are %v; want one a second", drawn["delivered"])
+	}
+}
