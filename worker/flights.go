@@ -16,18 +16,45 @@ type flights struct {
 	slots     *slots
 	results   chan<- result
 	logger    *slog.Logger
+	next      chan message    // unbuffered: to a goroutine that waits for it
+	landing   <-chan struct{} // closed when no request begins any more
 	wg        sync.WaitGroup
 }
 
 // begin starts a request for a message whose slot is reserved. The slot is free again once the result is handed to the
 // recorder, which is how a slow database slows the claims.
+//
+// A goroutine that has made a request takes the next one: its stack has grown to what a request needs, which a new one
+// would have to do again.
 func (f *flights) begin(m message) {
 	f.slots.begin(m.endpoint, m.endpointMax)
-	f.wg.Go(func() {
+	select {
+	case f.next <- m:
+	default:
+		f.wg.Go(func() { f.pilot(m) })
+	}
+}
+
+// pilotRests is how long a goroutine waits for its next request.
+const pilotRests = time.Second
+
+func (f *flights) pilot(m message) {
+	rest := time.NewTimer(pilotRests)
+	defer rest.Stop()
+	for {
 		r := f.fly(m)
 		f.results <- r
 		f.slots.end(m.endpoint, r.answer)
-	})
+		m = message{} // nothing of it is kept
+		rest.Reset(pilotRests)
+		select {
+		case m = <-f.next:
+		case <-rest.C:
+			return
+		case <-f.landing:
+			return
+		}
+	}
 }
 
 // release gives up messages that were claimed and not begun: they are due again at once, and no attempt is counted.

@@ -43,7 +43,14 @@ func (l *loader) load(ctx context.Context, m *message) (done func(), err error) 
 	if err := l.bytes.Acquire(ctx, weight); err != nil {
 		return nil, fmt.Errorf("room for its %d bytes among those in flight: %w", m.bodyBytes, context.Cause(ctx))
 	}
-	if err := l.pool.QueryRow(ctx, l.sql, m.id.String()).Scan(&m.body); err != nil {
+	err = l.pool.AcquireFunc(ctx, func(c *pgxpool.Conn) error {
+		if err := c.QueryRow(ctx, l.sql, m.id.String()).Scan(&m.body); err != nil {
+			return err
+		}
+		// A connection keeps the buffer of the last thing it read, twice as large as a body, until it reads again.
+		return c.Ping(ctx)
+	})
+	if err != nil {
 		l.bytes.Release(weight)
 		return nil, fmt.Errorf("loading its %d bytes: %w", m.bodyBytes, err)
 	}

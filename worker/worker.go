@@ -79,6 +79,7 @@ func (w *Worker) assemble() (err error) {
 	w.tearDown = tearDown
 	w.flights = &flights{
 		ctx: flightsCtx, loader: newLoader(w.pool, c.Schema, int64(c.MaxBytesInFlight)), deliverer: sender, policy: newPolicy(c), slots: s, results: results, logger: c.Logger,
+		next: make(chan message), landing: w.stopping.Done(),
 	}
 	ask := make(chan struct{}, 1)
 	w.drainer = &drainer{
