@@ -93,7 +93,7 @@ func TestAMillionDeadRowsCostAClaimNothing(t *testing.T) {
 		recordSQL:    {"Index Scan using due_pkey"},
 		freshLookSQL: {"Index Scan Backward using due_pkey"},
 	} {
-		plan := r.genericPlan(name)
+		plan := r.genericPlan(name, hotSettings)
 		r.mustNotScan(name[:20], plan)
 		for _, want := range wants {
 			if !strings.Contains(plan, want) {

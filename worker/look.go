@@ -123,14 +123,13 @@ func (l *looker) start(ctx context.Context, by *look, args []any) {
 	})
 }
 
-func (l *looker) run(ctx context.Context, by *look, args []any) ([]found, error) {
+func (l *looker) run(ctx context.Context, by *look, args []any) (all []found, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, by.most, fmt.Errorf("took longer than %v", by.most))
 	defer cancel()
-	rows, err := l.pool.Query(ctx, by.sql, args...)
-	if err != nil {
-		return nil, fmt.Errorf("look for due messages: %w", err)
-	}
-	all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[found])
+	err = hotBatch(ctx, l.pool, func(b *pgx.Batch) { b.Queue(by.sql, args...) }, func(results pgx.BatchResults) (err error) {
+		all, err = collect(results, pgx.RowToStructByPos[found])
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("look for due messages: %w", err)
 	}
