@@ -3,6 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+
+	"github.com/seed-abbacb8b/epilogue/bench/internal/report"
+	"github.com/seed-abbacb8b/epilogue/bench/internal/stand"
 )
 
 // backlogScenario: whether a drain is as quick when much more is waiting than it can deliver soon.
@@ -16,19 +19,19 @@ func backlogScenario() scenario {
 			{name: "1M", at: 1_000_000, about: fmt.Sprintf(about, "1 million"), run: backlogOf(4_000, 20_000, 1_000_000)},
 			{name: "10M", at: 10_000_000, about: fmt.Sprintf(about, "10 million"), run: backlogOf(8_000, 100_000, 10_000_000)},
 		},
-		metrics: []metric{
-			{name: "rate", title: "messages/s"},
-			{name: "cpu_sender", title: "sender µs", digits: 1, detail: true},
-			{name: "cpu_postgres", title: "Postgres µs", digits: 1, detail: true},
-			{name: othersMetric, title: "others %", digits: 1, detail: true},
-			{name: "flat", title: "last/first", digits: 2, detail: true},
+		metrics: []report.Metric{
+			{Name: "rate", Title: "messages/s"},
+			{Name: "cpu_sender", Title: "sender µs", Digits: 1, Detail: true},
+			{Name: "cpu_postgres", Title: "Postgres µs", Digits: 1, Detail: true},
+			{Name: report.OthersMetric, Title: "others %", Digits: 1, Detail: true},
+			{Name: "flat", Title: "last/first", Digits: 2, Detail: true},
 		},
-		budgets: []budget{
-			{metric: "rate", of: "10M", against: "100k", atLeast: 0.9},
-			{metric: "rate", of: "1M", against: "100k"},
+		budgets: []report.Budget{
+			{Metric: "rate", Of: "10M", Against: "100k", AtLeast: 0.9},
+			{Metric: "rate", Of: "1M", Against: "100k"},
 		},
-		charts: []chart{{
-			title: "Drain by backlog", xTitle: "messages waiting", yTitle: "messages/s", metric: "rate", logX: true,
+		charts: []report.Chart{{
+			Title: "Drain by backlog", XTitle: "messages waiting", YTitle: "messages/s", Metric: "rate", LogX: true,
 		}},
 		roundsMax: 2,
 	}
@@ -36,47 +39,47 @@ func backlogScenario() scenario {
 
 // backlogOf returns a trial with so many messages waiting as its size says, of which it drains the first ones.
 func backlogOf(atWarmUp, atShort, atFull int) runner {
-	return func(ctx context.Context, t *trial) (sample, error) {
+	return func(ctx context.Context, t *trial) (report.Sample, error) {
 		return drainBacklog(ctx, t, pick(t.size, 1_000, 4_000, 100_000), pick(t.size, atWarmUp, atShort, atFull))
 	}
 }
 
 // drainBacklog measures from the first arrival to the record of the first messages so many as drained is.
-func drainBacklog(ctx context.Context, t *trial, drained, waiting int) (sample, error) {
-	if err := t.db.migrateOutbox(ctx); err != nil {
+func drainBacklog(ctx context.Context, t *trial, drained, waiting int) (report.Sample, error) {
+	if err := t.DB.MigrateOutbox(ctx); err != nil {
 		return nil, err
 	}
-	urls, err := t.receiver.open(1)
+	urls, err := t.Receiver.Open(1)
 	if err != nil {
 		return nil, err
 	}
-	l := load{messages: waiting, urls: urls}
-	if l.trial, err = t.receiver.expectFirst(drained, waiting); err != nil {
+	l := stand.Load{Messages: waiting, URLs: urls}
+	if l.Trial, err = t.Receiver.ExpectFirst(drained, waiting); err != nil {
 		return nil, err
 	}
-	if err := writeOutboxBulk(ctx, t.db, l, 0, waiting); err != nil {
+	if err := stand.WriteBacklog(ctx, t.DB, l, 0, waiting); err != nil {
 		return nil, err
 	}
-	if err := t.db.settle(ctx); err != nil {
+	if err := t.DB.Settle(ctx); err != nil {
 		return nil, err
 	}
-	d, err := t.newEpilogue(ctx, drainConfig(t.db.schema))
+	d, err := t.newEpilogue(ctx, drainConfig(t.DB.Schema))
 	if err != nil {
 		return nil, err
 	}
 	// Ids are in the order of time and of the numbers: a look at the start of the index says that the first are done.
-	last, err := one[string](ctx, t.db, "SELECT id::text FROM bench.message WHERE run_id = $1", runID(drained-1))
+	last, err := stand.One[string](ctx, t.DB, "SELECT id::text FROM bench.message WHERE run_id = $1", stand.RunID(drained-1))
 	if err != nil {
 		return nil, err
 	}
-	d.done = func(ctx context.Context) (bool, error) {
-		return one[bool](ctx, t.db, "SELECT NOT EXISTS (SELECT FROM bench.due WHERE message_id <= $1::text::uuid)", last)
+	d.Done = func(ctx context.Context) (bool, error) {
+		return stand.One[bool](ctx, t.DB, "SELECT NOT EXISTS (SELECT FROM bench.due WHERE message_id <= $1::text::uuid)", last)
 	}
 	found, err := t.drainFirst(ctx, drained, d)
 	if err != nil {
 		return nil, err
 	}
-	n, err := one[int](ctx, t.db,
+	n, err := stand.One[int](ctx, t.DB,
 		"SELECT count(*) FROM bench.attempt WHERE class = 'delivered' AND message_id <= $1::text::uuid", last)
 	if err == nil && n != drained {
 		err = fmt.Errorf("%d attempts of the first messages are recorded as delivered; want %d", n, drained)

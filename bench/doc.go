@@ -10,5 +10,8 @@
 // sample is what one trial measured. Ratios are taken within a round and then summarised over the rounds, so that what
 // disturbs the machine for a while disturbs both sides of a ratio.
 //
+// Here are the questions. What they run on is in bench/internal/stand, what describes and judges them in
+// bench/internal/report; neither knows the other, or what is here.
+//
 // To add a scenario, write a file with a function that returns it and name that function in scenarios.
 package main

@@ -8,6 +8,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+
+	"github.com/seed-abbacb8b/epilogue/bench/internal/report"
+	"github.com/seed-abbacb8b/epilogue/bench/internal/stand"
 )
 
 // River as tuned for throughput: its defaults of a cooldown of 100 ms and a poll of 1 s would hold it far below.
@@ -27,30 +30,30 @@ func (webhookArgs) Kind() string { return "webhook" }
 
 type webhookWorker struct {
 	river.WorkerDefaults[webhookArgs]
-	poster poster
+	poster stand.Poster
 }
 
 func (w *webhookWorker) Work(ctx context.Context, job *river.Job[webhookArgs]) error {
-	return w.poster.post(ctx, job.Args.URL, job.ID, []byte(job.Args.Body))
+	return w.poster.Post(ctx, job.Args.URL, job.ID, []byte(job.Args.Body))
 }
 
 // drainRiver drains a backlog of River jobs, one per webhook, that carry all that the request needs.
-func drainRiver(ctx context.Context, t *trial, size drainSize) (sample, error) {
-	if err := t.db.migrateRiver(ctx); err != nil {
+func drainRiver(ctx context.Context, t *trial, size drainSize) (report.Sample, error) {
+	if err := t.DB.MigrateRiver(ctx); err != nil {
 		return nil, err
 	}
-	l, err := t.newLoad(size.messages, size.endpoints)
+	l, err := t.NewLoad(size.messages, size.endpoints)
 	if err != nil {
 		return nil, err
 	}
-	if err := insertJobs(ctx, t.db, l.messages, l.webhook); err != nil {
+	if err := insertJobs(ctx, t.DB, l.Messages, func(n int) river.JobArgs { return webhook(l, n) }); err != nil {
 		return nil, err
 	}
-	if err := t.db.settle(ctx); err != nil {
+	if err := t.DB.Settle(ctx); err != nil {
 		return nil, err
 	}
-	p := newPoster(riverWorkers)
-	defer p.close()
+	p := stand.NewPoster(riverWorkers)
+	defer p.Close()
 	workers := river.NewWorkers()
 	river.AddWorker(workers, &webhookWorker{poster: p})
 	d, err := t.newRiver(ctx, workers, nil)
@@ -60,24 +63,25 @@ func drainRiver(ctx context.Context, t *trial, size drainSize) (sample, error) {
 	return t.drain(ctx, l, d)
 }
 
-func (l load) webhook(n int) river.JobArgs {
-	return webhookArgs{URL: l.url(n), Body: string(l.body(n))}
+// webhook is the job of the n-th message.
+func webhook(l stand.Load, n int) river.JobArgs {
+	return webhookArgs{URL: l.URL(n), Body: string(l.Body(n))}
 }
 
 // newRiver makes a River client with a pool of its own (pool, when the workers already have one).
-func (t *trial) newRiver(ctx context.Context, workers *river.Workers, pool *pgxpool.Pool) (drainer, error) {
+func (t *trial) newRiver(ctx context.Context, workers *river.Workers, pool *pgxpool.Pool) (stand.Drainer, error) {
 	if pool == nil {
 		var err error
-		if pool, err = t.db.newPool(ctx, riverConns); err != nil {
-			return drainer{}, err
+		if pool, err = t.DB.NewPool(ctx, riverConns); err != nil {
+			return stand.Drainer{}, err
 		}
 	}
-	client, err := newRiverClient(pool, t.db.schema, workers)
+	client, err := newRiverClient(pool, t.DB.Schema, workers)
 	if err != nil {
-		return drainer{}, err
+		return stand.Drainer{}, err
 	}
-	return drainer{
-		run: func(ctx context.Context) error {
+	return stand.Drainer{
+		Run: func(ctx context.Context) error {
 			// River ends at once when the context it started with ends; a graceful stop is asked for.
 			if err := client.Start(context.WithoutCancel(ctx)); err != nil {
 				return err
@@ -85,8 +89,8 @@ func (t *trial) newRiver(ctx context.Context, workers *river.Workers, pool *pgxp
 			<-ctx.Done()
 			return client.Stop(context.WithoutCancel(ctx))
 		},
-		done: func(ctx context.Context) (bool, error) {
-			return one[bool](ctx, t.db, `SELECT NOT EXISTS (SELECT FROM bench.river_job
+		Done: func(ctx context.Context) (bool, error) {
+			return stand.One[bool](ctx, t.DB, `SELECT NOT EXISTS (SELECT FROM bench.river_job
 				WHERE state IN ('available', 'pending', 'retryable', 'running', 'scheduled', 'cancelled', 'discarded'))`)
 		},
 	}, nil
@@ -94,7 +98,7 @@ func (t *trial) newRiver(ctx context.Context, workers *river.Workers, pool *pgxp
 
 // newRiverClient makes a client that works, or one that only inserts when workers is nil.
 func newRiverClient(pool *pgxpool.Pool, schema string, workers *river.Workers) (*river.Client[pgx.Tx], error) {
-	config := &river.Config{Schema: schema, Logger: quiet()}
+	config := &river.Config{Schema: schema, Logger: stand.Quiet()}
 	if workers != nil {
 		config.Workers = workers
 		config.Queues = map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: riverWorkers}}
@@ -104,9 +108,9 @@ func newRiverClient(pool *pgxpool.Pool, schema string, workers *river.Workers) (
 }
 
 // insertJobs inserts a backlog by COPY, River's fastest way.
-func insertJobs(ctx context.Context, d *database, n int, args func(int) river.JobArgs) error {
+func insertJobs(ctx context.Context, d *stand.Database, n int, args func(int) river.JobArgs) error {
 	const perBatch = 2000
-	client, err := newRiverClient(d.pool, d.schema, nil)
+	client, err := newRiverClient(d.Pool, d.Schema, nil)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
+
+	"github.com/seed-abbacb8b/epilogue/bench/internal/report"
+	"github.com/seed-abbacb8b/epilogue/bench/internal/stand"
 )
 
 // The usual outbox: one wide row with its state, and a job that points to it.
@@ -30,7 +33,7 @@ func (rowArgs) Kind() string { return "outbox_row" }
 
 type rowWorker struct {
 	river.WorkerDefaults[rowArgs]
-	poster       poster
+	poster       stand.Poster
 	pool         *pgxpool.Pool
 	load, finish string // statements
 }
@@ -41,7 +44,7 @@ func (w *rowWorker) Work(ctx context.Context, job *river.Job[rowArgs]) error {
 	if err := w.pool.QueryRow(ctx, w.load, job.Args.RowID).Scan(&url, &body); err != nil {
 		return fmt.Errorf("load row: %w", err)
 	}
-	if err := w.poster.post(ctx, url, job.Args.RowID, body); err != nil {
+	if err := w.poster.Post(ctx, url, job.Args.RowID, body); err != nil {
 		return err
 	}
 	if _, err := w.pool.Exec(ctx, w.finish, job.Args.RowID); err != nil {
@@ -51,31 +54,31 @@ func (w *rowWorker) Work(ctx context.Context, job *river.Job[rowArgs]) error {
 }
 
 // drainRiverRow drains outbox rows, each by a River job that loads it, posts it and marks it.
-func drainRiverRow(ctx context.Context, t *trial, size drainSize) (sample, error) {
-	if err := t.db.migrateRiver(ctx); err != nil {
+func drainRiverRow(ctx context.Context, t *trial, size drainSize) (report.Sample, error) {
+	if err := t.DB.MigrateRiver(ctx); err != nil {
 		return nil, err
 	}
-	l, err := t.newLoad(size.messages, size.endpoints)
+	l, err := t.NewLoad(size.messages, size.endpoints)
 	if err != nil {
 		return nil, err
 	}
-	if err := insertRows(ctx, t.db, l); err != nil {
+	if err := insertRows(ctx, t.DB, l); err != nil {
 		return nil, err
 	}
-	if err := t.db.settle(ctx); err != nil {
+	if err := t.DB.Settle(ctx); err != nil {
 		return nil, err
 	}
-	p := newPoster(riverWorkers)
-	defer p.close()
-	pool, err := t.db.newPool(ctx, riverConns)
+	p := stand.NewPoster(riverWorkers)
+	defer p.Close()
+	pool, err := t.DB.NewPool(ctx, riverConns)
 	if err != nil {
 		return nil, err
 	}
 	workers := river.NewWorkers()
 	river.AddWorker(workers, &rowWorker{
 		poster: p, pool: pool,
-		load: t.db.in("SELECT url, body FROM bench.outbox_row WHERE id = $1"),
-		finish: t.db.in(`UPDATE bench.outbox_row
+		load: t.DB.In("SELECT url, body FROM bench.outbox_row WHERE id = $1"),
+		finish: t.DB.In(`UPDATE bench.outbox_row
 			SET state = 'delivered', attempts = attempts + 1, delivered_at = now() WHERE id = $1`),
 	})
 	d, err := t.newRiver(ctx, workers, pool)
@@ -85,16 +88,16 @@ func drainRiverRow(ctx context.Context, t *trial, size drainSize) (sample, error
 	return t.drain(ctx, l, d)
 }
 
-func insertRows(ctx context.Context, d *database, l load) error {
-	if err := d.exec(ctx, rowTable); err != nil {
+func insertRows(ctx context.Context, d *stand.Database, l stand.Load) error {
+	if err := d.Exec(ctx, rowTable); err != nil {
 		return err
 	}
-	_, err := d.pool.CopyFrom(ctx, pgx.Identifier{d.schema, "outbox_row"}, []string{"id", "run_id", "url", "body"},
-		pgx.CopyFromSlice(l.messages, func(n int) ([]any, error) {
-			return []any{int64(n), runID(n), l.url(n), l.body(n)}, nil
+	_, err := d.Pool.CopyFrom(ctx, pgx.Identifier{d.Schema, "outbox_row"}, []string{"id", "run_id", "url", "body"},
+		pgx.CopyFromSlice(l.Messages, func(n int) ([]any, error) {
+			return []any{int64(n), stand.RunID(n), l.URL(n), l.Body(n)}, nil
 		}))
 	if err != nil {
 		return fmt.Errorf("insert rows: %w", err)
 	}
-	return insertJobs(ctx, d, l.messages, func(n int) river.JobArgs { return rowArgs{RowID: int64(n)} })
+	return insertJobs(ctx, d, l.Messages, func(n int) river.JobArgs { return rowArgs{RowID: int64(n)} })
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"maps"
 	"strconv"
+
+	"github.com/seed-abbacb8b/epilogue/bench/internal/report"
 )
 
 // endpointsScenario: whether a drain's pace and a message's latency depend on how many endpoints there are. The most is
@@ -20,24 +22,24 @@ func endpointsScenario() scenario {
 		name:       "endpoints",
 		about:      "a backlog for many endpoints in turn, and then the latency of 200 messages/s spread over them, with wakes",
 		contenders: contenders,
-		metrics: []metric{
-			{name: "rate", title: "messages/s"},
-			{name: "p50", title: "p50 ms", digits: 1},
-			{name: "p99", title: "p99 ms", digits: 1},
-			{name: "cpu_sender", title: "sender µs", digits: 1, detail: true},
-			{name: "cpu_postgres", title: "Postgres µs", digits: 1, detail: true},
-			{name: othersMetric, title: "others %", digits: 1, detail: true},
-			{name: "connections", title: "connections", detail: true},
+		metrics: []report.Metric{
+			{Name: "rate", Title: "messages/s"},
+			{Name: "p50", Title: "p50 ms", Digits: 1},
+			{Name: "p99", Title: "p99 ms", Digits: 1},
+			{Name: "cpu_sender", Title: "sender µs", Digits: 1, Detail: true},
+			{Name: "cpu_postgres", Title: "Postgres µs", Digits: 1, Detail: true},
+			{Name: report.OthersMetric, Title: "others %", Digits: 1, Detail: true},
+			{Name: "connections", Title: "connections", Detail: true},
 		},
-		budgets: []budget{
-			{metric: "rate", of: "1000", against: "1"},
-			{metric: "rate", of: "4000", against: "1"},
-			{metric: "p99", of: "1000", against: "1"},
-			{metric: "p99", of: "4000", against: "1"},
+		budgets: []report.Budget{
+			{Metric: "rate", Of: "1000", Against: "1"},
+			{Metric: "rate", Of: "4000", Against: "1"},
+			{Metric: "p99", Of: "1000", Against: "1"},
+			{Metric: "p99", Of: "4000", Against: "1"},
 		},
-		charts: []chart{
-			{title: "Drain by endpoints", xTitle: xTitle, yTitle: "messages/s", metric: "rate", logX: true},
-			{title: "Latency by endpoints, 200 messages/s", xTitle: xTitle, yTitle: "p99, ms", metric: "p99", logX: true},
+		charts: []report.Chart{
+			{Title: "Drain by endpoints", XTitle: xTitle, YTitle: "messages/s", Metric: "rate", LogX: true},
+			{Title: "Latency by endpoints, 200 messages/s", XTitle: xTitle, YTitle: "p99, ms", Metric: "p99", LogX: true},
 		},
 		roundsMax: 3,
 	}
@@ -45,7 +47,7 @@ func endpointsScenario() scenario {
 
 // byEndpoints drains first, and then measures the latency of a load on the tables that the drain left.
 func byEndpoints(n int) runner {
-	return func(ctx context.Context, t *trial) (sample, error) {
+	return func(ctx context.Context, t *trial) (report.Sample, error) {
 		found, err := drainEpilogue(ctx, t, drainSize{messages: pick(t.size, 500, 3_000, 50_000), endpoints: n})
 		if err != nil {
 			return nil, err
@@ -60,18 +62,18 @@ func byEndpoints(n int) runner {
 }
 
 // latencyOver measures messages at random times, in turn to so many endpoints, by a worker that has not met them yet.
-func latencyOver(ctx context.Context, t *trial, endpoints int) (sample, error) {
-	t.profileDir = "" // the profile of this trial is one of its drain
-	l, err := t.newLoad(pick(t.size, 2, 100, 2_000), endpoints)
+func latencyOver(ctx context.Context, t *trial, endpoints int) (report.Sample, error) {
+	t.ProfileDir = "" // the profile of this trial is one of its drain
+	l, err := t.NewLoad(pick(t.size, 2, 100, 2_000), endpoints)
 	if err != nil {
 		return nil, err
 	}
-	write, closed, err := t.fairWriter(ctx, l)
+	write, closed, err := t.FairWriter(ctx, l)
 	if err != nil {
 		return nil, err
 	}
 	defer closed()
-	d, err := t.newEpilogue(ctx, drainConfig(t.db.schema))
+	d, err := t.newEpilogue(ctx, drainConfig(t.DB.Schema))
 	if err != nil {
 		return nil, err
 	}

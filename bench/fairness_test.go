@@ -4,20 +4,22 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/seed-abbacb8b/epilogue/bench/internal/stand"
 )
 
 // flownOf makes messages that were committed a second apart and took so many milliseconds each; 0 for one that never
 // arrived.
-func flownOf(took ...int) flown {
-	f := flown{begun: time.Unix(1_000, 0)}
+func flownOf(took ...int) stand.Flown {
+	f := stand.Flown{Begun: time.Unix(1_000, 0)}
 	for n, ms := range took {
-		at := f.begun.Add(time.Duration(n) * time.Second)
-		f.committed = append(f.committed, at)
+		at := f.Begun.Add(time.Duration(n) * time.Second)
+		f.Committed = append(f.Committed, at)
 		arrived := int64(0)
 		if ms > 0 {
 			arrived = at.Add(time.Duration(ms) * time.Millisecond).UnixNano()
 		}
-		f.arrived = append(f.arrived, arrived)
+		f.Arrived = append(f.Arrived, arrived)
 	}
 	return f
 }
@@ -25,7 +27,7 @@ func flownOf(took ...int) flown {
 func TestWaitsAreThoseOfTheTimeThatCounts(t *testing.T) {
 	t.Parallel()
 	f := flownOf(9_000, 40, 30, 20, 10)
-	s := stream{until: 5}
+	s := stand.Stream{Until: 5}
 	for name, c := range map[string]struct {
 		from, until int
 		want        []float64
@@ -34,12 +36,12 @@ func TestWaitsAreThoseOfTheTimeThatCounts(t *testing.T) {
 		"the latter is exclusive": {2, 4, []float64{20, 30}},
 		"none":                    {5, 9, nil},
 	} {
-		at := func(second int) time.Time { return f.begun.Add(time.Duration(second) * time.Second) }
-		if got := f.waits(s, at(c.from), at(c.until)); !slices.Equal(got, c.want) {
+		at := func(second int) time.Time { return f.Begun.Add(time.Duration(second) * time.Second) }
+		if got := waitsOf(f, s, at(c.from), at(c.until)); !slices.Equal(got, c.want) {
 			t.Errorf("%s: %v; want %v", name, got, c.want)
 		}
 	}
-	if _, err := fairSample(nil, cpuUse{}); err == nil {
+	if _, err := fairSample(nil, stand.CPUUse{}); err == nil {
 		t.Error("a sample of no messages: no error")
 	}
 }
@@ -48,14 +50,14 @@ func TestABacklogIsGoneWhenAllOfItArrived(t *testing.T) {
 	t.Parallel()
 	const from = 2
 	f := flownOf(10, 10, 500, 500, 500)
-	if perSecond, gone := f.backlog(from); perSecond != 1.5 || !gone.Equal(f.committed[4].Add(500*time.Millisecond)) {
+	if perSecond, gone := pace(f, from); perSecond != 1.5 || !gone.Equal(f.Committed[4].Add(500*time.Millisecond)) {
 		t.Errorf("%v/s, gone at %v; want three in two seconds, and the last one's arrival", perSecond, gone)
 	}
-	f.arrived[3] = 0
-	if perSecond, gone := f.backlog(from); perSecond != 1 || !gone.IsZero() {
+	f.Arrived[3] = 0
+	if perSecond, gone := pace(f, from); perSecond != 1 || !gone.IsZero() {
 		t.Errorf("%v/s, gone at %v; want two in two seconds, and that it is not gone", perSecond, gone)
 	}
-	if perSecond, gone := f.backlog(len(f.arrived)); perSecond != 0 || !gone.IsZero() {
+	if perSecond, gone := pace(f, len(f.Arrived)); perSecond != 0 || !gone.IsZero() {
 		t.Errorf("no backlog: %v/s, gone at %v", perSecond, gone)
 	}
 }

@@ -6,6 +6,9 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/seed-abbacb8b/epilogue/bench/internal/report"
+	"github.com/seed-abbacb8b/epilogue/bench/internal/stand"
 )
 
 // The load of the flood scenario: the first endpoint has a backlog, and new messages come for the others.
@@ -42,19 +45,19 @@ func floodScenario() scenario {
 				"what queueing for the processors costs", run: floodEpilogue(flood{busy: true})},
 		},
 		metrics: fairMetrics(
-			metric{name: "neighbour", title: "neighbour's/s", detail: true},
-			metric{name: "counted", title: "messages timed", detail: true},
+			report.Metric{Name: "neighbour", Title: "neighbour's/s", Detail: true},
+			report.Metric{Name: "counted", Title: "messages timed", Detail: true},
 		),
-		budgets: []budget{
-			{metric: "p99", of: "flood-1M", against: "quiet", atMost: 1.5},
-			{metric: "p99", of: "flood-1M", against: "flood-100k"},
-			{metric: "p99", of: "flood-1M", against: "busy"},
-			{metric: "p99", of: "far-1M", against: "quiet"},
-			{metric: "p99", of: "busy", against: "quiet"},
+		budgets: []report.Budget{
+			{Metric: "p99", Of: "flood-1M", Against: "quiet", AtMost: 1.5},
+			{Metric: "p99", Of: "flood-1M", Against: "flood-100k"},
+			{Metric: "p99", Of: "flood-1M", Against: "busy"},
+			{Metric: "p99", Of: "far-1M", Against: "quiet"},
+			{Metric: "p99", Of: "busy", Against: "quiet"},
 		},
-		charts: []chart{
-			{title: "Latency beside an endpoint with a backlog", xTitle: "messages waiting for the neighbour", yTitle: "p99, ms", metric: "p99",
-				contenders: []string{"quiet", "flood-100k", "flood-1M"}},
+		charts: []report.Chart{
+			{Title: "Latency beside an endpoint with a backlog", XTitle: "messages waiting for the neighbour", YTitle: "p99, ms", Metric: "p99",
+				Contenders: []string{"quiet", "flood-100k", "flood-1M"}},
 		},
 		roundsMax: fairnessRoundsMax,
 	}
@@ -68,21 +71,21 @@ type flood struct {
 }
 
 func floodEpilogue(fl flood) runner {
-	return func(ctx context.Context, t *trial) (sample, error) {
+	return func(ctx context.Context, t *trial) (report.Sample, error) {
 		length := floodLength(t.size)
 		timed := int(floodRate * length.Seconds())
 		backlog := pick(t.size, fl.short/10, fl.short, fl.full)
-		config := drainConfig(t.db.schema)
+		config := drainConfig(t.DB.Schema)
 		f, err := t.newFair(ctx, timed, timed+max(backlog, 1), 1+floodOthers, 1, config)
 		if err != nil {
 			return nil, err
 		}
 		if fl.far > 0 {
-			if err := t.receiver.behave(Behaviour{From: 0, To: 1, SlowPercent: 100, Slow: fl.far / 2, SlowSpread: fl.far}); err != nil {
+			if err := t.Receiver.Behave(stand.Behaviour{From: 0, To: 1, SlowPercent: 100, Slow: fl.far / 2, SlowSpread: fl.far}); err != nil {
 				return nil, err
 			}
 		}
-		if err := writeOutboxBulk(ctx, t.db, f.to(0, 1), timed, timed+backlog); err != nil {
+		if err := stand.WriteBacklog(ctx, t.DB, f.to(0, 1), timed, timed+backlog); err != nil {
 			return nil, err
 		}
 		others, err := f.stream(ctx, f.to(1, 1+floodOthers), 0, timed, floodRate)
@@ -95,31 +98,31 @@ func floodEpilogue(fl flood) runner {
 				return postUntil(ctx, config.EndpointMaxInFlight, f.to(0, 1), timed)
 			})
 		}
-		flown, err := f.measure(ctx, []stream{others}, beside...)
+		flown, err := f.measure(ctx, []stand.Stream{others}, beside...)
 		if err != nil {
 			return nil, err
 		}
-		found, err := flown.floodSample(others, backlog)
+		found, err := floodSample(flown, others, backlog)
 		if err != nil || !fl.busy {
 			return found, err
 		}
-		p, err := t.receiver.progress()
-		found["neighbour"] = float64(p.Requests-p.Distinct) / flown.used.elapsed
+		p, err := t.Receiver.Progress()
+		found["neighbour"] = float64(p.Requests-p.Distinct) / flown.Used.Elapsed
 		return found, err
 	}
 }
 
 // floodSample leaves out what came once the backlog was gone: that says nothing about it.
-func (f flown) floodSample(others stream, backlog int) (sample, error) {
-	gone := f.begun.Add(time.Hour)
-	perSecond, last := f.backlog(others.until)
+func floodSample(f stand.Flown, others stand.Stream, backlog int) (report.Sample, error) {
+	gone := f.Begun.Add(time.Hour)
+	perSecond, last := pace(f, others.Until)
 	if backlog > 0 && !last.IsZero() {
 		gone = last
 	}
-	waits := f.waits(others, f.begun, gone)
-	found, err := fairSample(waits, f.used)
+	waits := waitsOf(f, others, f.Begun, gone)
+	found, err := fairSample(waits, f.Used)
 	if err != nil {
-		return nil, fmt.Errorf("%w: the backlog was gone after %v", err, gone.Sub(f.begun))
+		return nil, fmt.Errorf("%w: the backlog was gone after %v", err, gone.Sub(f.Begun))
 	}
 	found["counted"] = float64(len(waits))
 	if backlog > 0 {
@@ -128,10 +131,10 @@ func (f flown) floodSample(others stream, backlog int) (sample, error) {
 	return found, nil
 }
 
-// backlog returns how many of the messages from a number on arrived per second, and when the last one did if all did.
-func (f flown) backlog(from int) (perSecond float64, gone time.Time) {
+// pace returns how many of the messages from a number on arrived per second, and when the last one did if all did.
+func pace(f stand.Flown, from int) (perSecond float64, gone time.Time) {
 	var first, last, n int64
-	for _, at := range f.arrived[from:] {
+	for _, at := range f.Arrived[from:] {
 		if at == 0 {
 			continue
 		}
@@ -141,22 +144,22 @@ func (f flown) backlog(from int) (perSecond float64, gone time.Time) {
 			first = at
 		}
 	}
-	if int(n) == len(f.arrived)-from && n > 0 {
+	if int(n) == len(f.Arrived)-from && n > 0 {
 		gone = time.Unix(0, last)
 	}
 	return float64(n) / max(float64(last-first)/1e9, 1e-9), gone
 }
 
 // postUntil posts the n-th message again and again, so many at a time, until ctx ends.
-func postUntil(ctx context.Context, inFlight int, l load, n int) error {
-	p := newPoster(inFlight)
-	defer p.close()
+func postUntil(ctx context.Context, inFlight int, l stand.Load, n int) error {
+	p := stand.NewPoster(inFlight)
+	defer p.Close()
 	group, groupCtx := errgroup.WithContext(ctx)
 	for range inFlight {
 		group.Go(func() error {
-			body := l.body(n)
+			body := l.Body(n)
 			for groupCtx.Err() == nil {
-				if err := p.post(groupCtx, l.url(n), int64(n), body); err != nil && groupCtx.Err() == nil {
+				if err := p.Post(groupCtx, l.URL(n), int64(n), body); err != nil && groupCtx.Err() == nil {
 					return err
 				}
 			}

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/seed-abbacb8b/epilogue/bench/internal/report"
+	"github.com/seed-abbacb8b/epilogue/bench/internal/stand"
 )
 
 // The load of the hang scenario: far below what a worker can deliver, and more than enough for 30 endpoints that never
@@ -41,29 +44,29 @@ func hangScenario() scenario {
 			{name: "hanging", about: fmt.Sprintf("%d of them never answer", hangingOfThem), run: hangEpilogue(true)},
 		},
 		metrics: fairMetrics(
-			metric{name: "hanging_most", title: "hanging at once", detail: true},
-			metric{name: "hanging_share", title: "% of slots", digits: 1, detail: true},
-			metric{name: "timeouts", title: "timeouts", detail: true},
-			metric{name: "opened", title: "opened", detail: true},
+			report.Metric{Name: "hanging_most", Title: "hanging at once", Detail: true},
+			report.Metric{Name: "hanging_share", Title: "% of slots", Digits: 1, Detail: true},
+			report.Metric{Name: "timeouts", Title: "timeouts", Detail: true},
+			report.Metric{Name: "opened", Title: "opened", Detail: true},
 		),
-		budgets: []budget{
-			{metric: "p99", of: "hanging", against: "healthy", atMost: 1.2},
-			{metric: "p50", of: "hanging", against: "healthy"},
+		budgets: []report.Budget{
+			{Metric: "p99", Of: "hanging", Against: "healthy", AtMost: 1.2},
+			{Metric: "p50", Of: "hanging", Against: "healthy"},
 		},
-		charts: []chart{
-			{title: "Latency of endpoints beside 30 % that hang", xTitle: "s", yTitle: "p99 ms", curve: "p99"},
-			{title: "Requests that hang", xTitle: "s", yTitle: "requests", curve: "hanging", contenders: []string{"hanging"}},
+		charts: []report.Chart{
+			{Title: "Latency of endpoints beside 30 % that hang", XTitle: "s", YTitle: "p99 ms", Curve: "p99"},
+			{Title: "Requests that hang", XTitle: "s", YTitle: "requests", Curve: "hanging", Contenders: []string{"hanging"}},
 		},
 		roundsMax: fairnessRoundsMax,
 	}
 }
 
 func hangEpilogue(hang bool) runner {
-	return func(ctx context.Context, t *trial) (sample, error) {
+	return func(ctx context.Context, t *trial) (report.Sample, error) {
 		form := hangFormOf(t.size)
 		timed := int(hangRateOfTimed * form.length.Seconds())
 		messages := int(hangRate * form.length.Seconds())
-		config := drainConfig(t.db.schema)
+		config := drainConfig(t.DB.Schema)
 		config.DeliveryTimeout = form.timeout
 		f, err := t.newFair(ctx, timed, messages, hangEndpoints, hangingOfThem, config)
 		if err != nil {
@@ -71,7 +74,7 @@ func hangEpilogue(hang bool) runner {
 		}
 		var watch []func(context.Context) error
 		if hang {
-			if err := t.receiver.behave(Behaviour{From: 0, To: hangingOfThem, Hang: true}); err != nil {
+			if err := t.Receiver.Behave(stand.Behaviour{From: 0, To: hangingOfThem, Hang: true}); err != nil {
 				return nil, err
 			}
 			watch = append(watch, func(ctx context.Context) error { return t.plotHanging(ctx, form.perPoint) })
@@ -84,12 +87,12 @@ func hangEpilogue(hang bool) runner {
 		if err != nil {
 			return nil, err
 		}
-		flown, err := f.measure(ctx, []stream{others, hanging}, watch...)
+		flown, err := f.measure(ctx, []stand.Stream{others, hanging}, watch...)
 		if err != nil {
 			return nil, err
 		}
 		t.plotWaits(flown, others, form.perPoint, form.length)
-		found, err := fairSample(flown.waits(others, flown.begun.Add(2*form.timeout), flown.begun.Add(time.Hour)), flown.used)
+		found, err := fairSample(waitsOf(flown, others, flown.Begun.Add(2*form.timeout), flown.Begun.Add(time.Hour)), flown.Used)
 		if err != nil || !hang {
 			return found, err
 		}
@@ -103,11 +106,11 @@ func (t *trial) plotHanging(ctx context.Context, every time.Duration) error {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for {
-		p, err := t.receiver.progress()
+		p, err := t.Receiver.Progress()
 		if err != nil {
 			return err
 		}
-		t.plot("hanging", time.Since(begun).Seconds(), float64(p.Hanging))
+		t.Plot("hanging", time.Since(begun).Seconds(), float64(p.Hanging))
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
@@ -117,16 +120,16 @@ func (t *trial) plotHanging(ctx context.Context, every time.Duration) error {
 }
 
 // addHanging says what became of the requests that hung.
-func (t *trial) addHanging(ctx context.Context, found sample, slots int) error {
-	p, err := t.receiver.progress()
+func (t *trial) addHanging(ctx context.Context, found report.Sample, slots int) error {
+	p, err := t.Receiver.Progress()
 	if err != nil {
 		return err
 	}
-	timeouts, err := one[float64](ctx, t.db, "SELECT count(*) FROM bench.attempt WHERE class = 'timeout'")
+	timeouts, err := stand.One[float64](ctx, t.DB, "SELECT count(*) FROM bench.attempt WHERE class = 'timeout'")
 	if err != nil {
 		return err
 	}
-	opened, err := one[float64](ctx, t.db, "SELECT count(*) FROM bench.endpoint WHERE openings > 0")
+	opened, err := stand.One[float64](ctx, t.DB, "SELECT count(*) FROM bench.endpoint WHERE openings > 0")
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
 
+	"github.com/seed-abbacb8b/epilogue/bench/internal/report"
+	"github.com/seed-abbacb8b/epilogue/bench/internal/stand"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -29,18 +31,18 @@ func latencyScenario() scenario {
 			{name: "poll", about: "this project, without wakes, polling every 250 ms", run: latencyEpilogue(false)},
 			{name: "river", about: "River, one job per webhook, tuned; it notifies within the transaction", run: latencyRiver},
 		},
-		metrics: []metric{
-			{name: "p50", title: "p50 ms", digits: 1},
-			{name: "p99", title: "p99 ms", digits: 1},
-			{name: "max", title: "max ms", digits: 1},
-			{name: othersMetric, title: "others %", digits: 1, detail: true},
+		metrics: []report.Metric{
+			{Name: "p50", Title: "p50 ms", Digits: 1},
+			{Name: "p99", Title: "p99 ms", Digits: 1},
+			{Name: "max", Title: "max ms", Digits: 1},
+			{Name: report.OthersMetric, Title: "others %", Digits: 1, Detail: true},
 		},
-		budgets: []budget{
-			{metric: "p50", of: "wake", atMost: 10, unit: "ms"},
-			{metric: "p99", of: "wake", atMost: 40, unit: "ms"},
-			{metric: "p99", of: "poll", atMost: 2 * float64(latencyPoll.Milliseconds()), unit: "ms"},
-			{metric: "p50", of: "wake", against: "river"},
-			{metric: "p99", of: "wake", against: "river"},
+		budgets: []report.Budget{
+			{Metric: "p50", Of: "wake", AtMost: 10, Unit: "ms"},
+			{Metric: "p99", Of: "wake", AtMost: 40, Unit: "ms"},
+			{Metric: "p99", Of: "poll", AtMost: 2 * float64(latencyPoll.Milliseconds()), Unit: "ms"},
+			{Metric: "p50", Of: "wake", Against: "river"},
+			{Metric: "p99", Of: "wake", Against: "river"},
 		},
 		roundsMax: 3,
 	}
@@ -50,8 +52,8 @@ func latencyScenario() scenario {
 func latencyMessages(s size) int { return latencyRate*pick(s, 1, 2, 20) + 1 }
 
 func latencyEpilogue(wake bool) runner {
-	return func(ctx context.Context, t *trial) (sample, error) {
-		l, err := t.newLoad(latencyMessages(t.size), 1)
+	return func(ctx context.Context, t *trial) (report.Sample, error) {
+		l, err := t.NewLoad(latencyMessages(t.size), 1)
 		if err != nil {
 			return nil, err
 		}
@@ -59,10 +61,10 @@ func latencyEpilogue(wake bool) runner {
 		if err != nil {
 			return nil, err
 		}
-		config := drainConfig(t.db.schema)
+		config := drainConfig(t.DB.Schema)
 		woken := func() {}
 		if wake {
-			waker, err := outbox.NewWaker(t.db.pool, t.db.schema)
+			waker, err := outbox.NewWaker(t.DB.Pool, t.DB.Schema)
 			if err != nil {
 				return nil, err
 			}
@@ -76,7 +78,7 @@ func latencyEpilogue(wake bool) runner {
 			return nil, err
 		}
 		return t.measureLatency(ctx, l, d, func(ctx context.Context, c *pgxpool.Conn, n int) (committed time.Time, err error) {
-			err = pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error { return h.OnTermination(ctx, tx, l.outcome(n)) })
+			err = pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error { return h.OnTermination(ctx, tx, l.Outcome(n)) })
 			committed = time.Now()
 			woken()
 			return committed, err
@@ -84,29 +86,29 @@ func latencyEpilogue(wake bool) runner {
 	}
 }
 
-func latencyRiver(ctx context.Context, t *trial) (sample, error) {
-	l, err := t.newLoad(latencyMessages(t.size), 1)
+func latencyRiver(ctx context.Context, t *trial) (report.Sample, error) {
+	l, err := t.NewLoad(latencyMessages(t.size), 1)
 	if err != nil {
 		return nil, err
 	}
-	if err := t.db.migrateRiver(ctx); err != nil {
+	if err := t.DB.MigrateRiver(ctx); err != nil {
 		return nil, err
 	}
-	p := newPoster(riverWorkers)
-	defer p.close()
+	p := stand.NewPoster(riverWorkers)
+	defer p.Close()
 	workers := river.NewWorkers()
 	river.AddWorker(workers, &webhookWorker{poster: p})
 	d, err := t.newRiver(ctx, workers, nil)
 	if err != nil {
 		return nil, err
 	}
-	inserter, err := newRiverClient(t.db.pool, t.db.schema, workers) // its cooldown also debounces its notifies
+	inserter, err := newRiverClient(t.DB.Pool, t.DB.Schema, workers) // its cooldown also debounces its notifies
 	if err != nil {
 		return nil, err
 	}
 	return t.measureLatency(ctx, l, d, func(ctx context.Context, c *pgxpool.Conn, n int) (time.Time, error) {
 		err := pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error {
-			_, err := inserter.InsertTx(ctx, tx, l.webhook(n), nil)
+			_, err := inserter.InsertTx(ctx, tx, webhook(l, n), nil)
 			return err
 		})
 		return time.Now(), err
@@ -114,20 +116,18 @@ func latencyRiver(ctx context.Context, t *trial) (sample, error) {
 }
 
 // measureLatency writes at random times while d works, and waits for the last arrival.
-func (t *trial) measureLatency(ctx context.Context, l load, d drainer, write timedWriter) (sample, error) {
-	all := stream{load: l, until: l.messages, rate: latencyRate, writers: latencyWriters, write: write}
-	f, err := t.fly(ctx, d, []stream{all})
+func (t *trial) measureLatency(ctx context.Context, l stand.Load, d stand.Drainer, write stand.TimedWriter) (report.Sample, error) {
+	all := stand.Stream{Load: l, Until: l.Messages, Rate: latencyRate, Writers: latencyWriters, Write: write}
+	f, err := t.Fly(ctx, d, []stand.Stream{all})
 	if err != nil {
 		return nil, err
 	}
-	took := make([]float64, 0, l.messages-1)
-	for n := 1; n < l.messages; n++ {
-		took = append(took, f.wait(n))
+	took := make([]float64, 0, l.Messages-1)
+	for n := 1; n < l.Messages; n++ {
+		took = append(took, f.Wait(n))
 	}
 	slices.Sort(took)
-	found := sample{"p50": quantile(took, 0.5), "p99": quantile(took, 0.99), "max": took[len(took)-1]}
-	if f.used.known {
-		found[othersMetric] = f.used.othersPercent()
-	}
+	found := report.Sample{"p50": report.Quantile(took, 0.5), "p99": report.Quantile(took, 0.99), "max": took[len(took)-1]}
+	noteOthers(found, f.Used)
 	return found, nil
 }

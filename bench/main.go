@@ -8,11 +8,14 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/seed-abbacb8b/epilogue/bench/internal/report"
+	"github.com/seed-abbacb8b/epilogue/bench/internal/stand"
 )
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == receiverCommand {
-		os.Exit(serveReceiver())
+	if len(os.Args) > 1 && os.Args[1] == stand.ReceiverCommand {
+		os.Exit(stand.ServeReceiver())
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -33,9 +36,9 @@ func run(ctx context.Context, args []string) (err error) {
 	if o.list {
 		return printList(os.Stdout, scenarios())
 	}
-	var earlier *results
+	var earlier *report.Results
 	if o.compare != "" {
-		if earlier, err = readResults("-compare", o.compare); err != nil { // before the long part, not after it
+		if earlier, err = report.ReadResults("-compare", o.compare); err != nil { // before the long part, not after it
 			return err
 		}
 	}
@@ -43,33 +46,34 @@ func run(ctx context.Context, args []string) (err error) {
 	if len(found.Scenarios) == 0 {
 		return failed
 	}
-	printReport(os.Stdout, found, o.scenarios)
+	ran := describeAll(o.scenarios)
+	report.Print(os.Stdout, found, ran)
 	if earlier != nil {
-		printComparison(os.Stdout, *earlier, found, o.scenarios)
+		report.PrintComparison(os.Stdout, *earlier, found, ran)
 	}
 	if o.json != "" {
-		failed = errors.Join(failed, writeResults(o.json, found))
+		failed = errors.Join(failed, report.WriteResults(o.json, found))
 	}
 	if o.report != "" {
-		failed = errors.Join(failed, writeReport(o.report, found, o.scenarios))
+		failed = errors.Join(failed, report.WritePage(o.report, found, ran, describeAll(scenarios())))
 	}
 	return failed
 }
 
 // find measures, or reads what an earlier run did. With an error, it returns what was found before it.
-func find(ctx context.Context, o options) (found results, err error) {
+func find(ctx context.Context, o options) (found report.Results, err error) {
 	if o.from != "" {
-		earlier, err := readResults("-from", o.from)
+		earlier, err := report.ReadResults("-from", o.from)
 		if err != nil {
 			return found, err
 		}
 		return *earlier, nil
 	}
-	s, err := newStand(ctx, say)
+	s, err := stand.New(ctx, say)
 	if err != nil {
 		return found, err
 	}
-	defer func() { err = errors.Join(err, s.close()) }()
+	defer func() { err = errors.Join(err, s.Close()) }()
 	return measureAll(ctx, s, o)
 }
 

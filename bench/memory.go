@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"sync"
 	"time"
 
+	"github.com/seed-abbacb8b/epilogue/bench/internal/report"
+	"github.com/seed-abbacb8b/epilogue/bench/internal/stand"
 	"github.com/seed-abbacb8b/epilogue/worker"
 )
 
@@ -18,23 +21,23 @@ func memoryScenario() scenario {
 			{name: "backlog", about: "the same with a hundred times as many messages", run: memoryAfter(func(s size) int { return 100 * memoryMessages(s) })},
 			{name: "large", about: "messages of 1 MiB to slow endpoints, as many in flight as it takes", run: memoryOfLarge},
 		},
-		metrics: []metric{
-			{name: "rss", title: "MiB at rest", digits: 1},
-			{name: "peak", title: "peak MiB", digits: 1},
-			{name: "growth", title: "2nd/1st half", digits: 2},
-			{name: "over", title: "peak over rest MiB", digits: 1},
-			{name: "allowed", title: "MaxBytesInFlight MiB", detail: true},
-			{name: "messages", title: "messages", detail: true},
-			{name: othersMetric, title: "others %", digits: 1, detail: true},
+		metrics: []report.Metric{
+			{Name: "rss", Title: "MiB at rest", Digits: 1},
+			{Name: "peak", Title: "peak MiB", Digits: 1},
+			{Name: "growth", Title: "2nd/1st half", Digits: 2},
+			{Name: "over", Title: "peak over rest MiB", Digits: 1},
+			{Name: "allowed", Title: "MaxBytesInFlight MiB", Detail: true},
+			{Name: "messages", Title: "messages", Detail: true},
+			{Name: report.OthersMetric, Title: "others %", Digits: 1, Detail: true},
 		},
-		budgets: []budget{
-			{metric: "rss", of: "rest", atMost: 64, unit: "MiB"},
-			{metric: "rss", of: "backlog", atMost: 64, unit: "MiB"},
-			{metric: "growth", of: "backlog", atMost: 1.1, unit: "times"},
-			{metric: "over", of: "large", atMost: largeFactor * maxBytesInFlight(), unit: "MiB"},
+		budgets: []report.Budget{
+			{Metric: "rss", Of: "rest", AtMost: 64, Unit: "MiB"},
+			{Metric: "rss", Of: "backlog", AtMost: 64, Unit: "MiB"},
+			{Metric: "growth", Of: "backlog", AtMost: 1.1, Unit: "times"},
+			{Metric: "over", Of: "large", AtMost: largeFactor * maxBytesInFlight(), Unit: "MiB"},
 		},
-		charts: []chart{{
-			title: "memory of a worker process", xTitle: "seconds since its start", yTitle: "resident MiB", curve: "rss",
+		charts: []report.Chart{{
+			Title: "memory of a worker process", XTitle: "seconds since its start", YTitle: "resident MiB", Curve: "rss",
 		}},
 		roundsMax: 3, noWarmUp: true,
 	}
@@ -45,6 +48,8 @@ func memoryScenario() scenario {
 // power of two above a row, 2 MiB, and kept until the connection is used again: 2 * (64 + 10 * 2) / 64 is 2.63, and a
 // heap grows on while it is collected.
 const largeFactor = 2.75
+
+const mib = 1 << 20
 
 // maxBytesInFlight is the worker's default, in MiB.
 func maxBytesInFlight() float64 {
@@ -61,75 +66,75 @@ func restAfter(s size) time.Duration { return pick(s, 0, 500*time.Millisecond, 1
 
 // memoryAfter has a worker start upon a backlog, drain it, and rest.
 func memoryAfter(messages func(size) int) runner {
-	return func(ctx context.Context, t *trial) (sample, error) {
+	return func(ctx context.Context, t *trial) (report.Sample, error) {
 		w, l, err := t.startUponBacklog(ctx, messages(t.size))
 		if err != nil {
 			return nil, err
 		}
-		defer func() { _ = w.end() }()
+		defer func() { _ = w.End() }()
 		seen := t.watchMemory(w)
 		defer seen()
 		var drained time.Duration
-		used, err := t.timed(func() (err error) {
+		used, err := t.Timed(func() (err error) {
 			drained, err = t.drainAndRest(w)
 			return err
 		})
 		if err != nil {
 			return nil, err
 		}
-		found := sample{"messages": float64(l.messages)}
-		if m, ok := w.memory(); ok {
-			found["rss"], found["peak"] = m.resident, m.peak
+		found := report.Sample{"messages": float64(l.Messages)}
+		if m, ok := w.Memory(); ok {
+			found["rss"], found["peak"] = m.Resident, m.Peak
 		}
 		if growth, ok := peakGrowth(seen(), drained.Seconds()); ok && t.size == full {
 			found["growth"] = growth // the first seconds show the runtime's own growth, whatever the backlog
 		}
-		used.noteOthers(found)
+		noteOthers(found, used)
 		return found, t.checkDelivered(ctx, l)
 	}
 }
 
 // startUponBacklog writes messages and starts a worker.
-func (t *trial) startUponBacklog(ctx context.Context, messages int) (*workerProcess, load, error) {
-	if err := t.db.migrateOutbox(ctx); err != nil {
-		return nil, load{}, err
+func (t *trial) startUponBacklog(ctx context.Context, messages int) (*stand.WorkerProcess, stand.Load, error) {
+	if err := t.DB.MigrateOutbox(ctx); err != nil {
+		return nil, stand.Load{}, err
 	}
-	l, err := t.newLoad(messages, memoryEndpoints)
+	l, err := t.NewLoad(messages, memoryEndpoints)
 	if err != nil {
 		return nil, l, err
 	}
-	if err := writeOutboxBulk(ctx, t.db, l, 0, l.messages); err != nil {
+	if err := stand.WriteBacklog(ctx, t.DB, l, 0, l.Messages); err != nil {
 		return nil, l, err
 	}
-	if err := t.db.settle(ctx); err != nil {
+	if err := t.DB.Settle(ctx); err != nil {
 		return nil, l, err
 	}
-	w, err := t.startWorker(ctx)
+	w, err := t.StartWorker(ctx)
 	return w, l, err
 }
 
 // drainAndRest returns when everything was delivered and recorded, and the worker has been idle for a while. It tells
 // when the worker became idle, counted from its start.
-func (t *trial) drainAndRest(w *workerProcess) (drained time.Duration, err error) {
-	if _, err := t.receiver.await(w.running); err != nil {
+func (t *trial) drainAndRest(w *stand.WorkerProcess) (drained time.Duration, err error) {
+	if _, err := t.Receiver.Await(w.Running); err != nil {
 		return 0, err
 	}
-	if err := t.untilRecorded(w.running); err != nil {
+	if err := t.untilRecorded(w.Running); err != nil {
 		return 0, err
 	}
-	drained = time.Since(w.begun)
-	return drained, pause(w.running, restAfter(t.size))
+	drained = time.Since(w.Begun)
+	return drained, pause(w.Running, restAfter(t.size))
 }
 
 // peakGrowth is the most memory in the second half of the time until end against the most in the first half. ok is false
 // when one of them was not seen.
-func peakGrowth(seen []point, end float64) (growth float64, ok bool) {
+func peakGrowth(seen []report.Point, end float64) (growth float64, ok bool) {
 	var first, second float64
 	for _, p := range seen {
-		if p.x < end/2 {
-			first = max(first, p.y)
-		} else if p.x < end {
-			second = max(second, p.y)
+		if p.X < end/2 {
+			first = max(first, p.Y)
+		} else if p.X < end {
+			second = max(second, p.Y)
 		}
 	}
 	return second / first, first > 0 && second > 0
@@ -137,14 +142,32 @@ func peakGrowth(seen []point, end float64) (growth float64, ok bool) {
 
 // untilRecorded returns when every message has its result on record.
 func (t *trial) untilRecorded(ctx context.Context) error {
-	return untilDone(ctx, func(ctx context.Context) (bool, error) {
-		return one[bool](ctx, t.db, "SELECT NOT EXISTS (SELECT FROM bench.due)")
+	return stand.UntilDone(ctx, func(ctx context.Context) (bool, error) {
+		return stand.One[bool](ctx, t.DB, "SELECT NOT EXISTS (SELECT FROM bench.due)")
 	})
 }
 
-// noteOthers adds what others used of the machine to a sample, where it is known.
-func (u cpuUse) noteOthers(found sample) {
-	if u.known {
-		found[othersMetric] = u.othersPercent()
-	}
+// watchMemory looks at a worker's memory now and then, until it is stopped or the worker ends. What was seen, MiB by
+// seconds since the worker's start, is the curve "rss".
+func (t *trial) watchMemory(w *stand.WorkerProcess) (stop func() []report.Point) {
+	every := pick(t.size, 100*time.Millisecond, 50*time.Millisecond, 250*time.Millisecond)
+	ctx, cancel := context.WithCancel(w.Running)
+	ended := make(chan struct{})
+	var seen []report.Point
+	go func() {
+		defer close(ended)
+		for pause(ctx, every) == nil {
+			if m, ok := w.Memory(); ok {
+				seen = append(seen, report.Point{X: time.Since(w.Begun).Seconds(), Y: m.Resident})
+			}
+		}
+	}()
+	return sync.OnceValue(func() []report.Point {
+		cancel()
+		<-ended
+		for _, p := range seen {
+			t.Plot("rss", p.X, p.Y)
+		}
+		return seen
+	})
 }

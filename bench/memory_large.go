@@ -8,6 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/seed-abbacb8b/epilogue/bench/internal/report"
+	"github.com/seed-abbacb8b/epilogue/bench/internal/stand"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -18,55 +20,55 @@ const (
 )
 
 // memoryOfLarge has a worker rest first, and then meet more large messages at once than it may hold.
-func memoryOfLarge(ctx context.Context, t *trial) (sample, error) {
+func memoryOfLarge(ctx context.Context, t *trial) (report.Sample, error) {
 	w, small, err := t.startUponBacklog(ctx, memoryMessages(t.size))
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = w.end() }()
+	defer func() { _ = w.End() }()
 	seen := t.watchMemory(w)
 	defer seen()
 	if _, err := t.drainAndRest(w); err != nil {
 		return nil, err
 	}
-	rest, _ := w.memory()
-	large, err := t.newLoad(pick(t.size, 64, 128, 1_000), memoryEndpoints)
+	rest, _ := w.Memory()
+	large, err := t.NewLoad(pick(t.size, 64, 128, 1_000), memoryEndpoints)
 	if err != nil {
 		return nil, err
 	}
-	if err := t.receiver.behave(Behaviour{To: memoryEndpoints, SlowPercent: 100, Slow: largeSlow}); err != nil {
+	if err := t.Receiver.Behave(stand.Behaviour{To: memoryEndpoints, SlowPercent: 100, Slow: largeSlow}); err != nil {
 		return nil, err
 	}
-	used, err := t.timed(func() error {
-		if err := writeLarge(w.running, t.db, large); err != nil {
+	used, err := t.Timed(func() error {
+		if err := writeLarge(w.Running, t.DB, large); err != nil {
 			return err
 		}
-		if _, err := t.receiver.await(w.running); err != nil {
+		if _, err := t.Receiver.Await(w.Running); err != nil {
 			return err
 		}
-		return t.untilRecorded(w.running)
+		return t.untilRecorded(w.Running)
 	})
 	if err != nil {
 		return nil, err
 	}
-	found := sample{"messages": float64(large.messages), "allowed": maxBytesInFlight()}
-	if m, ok := w.memory(); ok {
-		found["rss"], found["peak"], found["over"] = rest.resident, m.peak, m.peak-rest.resident
+	found := report.Sample{"messages": float64(large.Messages), "allowed": maxBytesInFlight()}
+	if m, ok := w.Memory(); ok {
+		found["rss"], found["peak"], found["over"] = rest.Resident, m.Peak, m.Peak-rest.Resident
 	}
-	used.noteOthers(found)
-	return found, t.checkDelivered(ctx, load{messages: small.messages + large.messages})
+	noteOthers(found, used)
+	return found, t.checkDelivered(ctx, stand.Load{Messages: small.Messages + large.Messages})
 }
 
 // writeLarge writes messages of largeBytes, all of which become due in one moment.
-func writeLarge(ctx context.Context, d *database, l load) error {
-	writer, err := outbox.NewWriter(outbox.Config{Schema: d.schema})
+func writeLarge(ctx context.Context, d *stand.Database, l stand.Load) error {
+	writer, err := outbox.NewWriter(outbox.Config{Schema: d.Schema})
 	if err != nil {
 		return err
 	}
-	return pgx.BeginFunc(ctx, d.pool, func(tx pgx.Tx) error {
-		for n := range l.messages {
-			m := l.message(n)
-			m.Outcome.Result = l.largeBody(n)
+	return pgx.BeginFunc(ctx, d.Pool, func(tx pgx.Tx) error {
+		for n := range l.Messages {
+			m := l.Message(n)
+			m.Outcome.Result = largeBody(l, n)
 			if _, err := writer.Insert(ctx, tx, m); err != nil {
 				return fmt.Errorf("large message %d: %w", n, err)
 			}
@@ -76,8 +78,8 @@ func writeLarge(ctx context.Context, d *database, l load) error {
 }
 
 // largeBody is the n-th message's body with white space after it, so that it stays JSON.
-func (l load) largeBody(n int) []byte {
+func largeBody(l stand.Load, n int) []byte {
 	b := bytes.Repeat([]byte{' '}, largeBytes)
-	copy(b, l.body(n))
+	copy(b, l.Body(n))
 	return b
 }

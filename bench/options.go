@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/seed-abbacb8b/epilogue/bench/internal/report"
 )
 
 // options are what the command line says.
@@ -49,7 +51,7 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 	flags.IntVar(&o.rounds, "rounds", 0, fmt.Sprintf("rounds that count (default %d, with -short %d)", roundsFull, roundsShort))
 	flags.StringVar(&only, "only", "", "run only these `SCENARIO[/CONTENDER],...`")
 	flags.StringVar(&o.json, "json", "", "write the results, every round of them, to `FILE`")
-	flags.StringVar(&o.report, "report", "", "write the report as a page, "+reportFile+", with its drawings, into `DIR`")
+	flags.StringVar(&o.report, "report", "", "write the report as a page, "+report.PageFile+", with its drawings, into `DIR`")
 	flags.StringVar(&o.from, "from", "", "measure nothing: report what an earlier run's -json `FILE` says")
 	flags.StringVar(&o.compare, "compare", "", "compare with an earlier run's -json `FILE`")
 	flags.StringVar(&o.cpuProfile, "cpuprofile", "", "write a CPU profile of each counted trial's timed part into `DIR`")
@@ -128,7 +130,7 @@ func printList(out io.Writer, all []scenario) error {
 			_, _ = fmt.Fprintf(out, "    %-12s %s\n", c.name, c.about)
 		}
 		for _, b := range s.budgets {
-			_, _ = fmt.Fprintf(out, "    budget       %s: %s\n", b.name(), b.bound())
+			_, _ = fmt.Fprintf(out, "    budget       %s: %s\n", b.Name(), b.Bound())
 		}
 	}
 	return nil

@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/seed-abbacb8b/epilogue/bench/internal/report"
 )
 
 // pinnedScenario: whether a drain keeps its pace while another session keeps every row version alive that it makes, as a
@@ -25,52 +27,52 @@ func pinnedScenario() scenario {
 			},
 		},
 		metrics: pinnedMetrics(),
-		budgets: []budget{
-			{metric: "rate", of: "pinned", against: "unpinned", atLeast: 0.9},
-			{metric: "flat", of: "pinned", atLeast: 0.9},
-			{metric: "flat", of: "pinned-100"},
-			{metric: "flat", of: "river-pinned"},
+		budgets: []report.Budget{
+			{Metric: "rate", Of: "pinned", Against: "unpinned", AtLeast: 0.9},
+			{Metric: "flat", Of: "pinned", AtLeast: 0.9},
+			{Metric: "flat", Of: "pinned-100"},
+			{Metric: "flat", Of: "river-pinned"},
 		},
-		charts: []chart{{
-			title: "Deliveries while the MVCC horizon is pinned", xTitle: "seconds since the first delivery", yTitle: "messages/s",
-			curve: rateCurve,
+		charts: []report.Chart{{
+			Title: "Deliveries while the MVCC horizon is pinned", XTitle: "seconds since the first delivery", YTitle: "messages/s",
+			Curve: report.RateCurve,
 		}},
 		roundsMax: 2,
 	}
 }
 
-func pinnedMetrics() []metric {
-	return []metric{
-		{name: "rate", title: "messages/s"},
-		{name: "flat", title: "last/first", digits: 2},
-		{name: "cpu_sender", title: "sender µs", digits: 1, detail: true},
-		{name: "cpu_postgres", title: "Postgres µs", digits: 1, detail: true},
-		{name: othersMetric, title: "others %", digits: 1, detail: true},
-		{name: "repeats", title: "repeats", detail: true},
+func pinnedMetrics() []report.Metric {
+	return []report.Metric{
+		{Name: "rate", Title: "messages/s"},
+		{Name: "flat", Title: "last/first", Digits: 2},
+		{Name: "cpu_sender", Title: "sender µs", Digits: 1, Detail: true},
+		{Name: "cpu_postgres", Title: "Postgres µs", Digits: 1, Detail: true},
+		{Name: report.OthersMetric, Title: "others %", Digits: 1, Detail: true},
+		{Name: "repeats", Title: "repeats", Detail: true},
 	}
 }
 
 func pinnedMessages(s size) int { return pick(s, 2_000, 6_000, 1_000_000) }
 
-func drainLong(endpoints int, run func(context.Context, *trial, drainSize) (sample, error)) runner {
-	return func(ctx context.Context, t *trial) (sample, error) {
+func drainLong(endpoints int, run func(context.Context, *trial, drainSize) (report.Sample, error)) runner {
+	return func(ctx context.Context, t *trial) (report.Sample, error) {
 		return run(ctx, t, drainSize{messages: pinnedMessages(t.size), endpoints: endpoints})
 	}
 }
 
 // drainLongRiver has fewer messages: pinned, it takes minutes over what it shows within the first hundred thousand.
-func drainLongRiver(ctx context.Context, t *trial) (sample, error) {
+func drainLongRiver(ctx context.Context, t *trial) (report.Sample, error) {
 	return drainRiver(ctx, t, drainSize{messages: pinnedMessages(t.size) / 5, endpoints: 1})
 }
 
 // pinned has a trial's drain run beside a transaction that sees the backlog as it was before.
 func pinned(run runner) runner {
-	return func(ctx context.Context, t *trial) (sample, error) {
-		conn, err := pgx.Connect(ctx, t.db.url)
+	return func(ctx context.Context, t *trial) (report.Sample, error) {
+		conn, err := pgx.Connect(ctx, t.DB.URL)
 		if err != nil {
 			return nil, fmt.Errorf("pinning the horizon: %w", err)
 		}
-		t.beforeDrain = func(ctx context.Context) error { return takeSnapshot(ctx, conn) }
+		t.BeforeDrain = func(ctx context.Context) error { return takeSnapshot(ctx, conn) }
 		found, err := run(ctx, t)
 		if err == nil {
 			err = checkPinned(ctx, conn)

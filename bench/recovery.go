@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/seed-abbacb8b/epilogue/bench/internal/report"
+	"github.com/seed-abbacb8b/epilogue/bench/internal/stand"
 	"github.com/seed-abbacb8b/epilogue/worker"
 )
 
@@ -24,18 +24,18 @@ func recoveryScenario() scenario {
 			{name: "graceful", about: fmt.Sprintf("SIGTERM; requests that outlast the shutdown timeout of %v", stopGrace),
 				run: recoverAfter(stopped)},
 		},
-		metrics: []metric{
-			{name: "first", title: "first redelivery s", digits: 2},
-			{name: "over_lease", title: "beyond the lease s", digits: 2},
-			{name: "last", title: "last redelivery s", digits: 2},
-			{name: "resumed", title: "first delivery s", digits: 2},
-			{name: "in_flight", title: "in flight", detail: true},
-			{name: "lease", title: "lease s", digits: 1, detail: true},
-			{name: "stop", title: "SIGTERM to end s", digits: 2, detail: true},
+		metrics: []report.Metric{
+			{Name: "first", Title: "first redelivery s", Digits: 2},
+			{Name: "over_lease", Title: "beyond the lease s", Digits: 2},
+			{Name: "last", Title: "last redelivery s", Digits: 2},
+			{Name: "resumed", Title: "first delivery s", Digits: 2},
+			{Name: "in_flight", Title: "in flight", Detail: true},
+			{Name: "lease", Title: "lease s", Digits: 1, Detail: true},
+			{Name: "stop", Title: "SIGTERM to end s", Digits: 2, Detail: true},
 		},
-		budgets: []budget{
-			{metric: "over_lease", of: "kill", atMost: 2, unit: "s"},
-			{metric: "first", of: "graceful", atMost: 1, unit: "s"},
+		budgets: []report.Budget{
+			{Metric: "over_lease", Of: "kill", AtMost: 2, Unit: "s"},
+			{Metric: "first", Of: "graceful", AtMost: 1, Unit: "s"},
 		},
 		roundsMax: 3, noWarmUp: true,
 	}
@@ -52,14 +52,14 @@ const (
 // ending is one way for a worker to end.
 type ending struct {
 	lease, timeout time.Duration
-	end            func(w *workerProcess) error
+	end            func(w *stand.WorkerProcess) error
 	left           string // query for what is wrong with what it left behind; no rows when nothing is
 	loses          bool   // what was in flight counts as attempts that were lost
 }
 
 func killed() ending {
 	return ending{
-		lease: killLease, timeout: killTimeout, end: (*workerProcess).kill, loses: true,
+		lease: killLease, timeout: killTimeout, end: (*stand.WorkerProcess).Kill, loses: true,
 		left: "SELECT 'it gave up a lease' FROM bench.due WHERE locked_by IS NULL AND attempt > 0 LIMIT 1",
 	}
 }
@@ -68,7 +68,7 @@ func killed() ending {
 func stopped() ending {
 	return ending{
 		lease: stopTimeout + worker.LeaseMargin, timeout: stopTimeout,
-		end: func(w *workerProcess) error { return w.stop(stopGrace + 10*time.Second) },
+		end: func(w *stand.WorkerProcess) error { return w.Stop(stopGrace + 10*time.Second) },
 		left: `SELECT 'a lease is left' FROM bench.due WHERE locked_by IS NOT NULL
 UNION ALL SELECT 'an attempt is counted' FROM bench.due WHERE attempt > 0
 UNION ALL SELECT 'an attempt is recorded' FROM bench.attempt LIMIT 1`,
@@ -77,43 +77,43 @@ UNION ALL SELECT 'an attempt is recorded' FROM bench.attempt LIMIT 1`,
 
 // recoverAfter fills a worker with requests that hang, ends it, lets the endpoints answer, and starts the next one.
 func recoverAfter(newEnding func() ending) runner {
-	return func(ctx context.Context, t *trial) (sample, error) {
+	return func(ctx context.Context, t *trial) (report.Sample, error) {
 		how := newEnding()
-		if err := t.db.migrateOutbox(ctx); err != nil {
+		if err := t.DB.MigrateOutbox(ctx); err != nil {
 			return nil, err
 		}
-		l, err := t.newLoad(pick(t.size, 500, 1_000, 5_000), recoveryEndpoints)
+		l, err := t.NewLoad(pick(t.size, 500, 1_000, 5_000), recoveryEndpoints)
 		if err != nil {
 			return nil, err
 		}
-		if err := t.receiver.behave(Behaviour{To: recoveryEndpoints, Hang: true}); err != nil {
+		if err := t.Receiver.Behave(stand.Behaviour{To: recoveryEndpoints, Hang: true}); err != nil {
 			return nil, err
 		}
-		if err := writeOutboxBulk(ctx, t.db, l, 0, l.messages); err != nil {
+		if err := stand.WriteBacklog(ctx, t.DB, l, 0, l.Messages); err != nil {
 			return nil, err
 		}
 		settings := []string{
 			"LEASE=" + how.lease.String(), "DELIVERY_TIMEOUT=" + how.timeout.String(), "SHUTDOWN_TIMEOUT=" + stopGrace.String(),
 		}
-		inFlight, took, err := t.endInFlight(ctx, how, settings, l.messages)
+		inFlight, took, err := t.endInFlight(ctx, how, settings, l.Messages)
 		if err != nil {
 			return nil, err
 		}
-		if err := t.receiver.behave(Behaviour{To: recoveryEndpoints}); err != nil {
+		if err := t.Receiver.Behave(stand.Behaviour{To: recoveryEndpoints}); err != nil {
 			return nil, err
 		}
-		next, err := t.startWorker(ctx, settings...)
+		next, err := t.StartWorker(ctx, settings...)
 		if err != nil {
 			return nil, err
 		}
-		defer func() { _ = next.end() }()
-		if _, err := t.receiver.await(next.running); err != nil {
+		defer func() { _ = next.End() }()
+		if _, err := t.Receiver.Await(next.Running); err != nil {
 			return nil, err
 		}
-		if err := t.untilRecorded(next.running); err != nil {
+		if err := t.untilRecorded(next.Running); err != nil {
 			return nil, err
 		}
-		found, err := t.recovered(next.begun, inFlight)
+		found, err := t.recovered(next.Begun, inFlight)
 		if err != nil {
 			return nil, err
 		}
@@ -128,15 +128,15 @@ func recoverAfter(newEnding func() ending) runner {
 
 // endInFlight starts a worker, ends it when its requests hang, and returns the numbers of their messages.
 func (t *trial) endInFlight(ctx context.Context, how ending, settings []string, messages int) (inFlight []int, took time.Duration, err error) {
-	w, err := t.startWorker(ctx, settings...)
+	w, err := t.StartWorker(ctx, settings...)
 	if err != nil {
 		return nil, 0, err
 	}
-	defer func() { _ = w.end() }()
-	if err := untilDone(w.running, t.allHang); err != nil {
+	defer func() { _ = w.End() }()
+	if err := stand.UntilDone(w.Running, t.allHang); err != nil {
 		return nil, 0, err
 	}
-	rows, err := t.db.pool.Query(ctx, t.db.in("SELECT m.run_id FROM bench.due d JOIN bench.message m ON m.id = d.message_id WHERE d.locked_by IS NOT NULL"))
+	rows, err := t.DB.Pool.Query(ctx, t.DB.In("SELECT m.run_id FROM bench.due d JOIN bench.message m ON m.id = d.message_id WHERE d.locked_by IS NOT NULL"))
 	if err != nil {
 		return nil, 0, err
 	}
@@ -150,7 +150,7 @@ func (t *trial) endInFlight(ctx context.Context, how ending, settings []string, 
 	}
 	took = time.Since(begun)
 	for _, run := range runs {
-		n, err := numberOf(run, messages)
+		n, err := stand.NumberOf(run, messages)
 		if err != nil {
 			return nil, 0, err
 		}
@@ -162,28 +162,19 @@ func (t *trial) endInFlight(ctx context.Context, how ending, settings []string, 
 	return inFlight, took, t.checkLeft(ctx, how)
 }
 
-// numberOf is the number of the message that has a run id, of so many.
-func numberOf(id string, messages int) (int, error) {
-	n, err := strconv.Atoi(strings.TrimPrefix(id, "run-"))
-	if err != nil || n < 0 || n >= messages || runID(n) != id {
-		return 0, fmt.Errorf("%q is not the run id of one of %d messages", id, messages)
-	}
-	return n, nil
-}
-
 // allHang reports that every endpoint has requests, and that each message that was claimed is at the receiver.
 func (t *trial) allHang(ctx context.Context) (bool, error) {
-	claimed, err := one[int](ctx, t.db, "SELECT count(*) FROM bench.due WHERE locked_by IS NOT NULL")
+	claimed, err := stand.One[int](ctx, t.DB, "SELECT count(*) FROM bench.due WHERE locked_by IS NOT NULL")
 	if err != nil {
 		return false, err
 	}
-	p, err := t.receiver.progress()
+	p, err := t.Receiver.Progress()
 	return p.Hanging >= recoveryEndpoints && p.Hanging == claimed, err
 }
 
 // checkLeft makes sure that the worker ended as it was to.
 func (t *trial) checkLeft(ctx context.Context, how ending) error {
-	fault, err := one[string](ctx, t.db, how.left)
+	fault, err := stand.One[string](ctx, t.DB, how.left)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return nil
@@ -194,8 +185,8 @@ func (t *trial) checkLeft(ctx context.Context, how ending) error {
 }
 
 // recovered tells when what was in flight came again, in seconds since the next worker's process began.
-func (t *trial) recovered(begun time.Time, inFlight []int) (sample, error) {
-	arrived, err := t.receiver.arrivals()
+func (t *trial) recovered(begun time.Time, inFlight []int) (report.Sample, error) {
+	arrived, err := t.Receiver.Arrivals()
 	if err != nil {
 		return nil, err
 	}
@@ -208,7 +199,7 @@ func (t *trial) recovered(begun time.Time, inFlight []int) (sample, error) {
 	for _, n := range inFlight {
 		first, last = min(first, since(arrived[n])), max(last, since(arrived[n]))
 	}
-	return sample{"first": first, "last": last, "resumed": resumed, "in_flight": float64(len(inFlight))}, nil
+	return report.Sample{"first": first, "last": last, "resumed": resumed, "in_flight": float64(len(inFlight))}, nil
 }
 
 // checkLost makes sure that what a killed worker had in flight is on record as lost, and nothing else is.
@@ -216,7 +207,7 @@ func (t *trial) checkLost(ctx context.Context, how ending, inFlight int) error {
 	if !how.loses {
 		inFlight = 0
 	}
-	n, err := one[int](ctx, t.db, "SELECT count(*) FROM bench.attempt WHERE class = 'lost'")
+	n, err := stand.One[int](ctx, t.DB, "SELECT count(*) FROM bench.attempt WHERE class = 'lost'")
 	if err == nil && n != inFlight {
 		err = fmt.Errorf("%d attempts are recorded as lost; want %d", n, inFlight)
 	}

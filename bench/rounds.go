@@ -5,15 +5,19 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"github.com/seed-abbacb8b/epilogue/bench/internal/report"
+	"github.com/seed-abbacb8b/epilogue/bench/internal/stand"
 )
 
 // measureAll runs every chosen scenario. With an error, it returns what the scenarios before found.
-func measureAll(ctx context.Context, s *stand, o options) (results, error) {
-	found := results{Started: time.Now().UTC().Truncate(time.Second), Short: o.short, Rounds: o.rounds}
-	var err error
-	if found.Machine, err = describeMachine(ctx, s); err != nil {
+func measureAll(ctx context.Context, s *stand.Stand, o options) (report.Results, error) {
+	found := report.Results{Started: time.Now().UTC().Truncate(time.Second), Short: o.short, Rounds: o.rounds}
+	around, err := s.Machine(ctx)
+	if err != nil {
 		return found, err
 	}
+	found.Machine = report.Machine(around)
 	for _, sc := range o.scenarios {
 		of, err := measureScenario(ctx, s, sc, o)
 		if err != nil {
@@ -26,16 +30,16 @@ func measureAll(ctx context.Context, s *stand, o options) (results, error) {
 }
 
 // measureScenario runs the rounds, and before them the warm-up.
-func measureScenario(ctx context.Context, s *stand, sc scenario, o options) (scenarioResults, error) {
-	all := scenarioResults{Name: sc.name}
+func measureScenario(ctx context.Context, s *stand.Stand, sc scenario, o options) (report.ScenarioResults, error) {
+	all := report.ScenarioResults{Name: sc.name}
 	first, last := 0, o.roundsOf(sc)
 	if !o.warmsUp(sc) {
 		first = 1
 	}
 	plotted := false
-	var ofRounds []roundCurves
+	var ofRounds []report.RoundCurves
 	for n := first; n <= last; n++ {
-		r, c, err := measureRound(ctx, trial{stand: s, size: o.sizeOf(n)}, sc, n, o)
+		r, c, err := measureRound(ctx, trial{Trial: stand.Trial{Stand: s}, size: o.sizeOf(n)}, sc, n, o)
 		if err != nil {
 			return all, err
 		}
@@ -53,13 +57,13 @@ func measureScenario(ctx context.Context, s *stand, sc scenario, o options) (sce
 
 // measureRound makes a trial of each contender. Each round begins one contender further on, so that none always follows
 // the same neighbour.
-func measureRound(ctx context.Context, t trial, sc scenario, n int, o options) (round, roundCurves, error) {
-	r, plotted := round{}, roundCurves{}
+func measureRound(ctx context.Context, t trial, sc scenario, n int, o options) (report.Round, report.RoundCurves, error) {
+	r, plotted := report.Round{}, report.RoundCurves{}
 	for i := range sc.contenders {
 		c := sc.contenders[(i+n)%len(sc.contenders)]
-		t.name = fmt.Sprintf("%s-%s-%d", sc.name, c.name, n)
+		t.Name = fmt.Sprintf("%s-%s-%d", sc.name, c.name, n)
 		if n > 0 {
-			t.profileDir = o.cpuProfile
+			t.ProfileDir = o.cpuProfile
 		}
 		begun := time.Now()
 		found, err := measureUndisturbed(ctx, t, c, o)
@@ -72,13 +76,13 @@ func measureRound(ctx context.Context, t trial, sc scenario, n int, o options) (
 		}
 		m := sc.metrics[0]
 		say("%s, %s: %s %s %s; the trial took %v", sc.name, roundName(n, o.roundsOf(sc)), c.name,
-			number(valueIn(found.figures, m.name), m.digits), m.title, time.Since(begun).Round(100*time.Millisecond))
+			report.Number(valueIn(found.figures, m.Name), m.Digits), m.Title, time.Since(begun).Round(100*time.Millisecond))
 	}
 	return r, plotted, nil
 }
 
 // valueIn is NaN, and so a dash, where a contender does not measure the metric.
-func valueIn(s sample, metric string) float64 {
+func valueIn(s report.Sample, metric string) float64 {
 	if v, ok := s[metric]; ok {
 		return v
 	}
@@ -113,14 +117,14 @@ const triesMax = 3
 // measureUndisturbed makes a trial when the machine is quiet, and again when it did not stay so, as far as -wait allows.
 func measureUndisturbed(ctx context.Context, t trial, c contender, o options) (found measurement, err error) {
 	for try := 1; ; try++ {
-		if err := waitUntilQuiet(ctx, o.wait); err != nil {
+		if err := stand.WaitUntilQuiet(ctx, o.wait); err != nil {
 			return found, err
 		}
 		found, err = measureTrial(ctx, t, c)
-		if err != nil || o.wait == 0 || t.size == warmUp || !found.figures.disturbed() || try == triesMax {
+		if err != nil || o.wait == 0 || t.size == warmUp || !found.figures.Disturbed() || try == triesMax {
 			return found, err
 		}
-		say("%s: others used %.0f %% of the machine; once more", t.name, found.figures[othersMetric])
+		say("%s: others used %.0f %% of the machine; once more", t.Name, found.figures[report.OthersMetric])
 	}
 }
 

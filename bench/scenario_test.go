@@ -1,6 +1,10 @@
 package main
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/seed-abbacb8b/epilogue/bench/internal/report"
+)
 
 func TestScenariosAndTheirContendersAreFoundByTheirNames(t *testing.T) {
 	t.Parallel()
@@ -10,7 +14,7 @@ func TestScenariosAndTheirContendersAreFoundByTheirNames(t *testing.T) {
 			t.Errorf("two scenarios are called %s", sc.name)
 		}
 		taken[sc.name] = true
-		if found, ok := scenarioNamed(sc.name); !ok || found.name != sc.name {
+		if found, err := chosen(scenarios(), sc.name); err != nil || found[0].name != sc.name {
 			t.Errorf("%s is not found by its name", sc.name)
 		}
 		contenders := map[string]bool{}
@@ -24,7 +28,7 @@ func TestScenariosAndTheirContendersAreFoundByTheirNames(t *testing.T) {
 			t.Errorf("%s has %d contenders and %d metrics", sc.name, len(sc.contenders), len(sc.metrics))
 		}
 	}
-	if _, ok := scenarioNamed("nothing"); ok {
+	if _, err := chosen(scenarios(), "nothing"); err == nil {
 		t.Error("a scenario is found that there is not")
 	}
 }
@@ -54,6 +58,92 @@ func TestALongScenarioMakesFewerRounds(t *testing.T) {
 	for most, want := range map[int]int{0: 5, 2: 2, 5: 5, 9: 5} {
 		if got := o.roundsOf(scenario{roundsMax: most}); got != want {
 			t.Errorf("at most %d: %d rounds; want %d", most, got, want)
+		}
+	}
+}
+
+func TestEveryBudgetNamesContendersAndAMetricOfItsScenario(t *testing.T) {
+	t.Parallel()
+	for _, sc := range scenarios() {
+		names, metrics := map[string]bool{"": true}, map[string]bool{}
+		for _, name := range contenderNames(sc.contenders) {
+			names[name] = true
+		}
+		for _, m := range sc.metrics {
+			metrics[m.Name] = true
+		}
+		for _, b := range sc.budgets {
+			if b.Of == "" || !names[b.Of] || !names[b.Against] || !metrics[b.Metric] {
+				t.Errorf("%s: budget %q names what the scenario does not have", sc.name, b.Name())
+			}
+			if b.AtLeast != 0 && b.AtMost != 0 {
+				t.Errorf("%s: budget %q has two bounds", sc.name, b.Name())
+			}
+		}
+	}
+}
+
+func TestEveryChartDrawsWhatItsScenarioHas(t *testing.T) {
+	t.Parallel()
+	for _, sc := range scenarios() {
+		metrics := map[string]bool{"": true}
+		for _, m := range sc.metrics {
+			metrics[m.Name] = true
+		}
+		names := map[string]bool{}
+		for _, name := range contenderNames(sc.contenders) {
+			names[name] = true
+		}
+		for _, c := range sc.charts {
+			if (c.Curve == "") == (c.Metric == "") || !metrics[c.Metric] {
+				t.Errorf("%s: chart %q draws curve %q and metric %q; want one that there is", sc.name, c.Title, c.Curve, c.Metric)
+			}
+			if c.Title == "" || c.XTitle == "" || c.YTitle == "" {
+				t.Errorf("%s: chart %q has axes %q and %q", sc.name, c.Title, c.XTitle, c.YTitle)
+			}
+			for _, name := range c.Contenders {
+				if !names[name] {
+					t.Errorf("%s: chart %q draws %q, which does not take part", sc.name, c.Title, name)
+				}
+			}
+			for _, contender := range sc.contenders {
+				if c.LogX && c.Draws(contender.name) && contender.at <= 0 {
+					t.Errorf("%s: chart %q cannot place %q at %v on a logarithmic axis", sc.name, c.Title, contender.name, contender.at)
+				}
+			}
+		}
+	}
+}
+
+func TestEveryPromiseIsMeasuredByAScenarioThatCanBreakIt(t *testing.T) {
+	t.Parallel()
+	for _, p := range report.Promises() {
+		found, err := chosen(scenarios(), p.Scenario)
+		if err != nil {
+			t.Fatal(err)
+		}
+		bounds := 0
+		for _, b := range found[0].budgets {
+			if b.Bounded() {
+				bounds++
+			}
+		}
+		if bounds == 0 {
+			t.Errorf("%s: scenario %q has %d bounds", p.What, p.Scenario, bounds)
+		}
+	}
+}
+
+func TestEveryChartIsAFileOfItsOwn(t *testing.T) {
+	t.Parallel()
+	for _, sc := range scenarios() {
+		taken := map[string]bool{}
+		for n, c := range sc.charts {
+			if file := c.File(sc.describe(), n); taken[file] {
+				t.Errorf("%s: two charts are called %s", sc.name, file)
+			} else {
+				taken[file] = true
+			}
 		}
 	}
 }

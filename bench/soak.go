@@ -8,6 +8,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/seed-abbacb8b/epilogue/bench/internal/report"
+	"github.com/seed-abbacb8b/epilogue/bench/internal/stand"
 	"github.com/seed-abbacb8b/epilogue/hook"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
@@ -31,37 +33,37 @@ func soakScenario() scenario {
 		about: fmt.Sprintf("a worker process at %.0f %% of its capacity; %d %% of the requests fail, %d %% are answered after %v",
 			soakShare*100, soakFailPercent, soakSlowPercent, soakSlow),
 		contenders: []contender{{name: "epilogue", about: "this project", run: runSoak}},
-		metrics: []metric{
-			{name: "rate", title: "messages/s"},
-			{name: "capacity", title: "capacity/s"},
-			{name: "p50", title: "p50 ms", digits: 1},
-			{name: "p99", title: "p99 ms", digits: 1},
-			{name: "backlog", title: "backlog", digits: 1},
-			{name: "backlog_growth", title: "backlog last/first", digits: 2},
-			{name: "p99_growth", title: "p99 last/first", digits: 2},
-			{name: "rss_growth", title: "memory last/first", digits: 2},
-			{name: "dead_growth", title: "dead rows last/first", digits: 2},
-			{name: "cpu_sender", title: "sender µs", digits: 1, detail: true},
-			{name: "cpu_postgres", title: "Postgres µs", digits: 1, detail: true},
-			{name: "cpu_receiver", title: "receiver µs", digits: 1, detail: true},
-			{name: othersMetric, title: "others %", digits: 1, detail: true},
+		metrics: []report.Metric{
+			{Name: "rate", Title: "messages/s"},
+			{Name: "capacity", Title: "capacity/s"},
+			{Name: "p50", Title: "p50 ms", Digits: 1},
+			{Name: "p99", Title: "p99 ms", Digits: 1},
+			{Name: "backlog", Title: "backlog", Digits: 1},
+			{Name: "backlog_growth", Title: "backlog last/first", Digits: 2},
+			{Name: "p99_growth", Title: "p99 last/first", Digits: 2},
+			{Name: "rss_growth", Title: "memory last/first", Digits: 2},
+			{Name: "dead_growth", Title: "dead rows last/first", Digits: 2},
+			{Name: "cpu_sender", Title: "sender µs", Digits: 1, Detail: true},
+			{Name: "cpu_postgres", Title: "Postgres µs", Digits: 1, Detail: true},
+			{Name: "cpu_receiver", Title: "receiver µs", Digits: 1, Detail: true},
+			{Name: report.OthersMetric, Title: "others %", Digits: 1, Detail: true},
 		},
-		budgets: []budget{
-			{metric: "backlog_growth", of: "epilogue", atMost: 1.5, unit: "times"},
-			{metric: "p99_growth", of: "epilogue", atMost: 1.2, unit: "times"},
-			{metric: "rss_growth", of: "epilogue", atMost: 1.2, unit: "times"},
-			{metric: "dead_growth", of: "epilogue", atMost: 1.5, unit: "times"},
+		budgets: []report.Budget{
+			{Metric: "backlog_growth", Of: "epilogue", AtMost: 1.5, Unit: "times"},
+			{Metric: "p99_growth", Of: "epilogue", AtMost: 1.2, Unit: "times"},
+			{Metric: "rss_growth", Of: "epilogue", AtMost: 1.2, Unit: "times"},
+			{Metric: "dead_growth", Of: "epilogue", AtMost: 1.5, Unit: "times"},
 		},
 		charts:    soakCharts(),
 		roundsMax: 1, noWarmUp: true,
 	}
 }
 
-func soakCharts() []chart {
-	over := func(curve, title, yTitle string) chart {
-		return chart{title: "soak: " + title, xTitle: "seconds", yTitle: yTitle, curve: curve}
+func soakCharts() []report.Chart {
+	over := func(curve, title, yTitle string) report.Chart {
+		return report.Chart{Title: "soak: " + title, XTitle: "seconds", YTitle: yTitle, Curve: curve}
 	}
-	return []chart{
+	return []report.Chart{
 		over("backlog", "due and not claimed", "messages"),
 		over("p99", "commit to first request", "p99 ms"),
 		over("delivered", "deliveries", "messages/s"),
@@ -83,52 +85,52 @@ type soak struct {
 }
 
 // runSoak measures the capacity, clears the tables, and then works at a share of it.
-func runSoak(ctx context.Context, t *trial) (found sample, err error) {
+func runSoak(ctx context.Context, t *trial) (found report.Sample, err error) {
 	s := soak{trial: t}
 	if s.hook, _, err = newHook(ctx, t); err != nil {
 		return nil, err
 	}
-	if s.waker, err = outbox.NewWaker(t.db.pool, t.db.schema); err != nil {
+	if s.waker, err = outbox.NewWaker(t.DB.Pool, t.DB.Schema); err != nil {
 		return nil, err
 	}
 	defer func() { _ = s.waker.Close(ctx) }()
-	if s.pool, err = t.db.newPool(ctx, soakWriters); err != nil {
+	if s.pool, err = t.DB.NewPool(ctx, soakWriters); err != nil {
 		return nil, err
 	}
 	capacity, err := s.capacity(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("measuring the capacity: %w", err)
 	}
-	say("%s: the capacity is %.0f messages/s", t.name, capacity)
-	if err := t.db.exec(ctx, "TRUNCATE bench.message, bench.due, bench.attempt, bench.dead, bench.endpoint"); err != nil {
+	say("%s: the capacity is %.0f messages/s", t.Name, capacity)
+	if err := t.DB.Exec(ctx, "TRUNCATE bench.message, bench.due, bench.attempt, bench.dead, bench.endpoint"); err != nil {
 		return nil, err
 	}
 	return s.endure(ctx, capacity)
 }
 
 // begin tells the receiver what comes and how to answer, and starts a worker.
-func (s soak) begin(ctx context.Context, messages int) (l load, w *workerProcess, err error) {
-	if l, err = s.newLoad(messages, soakEndpoints); err != nil {
+func (s soak) begin(ctx context.Context, messages int) (l stand.Load, w *stand.WorkerProcess, err error) {
+	if l, err = s.NewLoad(messages, soakEndpoints); err != nil {
 		return l, nil, err
 	}
-	err = s.receiver.behave(Behaviour{
+	err = s.Receiver.Behave(stand.Behaviour{
 		To: soakEndpoints, FailPercent: soakFailPercent, SlowPercent: soakSlowPercent, Slow: soakSlow,
 	})
 	if err != nil {
 		return l, nil, err
 	}
-	if err := s.db.settle(ctx); err != nil {
+	if err := s.DB.Settle(ctx); err != nil {
 		return l, nil, err
 	}
-	w, err = s.startWorker(ctx)
+	w, err = s.StartWorker(ctx)
 	return l, w, err
 }
 
 // writer commits one message through the hook, and wakes the worker.
-func (s soak) writer(l load) timedWriter {
+func (s soak) writer(l stand.Load) stand.TimedWriter {
 	return func(ctx context.Context, c *pgxpool.Conn, n int) (time.Time, error) {
 		var b pgx.Batch // which is a transaction
-		if _, err := s.hook.Queue(ctx, &b, l.outcome(n)); err != nil {
+		if _, err := s.hook.Queue(ctx, &b, l.Outcome(n)); err != nil {
 			return time.Time{}, err
 		}
 		err := c.SendBatch(ctx, &b).Close()
@@ -146,16 +148,3 @@ const backlogSQL = `SELECT coalesce(sum(d.n), 0)::bigint FROM unnest($1::text[])
         ORDER BY d.due_at LIMIT 10000
     ) d
 ) d`
-
-// endpoints are the load's, as the table due names them.
-func (l load) endpoints() ([]string, error) {
-	var names []string
-	for _, url := range l.urls {
-		name, err := outbox.CheckURL(url)
-		if err != nil {
-			return nil, err
-		}
-		names = append(names, name)
-	}
-	return names, nil
-}

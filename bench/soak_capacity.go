@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/seed-abbacb8b/epilogue/bench/internal/stand"
 )
 
 const (
@@ -27,13 +29,13 @@ func (s soak) capacity(ctx context.Context) (perSecond float64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	defer func() { _ = w.end() }()
-	endpoints, err := l.endpoints()
+	defer func() { _ = w.End() }()
+	endpoints, err := l.Endpoints()
 	if err != nil {
 		return 0, err
 	}
 	c := &closedLoop{soak: s, load: l, endpoints: endpoints}
-	running, over := context.WithCancel(w.running)
+	running, over := context.WithCancel(w.Running)
 	defer over()
 	group, writing := errgroup.WithContext(running)
 	for range soakWriters {
@@ -54,7 +56,7 @@ func (s soak) capacity(ctx context.Context) (perSecond float64, err error) {
 	if err := group.Wait(); err != nil {
 		return 0, err
 	}
-	if err := w.stop(workerStopMax); err != nil {
+	if err := w.Stop(workerStopMax); err != nil {
 		return 0, err
 	}
 	sent := (last.written - first.written) - (last.backlog - first.backlog)
@@ -72,7 +74,7 @@ const workerStopMax = 45 * time.Second
 type closedLoop struct {
 	soak
 
-	load      load
+	load      stand.Load
 	endpoints []string
 	next      atomic.Int64
 	written   atomic.Int64
@@ -103,7 +105,7 @@ func (c *closedLoop) write(ctx context.Context) error {
 			continue
 		}
 		n := int(c.next.Add(1)) - 1
-		if n >= c.load.messages {
+		if n >= c.load.Messages {
 			return fmt.Errorf("more than %d messages a second were written; raise capacityLimit", capacityLimit)
 		}
 		if _, err := write(ctx, conn, n); err != nil {
@@ -117,7 +119,7 @@ func (c *closedLoop) write(ctx context.Context) error {
 // look keeps the backlog up to date until ctx ends.
 func (c *closedLoop) look(ctx context.Context) error {
 	for pause(ctx, capacityLook) == nil {
-		n, err := one[int64](ctx, c.db, backlogSQL, c.endpoints)
+		n, err := stand.One[int64](ctx, c.DB, backlogSQL, c.endpoints)
 		if err != nil {
 			return unlessOver(ctx, err)
 		}

@@ -7,6 +7,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/seed-abbacb8b/epilogue/bench/internal/report"
+	"github.com/seed-abbacb8b/epilogue/bench/internal/stand"
 )
 
 // endured is what a soak left to judge.
@@ -19,23 +22,23 @@ type endured struct {
 }
 
 // endure works at a share of the capacity, and looks once a second.
-func (s soak) endure(ctx context.Context, capacity float64) (sample, error) {
+func (s soak) endure(ctx context.Context, capacity float64) (report.Sample, error) {
 	rate := max(int(soakShare*capacity), 1)
 	l, w, err := s.begin(ctx, rate*soakSeconds(s.size))
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = w.end() }()
+	defer func() { _ = w.End() }()
 	watch, err := s.watch(ctx, l, w)
 	if err != nil {
 		return nil, err
 	}
 	defer watch.stop()
-	e := endured{committed: make([]time.Time, l.messages)}
-	used, err := s.timed(func() error {
-		all := stream{load: l, until: l.messages, rate: rate, writers: soakWriters, write: s.writer(l)}
+	e := endured{committed: make([]time.Time, l.Messages)}
+	used, err := s.Timed(func() error {
+		all := stand.Stream{Load: l, Until: l.Messages, Rate: rate, Writers: soakWriters, Write: s.writer(l)}
 		e.begun = time.Now()
-		err := all.writeAtRandom(w.running, s.pool, e.committed)
+		err := all.WriteAtRandom(w.Running, s.pool, e.committed)
 		e.ended = time.Now()
 		return err
 	})
@@ -43,13 +46,13 @@ func (s soak) endure(ctx context.Context, capacity float64) (sample, error) {
 	if err = errors.Join(err, watch.err); err != nil {
 		return nil, err
 	}
-	if err := s.untilTried(w.running); err != nil {
+	if err := s.untilTried(w.Running); err != nil {
 		return nil, err
 	}
-	if err := w.stop(workerStopMax); err != nil {
+	if err := w.Stop(workerStopMax); err != nil {
 		return nil, err
 	}
-	if e.arrived, err = s.receiver.arrivals(); err != nil {
+	if e.arrived, err = s.Receiver.Arrivals(); err != nil {
 		return nil, err
 	}
 	if e.failedFirst, err = s.firstFailures(ctx, l); err != nil {
@@ -58,7 +61,7 @@ func (s soak) endure(ctx context.Context, capacity float64) (sample, error) {
 	if err := s.checkEndured(ctx, e); err != nil {
 		return nil, err
 	}
-	found := used.perMessage(l.messages)
+	found := perMessage(used, l.Messages)
 	found["capacity"] = capacity
 	e.judge(s.size, found)
 	e.draw(s.trial)
@@ -67,23 +70,23 @@ func (s soak) endure(ctx context.Context, capacity float64) (sample, error) {
 
 // untilTried returns when each message's first request has its answer on record.
 func (s soak) untilTried(ctx context.Context) error {
-	return untilDone(ctx, func(ctx context.Context) (bool, error) {
-		return one[bool](ctx, s.db, `SELECT NOT EXISTS (
+	return stand.UntilDone(ctx, func(ctx context.Context) (bool, error) {
+		return stand.One[bool](ctx, s.DB, `SELECT NOT EXISTS (
     SELECT FROM bench.due WHERE attempt = 0 OR attempt = 1 AND locked_by IS NOT NULL)`)
 	})
 }
 
 // firstFailures tells by number which messages' first request failed.
-func (s soak) firstFailures(ctx context.Context, l load) ([]bool, error) {
-	rows, err := s.db.pool.Query(ctx, s.db.in(`SELECT m.run_id FROM bench.attempt a JOIN bench.message m ON m.id = a.message_id
+func (s soak) firstFailures(ctx context.Context, l stand.Load) ([]bool, error) {
+	rows, err := s.DB.Pool.Query(ctx, s.DB.In(`SELECT m.run_id FROM bench.attempt a JOIN bench.message m ON m.id = a.message_id
 WHERE a.attempt = 1 AND a.class <> 'delivered'`))
 	if err != nil {
 		return nil, err
 	}
-	failed := make([]bool, l.messages)
+	failed := make([]bool, l.Messages)
 	var run string
 	_, err = pgx.ForEachRow(rows, []any{&run}, func() error {
-		n, err := numberOf(run, l.messages)
+		n, err := stand.NumberOf(run, l.Messages)
 		if err != nil {
 			return err
 		}
@@ -103,7 +106,7 @@ func (s soak) checkEndured(ctx context.Context, e endured) error {
 			return fmt.Errorf("message %d did not arrive, and no failure of its first request is on record", n)
 		}
 	}
-	due, err := one[int](ctx, s.db, "SELECT count(*) FROM bench.due")
+	due, err := stand.One[int](ctx, s.DB, "SELECT count(*) FROM bench.due")
 	if err != nil {
 		return err
 	}

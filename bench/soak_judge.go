@@ -3,6 +3,8 @@ package main
 import (
 	"slices"
 	"time"
+
+	"github.com/seed-abbacb8b/epilogue/bench/internal/report"
 )
 
 // backlogGrain is added to both sides of the backlog's growth: between a handful of messages and another there is no
@@ -23,10 +25,10 @@ func (e endured) outerThirds(beginning time.Duration) (first, last part) {
 
 // judge adds the figures. Growth is judged in full size only: a few seconds say nothing about what levels off, and the
 // server looks for dead rows once a minute.
-func (e endured) judge(s size, found sample) {
+func (e endured) judge(s size, found report.Sample) {
 	all := e.waits(part{e.begun, e.ended})
 	found["rate"] = float64(len(e.committed)) / e.ended.Sub(e.begun).Seconds()
-	found["p50"], found["p99"] = quantile(all, 0.5), quantile(all, 0.99)
+	found["p50"], found["p99"] = report.Quantile(all, 0.5), report.Quantile(all, 0.99)
 	found["backlog"] = e.mean(part{e.begun, e.ended}, func(l soakLook) float64 { return l.backlog })
 	if s != full {
 		return
@@ -40,7 +42,7 @@ func (e endured) judge(s size, found sample) {
 	growth("backlog_growth", backlogGrain, func(l soakLook) float64 { return l.backlog })
 	growth("rss_growth", 0, func(l soakLook) float64 { return l.resident })
 	growth("dead_growth", 0, func(l soakLook) float64 { return l.dead })
-	found["p99_growth"] = quantile(e.waits(last), 0.99) / quantile(e.waits(first), 0.99)
+	found["p99_growth"] = report.Quantile(e.waits(last), 0.99) / report.Quantile(e.waits(first), 0.99)
 }
 
 // waits are the times from commit to arrival, in milliseconds and sorted, of the messages that were committed in p and
@@ -72,11 +74,11 @@ func (e endured) mean(p part, of func(soakLook) float64) float64 {
 func (e endured) draw(t *trial) {
 	for _, look := range e.seen {
 		x := look.at.Sub(e.begun).Seconds()
-		t.plot("backlog", x, look.backlog)
-		t.plot("dead", x, look.dead)
-		t.plot("indexes", x, look.indexes)
+		t.Plot("backlog", x, look.backlog)
+		t.Plot("dead", x, look.dead)
+		t.Plot("indexes", x, look.indexes)
 		if look.resident > 0 {
-			t.plot("rss", x, look.resident)
+			t.Plot("rss", x, look.resident)
 		}
 	}
 	window := pick(t.size, 500*time.Millisecond, 500*time.Millisecond, 10*time.Second)
@@ -84,9 +86,9 @@ func (e endured) draw(t *trial) {
 		p := part{from, from.Add(window)}
 		x := p.until.Sub(e.begun).Seconds()
 		if took := e.waits(p); len(took) > 0 {
-			t.plot("p99", x, quantile(took, 0.99))
+			t.Plot("p99", x, report.Quantile(took, 0.99))
 		}
-		t.plot("delivered", x, e.deliveries(p)/window.Seconds())
+		t.Plot("delivered", x, e.deliveries(p)/window.Seconds())
 	}
 }
 

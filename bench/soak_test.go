@@ -5,6 +5,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/seed-abbacb8b/epilogue/bench/internal/report"
 )
 
 // enduredMinutes is a soak of 10 minutes and a message a second, each of which took 10 ms in the first third that counts
@@ -43,7 +45,7 @@ func TestASoakIsJudgedByItsOuterThirdsWithoutItsBeginning(t *testing.T) {
 			t.Errorf("got %v, want %v", got, name)
 		}
 	}
-	found := sample{}
+	found := report.Sample{}
 	enduredMinutes().judge(full, found)
 	for name, want := range map[string]float64{
 		"rate": 1, "p50": 20, "p99": 20, "p99_growth": 2, "rss_growth": 2, "dead_growth": 2,
@@ -57,29 +59,29 @@ func TestASoakIsJudgedByItsOuterThirdsWithoutItsBeginning(t *testing.T) {
 
 func TestAShortSoakIsNotJudged(t *testing.T) {
 	t.Parallel()
-	found := sample{}
+	found := report.Sample{}
 	enduredMinutes().judge(short, found)
 	for _, b := range soakScenario().budgets {
-		if v, ok := found[b.metric]; ok {
-			t.Errorf("%s is %v", b.metric, v)
+		if v, ok := found[b.Metric]; ok {
+			t.Errorf("%s is %v", b.Metric, v)
 		}
 	}
 }
 
 func TestASoaksCurvesAreThoseOfItsCharts(t *testing.T) {
 	t.Parallel()
-	tr := &trial{size: full, plotter: &plotter{}}
+	tr := &trial{size: full, Plotter: &report.Plotter{}}
 	enduredMinutes().draw(tr)
-	drawn := tr.plotter.plotted()
+	drawn := tr.Plotter.Plotted()
 	for _, c := range soakCharts() {
-		if len(drawn[c.curve]) == 0 {
-			t.Errorf("nothing is drawn of %s", c.curve)
+		if len(drawn[c.Curve]) == 0 {
+			t.Errorf("nothing is drawn of %s", c.Curve)
 		}
 	}
 	if n := len(drawn["p99"]); n != 60 {
 		t.Errorf("%d windows of p99; want 60", n)
 	}
-	if !slices.ContainsFunc(drawn["delivered"], func(p point) bool { return p.y == 1 }) {
+	if !slices.ContainsFunc(drawn["delivered"], func(p report.Point) bool { return p.Y == 1 }) {
 		t.Errorf("deliveries are %v; want one a second", drawn["delivered"])
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/seed-abbacb8b/epilogue/bench/internal/stand"
 )
 
 // soakLook is what was seen at one moment.
@@ -20,7 +22,7 @@ type soakWatch struct {
 	soak
 
 	endpoints []string
-	worker    *workerProcess
+	worker    *stand.WorkerProcess
 	seen      []soakLook
 	err       error // to be read after stop
 	stop      func() []soakLook
@@ -30,13 +32,13 @@ const soakLookSQL = `SELECT (` + backlogSQL + `)::float8, pg_stat_get_dead_tuple
        pg_indexes_size('bench.due'::regclass)::float8`
 
 // watch looks until it is stopped or the worker ends.
-func (s soak) watch(ctx context.Context, l load, w *workerProcess) (*soakWatch, error) {
-	endpoints, err := l.endpoints()
+func (s soak) watch(ctx context.Context, l stand.Load, w *stand.WorkerProcess) (*soakWatch, error) {
+	endpoints, err := l.Endpoints()
 	if err != nil {
 		return nil, err
 	}
 	watch := &soakWatch{soak: s, endpoints: endpoints, worker: w}
-	watching, cancel := context.WithCancel(w.running)
+	watching, cancel := context.WithCancel(w.Running)
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -54,13 +56,13 @@ func (w *soakWatch) run(ctx context.Context) error {
 	every := pick(w.size, 100*time.Millisecond, 100*time.Millisecond, time.Second)
 	for pause(ctx, every) == nil {
 		look := soakLook{at: time.Now()}
-		err := w.db.pool.QueryRow(ctx, w.db.in(soakLookSQL), w.endpoints).Scan(&look.backlog, &look.dead, &look.indexes)
+		err := w.DB.Pool.QueryRow(ctx, w.DB.In(soakLookSQL), w.endpoints).Scan(&look.backlog, &look.dead, &look.indexes)
 		if err != nil {
 			return unlessOver(ctx, err)
 		}
 		look.indexes /= mib
-		if m, ok := w.worker.memory(); ok {
-			look.resident = m.resident
+		if m, ok := w.worker.Memory(); ok {
+			look.resident = m.Resident
 		}
 		w.seen = append(w.seen, look)
 	}

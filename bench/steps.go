@@ -12,6 +12,8 @@ import (
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 
+	"github.com/seed-abbacb8b/epilogue/bench/internal/report"
+	"github.com/seed-abbacb8b/epilogue/bench/internal/stand"
 	"github.com/seed-abbacb8b/epilogue/hook"
 	"github.com/seed-abbacb8b/epilogue/hook/riverstep"
 )
@@ -26,15 +28,15 @@ func stepsScenario() scenario {
 			{name: "by-hand", about: "begin, JobCompleteTx, InsertTx of the next step or the hook, commit", run: measureSteps(stepsByHand(false))},
 			{name: "by-hand-row", about: "the same, and a row per run that says where it stands", run: measureSteps(stepsByHand(true))},
 		},
-		metrics: []metric{
-			{name: "rate", title: "steps/s"},
-			{name: "wal", title: "WAL bytes/step"},
-			{name: othersMetric, title: "others %", digits: 1, detail: true},
+		metrics: []report.Metric{
+			{Name: "rate", Title: "steps/s"},
+			{Name: "wal", Title: "WAL bytes/step"},
+			{Name: report.OthersMetric, Title: "others %", Digits: 1, Detail: true},
 		},
-		budgets: []budget{
-			{metric: "rate", of: "riverstep", against: "by-hand"},
-			{metric: "rate", of: "riverstep", against: "by-hand-row"},
-			{metric: "wal", of: "riverstep", against: "by-hand-row"},
+		budgets: []report.Budget{
+			{Metric: "rate", Of: "riverstep", Against: "by-hand"},
+			{Metric: "rate", Of: "riverstep", Against: "by-hand-row"},
+			{Metric: "wal", Of: "riverstep", Against: "by-hand-row"},
 		},
 		roundsMax: 3,
 	}
@@ -53,14 +55,14 @@ type stepRuntime struct {
 }
 
 // measureSteps submits the runs, and then measures from the start of the workers to the last run's message.
-func measureSteps(newRuntime func(context.Context, *trial, *pgxpool.Pool) (stepRuntime, error)) func(context.Context, *trial) (sample, error) {
-	return func(ctx context.Context, t *trial) (sample, error) {
+func measureSteps(newRuntime func(context.Context, *trial, *pgxpool.Pool) (stepRuntime, error)) func(context.Context, *trial) (report.Sample, error) {
+	return func(ctx context.Context, t *trial) (report.Sample, error) {
 		runs := pick(t.size, 100, 300, 5_000)
-		pool, err := t.db.newPool(ctx, stepConns)
+		pool, err := t.DB.NewPool(ctx, stepConns)
 		if err != nil {
 			return nil, err
 		}
-		if err := t.db.migrateOutbox(ctx); err != nil {
+		if err := t.DB.MigrateOutbox(ctx); err != nil {
 			return nil, err
 		}
 		r, err := newRuntime(ctx, t, pool)
@@ -72,20 +74,20 @@ func measureSteps(newRuntime func(context.Context, *trial, *pgxpool.Pool) (stepR
 				return nil, err
 			}
 		}
-		if err := t.db.settle(ctx); err != nil {
+		if err := t.DB.Settle(ctx); err != nil {
 			return nil, err
 		}
 		return t.workSteps(ctx, r.client, runs)
 	}
 }
 
-func (t *trial) workSteps(ctx context.Context, client *river.Client[pgx.Tx], runs int) (sample, error) {
-	before, err := t.db.walPosition(ctx)
+func (t *trial) workSteps(ctx context.Context, client *river.Client[pgx.Tx], runs int) (report.Sample, error) {
+	before, err := t.DB.WALPosition(ctx)
 	if err != nil {
 		return nil, err
 	}
 	begun, took := time.Now(), time.Duration(0)
-	used, err := t.timed(func() error {
+	used, err := t.Timed(func() error {
 		begun = time.Now()
 		if err := client.Start(context.WithoutCancel(ctx)); err != nil {
 			return err
@@ -97,12 +99,10 @@ func (t *trial) workSteps(ctx context.Context, client *river.Client[pgx.Tx], run
 	if err != nil {
 		return nil, err
 	}
-	after, err := t.db.walPosition(ctx)
+	after, err := t.DB.WALPosition(ctx)
 	steps := float64(runs * stepsPerRun)
-	found := sample{"rate": steps / took.Seconds(), "wal": float64(after-before) / steps}
-	if used.known {
-		found[othersMetric] = used.othersPercent()
-	}
+	found := report.Sample{"rate": steps / took.Seconds(), "wal": float64(after-before) / steps}
+	noteOthers(found, used)
 	return found, err
 }
 
@@ -110,7 +110,7 @@ func (t *trial) untilMessages(ctx context.Context, want int) error {
 	look := time.NewTicker(20 * time.Millisecond)
 	defer look.Stop()
 	for {
-		n, err := one[int](ctx, t.db, "SELECT count(*) FROM bench.message")
+		n, err := stand.One[int](ctx, t.DB, "SELECT count(*) FROM bench.message")
 		if err != nil || n == want {
 			return err
 		}
@@ -124,13 +124,13 @@ func (t *trial) untilMessages(ctx context.Context, want int) error {
 
 func stepsConfig(schema string) *river.Config {
 	return &river.Config{
-		Schema: schema, Logger: quiet(), Workers: river.NewWorkers(), FetchCooldown: riverCooldown,
+		Schema: schema, Logger: stand.Quiet(), Workers: river.NewWorkers(), FetchCooldown: riverCooldown,
 		Queues: map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: stepWorkers}},
 	}
 }
 
 func stepsOfRiverstep(_ context.Context, t *trial, pool *pgxpool.Pool) (stepRuntime, error) {
-	h, err := hook.NewWebhook(hook.WebhookConfig{Schema: t.db.schema})
+	h, err := hook.NewWebhook(hook.WebhookConfig{Schema: t.DB.Schema})
 	if err != nil {
 		return stepRuntime{}, err
 	}
@@ -140,11 +140,11 @@ func stepsOfRiverstep(_ context.Context, t *trial, pool *pgxpool.Pool) (stepRunt
 		}
 		return riverstep.Succeed(s.Payload), nil
 	})
-	steps, err := riverstep.New(pool, runner, riverstep.Config{Schema: t.db.schema, Hook: h, Logger: slog.New(slog.DiscardHandler)})
+	steps, err := riverstep.New(pool, runner, riverstep.Config{Schema: t.DB.Schema, Hook: h, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return stepRuntime{}, err
 	}
-	config := stepsConfig(t.db.schema)
+	config := stepsConfig(t.DB.Schema)
 	if err := steps.Register(config); err != nil {
 		return stepRuntime{}, err
 	}
@@ -155,7 +155,7 @@ func stepsOfRiverstep(_ context.Context, t *trial, pool *pgxpool.Pool) (stepRunt
 	steps.Bind(client)
 	l := writersLoad()
 	return stepRuntime{client, func(ctx context.Context, n int) error {
-		_, err := steps.Submit(ctx, riverstep.RunSpec{ID: runID(n), Input: l.body(n), Headers: l.outcome(n).Headers})
+		_, err := steps.Submit(ctx, riverstep.RunSpec{ID: stand.RunID(n), Input: l.Body(n), Headers: l.Outcome(n).Headers})
 		return err
 	}}, nil
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 
+	"github.com/seed-abbacb8b/epilogue/bench/internal/stand"
 	"github.com/seed-abbacb8b/epilogue/hook"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
@@ -66,18 +67,18 @@ const (
 
 func stepsByHand(row bool) func(context.Context, *trial, *pgxpool.Pool) (stepRuntime, error) {
 	return func(ctx context.Context, t *trial, pool *pgxpool.Pool) (stepRuntime, error) {
-		h, err := hook.NewWebhook(hook.WebhookConfig{Schema: t.db.schema})
+		h, err := hook.NewWebhook(hook.WebhookConfig{Schema: t.DB.Schema})
 		if err != nil {
 			return stepRuntime{}, err
 		}
 		w := &handWorker{pool: pool, hook: h}
 		if row {
-			w.row = t.db.in(handUpdate)
-			if err := t.db.exec(ctx, handTable); err != nil {
+			w.row = t.DB.In(handUpdate)
+			if err := t.DB.Exec(ctx, handTable); err != nil {
 				return stepRuntime{}, err
 			}
 		}
-		config := stepsConfig(t.db.schema)
+		config := stepsConfig(t.DB.Schema)
 		river.AddWorker(config.Workers, w)
 		client, err := river.NewClient(riverpgxv5.New(pool), config)
 		if err != nil {
@@ -87,11 +88,11 @@ func stepsByHand(row bool) func(context.Context, *trial, *pgxpool.Pool) (stepRun
 		return stepRuntime{client, func(ctx context.Context, n int) error {
 			return pgx.BeginFunc(ctx, pool, func(tx pgx.Tx) error {
 				if row {
-					if _, err := tx.Exec(ctx, t.db.in(handInsert), runID(n), l.body(n)); err != nil {
+					if _, err := tx.Exec(ctx, t.DB.In(handInsert), stand.RunID(n), l.Body(n)); err != nil {
 						return err
 					}
 				}
-				_, err := client.InsertTx(ctx, tx, handArgs{RunID: runID(n), Payload: l.body(n), Headers: l.outcome(n).Headers}, nil)
+				_, err := client.InsertTx(ctx, tx, handArgs{RunID: stand.RunID(n), Payload: l.Body(n), Headers: l.Outcome(n).Headers}, nil)
 				return err
 			})
 		}}, nil

@@ -4,25 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"os"
-	"path/filepath"
-	"runtime"
-	"runtime/pprof"
 	"time"
+
+	"github.com/seed-abbacb8b/epilogue/bench/internal/report"
+	"github.com/seed-abbacb8b/epilogue/bench/internal/stand"
 )
 
 // trial is one contender's run in one round.
 type trial struct {
-	*stand
+	stand.Trial
+	*report.Plotter
 
-	name       string // of scenario, contender and round
-	size       size
-	profileDir string
-	db         *database
-	plotter    *plotter
-
-	beforeDrain func(ctx context.Context) error // when not nil: the last thing before the clock of a drain starts
+	size size
 }
 
 // trialMax bounds one trial: a contender that hangs fails the run and not the night.
@@ -30,58 +23,55 @@ const trialMax = 30 * time.Minute
 
 // measurement is what one trial found.
 type measurement struct {
-	figures sample
-	curves  curves
+	figures report.Sample
+	curves  report.Curves
 }
 
 // measureTrial gives the contender a schema of its own and takes it away again.
 func measureTrial(ctx context.Context, t trial, c contender) (found measurement, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, trialMax, fmt.Errorf("the trial took longer than %v", trialMax))
 	defer cancel()
-	if t.db, err = newDatabase(ctx, t.server.URL()); err != nil {
+	if t.DB, err = t.NewDatabase(ctx); err != nil {
 		return found, err
 	}
-	defer func() { err = errors.Join(err, t.db.drop(ctx)) }()
-	t.plotter = &plotter{}
+	defer func() { err = errors.Join(err, t.DB.Drop(ctx)) }()
+	t.Plotter = &report.Plotter{}
 	found.figures, err = c.run(ctx, &t)
 	if err != nil && ctx.Err() != nil {
 		return found, context.Cause(ctx)
 	}
-	maps.DeleteFunc(found.figures, func(_ string, v float64) bool { return !isFinite(v) }) // what could not be measured
-	found.curves = t.plotter.plotted()
+	found.figures.DropUnmeasured()
+	found.curves = t.Plotter.Plotted()
 	return found, err
 }
 
-// timed runs the part of a trial that counts, and says what CPU it took. The garbage of the preparations is collected
-// before.
-func (t *trial) timed(work func() error) (cpuUse, error) {
-	runtime.GC()
-	stop, err := t.startProfile()
-	if err != nil {
-		return cpuUse{}, err
+// perMessage shares the CPU time out, in microseconds, and says how much of the machine others used meanwhile.
+func perMessage(u stand.CPUUse, messages int) report.Sample {
+	if !u.Known {
+		return report.Sample{}
 	}
-	before := t.cpu.read()
-	err = work()
-	used := t.cpu.read().since(before)
-	return used, errors.Join(err, stop())
+	each := func(seconds float64) float64 { return seconds * 1e6 / float64(messages) }
+	return report.Sample{
+		"cpu_sender": each(u.Self), "cpu_postgres": each(u.Postgres), "cpu_receiver": each(u.Receiver),
+		report.OthersMetric: u.OthersPercent(),
+	}
 }
 
-func (t *trial) startProfile() (stop func() error, err error) {
-	if t.profileDir == "" {
-		return func() error { return nil }, nil
+// noteOthers adds what others used of the machine to a sample, where it is known.
+func noteOthers(found report.Sample, u stand.CPUUse) {
+	if u.Known {
+		found[report.OthersMetric] = u.OthersPercent()
 	}
-	if err := os.MkdirAll(t.profileDir, 0o755); err != nil {
-		return nil, fmt.Errorf("-cpuprofile: %w", err)
+}
+
+// pause returns after d, or with the reason when ctx ends before.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
-	f, err := os.Create(filepath.Join(t.profileDir, t.name+".pprof"))
-	if err != nil {
-		return nil, fmt.Errorf("-cpuprofile: %w", err)
-	}
-	if err := pprof.StartCPUProfile(f); err != nil {
-		return nil, errors.Join(fmt.Errorf("-cpuprofile: %w", err), f.Close())
-	}
-	return func() error {
-		pprof.StopCPUProfile()
-		return f.Close()
-	}, nil
 }

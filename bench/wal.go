@@ -8,6 +8,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/seed-abbacb8b/epilogue/bench/internal/report"
+	"github.com/seed-abbacb8b/epilogue/bench/internal/stand"
 )
 
 // walScenario: how much WAL a message costs from its writing to the record of its delivery. Every message is written in
@@ -20,14 +23,14 @@ func walScenario() scenario {
 			{name: "epilogue", about: "this project", run: walEpilogue},
 			{name: "river", about: "River, one job per webhook, tuned", run: walRiver},
 		},
-		metrics: []metric{
-			{name: "wal", title: "bytes/message"},
-			{name: "wal_write", title: "written"},
-			{name: "wal_drain", title: "drained"},
+		metrics: []report.Metric{
+			{Name: "wal", Title: "bytes/message"},
+			{Name: "wal_write", Title: "written"},
+			{Name: "wal_drain", Title: "drained"},
 		},
-		budgets: []budget{
-			{metric: "wal", of: "epilogue", atMost: 1600, unit: "bytes"},
-			{metric: "wal", of: "epilogue", against: "river"},
+		budgets: []report.Budget{
+			{Metric: "wal", Of: "epilogue", AtMost: 1600, Unit: "bytes"},
+			{Metric: "wal", Of: "epilogue", Against: "river"},
 		},
 		roundsMax: 3,
 	}
@@ -35,8 +38,8 @@ func walScenario() scenario {
 
 func walMessages(s size) int { return pick(s, 500, 3_000, 50_000) }
 
-func walEpilogue(ctx context.Context, t *trial) (sample, error) {
-	l, err := t.newLoad(walMessages(t.size), 1)
+func walEpilogue(ctx context.Context, t *trial) (report.Sample, error) {
+	l, err := t.NewLoad(walMessages(t.size), 1)
 	if err != nil {
 		return nil, err
 	}
@@ -44,29 +47,29 @@ func walEpilogue(ctx context.Context, t *trial) (sample, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, err := t.newEpilogue(ctx, drainConfig(t.db.schema))
+	d, err := t.newEpilogue(ctx, drainConfig(t.DB.Schema))
 	if err != nil {
 		return nil, err
 	}
 	return t.measureWAL(ctx, l, d, func(ctx context.Context, c *pgxpool.Conn, n int) error {
-		return pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error { return h.OnTermination(ctx, tx, l.outcome(n)) })
+		return pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error { return h.OnTermination(ctx, tx, l.Outcome(n)) })
 	})
 }
 
-func walRiver(ctx context.Context, t *trial) (sample, error) {
-	l, err := t.newLoad(walMessages(t.size), 1)
+func walRiver(ctx context.Context, t *trial) (report.Sample, error) {
+	l, err := t.NewLoad(walMessages(t.size), 1)
 	if err != nil {
 		return nil, err
 	}
-	if err := t.db.migrateRiver(ctx); err != nil {
+	if err := t.DB.MigrateRiver(ctx); err != nil {
 		return nil, err
 	}
-	inserter, err := newRiverClient(t.db.pool, t.db.schema, nil)
+	inserter, err := newRiverClient(t.DB.Pool, t.DB.Schema, nil)
 	if err != nil {
 		return nil, err
 	}
-	p := newPoster(riverWorkers)
-	defer p.close()
+	p := stand.NewPoster(riverWorkers)
+	defer p.Close()
 	workers := river.NewWorkers()
 	river.AddWorker(workers, &webhookWorker{poster: p})
 	d, err := t.newRiver(ctx, workers, nil)
@@ -75,7 +78,7 @@ func walRiver(ctx context.Context, t *trial) (sample, error) {
 	}
 	return t.measureWAL(ctx, l, d, func(ctx context.Context, c *pgxpool.Conn, n int) error {
 		return pgx.BeginFunc(ctx, c, func(tx pgx.Tx) error {
-			_, err := inserter.InsertTx(ctx, tx, l.webhook(n), nil)
+			_, err := inserter.InsertTx(ctx, tx, webhook(l, n), nil)
 			return err
 		})
 	})
@@ -85,44 +88,44 @@ func walRiver(ctx context.Context, t *trial) (sample, error) {
 type messageWriter func(ctx context.Context, c *pgxpool.Conn, n int) error
 
 // measureWAL settles before, so that what made the tables is not in the figures.
-func (t *trial) measureWAL(ctx context.Context, l load, d drainer, write messageWriter) (sample, error) {
-	if err := t.db.settle(ctx); err != nil {
+func (t *trial) measureWAL(ctx context.Context, l stand.Load, d stand.Drainer, write messageWriter) (report.Sample, error) {
+	if err := t.DB.Settle(ctx); err != nil {
 		return nil, err
 	}
-	before, err := t.db.walPosition(ctx)
+	before, err := t.DB.WALPosition(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := writeEach(ctx, t.db, l, write); err != nil {
+	if err := writeEach(ctx, t.DB, l, write); err != nil {
 		return nil, err
 	}
-	written, err := t.db.walPosition(ctx)
+	written, err := t.DB.WALPosition(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if _, err := t.drain(ctx, l, d); err != nil {
 		return nil, err
 	}
-	drained, err := t.db.walPosition(ctx)
+	drained, err := t.DB.WALPosition(ctx)
 	if err != nil {
 		return nil, err
 	}
-	each := func(bytes int64) float64 { return float64(bytes) / float64(l.messages) }
-	return sample{"wal": each(drained - before), "wal_write": each(written - before), "wal_drain": each(drained - written)}, nil
+	each := func(bytes int64) float64 { return float64(bytes) / float64(l.Messages) }
+	return report.Sample{"wal": each(drained - before), "wal_write": each(written - before), "wal_drain": each(drained - written)}, nil
 }
 
-// writeEach writes every message, sixteen at a time.
-func writeEach(ctx context.Context, d *database, l load, write messageWriter) error {
+// writeEach writes every message, as many at a time as the pool has connections.
+func writeEach(ctx context.Context, d *stand.Database, l stand.Load, write messageWriter) error {
 	var next atomic.Int64
 	group, ctx := errgroup.WithContext(ctx)
-	for range preparePoolMax {
+	for range d.Pool.Config().MaxConns {
 		group.Go(func() error {
-			c, err := d.pool.Acquire(ctx)
+			c, err := d.Pool.Acquire(ctx)
 			if err != nil {
 				return err
 			}
 			defer c.Release()
-			for n := int(next.Add(1)) - 1; n < l.messages; n = int(next.Add(1)) - 1 {
+			for n := int(next.Add(1)) - 1; n < l.Messages; n = int(next.Add(1)) - 1 {
 				if err := write(ctx, c, n); err != nil {
 					return err
 				}

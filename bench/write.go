@@ -8,6 +8,9 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/seed-abbacb8b/epilogue/bench/internal/report"
+	"github.com/seed-abbacb8b/epilogue/bench/internal/stand"
 )
 
 // writeScenario: what an outcome costs the transaction that acknowledges a step.
@@ -22,19 +25,19 @@ func writeScenario() scenario {
 			{name: "river", about: "begin, update, River's InsertTx, commit, one call at a time", run: writersOf(ackRiver)},
 			{name: "notify", about: "bare, and a NOTIFY in the same pipeline", run: writersOf(ackNotify)},
 		},
-		metrics: []metric{
-			{name: "rate_16", title: "tx/s, 16 writers"},
-			{name: "rate_1", title: "tx/s, 1 writer"},
-			{name: "wal", title: "WAL bytes/tx, 16 writers"},
-			{name: othersMetric, title: "others %", digits: 1, detail: true},
+		metrics: []report.Metric{
+			{Name: "rate_16", Title: "tx/s, 16 writers"},
+			{Name: "rate_1", Title: "tx/s, 1 writer"},
+			{Name: "wal", Title: "WAL bytes/tx, 16 writers"},
+			{Name: report.OthersMetric, Title: "others %", Digits: 1, Detail: true},
 		},
-		budgets: []budget{
-			{metric: "rate_16", of: "hook", against: "bare", atLeast: 0.75},
-			{metric: "rate_16", of: "hook", against: "river", atLeast: 1.5},
-			{metric: "rate_16", of: "hook-tx", against: "river"},
-			{metric: "rate_16", of: "notify", against: "bare"},
-			{metric: "rate_1", of: "hook", against: "bare"},
-			{metric: "rate_1", of: "hook", against: "river"},
+		budgets: []report.Budget{
+			{Metric: "rate_16", Of: "hook", Against: "bare", AtLeast: 0.75},
+			{Metric: "rate_16", Of: "hook", Against: "river", AtLeast: 1.5},
+			{Metric: "rate_16", Of: "hook-tx", Against: "river"},
+			{Metric: "rate_16", Of: "notify", Against: "bare"},
+			{Metric: "rate_1", Of: "hook", Against: "bare"},
+			{Metric: "rate_1", Of: "hook", Against: "river"},
 		},
 	}
 }
@@ -76,31 +79,31 @@ func writeLevels(s size) []level {
 
 // writersOf measures an acknowledger, one level after the other.
 func writersOf(newAck func(context.Context, *trial) (acknowledger, error)) runner {
-	return func(ctx context.Context, t *trial) (sample, error) { return measureWriters(ctx, t, newAck) }
+	return func(ctx context.Context, t *trial) (report.Sample, error) { return measureWriters(ctx, t, newAck) }
 }
 
 func measureWriters(
 	ctx context.Context, t *trial, newAck func(context.Context, *trial) (acknowledger, error),
-) (sample, error) {
+) (report.Sample, error) {
 	levels := writeLevels(t.size)
 	steps := 0
 	for _, level := range levels {
 		steps += level.steps + level.writers
 	}
-	if err := t.db.exec(ctx, stepTable); err != nil {
+	if err := t.DB.Exec(ctx, stepTable); err != nil {
 		return nil, err
 	}
-	if err := t.db.exec(ctx, stepRows, steps); err != nil {
+	if err := t.DB.Exec(ctx, stepRows, steps); err != nil {
 		return nil, err
 	}
 	ack, err := newAck(ctx, t)
 	if err != nil {
 		return nil, err
 	}
-	if err := t.db.settle(ctx); err != nil {
+	if err := t.DB.Settle(ctx); err != nil {
 		return nil, err
 	}
-	found := sample{}
+	found := report.Sample{}
 	from := 0
 	for _, level := range levels {
 		if err := t.measureLevel(ctx, level, from, ack, found); err != nil {
@@ -111,8 +114,8 @@ func measureWriters(
 	return found, t.checkAcknowledged(ctx, steps)
 }
 
-func (t *trial) measureLevel(ctx context.Context, l level, from int, ack acknowledger, found sample) error {
-	pool, err := t.db.newPool(ctx, l.writers)
+func (t *trial) measureLevel(ctx context.Context, l level, from int, ack acknowledger, found report.Sample) error {
+	pool, err := t.DB.NewPool(ctx, l.writers)
 	if err != nil {
 		return err
 	}
@@ -126,12 +129,12 @@ func (t *trial) measureLevel(ctx context.Context, l level, from int, ack acknowl
 			return err
 		}
 	}
-	before, err := t.db.walPosition(ctx)
+	before, err := t.DB.WALPosition(ctx)
 	if err != nil {
 		return err
 	}
 	var took time.Duration
-	used, err := t.timed(func() error {
+	used, err := t.Timed(func() error {
 		begun := time.Now()
 		err := acknowledgeAll(ctx, conns, from+l.writers, l.steps, ack)
 		took = time.Since(begun)
@@ -140,13 +143,11 @@ func (t *trial) measureLevel(ctx context.Context, l level, from int, ack acknowl
 	if err != nil {
 		return err
 	}
-	after, err := t.db.walPosition(ctx)
+	after, err := t.DB.WALPosition(ctx)
 	found[l.rate] = float64(l.steps) / took.Seconds()
 	if l.writers > 1 {
 		found["wal"] = float64(after-before) / float64(l.steps)
-		if used.known {
-			found[othersMetric] = used.othersPercent()
-		}
+		noteOthers(found, used)
 	}
 	return err
 }
@@ -169,7 +170,7 @@ func acknowledgeAll(ctx context.Context, conns []*pgxpool.Conn, from, steps int,
 
 // checkAcknowledged makes sure that a rate is one of transactions that did what they were to do.
 func (t *trial) checkAcknowledged(ctx context.Context, steps int) error {
-	n, err := one[int](ctx, t.db, "SELECT count(*) FROM bench.step WHERE state = 'done'")
+	n, err := stand.One[int](ctx, t.DB, "SELECT count(*) FROM bench.step WHERE state = 'done'")
 	if err == nil && n != steps {
 		err = fmt.Errorf("%d steps are acknowledged; want %d", n, steps)
 	}

@@ -1,0 +1,138 @@
+package stand
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"time"
+)
+
+// Behaviour is how some endpoints answer. The zero value answers 200 at once, as all do until they are told otherwise.
+// The exported names are what net/rpc carries.
+type Behaviour struct {
+	From, To    int           // endpoints by index, in the order of their URLs; To is exclusive
+	Hang        bool          // never answers; the request ends when the client gives up
+	FailPercent int           // of the requests are answered 500, at random; their messages have not arrived
+	SlowPercent int           // of the others are answered after Slow, still with 200; their messages arrived at once
+	Slow        time.Duration // how late that is, at least
+	SlowSpread  time.Duration // and up to so much later, at random: or requests that began together end together
+}
+
+func (b Behaviour) check(endpoints int) error {
+	switch {
+	case b.From < 0 || b.From >= b.To || b.To > endpoints:
+		return fmt.Errorf("a behaviour of endpoints %d to %d; there are %d, counted from 0, and the second is exclusive", b.From, b.To, endpoints)
+	case min(b.FailPercent, b.SlowPercent) < 0 || max(b.FailPercent, b.SlowPercent) > 100:
+		return fmt.Errorf("%d %% failing and %d %% slow; want 0 to 100", b.FailPercent, b.SlowPercent)
+	case b.SlowPercent > 0 && b.Slow <= 0, b.SlowSpread < 0:
+		return fmt.Errorf("%d %% of answers are %v and up to %v late; want a time to be late by", b.SlowPercent, b.Slow, b.SlowSpread)
+	}
+	return nil
+}
+
+// behaviours of one trial. While no endpoint was told to behave otherwise, each request pays a single load for them.
+type behaviours struct {
+	by      atomic.Pointer[[]Behaviour] // by endpoint; nil while all are ordinary
+	refused atomic.Int64
+	hung    gauge
+}
+
+// gauge is how many there are, and the most there were at once.
+type gauge struct{ now, most atomic.Int64 }
+
+func (g *gauge) add() {
+	n := g.now.Add(1)
+	for most := g.most.Load(); n > most && !g.most.CompareAndSwap(most, n); most = g.most.Load() {
+	}
+}
+
+func (g *gauge) remove() { g.now.Add(-1) }
+
+// set replaces the behaviour of the endpoints that it names. Requests that hang already go on hanging.
+func (b *behaviours) set(one Behaviour, endpoints int) error {
+	if err := one.check(endpoints); err != nil {
+		return err
+	}
+	by := make([]Behaviour, endpoints)
+	if before := b.by.Load(); before != nil {
+		copy(by, *before) // endpoints may have been opened since: those are ordinary
+	}
+	for i := one.From; i < one.To; i++ {
+		by[i] = one
+	}
+	b.by.Store(&by)
+	return nil
+}
+
+// meet lets a request meet its endpoint's behaviour. It reports whether its message arrived, and how long the answer
+// has to wait then. Otherwise the request is dealt with.
+func (b *behaviours) meet(w http.ResponseWriter, req *http.Request) (arrived bool, late time.Duration) {
+	by := b.by.Load()
+	if by == nil {
+		return true, 0
+	}
+	endpoint := endpointOf(req)
+	if endpoint >= len(*by) {
+		return true, 0
+	}
+	one := (*by)[endpoint]
+	switch {
+	case one.Hang:
+		b.hung.add()
+		<-req.Context().Done()
+		b.hung.remove()
+		panic(http.ErrAbortHandler) // nothing is answered, not even to a client that would still read it
+	case one.FailPercent > 0 && rand.IntN(100) < one.FailPercent:
+		b.refused.Add(1)
+		http.Error(w, "told to fail", http.StatusInternalServerError)
+		return false, 0
+	case one.SlowPercent > 0 && rand.IntN(100) < one.SlowPercent:
+		return true, one.Slow + rand.N(one.SlowSpread+1)
+	}
+	return true, 0
+}
+
+// sleep ends early when the client gives up.
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// endpointListener makes the requests of a listener know which endpoint it is.
+type endpointListener struct {
+	net.Listener
+
+	endpoint int
+}
+
+type endpointKey struct{}
+
+// endpointContext is a server's BaseContext.
+func endpointContext(l net.Listener) context.Context {
+	return context.WithValue(context.Background(), endpointKey{}, l.(endpointListener).endpoint)
+}
+
+func endpointOf(req *http.Request) int { return req.Context().Value(endpointKey{}).(int) }
+
+// Behave changes how some endpoints answer, until the next trial begins.
+func (b *Inbox) Behave(one Behaviour, _ *struct{}) error {
+	a := b.current.Load()
+	if a == nil {
+		return errors.New("no trial has begun; expect one first")
+	}
+	return a.behaviours.set(one, len(b.urls))
+}
+
+// Behave changes how some endpoints answer, from now on and until the next trial is expected. Told twice of an endpoint,
+// the later one holds; the zero value makes it ordinary again.
+func (r *Receiver) Behave(b Behaviour) error {
+	return r.call("Inbox.Behave", b, &struct{}{})
+}

@@ -1,0 +1,28 @@
+package main
+
+import "testing"
+
+func TestOnlyKeepsWhatItNames(t *testing.T) {
+	t.Parallel()
+	all := []scenario{
+		{name: "a", contenders: []contender{{name: "x"}, {name: "y"}}},
+		{name: "b", contenders: []contender{{name: "x"}}},
+		{name: "c", contenders: []contender{{name: "x"}, {name: "y"}, {name: "z"}}},
+	}
+	kept, err := chosen(all, "c/z, a,c/x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(kept) != 2 || kept[0].name != "a" || len(kept[0].contenders) != 2 || kept[1].name != "c" ||
+		len(kept[1].contenders) != 2 || kept[1].contenders[0].name != "x" || kept[1].contenders[1].name != "z" {
+		t.Errorf("kept %+v", kept)
+	}
+	if len(all[2].contenders) != 3 || all[2].contenders[1].name != "y" {
+		t.Error("choosing changed what there is")
+	}
+	for _, unknown := range []string{"d", "a/z", "a,,b"} {
+		if _, err := chosen(all, unknown); err == nil {
+			t.Errorf("-only %q: no error", unknown)
+		}
+	}
+}
