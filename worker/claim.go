@@ -26,6 +26,7 @@ type message struct {
 	url            string
 	headers        []byte // JSON, read only for a message that forwards some
 	options        []byte // JSON, or nil: decoded by the delivery, where a fault is this message's alone
+	claimedAt      time.Time
 }
 
 // turn is an endpoint's place in a claim: how many of its messages may be taken, of those that are due since from or
@@ -167,6 +168,9 @@ func (c *claimer) claim(ctx context.Context, n int, turns []turn) (messages []me
 		return nil, nil, fmt.Errorf("claim: %w", err)
 	}
 	c.since = began
+	for i := range messages {
+		messages[i].claimedAt = began
+	}
 	return messages, news, nil
 }
 

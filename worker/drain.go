@@ -21,9 +21,6 @@ const (
 	drainLinger = 5 * time.Second
 )
 
-// crowdedPart is the part of its window that an endpoint gets per turn while others wait for slots.
-const crowdedPart = 8
-
 // drainer claims what is due and begins its delivery. One drain at a time runs in a process; the requests it began
 // belong to the process and outlive it, so one that hangs never holds up the next claim.
 type drainer struct {
@@ -43,7 +40,7 @@ type drainer struct {
 
 	claimed time.Time // when the last claim was begun
 	stream  bool      // it was one of many messages
-	crowded bool      // the last claim took all it could, or did not come to every endpoint: more wait than there are slots
+	crowded bool      // the last claim took all it could, or could not ask each endpoint for all: more wait than there are slots
 }
 
 // Timeout leaves the drain to its own bound.
@@ -80,18 +77,18 @@ const (
 	forWake                    // nothing more is due
 )
 
-// claim takes what is due at the endpoints that are known, as far as slots are free, and begins its delivery.
+// claim takes what is due at the endpoints that are known, as far as there is room, and begins its delivery.
 //
 // An endpoint that has the place to itself gets all of its window at once. In a crowd each gets a part of it per turn, so
 // that the slots are spread over many endpoints rather than filled by the first few.
 func (d *drainer) claim(ctx context.Context) (took int, next patience) {
-	n, room := d.slots.reserve()
+	budget := d.slots.budget(d.crowded)
+	n := budget.free + budget.ahead
 	if n == 0 {
 		return 0, forSlot
 	}
-	asked := d.known.ask(n, d.room(room))
+	asked := d.known.ask(n, budget.room)
 	if len(asked.turns) == 0 {
-		d.slots.release(n)
 		if asked.full {
 			return 0, forSlot
 		}
@@ -100,27 +97,20 @@ func (d *drainer) claim(ctx context.Context) (took int, next patience) {
 	d.claimed = time.Now()
 	messages, news, err := d.claimer.claim(ctx, n, asked.turns)
 	if err != nil {
-		d.slots.release(n)
 		_ = d.outage.wait(d.stopping, err)
 		return 0, forNothing
 	}
 	d.outage.over()
-	if d.stopping.Err() != nil { // the worker was stopped while we claimed
-		d.slots.release(n)
-		d.flights.release(messages)
-		return 0, forNothing
-	}
-	d.slots.release(n - len(messages))
 	for _, m := range messages {
 		d.flights.begin(m)
 	}
 	d.stream = len(messages) >= batchOfStream
 	wasCrowded := d.crowded
 	all := len(messages) == n
-	d.crowded = all || asked.rest
+	d.crowded = all || asked.rest || budget.short
 	rest := d.known.settle(asked, messages, all)
 	d.known.add(news)
-	usedUp, more := outcome(asked.turns, messages, news, d.room(room))
+	usedUp, more := outcome(asked.turns, messages, news, d.slots.hasRoom)
 	switch {
 	case d.crowded, wasCrowded, rest, more:
 		return len(messages), forNothing
@@ -130,28 +120,10 @@ func (d *drainer) claim(ctx context.Context) (took int, next patience) {
 	return len(messages), forWake
 }
 
-// room returns what tells how much an endpoint may give to a claim, by the room that is left at those that are busy.
-func (d *drainer) room(left map[string]int) func(endpoint string) int {
-	share := d.slots.initial()
-	if d.crowded {
-		share = max(share/crowdedPart, 1)
-	}
-	return func(endpoint string) int {
-		room, busy := left[endpoint]
-		switch {
-		case !busy:
-			return share
-		case d.crowded:
-			return min(room, max(room/crowdedPart, share))
-		}
-		return room
-	}
-}
-
 // outcome tells of a claim whether an endpoint gave all that it might, and more may be due there; and whether the news
 // are of endpoints that another claim would serve: of one that was not asked, or that gave something, but not all it might.
 // One that gave nothing is not asked again for its news: it is at its rate, or another worker is claiming there.
-func outcome(turns []turn, messages []message, news []found, room func(string) int) (usedUp, more bool) {
+func outcome(turns []turn, messages []message, news []found, hasRoom func(endpoint string) bool) (usedUp, more bool) {
 	gave, asked := map[string]int{}, map[string]int{}
 	for _, m := range messages {
 		gave[m.endpoint]++
@@ -163,7 +135,7 @@ func outcome(turns []turn, messages []message, news []found, room func(string) i
 	for _, f := range news {
 		most, was := asked[f.Endpoint]
 		n := gave[f.Endpoint]
-		more = more || !was && room(f.Endpoint) > 0 || was && 0 < n && n < most
+		more = more || !was && hasRoom(f.Endpoint) || was && 0 < n && n < most
 	}
 	return usedUp, more
 }
@@ -177,7 +149,7 @@ func (d *drainer) wait(ctx context.Context, next patience) {
 		}
 		d.pauseFor(ctx, d.poll, freed, d.wake)
 	}
-	for left := batchPace - time.Since(d.claimed); d.stream && left > 0 && d.slots.freedSince() < batchWorth; left = batchPace - time.Since(d.claimed) {
+	for left := batchPace - time.Since(d.claimed); d.stream && left > 0 && d.slots.endedSince() < batchWorth; left = batchPace - time.Since(d.claimed) {
 		d.pauseFor(ctx, left, d.slots.freed, nil)
 		if ctx.Err() != nil || d.stopping.Err() != nil {
 			return

@@ -21,17 +21,23 @@ type flights struct {
 	wg        sync.WaitGroup
 }
 
-// begin starts a request for a message whose slot is reserved. The slot is free again once the result is handed to the
-// recorder, which is how a slow database slows the claims.
+// begin starts the request for a claimed message, or has it wait for a slot. A slot is free again once the result is
+// handed to the recorder, which is how a slow database slows the claims.
 //
 // A goroutine that has made a request takes the next one: its stack has grown to what a request needs, which a new one
 // would have to do again.
 func (f *flights) begin(m message) {
-	f.slots.begin(m.endpoint, m.endpointMax)
-	select {
-	case f.next <- m:
+	now, later := f.slots.begin(m)
+	switch {
+	case later:
+	case !now:
+		f.release([]message{m})
 	default:
-		f.wg.Go(func() { f.pilot(m) })
+		select {
+		case f.next <- m:
+		default:
+			f.wg.Go(func() { f.pilot(m) })
+		}
 	}
 }
 
@@ -44,8 +50,12 @@ func (f *flights) pilot(m message) {
 	for {
 		r := f.fly(m)
 		f.results <- r
-		f.slots.end(m.endpoint, r.answer)
-		m = message{} // nothing of it is kept
+		next, more, back := f.slots.end(m.endpoint, r.answer)
+		f.release(back)
+		m = next // nothing of the last is kept
+		if more {
+			continue
+		}
 		rest.Reset(pilotRests)
 		select {
 		case m = <-f.next:
@@ -56,6 +66,9 @@ func (f *flights) pilot(m message) {
 		}
 	}
 }
+
+// ground lets no request begin any more, and gives up what waits for one.
+func (f *flights) ground() { f.release(f.slots.ground()) }
 
 // release gives up messages that were claimed and not begun: they are due again at once, and no attempt is counted.
 func (f *flights) release(messages []message) {

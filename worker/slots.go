@@ -6,113 +6,231 @@ import (
 	"time"
 )
 
-// slots bound the requests under way in this process, overall and per endpoint.
+// slots bound the requests under way in this process, overall and per endpoint, and the messages that wait here for one.
 //
 // An endpoint's own bound adapts, as a sender's window does: it begins at slotsInitial, grows by one with each answer
 // once it was used up (and so doubles per round trip), and is halved by a time-out, a 429 or a 503, once per round trip.
 // One that hangs thus soon holds a single slot; one that is quick has its full share in a few round trips.
 //
-// Invariants: free + reserved + Σ busy = max; 1 ≤ limit ≤ perEndpoint; an endpoint is kept while it is busy, and for
-// windowKept longer if its limit is not the initial one. busy ≤ limit when a claim is made, and may exceed it after a
-// halving.
+// A quick endpoint answers its whole window between two claims. So that it need not wait for the next one, its messages
+// are claimed ahead: as many as it answers in aheadTime. They wait in its window for a slot of its own, and go back when
+// it falters.
+//
+// Invariants: free + Σ busy = max; ahead + Σ waiting = aheadMax; 1 ≤ limit ≤ perEndpoint; where messages wait, a request
+// is under way. busy ≤ limit when a request begins, and may exceed it after a halving.
 type slots struct {
-	perEndpoint int
-	freed       chan struct{} // holds a token after a slot was freed
+	max, perEndpoint int
+	freed            chan struct{} // holds a token after a request ended
 
 	mu        sync.Mutex
 	free      int
-	ended     int // requests since the last reservation
+	ahead     int // messages that may still be claimed ahead
+	strangers int // slots held by endpoints that have not answered yet
+	ended     int // requests since the last claim
+	grounded  bool
 	endpoints map[string]*window
 	sweptAt   time.Time
 }
 
-// windowKept is how long what was learned of an endpoint outlives its last request.
-const windowKept = 30 * time.Second
-
-// slotsInitial is what an endpoint that nothing is known of may have under way.
-const slotsInitial = 8
+const (
+	windowKept   = 30 * time.Second      // how long what was learned of an endpoint outlives its last request
+	slotsInitial = 4                     // what an endpoint that nothing is known of may have under way
+	aheadTime    = 20 * time.Millisecond // claims are batchPace apart, or as long as they take on a busy machine
+	aheadKept    = time.Second           // how long a message waits here; less than the lease leaves beyond a request (LeaseMargin)
+	tookWeight   = 8                     // of the last answer among those before: one eighth
+)
 
 // window is what one endpoint may have under way, and has.
 type window struct {
 	busy, limit int
-	most        int       // the operator's bound, 0 for none
-	full        bool      // all of it was in use since it was last empty
-	halved      time.Time // a request begun before it does not halve the limit again
-	last        time.Time // when a request last ended
+	most        int           // the operator's bound, 0 for none
+	full        bool          // all of it was in use since it was last empty
+	answered    bool          // at all: until then it is a stranger
+	took        time.Duration // a request, about
+	waiting     []message     // claimed ahead
+	halved      time.Time     // a request begun before it does not halve the limit again
+	last        time.Time     // when a request last ended
 }
 
-func (w *window) room() int {
-	limit := w.limit
+// bound is what may be under way at once.
+func (w *window) bound() int {
 	if w.most > 0 {
-		limit = min(limit, w.most)
+		return min(w.limit, w.most)
 	}
-	return max(limit-w.busy, 0)
+	return w.limit
 }
 
-func newSlots(max, perEndpoint int) *slots {
-	return &slots{perEndpoint: perEndpoint, freed: make(chan struct{}, 1), free: max, endpoints: map[string]*window{}}
+// answers is how many the endpoint gives in aheadTime, with all of its window in use.
+func (w *window) answers() int {
+	if w.took == 0 {
+		return 0
+	}
+	return int(time.Duration(w.bound()) * aheadTime / max(w.took, 100*time.Microsecond))
 }
 
-// initial is the limit of an endpoint that is not kept.
-func (s *slots) initial() int { return min(slotsInitial, s.perEndpoint) }
+func newSlots(most, perEndpoint int) *slots {
+	return &slots{
+		max: most, perEndpoint: perEndpoint, freed: make(chan struct{}, 1), free: most, ahead: most, endpoints: map[string]*window{},
+	}
+}
 
-// reserve takes every free slot and tells how much room is left at the endpoints that are kept.
-func (s *slots) reserve() (n int, room map[string]int) {
+// budget is what one claim may take. Only the drain begins requests, so that what is free stays so.
+type budget struct {
+	slots                  *slots
+	crowded                bool
+	free, ahead, strangers int
+	short                  bool // an endpoint could have given more, had there been more slots
+}
+
+// budget begins a claim.
+func (s *slots) budget(crowded bool) *budget {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sweep(time.Now())
-	n, s.free, s.ended = s.free, 0, 0
-	room = make(map[string]int, len(s.endpoints))
-	for endpoint, w := range s.endpoints {
-		room[endpoint] = w.room()
+	s.ended = 0
+	b := &budget{slots: s, crowded: crowded, free: s.free, ahead: s.ahead, strangers: (s.max+1)/2 - s.strangers}
+	if crowded {
+		b.ahead = 0
 	}
-	return n, room
+	return b
 }
 
-// release gives reserved slots back unused.
-func (s *slots) release(n int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.free += n
-}
+// crowdedPart is the part of its window that an endpoint gets per turn while others wait for slots.
+const crowdedPart = 8
 
-// begin turns a reserved slot into a request to an endpoint, which an operator may have limited to most (0: not).
-func (s *slots) begin(endpoint string, most int) {
+// room takes from the budget what an endpoint may give. Strangers together get half of all slots, and beyond that one
+// each: where many hang at once, it takes as many of them as there are slots left to keep those out that answer.
+func (b *budget) room(endpoint string) int {
+	s := b.slots
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	w := s.endpoints[endpoint]
 	if w == nil {
 		w = &window{limit: s.initial()}
-		s.endpoints[endpoint] = w
 	}
-	w.busy++
-	w.most = most
-	w.full = w.full || w.busy >= w.limit
+	now := max(w.bound()-w.busy, 0)
+	if b.crowded {
+		now = min(now, max(now/crowdedPart, 1))
+	}
+	b.short = b.short || now > b.free
+	now = min(now, b.free)
+	if !w.answered {
+		least := 0
+		if w.busy == 0 {
+			least = 1
+		}
+		now = min(now, max(b.strangers, least))
+		b.strangers -= now
+	}
+	b.free -= now
+	if w.busy+now == 0 {
+		return now
+	}
+	ahead := min(max(w.answers()-len(w.waiting), 0), b.ahead)
+	b.ahead -= ahead
+	return now + ahead
 }
 
-// end frees the slot of a request and learns from its answer.
-func (s *slots) end(endpoint string, a answer) {
+// initial is the limit of an endpoint that is not kept.
+func (s *slots) initial() int { return min(slotsInitial, s.perEndpoint) }
+
+// begin gives a claimed message, whose endpoint an operator may have limited to most (0: not), a slot, or has it wait for
+// one. Neither: no request begins any more.
+func (s *slots) begin(m message) (now, later bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.grounded {
+		return false, false
+	}
+	w := s.endpoints[m.endpoint]
+	if w == nil {
+		w = &window{limit: s.initial()}
+		s.endpoints[m.endpoint] = w
+	}
+	w.most = m.endpointMax
+	if w.busy > 0 && (w.busy >= w.bound() || s.free <= 0) {
+		w.waiting = append(w.waiting, m)
+		s.ahead--
+		return false, true
+	}
+	s.free--
+	w.busy++
+	w.full = w.full || w.busy >= w.limit
+	if !w.answered {
+		s.strangers++
+	}
+	return true, false
+}
+
+// end takes the answer of a request, learns from it, and frees its slot, or hands it to the next message that waits at
+// the endpoint. What is to go back goes back.
+func (s *slots) end(endpoint string, a answer) (next message, more bool, back []message) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	w := s.endpoints[endpoint]
+	w.learn(a, s)
+	s.ended++
+	token(s.freed)
+	if len(w.waiting) > 0 && (falters(a) || time.Since(w.waiting[0].claimedAt) > aheadKept) {
+		back = s.takeBack(w)
+	}
+	if len(w.waiting) > 0 && w.busy <= w.bound() {
+		next, w.waiting[0] = w.waiting[0], message{}
+		w.waiting = w.waiting[1:]
+		s.ahead++
+		return next, true, back
+	}
+	w.busy--
+	if w.busy == 0 {
+		w.full = false
+	}
+	if !w.answered {
+		s.strangers--
+	}
+	s.free++
+	return message{}, false, back
+}
+
+func (w *window) learn(a answer, s *slots) {
+	now := time.Now()
+	w.last = now
 	switch {
 	case crowded(a):
 		if a.startedAt.After(w.halved) {
-			w.limit, w.halved = max(w.limit/2, 1), time.Now()
+			w.limit, w.halved = max(w.limit/2, 1), now
 		}
 	case !a.sick() && (w.full || w.limit < s.initial()):
 		w.limit = min(w.limit+1, s.perEndpoint)
 	}
-	w.last = time.Now()
-	if w.busy--; w.busy == 0 {
-		w.full = false
-		if w.limit == s.initial() {
-			delete(s.endpoints, endpoint)
-		}
+	if a.sick() {
+		return
 	}
-	s.free++
-	s.ended++
-	token(s.freed)
+	if !w.answered {
+		w.answered = true
+		s.strangers -= w.busy
+	}
+	if w.took == 0 {
+		w.took = a.duration
+	}
+	w.took += (a.duration - w.took) / tookWeight
+}
+
+func (s *slots) takeBack(w *window) []message {
+	back := w.waiting
+	w.waiting = nil
+	s.ahead += len(back)
+	return back
+}
+
+// ground takes back all that waits; from now on no request begins.
+func (s *slots) ground() (back []message) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.grounded = true
+	for _, w := range s.endpoints {
+		back = append(back, s.takeBack(w)...)
+	}
+	return back
 }
 
 // sweep forgets, once a second, the endpoints that have been idle for long.
@@ -134,8 +252,19 @@ func crowded(a answer) bool {
 		(a.statusCode == http.StatusTooManyRequests || a.statusCode == http.StatusServiceUnavailable)
 }
 
-// freedSince tells how many slots were freed since the last reservation.
-func (s *slots) freedSince() int {
+// falters reports an answer after which nothing more is to be sent for now: too many at once, or no answer at all.
+func falters(a answer) bool { return crowded(a) || a.sick() && a.class != classStatus }
+
+// hasRoom reports whether one more request may begin at an endpoint, if a slot is free.
+func (s *slots) hasRoom(endpoint string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w := s.endpoints[endpoint]
+	return w == nil || w.busy < w.bound()
+}
+
+// endedSince tells how many requests ended since the last claim began.
+func (s *slots) endedSince() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.ended

@@ -13,20 +13,16 @@ func endAll(s *slots, endpoint string, n int, a answer) {
 
 func beginAll(s *slots, endpoint string, n int) {
 	for range n {
-		s.begin(endpoint, 0)
+		s.begin(message{endpoint: endpoint})
 	}
 }
 
-// roundTrip fills the endpoint's window and answers everything in it alike.
+// roundTrip fills the endpoint's window and answers everything in it alike, in so long a time that nothing is claimed
+// ahead.
 func roundTrip(s *slots, endpoint string, a answer) (busy int) {
-	n, room := s.reserve()
-	busy, known := room[endpoint]
-	if !known {
-		busy = s.initial()
-	}
-	s.release(n - busy)
+	busy = s.budget(false).room(endpoint)
 	beginAll(s, endpoint, busy)
-	a.startedAt = time.Now()
+	a.startedAt, a.duration = time.Now(), time.Hour
 	endAll(s, endpoint, busy, a)
 	return busy
 }
@@ -34,8 +30,7 @@ func roundTrip(s *slots, endpoint string, a answer) (busy int) {
 func TestAQuickEndpointsShareGrowsToItsBoundInAFewRoundTrips(t *testing.T) {
 	t.Parallel()
 	s := newSlots(256, 64)
-	beginAll(s, "e", 1) // kept, as under steady load
-	s.free--
+	beginAll(s, "e", 1) // as under steady load
 	rounds := 0
 	for got := 0; got < 63; rounds++ { // one is busy all the time
 		got = roundTrip(s, "e", answer{class: classDelivered})
@@ -73,12 +68,153 @@ func TestSlotsComeBackWhateverHappens(t *testing.T) {
 		roundTrip(s, "a", a)
 		roundTrip(s, "b", a)
 	}
-	if n, _ := s.reserve(); n != 10 {
-		t.Errorf("%d slots are free, want 10", n)
+	if b := s.budget(false); b.free != 10 || b.strangers != 5 {
+		t.Errorf("%d slots are free, %d for strangers, want 10 and 5", b.free, b.strangers)
 	}
 	for endpoint, w := range s.endpoints {
 		if w.busy != 0 {
 			t.Errorf("%s is busy with %d", endpoint, w.busy)
 		}
+	}
+}
+
+// quick is an answer after a millisecond: of a window of four, eighty come in aheadTime.
+func quick() answer { return answer{class: classDelivered, duration: time.Millisecond} }
+
+func ahead(endpoint string, n int) (messages []message) {
+	for range n {
+		messages = append(messages, message{endpoint: endpoint, claimedAt: time.Now()})
+	}
+	return messages
+}
+
+// TestAQuickEndpointsMessagesAreClaimedAhead, and wait for a slot of its own.
+func TestAQuickEndpointsMessagesAreClaimedAhead(t *testing.T) {
+	t.Parallel()
+	s := newSlots(256, 4)
+	if got := s.budget(false).room("e"); got != 4 {
+		t.Errorf("room for %d before the first answer, want 4", got)
+	}
+	beginAll(s, "e", 4)
+	endAll(s, "e", 4, quick())
+	if got := s.budget(false).room("e"); got != 4+80 {
+		t.Errorf("room for %d after a quick answer, want 84", got)
+	}
+	begun := 0
+	for _, m := range ahead("e", 84) {
+		if now, later := s.begin(m); now {
+			begun++
+		} else if !later {
+			t.Error("a message has nowhere to go")
+		}
+	}
+	if begun != 4 {
+		t.Errorf("%d requests begun, want the window's 4", begun)
+	}
+	if got := s.budget(false).room("e"); got != 0 {
+		t.Errorf("room for %d more", got)
+	}
+	for i := range 80 {
+		if _, more, back := s.end("e", quick()); !more || len(back) > 0 {
+			t.Fatalf("after answer %d: the next begins: %v, %d went back", i+1, more, len(back))
+		}
+	}
+	endAll(s, "e", 4, quick())
+	if b := s.budget(false); b.free != 256 || b.ahead != 256 {
+		t.Errorf("%d slots and room for %d ahead, want 256 each", b.free, b.ahead)
+	}
+}
+
+func TestWhatWasClaimedAheadGoesBack(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		answer answer
+		age    time.Duration
+		back   int
+	}{
+		"answered":        {quick(), 0, 0},
+		"failed":          {answer{class: classStatus, statusCode: 500}, 0, 0},
+		"refused":         {answer{class: classStatus, statusCode: 404}, 0, 0},
+		"timed out":       {answer{class: classTimeout}, 0, 10},
+		"too many":        {answer{class: classStatus, statusCode: 429}, 0, 10},
+		"cannot connect":  {answer{class: classConnect}, 0, 10},
+		"waited too long": {quick(), 2 * aheadKept, 10},
+	} {
+		s := newSlots(256, 4)
+		beginAll(s, "e", 4)
+		endAll(s, "e", 4, quick())
+		for _, m := range ahead("e", 14) {
+			m.claimedAt = m.claimedAt.Add(-c.age)
+			s.begin(m)
+		}
+		if _, more, back := s.end("e", c.answer); len(back) != c.back || more != (c.back == 0) {
+			t.Errorf("%s: %d went back, want %d; the next begins: %v", name, len(back), c.back, more)
+		}
+	}
+}
+
+func TestInACrowdNothingIsClaimedAhead(t *testing.T) {
+	t.Parallel()
+	s := newSlots(256, 64)
+	for range 10 {
+		roundTrip(s, "e", quick())
+	}
+	if got := s.budget(true).room("e"); got != 64/crowdedPart {
+		t.Errorf("room for %d, want a part of the window: %d", got, 64/crowdedPart)
+	}
+}
+
+// TestStrangersGetHalfOfTheSlotsAndThenOneEach: hanging endpoints that nothing is known of leave the rest to others.
+func TestStrangersGetHalfOfTheSlotsAndThenOneEach(t *testing.T) {
+	t.Parallel()
+	s := newSlots(16, 8)
+	roundTrip(s, "known", answer{class: classDelivered})
+	b := s.budget(false)
+	for endpoint, want := range map[string]int{"a": slotsInitial, "b": slotsInitial} {
+		if n := b.room(endpoint); n != want {
+			t.Errorf("room for %d of %s, want %d", n, endpoint, want)
+		}
+		beginAll(s, endpoint, want)
+	}
+	if n := b.room("c"); n != 1 {
+		t.Errorf("room for %d of a third stranger, want 1", n)
+	}
+	beginAll(s, "c", 1)
+	if n := s.budget(false).room("c"); n != 0 {
+		t.Errorf("room for %d more of it", n)
+	}
+	if n := s.budget(false).room("known"); n < slotsInitial {
+		t.Errorf("room for %d of the endpoint that is known, want its window", n)
+	}
+	s.end("a", answer{class: classTimeout, duration: time.Second})
+	s.end("b", quick())
+	if n := s.budget(false).room("e"); n != slotsInitial {
+		t.Errorf("room for %d of another stranger after one slot came back and one endpoint answered", n)
+	}
+}
+
+func TestAWorkerOfOneSlotServesStrangers(t *testing.T) {
+	t.Parallel()
+	if n := newSlots(1, 1).budget(false).room("e"); n != 1 {
+		t.Errorf("room for %d", n)
+	}
+}
+
+func TestNoRequestBeginsOnTheGround(t *testing.T) {
+	t.Parallel()
+	s := newSlots(256, 4)
+	beginAll(s, "e", 4)
+	endAll(s, "e", 4, quick())
+	for _, m := range ahead("e", 14) {
+		s.begin(m)
+	}
+	if back := s.ground(); len(back) != 10 {
+		t.Errorf("%d go back, want 10", len(back))
+	}
+	if now, later := s.begin(message{endpoint: "e"}); now || later {
+		t.Error("another one begins")
+	}
+	if _, more, _ := s.end("e", quick()); more {
+		t.Error("another one begins in the slot of the first")
 	}
 }

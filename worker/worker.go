@@ -203,6 +203,7 @@ func (w *Worker) stop(stopRecord context.CancelFunc, recorded <-chan struct{}) {
 	defer giveUp.Stop()
 
 	w.stopClaims()
+	w.flights.ground()
 	w.background.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), stopRiverTimeout)
 	defer cancel()
