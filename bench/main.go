@@ -51,7 +51,7 @@ func run(ctx context.Context, args []string) (err error) {
 	if earlier != nil {
 		report.PrintComparison(os.Stdout, *earlier, found, ran)
 	}
-	if o.json != "" {
+	if o.json != "" && o.from != "" {
 		failed = errors.Join(failed, report.WriteResults(o.json, found))
 	}
 	if o.report != "" {
@@ -74,7 +74,12 @@ func find(ctx context.Context, o options) (found report.Results, err error) {
 		return found, err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	return measureAll(ctx, s, o)
+	return measureAll(ctx, s, o, func(found report.Results) error {
+		if o.json == "" {
+			return nil
+		}
+		return report.WriteResults(o.json, found)
+	})
 }
 
 // say tells on stderr what is going on; the report alone is on stdout.

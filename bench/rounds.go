@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -10,23 +11,33 @@ import (
 	"github.com/seed-abbacb8b/epilogue/bench/internal/stand"
 )
 
-// measureAll runs every chosen scenario. With an error, it returns what the scenarios before found.
-func measureAll(ctx context.Context, s *stand.Stand, o options) (report.Results, error) {
+// measureAll runs every chosen scenario; one that fails does not keep the others from it. What is found is kept after
+// each, for a run of an hour that ends before its time.
+func measureAll(
+	ctx context.Context, s *stand.Stand, o options, keep func(report.Results) error,
+) (report.Results, error) {
 	found := report.Results{Started: time.Now().UTC().Truncate(time.Second), Short: o.short, Rounds: o.rounds}
 	around, err := s.Machine(ctx)
 	if err != nil {
 		return found, err
 	}
 	found.Machine = report.Machine(around)
+	var failed error
 	for _, sc := range o.scenarios {
 		of, err := measureScenario(ctx, s, sc, o)
+		found.Seconds = time.Since(found.Started).Round(time.Second).Seconds()
 		if err != nil {
-			return found, err
+			failed = errors.Join(failed, err)
+			if ctx.Err() != nil {
+				return found, failed
+			}
+			say("%v", err)
+			continue
 		}
 		found.Scenarios = append(found.Scenarios, of)
-		found.Seconds = time.Since(found.Started).Round(time.Second).Seconds()
+		failed = errors.Join(failed, keep(found))
 	}
-	return found, nil
+	return found, failed
 }
 
 // measureScenario runs the rounds, and before them the warm-up.

@@ -39,14 +39,14 @@ type recorder struct {
 // batchPace is the least time between two batches of a stream, of claims as of records, unless there is enough for a
 // statement to carry: each statement has a price of its own, which a larger batch shares among more messages. It is what a message in
 // a stream may wait here; one that comes alone does not.
-const batchPace = 5 * time.Millisecond
+const batchPace = 10 * time.Millisecond
 
 // batchMax bounds a batch, and with it one statement's memory.
 const batchMax = 512
 
 // batchWorth is enough for a statement; a batch of batchOfStream is taken for part of a stream.
 const (
-	batchWorth    = 128
+	batchWorth    = 256
 	batchOfStream = 8
 )
 

@@ -35,7 +35,7 @@ type slots struct {
 const (
 	windowKept   = 30 * time.Second      // how long what was learned of an endpoint outlives its last request
 	slotsInitial = 4                     // what an endpoint that nothing is known of may have under way
-	aheadTime    = 20 * time.Millisecond // claims are batchPace apart, or as long as they take on a busy machine
+	aheadTime    = 40 * time.Millisecond // claims are batchPace apart, or as long as they take on a busy machine
 	aheadKept    = time.Second           // how long a message waits here; less than the lease leaves beyond a request (LeaseMargin)
 	tookWeight   = 8                     // of the last answer among those before: one eighth
 )

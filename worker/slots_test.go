@@ -78,7 +78,7 @@ func TestSlotsComeBackWhateverHappens(t *testing.T) {
 	}
 }
 
-// quick is an answer after a millisecond: of a window of four, eighty come in aheadTime.
+// quick is an answer after a millisecond: of a window of four, 160 come in aheadTime.
 func quick() answer { return answer{class: classDelivered, duration: time.Millisecond} }
 
 func ahead(endpoint string, n int) (messages []message) {
@@ -97,11 +97,11 @@ func TestAQuickEndpointsMessagesAreClaimedAhead(t *testing.T) {
 	}
 	beginAll(s, "e", 4)
 	endAll(s, "e", 4, quick())
-	if got := s.budget(false).room("e"); got != 4+80 {
-		t.Errorf("room for %d after a quick answer, want 84", got)
+	if got := s.budget(false).room("e"); got != 4+160 {
+		t.Errorf("room for %d after a quick answer, want 164", got)
 	}
 	begun := 0
-	for _, m := range ahead("e", 84) {
+	for _, m := range ahead("e", 164) {
 		if now, later := s.begin(m); now {
 			begun++
 		} else if !later {
@@ -114,7 +114,7 @@ func TestAQuickEndpointsMessagesAreClaimedAhead(t *testing.T) {
 	if got := s.budget(false).room("e"); got != 0 {
 		t.Errorf("room for %d more", got)
 	}
-	for i := range 80 {
+	for i := range 160 {
 		if _, more, back := s.end("e", quick()); !more || len(back) > 0 {
 			t.Fatalf("after answer %d: the next begins: %v, %d went back", i+1, more, len(back))
 		}

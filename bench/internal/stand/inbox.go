@@ -144,7 +144,7 @@ func (b *Inbox) Await(patience time.Duration, p *Progress) error {
 	p.Distinct, p.Requests, p.Conns = int(a.distinct.Load()), int(a.requests.Load()), int(a.conns.Load())
 	p.Refused = int(a.behaviours.refused.Load())
 	p.Hanging, p.HangingMax = int(a.behaviours.hung.now.Load()), int(a.behaviours.hung.most.Load())
-	for i := range a.at {
+	for i := range a.awaited {
 		if at := a.at[i].Load(); at != 0 && (p.First == 0 || at < p.First) {
 			p.First = at
 		}

@@ -40,7 +40,8 @@ func (s *Stand) Machine(ctx context.Context) (Machine, error) {
 		m.MemoryGiB = math.Round(n/(1<<20)*10) / 10
 	}
 	if release, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
-		m.System = runtime.GOOS + " " + strings.TrimSpace(string(release))
+		version, _, _ := strings.Cut(strings.TrimSpace(string(release)), "-")
+		m.System = runtime.GOOS + " " + version
 	}
 	if text, err := os.ReadFile("/proc/loadavg"); err == nil {
 		first, _, _ := strings.Cut(string(text), " ")
