@@ -42,11 +42,22 @@ func run(ctx context.Context, args []string) (err error) {
 			return err
 		}
 	}
+	whole, err := readWhole(o)
+	if err != nil {
+		return err
+	}
 	found, failed := find(ctx, o)
 	if len(found.Scenarios) == 0 {
 		return failed
 	}
 	ran := describeAll(o.scenarios)
+	if whole != nil {
+		if found, err = whole.With(found); err != nil {
+			return err
+		}
+		failed = errors.Join(failed, report.WriteResults(o.into, found))
+		ran = describeAll(scenarios())
+	}
 	report.Print(os.Stdout, found, ran)
 	if earlier != nil {
 		report.PrintComparison(os.Stdout, *earlier, found, ran)
@@ -58,6 +69,14 @@ func run(ctx context.Context, args []string) (err error) {
 		failed = errors.Join(failed, report.WritePage(o.report, found, ran, describeAll(scenarios())))
 	}
 	return failed
+}
+
+// readWhole reads the results that those of this run are to be put into, if any.
+func readWhole(o options) (*report.Results, error) {
+	if o.into == "" {
+		return nil, nil
+	}
+	return report.ReadResults("-into", o.into)
 }
 
 // find measures, or reads what an earlier run did. With an error, it returns what was found before it.

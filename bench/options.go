@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -18,6 +19,7 @@ type options struct {
 	rounds     int
 	json       string
 	from       string
+	into       string
 	report     string
 	compare    string
 	cpuProfile string
@@ -53,6 +55,7 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 	flags.StringVar(&o.json, "json", "", "write the results, every round of them, to `FILE`")
 	flags.StringVar(&o.report, "report", "", "write the report as a page, "+report.PageFile+", with its drawings, into `DIR`")
 	flags.StringVar(&o.from, "from", "", "measure nothing: report what an earlier run's -json `FILE` says")
+	flags.StringVar(&o.into, "into", "", "put what is measured into an earlier run's -json `FILE`, in place of those scenarios, and report the whole")
 	flags.StringVar(&o.compare, "compare", "", "compare with an earlier run's -json `FILE`")
 	flags.StringVar(&o.cpuProfile, "cpuprofile", "", "write a CPU profile of each counted trial's timed part into `DIR`")
 	flags.DurationVar(&o.wait, "wait", 0, "before each trial, wait up to so long for a quiet machine; make disturbed ones again")
@@ -62,6 +65,9 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 	}
 	if flags.NArg() > 0 {
 		return o, fmt.Errorf("%q is not a flag; try -help", flags.Arg(0))
+	}
+	if o.into != "" && o.from != "" {
+		return o, errors.New("-into measures and -from does not; choose one")
 	}
 	if o.rounds == 0 {
 		o.rounds = roundsFull

@@ -6,9 +6,10 @@
 //	 ▲               │────410, 4xx, out of attempts──▶ dead
 //	 └───retry───────┘   worker dies: the lease ends, and it is due again
 //
-// A doorbell in each worker looks for due messages at every poll interval, or at once on a wake, and rings: it inserts a
-// River job of the kind outbox_drain. A drain claims due messages, as many as requests may be begun, and starts their
-// delivery. Answers are recorded in batches, as many as came in while the last batch was written.
+// A doorbell in each worker looks at every poll interval, or at once on a wake, where something is due, makes that known
+// to the drain and rings for one: it inserts a River job of the kind outbox_drain. A drain claims due messages of the
+// endpoints that are known, as many as requests may be begun, and starts their delivery. Answers are recorded in batches,
+// as many as came in while the last batch was written.
 //
 // # Who is authoritative
 //

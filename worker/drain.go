@@ -149,12 +149,15 @@ func (d *drainer) wait(ctx context.Context, next patience) {
 		}
 		d.pauseFor(ctx, d.poll, freed, d.wake)
 	}
-	for left := batchPace - time.Since(d.claimed); d.stream && left > 0 && d.slots.endedSince() < batchWorth; left = batchPace - time.Since(d.claimed) {
-		d.pauseFor(ctx, left, d.slots.freed, nil)
-		if ctx.Err() != nil || d.stopping.Err() != nil {
-			return
-		}
+	left := batchPace - time.Since(d.claimed)
+	if !d.stream || left <= 0 {
+		return
 	}
+	worth := batchWorth
+	if d.crowded { // nothing is claimed ahead: what has ended is idle until the next claim
+		worth = min(batchWorth, max(d.slots.max/2, 1))
+	}
+	d.pauseFor(ctx, left, d.slots.enough(worth), nil)
 }
 
 func (d *drainer) pauseFor(ctx context.Context, max time.Duration, freed, wake <-chan struct{}) {

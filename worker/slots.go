@@ -21,12 +21,14 @@ import (
 type slots struct {
 	max, perEndpoint int
 	freed            chan struct{} // holds a token after a request ended
+	worthEnded       chan struct{} // holds one after as many ended as are worth a claim
 
 	mu        sync.Mutex
 	free      int
 	ahead     int // messages that may still be claimed ahead
 	strangers int // slots held by endpoints that have not answered yet
 	ended     int // requests since the last claim
+	worth     int // of them are worth the next one
 	grounded  bool
 	endpoints map[string]*window
 	sweptAt   time.Time
@@ -70,7 +72,7 @@ func (w *window) answers() int {
 
 func newSlots(most, perEndpoint int) *slots {
 	return &slots{
-		max: most, perEndpoint: perEndpoint, freed: make(chan struct{}, 1), free: most, ahead: most, endpoints: map[string]*window{},
+		max: most, perEndpoint: perEndpoint, freed: make(chan struct{}, 1), worthEnded: make(chan struct{}, 1), free: most, ahead: most, endpoints: map[string]*window{},
 	}
 }
 
@@ -171,6 +173,9 @@ func (s *slots) end(endpoint string, a answer) (next message, more bool, back []
 	w.learn(a, s)
 	s.ended++
 	token(s.freed)
+	if s.ended == s.worth {
+		token(s.worthEnded)
+	}
 	if len(w.waiting) > 0 && (falters(a) || time.Since(w.waiting[0].claimedAt) > aheadKept) {
 		back = s.takeBack(w)
 	}
@@ -263,9 +268,17 @@ func (s *slots) hasRoom(endpoint string) bool {
 	return w == nil || w.busy < w.bound()
 }
 
-// endedSince tells how many requests ended since the last claim began.
-func (s *slots) endedSince() int {
+// enough returns a channel that delivers once so many requests have ended since the last claim began.
+func (s *slots) enough(worth int) <-chan struct{} {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.ended
+	select {
+	case <-s.worthEnded: // of an earlier claim
+	default:
+	}
+	s.worth = worth
+	if s.ended >= worth {
+		token(s.worthEnded)
+	}
+	return s.worthEnded
 }

@@ -218,3 +218,32 @@ func TestNoRequestBeginsOnTheGround(t *testing.T) {
 		t.Error("another one begins in the slot of the first")
 	}
 }
+
+func TestEnoughIsToldOnceAClaimIsWorthIt(t *testing.T) {
+	t.Parallel()
+	s := newSlots(8, 8)
+	s.budget(false)
+	told := func(c <-chan struct{}) bool {
+		select {
+		case <-c:
+			return true
+		default:
+			return false
+		}
+	}
+	beginAll(s, "e", 4)
+	enough := s.enough(3)
+	for i := range 4 {
+		s.end("e", answer{class: classDelivered, duration: time.Hour})
+		if got := told(enough); got != (i+1 == 3) {
+			t.Errorf("after %d: told: %v", i+1, got)
+		}
+	}
+	if !told(s.enough(2)) {
+		t.Error("what ended before counts too")
+	}
+	s.budget(false)
+	if told(s.enough(1)) {
+		t.Error("what ended before the last claim does not count")
+	}
+}

@@ -171,7 +171,7 @@ func marked(v verdict) string {
 }
 
 func (p *page) scenario(sc Scenario, found ScenarioResults) {
-	p.printf("## %s\n\n%s. %s.\n\n", sc.Name, upperFirst(sc.About), upperFirst(roundsText(len(found.Rounds))))
+	p.printf("## %s\n\n%s. %s.%s\n\n", sc.Name, upperFirst(sc.About), upperFirst(roundsText(len(found.Rounds))), found.when())
 	for _, c := range sc.Contenders {
 		p.printf("- `%s`: %s\n", c.Name, c.About)
 	}

@@ -14,11 +14,12 @@ func Print(out io.Writer, r Results, ran []Scenario) {
 	printMachine(out, r)
 	missedBudgets := 0
 	for _, sc := range ran {
-		rounds := r.scenario(sc.Name).Rounds
+		found := r.scenario(sc.Name)
+		rounds := found.Rounds
 		if len(rounds) == 0 {
 			continue // the run ended before it
 		}
-		_, _ = fmt.Fprintf(out, "\n%s: %s\n\n", sc.Name, sc.About)
+		_, _ = fmt.Fprintf(out, "\n%s: %s.%s\n\n", sc.Name, sc.About, found.when())
 		printFigures(out, sc, rounds)
 		missedBudgets += printBudgets(out, sc, rounds)
 	}

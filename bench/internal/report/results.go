@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 )
 
@@ -22,6 +23,7 @@ type ScenarioResults struct {
 	Name   string        `json:"name"`
 	Rounds []Round       `json:"rounds"`
 	Curves []RoundCurves `json:"curves,omitempty"` // one for each round; none when nothing was plotted
+	Later  time.Time     `json:"later,omitzero"`   // the start of the later run that these are of, if they are of one
 }
 
 // RoundCurves are the curves of a round, by contender.
@@ -29,6 +31,26 @@ type RoundCurves map[string]Curves
 
 // Round is a sample of each contender.
 type Round map[string]Sample
+
+// With puts the scenarios of a later run into these results, in place of their own. It refuses what cannot stand in one
+// report: another machine, another Postgres, another form.
+func (r Results) With(later Results) (Results, error) {
+	a, b := r.Machine, later.Machine
+	if a.CPU != b.CPU || a.Cores != b.Cores || a.Postgres != b.Postgres || a.Settings != b.Settings || r.Short != later.Short {
+		return r, fmt.Errorf("-into: that run is of another machine, Postgres or form (%s, %d cores, Postgres %s, short: %v); "+
+			"measure them all here", a.CPU, a.Cores, a.Postgres, r.Short)
+	}
+	r.Scenarios = slices.Clone(r.Scenarios)
+	for _, s := range later.Scenarios {
+		s.Later = later.Started
+		if i := slices.IndexFunc(r.Scenarios, func(own ScenarioResults) bool { return own.Name == s.Name }); i >= 0 {
+			r.Scenarios[i] = s
+		} else {
+			r.Scenarios = append(r.Scenarios, s)
+		}
+	}
+	return r, nil
+}
 
 // scenario returns what was found of a scenario, no rounds if it was not run.
 func (r Results) scenario(name string) ScenarioResults {
@@ -38,6 +60,14 @@ func (r Results) scenario(name string) ScenarioResults {
 		}
 	}
 	return ScenarioResults{Name: name}
+}
+
+// when says of a scenario that was measured by a later run when that was.
+func (s ScenarioResults) when() string {
+	if s.Later.IsZero() {
+		return ""
+	}
+	return " Measured by a later run, " + s.Later.Format("2006-01-02 15:04 MST") + "."
 }
 
 // summaryOf takes one metric of one contender over the rounds.
