@@ -29,7 +29,9 @@ func pinnedScenario() scenario {
 		metrics: pinnedMetrics(),
 		budgets: []report.Budget{
 			{Metric: "rate", Of: "pinned", Against: "unpinned", AtLeast: 0.9},
-			{Metric: "flat", Of: "pinned", AtLeast: 0.9},
+			{Metric: "flat", Of: "pinned", Against: "unpinned", AtLeast: 0.9}, // a million messages outgrow the caches, pinned or not
+			{Metric: "flat", Of: "pinned"},
+			{Metric: "flat", Of: "unpinned"},
 			{Metric: "flat", Of: "pinned-100"},
 			{Metric: "flat", Of: "river-pinned"},
 		},

@@ -48,7 +48,7 @@ type claimer struct {
 }
 
 // newsBefore is how long before the last claim the look begins that goes with this one: for commits that take their time.
-const newsBefore = 100 * time.Millisecond
+const newsBefore = 300 * time.Millisecond
 
 // The claim is one statement, whose cost depends on what it takes and on nothing else: not on how much waits, nor on the
 // rows that were delivered before and that a vacuum cannot remove yet.

@@ -40,7 +40,7 @@ type drainer struct {
 
 	claimed time.Time // when the last claim was begun
 	stream  bool      // it was one of many messages
-	crowded bool      // the last claim took all it could, or could not ask each endpoint for all: more wait than there are slots
+	crowded bool      // at the last claim more waited than there were slots: it took all it could, or could not ask each endpoint
 }
 
 // Timeout leaves the drain to its own bound.
@@ -79,11 +79,16 @@ const (
 
 // claim takes what is due at the endpoints that are known, as far as there is room, and begins its delivery.
 //
-// An endpoint that has the place to itself gets all of its window at once. In a crowd each gets a part of it per turn, so
+// An endpoint that has the place to itself gets all of its window at once. In a crowd each gets a part of what is free, so
 // that the slots are spread over many endpoints rather than filled by the first few.
 func (d *drainer) claim(ctx context.Context) (took int, next patience) {
-	budget := d.slots.budget(d.crowded)
-	n := budget.free + budget.ahead
+	crowd := 0
+	if d.crowded {
+		crowd = d.known.size()
+	}
+	budget := d.slots.budget(crowd)
+	free := budget.free
+	n := free + budget.ahead
 	if n == 0 {
 		return 0, forSlot
 	}
@@ -107,30 +112,35 @@ func (d *drainer) claim(ctx context.Context) (took int, next patience) {
 	d.stream = len(messages) >= batchOfStream
 	wasCrowded := d.crowded
 	all := len(messages) == n
-	d.crowded = all || asked.rest || budget.short
+	d.crowded = all || asked.rest || budget.short || wasCrowded && len(messages) >= max(free/2, 1)
 	rest := d.known.settle(asked, messages, all)
 	d.known.add(news)
 	usedUp, more := outcome(asked.turns, messages, news, d.slots.hasRoom)
+	for _, endpoint := range usedUp {
+		d.slots.want(endpoint)
+	}
 	switch {
 	case d.crowded, wasCrowded, rest, more:
 		return len(messages), forNothing
-	case asked.full, usedUp:
+	case asked.full, len(usedUp) > 0:
 		return len(messages), forSlot
 	}
 	return len(messages), forWake
 }
 
-// outcome tells of a claim whether an endpoint gave all that it might, and more may be due there; and whether the news
+// outcome tells of a claim which endpoints gave all that they might, so that more may be due there; and whether the news
 // are of endpoints that another claim would serve: of one that was not asked, or that gave something, but not all it might.
 // One that gave nothing is not asked again for its news: it is at its rate, or another worker is claiming there.
-func outcome(turns []turn, messages []message, news []found, hasRoom func(endpoint string) bool) (usedUp, more bool) {
+func outcome(turns []turn, messages []message, news []found, hasRoom func(endpoint string) bool) (usedUp []string, more bool) {
 	gave, asked := map[string]int{}, map[string]int{}
 	for _, m := range messages {
 		gave[m.endpoint]++
 	}
 	for _, t := range turns {
 		asked[t.endpoint] = t.most
-		usedUp = usedUp || gave[t.endpoint] == t.most
+		if gave[t.endpoint] == t.most {
+			usedUp = append(usedUp, t.endpoint)
+		}
 	}
 	for _, f := range news {
 		most, was := asked[f.Endpoint]

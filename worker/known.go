@@ -60,6 +60,13 @@ func (k *known) add(all []found) {
 	}
 }
 
+// size is how many endpoints are known.
+func (k *known) size() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.circle)
+}
+
 // asked is what a claim is asked for.
 type asked struct {
 	turns []turn

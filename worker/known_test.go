@@ -161,7 +161,7 @@ func TestNewsAreFollowedWhereAClaimWouldServe(t *testing.T) {
 			t.Errorf("news of the endpoint that %s: %v, want %v", endpoint, more, want)
 		}
 	}
-	if usedUp, _ := outcome(turns[:2], messages, nil, room); usedUp {
-		t.Error("nothing is used up")
+	if usedUp, _ := outcome(turns, messages, nil, room); fmt.Sprint(usedUp) != "[gave all]" {
+		t.Errorf("used up: %v", usedUp)
 	}
 }

@@ -150,8 +150,8 @@ func (l *looker) end(r looked) (more bool) {
 	return more
 }
 
-// lookRest keeps looking to a twentieth of the time: after each look it rests nineteen times as long.
-const lookRest = 19
+// lookRest keeps looking to a tenth of the time: after each look it rests nine times as long.
+const lookRest = 9
 
 // lookUnderWay is how long a look waits for another of its kind: for ever, for its end is waited for.
 const lookUnderWay = time.Hour

@@ -20,15 +20,16 @@ import (
 // is under way. busy ≤ limit when a request begins, and may exceed it after a halving.
 type slots struct {
 	max, perEndpoint int
-	freed            chan struct{} // holds a token after a request ended
+	freed            chan struct{} // holds a token after a request ended whose slot was wanted
 	worthEnded       chan struct{} // holds one after as many ended as are worth a claim
 
 	mu        sync.Mutex
 	free      int
-	ahead     int // messages that may still be claimed ahead
-	strangers int // slots held by endpoints that have not answered yet
-	ended     int // requests since the last claim
-	worth     int // of them are worth the next one
+	ahead     int  // messages that may still be claimed ahead
+	strangers int  // slots held by endpoints that have not answered yet
+	ended     int  // requests since the last claim
+	worth     int  // of them are worth the next one
+	wanted    bool // the slot of whatever request ends next: the last claim found too few
 	grounded  bool
 	endpoints map[string]*window
 	sweptAt   time.Time
@@ -48,6 +49,7 @@ type window struct {
 	most        int           // the operator's bound, 0 for none
 	full        bool          // all of it was in use since it was last empty
 	answered    bool          // at all: until then it is a stranger
+	wanted      bool          // its next slot: the last claim might have taken more
 	took        time.Duration // a request, about
 	waiting     []message     // claimed ahead
 	halved      time.Time     // a request begun before it does not halve the limit again
@@ -79,26 +81,24 @@ func newSlots(most, perEndpoint int) *slots {
 // budget is what one claim may take. Only the drain begins requests, so that what is free stays so.
 type budget struct {
 	slots                  *slots
-	crowded                bool
 	free, ahead, strangers int
+	part                   int  // of what is free, for each endpoint
 	short                  bool // an endpoint could have given more, had there been more slots
 }
 
-// budget begins a claim.
-func (s *slots) budget(crowded bool) *budget {
+// budget begins a claim. In a crowd of endpoints, each gets an equal part of what is free, and nothing ahead.
+func (s *slots) budget(crowd int) *budget {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.sweep(time.Now())
 	s.ended = 0
-	b := &budget{slots: s, crowded: crowded, free: s.free, ahead: s.ahead, strangers: (s.max+1)/2 - s.strangers}
-	if crowded {
-		b.ahead = 0
+	b := &budget{slots: s, free: s.free, ahead: s.ahead, strangers: (s.max+1)/2 - s.strangers, part: s.free}
+	if crowd > 0 {
+		b.ahead, b.part = 0, max(s.free/crowd, 1)
 	}
+	s.wanted = b.free == 0
 	return b
 }
-
-// crowdedPart is the part of its window that an endpoint gets per turn while others wait for slots.
-const crowdedPart = 8
 
 // room takes from the budget what an endpoint may give. Strangers together get half of all slots, and beyond that one
 // each: where many hang at once, it takes as many of them as there are slots left to keep those out that answer.
@@ -111,9 +111,8 @@ func (b *budget) room(endpoint string) int {
 		w = &window{limit: s.initial()}
 	}
 	now := max(w.bound()-w.busy, 0)
-	if b.crowded {
-		now = min(now, max(now/crowdedPart, 1))
-	}
+	w.wanted = now == 0
+	now = min(now, b.part)
 	b.short = b.short || now > b.free
 	now = min(now, b.free)
 	if !w.answered {
@@ -121,10 +120,13 @@ func (b *budget) room(endpoint string) int {
 		if w.busy == 0 {
 			least = 1
 		}
-		now = min(now, max(b.strangers, least))
+		given := min(now, max(b.strangers, least))
+		s.wanted = s.wanted || given < now
+		now = given
 		b.strangers -= now
 	}
 	b.free -= now
+	s.wanted = s.wanted || b.short
 	if w.busy+now == 0 {
 		return now
 	}
@@ -172,7 +174,9 @@ func (s *slots) end(endpoint string, a answer) (next message, more bool, back []
 	w := s.endpoints[endpoint]
 	w.learn(a, s)
 	s.ended++
-	token(s.freed)
+	if w.wanted || s.wanted {
+		token(s.freed)
+	}
 	if s.ended == s.worth {
 		token(s.worthEnded)
 	}
@@ -259,6 +263,18 @@ func crowded(a answer) bool {
 
 // falters reports an answer after which nothing more is to be sent for now: too many at once, or no answer at all.
 func falters(a answer) bool { return crowded(a) || a.sick() && a.class != classStatus }
+
+// want has the end of a request at an endpoint be told: more may be due there.
+func (s *slots) want(endpoint string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w := s.endpoints[endpoint]
+	if w == nil || w.busy == 0 { // all of it ended meanwhile
+		token(s.freed)
+		return
+	}
+	w.wanted = true
+}
 
 // hasRoom reports whether one more request may begin at an endpoint, if a slot is free.
 func (s *slots) hasRoom(endpoint string) bool {

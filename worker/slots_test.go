@@ -20,7 +20,7 @@ func beginAll(s *slots, endpoint string, n int) {
 // roundTrip fills the endpoint's window and answers everything in it alike, in so long a time that nothing is claimed
 // ahead.
 func roundTrip(s *slots, endpoint string, a answer) (busy int) {
-	busy = s.budget(false).room(endpoint)
+	busy = s.budget(0).room(endpoint)
 	beginAll(s, endpoint, busy)
 	a.startedAt, a.duration = time.Now(), time.Hour
 	endAll(s, endpoint, busy, a)
@@ -68,7 +68,7 @@ func TestSlotsComeBackWhateverHappens(t *testing.T) {
 		roundTrip(s, "a", a)
 		roundTrip(s, "b", a)
 	}
-	if b := s.budget(false); b.free != 10 || b.strangers != 5 {
+	if b := s.budget(0); b.free != 10 || b.strangers != 5 {
 		t.Errorf("%d slots are free, %d for strangers, want 10 and 5", b.free, b.strangers)
 	}
 	for endpoint, w := range s.endpoints {
@@ -92,12 +92,12 @@ func ahead(endpoint string, n int) (messages []message) {
 func TestAQuickEndpointsMessagesAreClaimedAhead(t *testing.T) {
 	t.Parallel()
 	s := newSlots(256, 4)
-	if got := s.budget(false).room("e"); got != 4 {
+	if got := s.budget(0).room("e"); got != 4 {
 		t.Errorf("room for %d before the first answer, want 4", got)
 	}
 	beginAll(s, "e", 4)
 	endAll(s, "e", 4, quick())
-	if got := s.budget(false).room("e"); got != 4+160 {
+	if got := s.budget(0).room("e"); got != 4+160 {
 		t.Errorf("room for %d after a quick answer, want 164", got)
 	}
 	begun := 0
@@ -111,7 +111,7 @@ func TestAQuickEndpointsMessagesAreClaimedAhead(t *testing.T) {
 	if begun != 4 {
 		t.Errorf("%d requests begun, want the window's 4", begun)
 	}
-	if got := s.budget(false).room("e"); got != 0 {
+	if got := s.budget(0).room("e"); got != 0 {
 		t.Errorf("room for %d more", got)
 	}
 	for i := range 160 {
@@ -120,7 +120,7 @@ func TestAQuickEndpointsMessagesAreClaimedAhead(t *testing.T) {
 		}
 	}
 	endAll(s, "e", 4, quick())
-	if b := s.budget(false); b.free != 256 || b.ahead != 256 {
+	if b := s.budget(0); b.free != 256 || b.ahead != 256 {
 		t.Errorf("%d slots and room for %d ahead, want 256 each", b.free, b.ahead)
 	}
 }
@@ -159,8 +159,11 @@ func TestInACrowdNothingIsClaimedAhead(t *testing.T) {
 	for range 10 {
 		roundTrip(s, "e", quick())
 	}
-	if got := s.budget(true).room("e"); got != 64/crowdedPart {
-		t.Errorf("room for %d, want a part of the window: %d", got, 64/crowdedPart)
+	if got := s.budget(16).room("e"); got != 256/16 {
+		t.Errorf("room for %d, want its part of the slots: %d", got, 256/16)
+	}
+	if got := s.budget(1000).room("e"); got != 1 {
+		t.Errorf("room for %d among a thousand, want 1", got)
 	}
 }
 
@@ -169,7 +172,7 @@ func TestStrangersGetHalfOfTheSlotsAndThenOneEach(t *testing.T) {
 	t.Parallel()
 	s := newSlots(16, 8)
 	roundTrip(s, "known", answer{class: classDelivered})
-	b := s.budget(false)
+	b := s.budget(0)
 	for endpoint, want := range map[string]int{"a": slotsInitial, "b": slotsInitial} {
 		if n := b.room(endpoint); n != want {
 			t.Errorf("room for %d of %s, want %d", n, endpoint, want)
@@ -180,22 +183,22 @@ func TestStrangersGetHalfOfTheSlotsAndThenOneEach(t *testing.T) {
 		t.Errorf("room for %d of a third stranger, want 1", n)
 	}
 	beginAll(s, "c", 1)
-	if n := s.budget(false).room("c"); n != 0 {
+	if n := s.budget(0).room("c"); n != 0 {
 		t.Errorf("room for %d more of it", n)
 	}
-	if n := s.budget(false).room("known"); n < slotsInitial {
+	if n := s.budget(0).room("known"); n < slotsInitial {
 		t.Errorf("room for %d of the endpoint that is known, want its window", n)
 	}
 	s.end("a", answer{class: classTimeout, duration: time.Second})
 	s.end("b", quick())
-	if n := s.budget(false).room("e"); n != slotsInitial {
+	if n := s.budget(0).room("e"); n != slotsInitial {
 		t.Errorf("room for %d of another stranger after one slot came back and one endpoint answered", n)
 	}
 }
 
 func TestAWorkerOfOneSlotServesStrangers(t *testing.T) {
 	t.Parallel()
-	if n := newSlots(1, 1).budget(false).room("e"); n != 1 {
+	if n := newSlots(1, 1).budget(0).room("e"); n != 1 {
 		t.Errorf("room for %d", n)
 	}
 }
@@ -222,7 +225,7 @@ func TestNoRequestBeginsOnTheGround(t *testing.T) {
 func TestEnoughIsToldOnceAClaimIsWorthIt(t *testing.T) {
 	t.Parallel()
 	s := newSlots(8, 8)
-	s.budget(false)
+	s.budget(0)
 	told := func(c <-chan struct{}) bool {
 		select {
 		case <-c:
@@ -242,8 +245,53 @@ func TestEnoughIsToldOnceAClaimIsWorthIt(t *testing.T) {
 	if !told(s.enough(2)) {
 		t.Error("what ended before counts too")
 	}
-	s.budget(false)
+	s.budget(0)
 	if told(s.enough(1)) {
 		t.Error("what ended before the last claim does not count")
+	}
+}
+
+// TestADrainIsToldOfTheSlotsThatItWants, and not of the end of every other request.
+func TestADrainIsToldOfTheSlotsThatItWants(t *testing.T) {
+	t.Parallel()
+	slow := answer{class: classDelivered, duration: time.Hour}
+	told := func(s *slots) bool {
+		select {
+		case <-s.freed:
+			return true
+		default:
+			return false
+		}
+	}
+	s := newSlots(16, 8)
+	roundTrip(s, "full", slow)
+	roundTrip(s, "other", slow)
+	told(s)
+	b := s.budget(0)
+	beginAll(s, "full", b.room("full"))
+	beginAll(s, "other", 1)
+	s.budget(0).room("full") // of which it has none
+	if s.end("other", slow); told(s) {
+		t.Error("it is told of a request that nobody waits for")
+	}
+	if s.end("full", slow); !told(s) {
+		t.Error("it is not told of room at the endpoint that had none")
+	}
+	s = newSlots(16, 8)
+	beginAll(s, "used up", 4)
+	s.want("used up")
+	if s.end("used up", slow); !told(s) {
+		t.Error("it is not told of room at the endpoint that was used up")
+	}
+	endAll(s, "used up", 3, slow)
+	told(s)
+	if s.want("used up"); !told(s) {
+		t.Error("it waits for requests that have ended")
+	}
+	s = newSlots(1, 1)
+	beginAll(s, "last", 1)
+	s.budget(0)
+	if s.end("last", slow); !told(s) {
+		t.Error("it is not told that a slot is free")
 	}
 }

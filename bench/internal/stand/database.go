@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"strings"
 	"time"
 
@@ -98,8 +99,8 @@ func (d *Database) MigrateRiver(ctx context.Context) error {
 	return err
 }
 
-// Settle brings the tables into the state of a system that has been running: statistics there, no page dirty, no page
-// to be logged in full because of what was prepared.
+// Settle brings the tables into the state of a system that has been running: statistics there, no page dirty, neither in
+// Postgres nor in the kernel, no page to be logged in full because of what was prepared.
 func (d *Database) Settle(ctx context.Context) error {
 	rows, err := d.Pool.Query(ctx, "SELECT tablename FROM pg_tables WHERE schemaname = $1 ORDER BY tablename", d.Schema)
 	if err != nil {
@@ -114,7 +115,11 @@ func (d *Database) Settle(ctx context.Context) error {
 			return err
 		}
 	}
-	return d.Exec(ctx, "CHECKPOINT")
+	if err := d.Exec(ctx, "CHECKPOINT"); err != nil {
+		return err
+	}
+	_ = exec.CommandContext(ctx, "sync").Run() // where there is none, the kernel writes when it likes
+	return nil
 }
 
 // WALPosition returns how much WAL the server has written, in bytes.
