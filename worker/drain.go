@@ -167,7 +167,15 @@ func (d *drainer) wait(ctx context.Context, next patience) {
 	if d.crowded { // nothing is claimed ahead: what has ended is idle until the next claim
 		worth = min(batchWorth, max(d.slots.max/2, 1))
 	}
-	d.pauseFor(ctx, left, d.slots.enough(worth), nil)
+	if next == forWake {
+		d.pauseFor(ctx, left, d.slots.enough(worth), nil)
+		return
+	}
+	// A backlog is being drained: a wake tells of others, who need not wait for all of the pace.
+	d.pauseFor(ctx, left, d.slots.enough(worth), d.wake)
+	if left := batchPace/4 - time.Since(d.claimed); left > 0 {
+		d.pauseFor(ctx, left, d.slots.enough(worth), nil)
+	}
 }
 
 func (d *drainer) pauseFor(ctx context.Context, max time.Duration, freed, wake <-chan struct{}) {
