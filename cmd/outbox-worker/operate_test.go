@@ -234,7 +234,7 @@ func TestReplayTakesAllThatIsDeadAtAnEndpoint(t *testing.T) {
 	db := testdb.New(t)
 	const many = 1203 // more than two batches
 	execute(t, db, `INSERT INTO outbox.message (id, run_id, status, result, final_step, url, endpoint)
-SELECT gen_random_uuid(), 'run-' || i, 'succeeded', '', 0, $1, $1 FROM generate_series(1, $2::int) i`, endpointA, many+700)
+SELECT gen_random_uuid(), 'run-' || i, 'succeeded', '', 0, $1::text, $1::text FROM generate_series(1, $2::int) i`, endpointA, many+700)
 	execute(t, db, `INSERT INTO outbox.dead (message_id, endpoint, reason, error)
 SELECT id, endpoint, CASE WHEN substr(run_id, 5)::int > $1 THEN 'invalid' ELSE 'exhausted' END, '' FROM outbox.message`, many)
 	got := invoke(t, environment(db), "replay", "--dead", "--endpoint", endpointA, "--json")
