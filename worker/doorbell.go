@@ -40,7 +40,12 @@ func (b *doorbell) run(ctx context.Context) {
 		case <-timer.C:
 			owed = true
 		case <-b.drainer.rest:
-			owed = true
+			if !b.drainer.handsOver.Swap(false) {
+				owed = true
+			} else if err := b.ring(ctx); err != nil { // at once: a look may take long
+				owed = true
+				_ = b.outage.wait(ctx, err)
+			}
 		case <-b.ask:
 			owed = true
 		case <-b.wake:
@@ -87,11 +92,15 @@ func (b *doorbell) answer(ctx context.Context, result looked) (more bool, again 
 	if left := ringPause - time.Since(b.rungAt); left > 0 { // a drain was just rung for, here or where its job was taken
 		return more, left, nil
 	}
+	return more, b.poll, b.ring(ctx)
+}
+
+func (b *doorbell) ring(ctx context.Context) error {
 	b.rungAt = time.Now()
 	if _, err := b.client.Insert(ctx, drainArgs{}, drainOptions()); err != nil {
-		return more, b.poll, fmt.Errorf("ring for a drain: %w", err)
+		return fmt.Errorf("ring for a drain: %w", err)
 	}
-	return more, b.poll, nil
+	return nil
 }
 
 // drainOptions: a drain is never tried again, for the next ring is a new one.

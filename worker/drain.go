@@ -37,6 +37,9 @@ type drainer struct {
 	rest     chan struct{}   // holds a token after a drain ended
 	stopping context.Context // its end: no new claims
 	running  atomic.Bool
+	turn     time.Duration // of one drain
+
+	handsOver atomic.Bool // the last drain ended because its turn was over: there is more, and it is known where
 
 	claimed time.Time // when the last claim was begun
 	stream  bool      // it was one of many messages
@@ -53,8 +56,10 @@ func (d *drainer) Work(ctx context.Context, _ *river.Job[drainArgs]) error {
 		d.running.Store(false)
 		token(d.rest)
 	}()
-	token(d.look)
-	end := time.Now().Add(drainTurn)
+	if d.known.size() == 0 {
+		token(d.look)
+	}
+	end := time.Now().Add(d.turn)
 	idle := time.Now().Add(drainLinger)
 	for ctx.Err() == nil && d.stopping.Err() == nil && time.Now().Before(end) {
 		took, waitFor := d.claim(ctx)
@@ -65,6 +70,7 @@ func (d *drainer) Work(ctx context.Context, _ *river.Job[drainArgs]) error {
 		}
 		d.wait(ctx, waitFor)
 	}
+	d.handsOver.Store(ctx.Err() == nil && d.stopping.Err() == nil)
 	return nil
 }
 

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -97,5 +98,35 @@ func TestABusyWorkerDoesNotPoll(t *testing.T) {
 	}
 	if claims, records := q.claims.Load(), q.records.Load(); claims > messages/4 || records > messages/4 {
 		t.Errorf("%d claims and %d records for %d messages", claims, records, messages)
+	}
+}
+
+// TestADrainHandsOverWithoutALook, which takes long while the MVCC horizon is pinned.
+func TestADrainHandsOverWithoutALook(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	to := newReceiver(t, func(http.ResponseWriter, request) { time.Sleep(20 * time.Millisecond) }) // a receiver's work
+	r.due(to.URL, 500, 0)
+	pool, q := r.counted()
+	c := r.config()
+	c.PollInterval, c.EndpointMaxInFlight = time.Hour, 4
+	w, err := New(pool, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.drainer.turn = 20 * time.Millisecond
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- w.Run(ctx) }()
+	r.await("everything is delivered", func() bool { return r.count(`SELECT count(*) FROM outbox.due`) == 0 })
+	if n := q.looks.Load(); n > 5 {
+		t.Errorf("%d looks", n)
+	}
+	if n := r.count(`SELECT count(*) FROM outbox.river_job WHERE kind = 'outbox_drain'`); n < 5 {
+		t.Errorf("%d drains: none handed over", n)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
 	}
 }

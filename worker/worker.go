@@ -88,7 +88,7 @@ func (w *Worker) assemble() (err error) {
 			since: time.Now(),
 		},
 		known: newKnown(), slots: s, flights: w.flights, outage: w.outage.door("claims"), poll: c.PollInterval,
-		wake: make(chan struct{}, 1), rest: make(chan struct{}, 1), look: ask, stopping: w.stopping,
+		wake: make(chan struct{}, 1), rest: make(chan struct{}, 1), look: ask, turn: drainTurn, stopping: w.stopping,
 	}
 	p := &pruner{pool: w.pool, delivered: c.Retention, dead: c.DeadRetention, logger: c.Logger, sql: pruneSQL{
 		oldDelivered: in(retentionSQL.oldDelivered), oldDead: in(retentionSQL.oldDead),
