@@ -52,15 +52,21 @@ func drainRiver(ctx context.Context, t *trial, size drainSize) (report.Sample, e
 	if err := t.DB.Settle(ctx); err != nil {
 		return nil, err
 	}
-	p := stand.NewPoster(riverWorkers)
-	defer p.Close()
-	workers := river.NewWorkers()
-	river.AddWorker(workers, &webhookWorker{poster: p})
+	workers, done := webhookWorkers()
+	defer done()
 	d, err := t.newRiver(ctx, workers, nil)
 	if err != nil {
 		return nil, err
 	}
 	return t.drain(ctx, l, d)
+}
+
+// webhookWorkers are those that post webhook jobs; done closes their connections.
+func webhookWorkers() (workers *river.Workers, done func()) {
+	p := stand.NewPoster(riverWorkers)
+	workers = river.NewWorkers()
+	river.AddWorker(workers, &webhookWorker{poster: p})
+	return workers, p.Close
 }
 
 // webhook is the job of the n-th message.

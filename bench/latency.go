@@ -7,7 +7,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/riverqueue/river"
 
 	"github.com/seed-abbacb8b/epilogue/bench/internal/report"
 	"github.com/seed-abbacb8b/epilogue/bench/internal/stand"
@@ -94,10 +93,8 @@ func latencyRiver(ctx context.Context, t *trial) (report.Sample, error) {
 	if err := t.DB.MigrateRiver(ctx); err != nil {
 		return nil, err
 	}
-	p := stand.NewPoster(riverWorkers)
-	defer p.Close()
-	workers := river.NewWorkers()
-	river.AddWorker(workers, &webhookWorker{poster: p})
+	workers, done := webhookWorkers()
+	defer done()
 	d, err := t.newRiver(ctx, workers, nil)
 	if err != nil {
 		return nil, err

@@ -52,11 +52,12 @@ func run(ctx context.Context, args []string) (err error) {
 	}
 	ran := describeAll(o.scenarios)
 	if whole != nil {
-		if found, err = whole.With(found); err != nil {
-			return err
+		if both, err := whole.With(found); err != nil { // what was measured is reported by itself
+			failed = errors.Join(failed, err)
+		} else {
+			found, ran = both, describeAll(scenarios())
+			failed = errors.Join(failed, report.WriteResults(o.into, found))
 		}
-		failed = errors.Join(failed, report.WriteResults(o.into, found))
-		ran = describeAll(scenarios())
 	}
 	report.Print(os.Stdout, found, ran)
 	if earlier != nil {

@@ -6,7 +6,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/riverqueue/river"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/seed-abbacb8b/epilogue/bench/internal/report"
@@ -68,10 +67,8 @@ func walRiver(ctx context.Context, t *trial) (report.Sample, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := stand.NewPoster(riverWorkers)
-	defer p.Close()
-	workers := river.NewWorkers()
-	river.AddWorker(workers, &webhookWorker{poster: p})
+	workers, done := webhookWorkers()
+	defer done()
 	d, err := t.newRiver(ctx, workers, nil)
 	if err != nil {
 		return nil, err

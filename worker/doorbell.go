@@ -66,12 +66,9 @@ func (b *doorbell) run(ctx context.Context) {
 				again = min(again, wait)
 			}
 		}
-		timer.Reset(max(again, pollMin))
+		timer.Reset(again)
 	}
 }
-
-// pollMin keeps a mistake above from turning in circles.
-const pollMin = time.Millisecond
 
 // answer makes known what a look found, and rings where no drain runs. It returns when to look again because it may not
 // ring yet.

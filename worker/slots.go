@@ -16,7 +16,7 @@ import (
 // are claimed ahead: as many as it answers in aheadTime. They wait in its window for a slot of its own, and go back when
 // it falters.
 //
-// Invariants: free + Σ busy = max; ahead + Σ waiting = aheadMax; 1 ≤ limit ≤ perEndpoint; where messages wait, a request
+// Invariants: free + Σ busy = max; ahead + Σ waiting = max; 1 ≤ limit ≤ perEndpoint; where messages wait, a request
 // is under way. busy ≤ limit when a request begins, and may exceed it after a halving.
 type slots struct {
 	max, perEndpoint int
@@ -39,7 +39,7 @@ const (
 	windowKept   = 30 * time.Second      // how long what was learned of an endpoint outlives its last request
 	slotsInitial = 4                     // what an endpoint that nothing is known of may have under way
 	aheadTime    = 40 * time.Millisecond // claims are batchPace apart, or as long as they take on a busy machine
-	aheadKept    = time.Second           // how long a message waits here; less than the lease leaves beyond a request (LeaseMargin)
+	aheadKept    = time.Second           // a message that waited for longer goes back at the next answer; less than a lease leaves beyond a request (LeaseMargin)
 	tookWeight   = 8                     // of the last answer among those before: one eighth
 )
 
