@@ -85,13 +85,18 @@ func TestAMillionDeadRowsCostAClaimNothing(t *testing.T) {
 	if n := r.pages(freshLookSQL, writtenSince(time.Now().Add(-freshBefore))...); n > 3*1000 {
 		t.Errorf("a fresh look touches %d pages for the thousand messages that are due", n)
 	}
-	if n := r.pages(recordSQL, r.delivered(100)...); n > most {
+	recorder := r.recorder("w")
+	if n := r.pages(recordSQL, recorder.columns(r.delivered(100))...); n > most {
 		t.Errorf("a record of 100 messages touches %d pages, want at most %d", n, most)
 	}
+	if n := r.pages(recordDeliveriesSQL, recorder.deliveryColumns(r.delivered(100))...); n > most {
+		t.Errorf("a record of 100 deliveries touches %d pages, want at most %d", n, most)
+	}
 	for name, wants := range map[string][]string{
-		claimSQL:     {"due_endpoint_due_at", " = t.endpoint) AND (due_at >= t.due_from) AND (due_at <= now()))", "message_pkey"},
-		recordSQL:    {"Index Scan using due_pkey"},
-		freshLookSQL: {"Index Scan Backward using due_pkey"},
+		claimSQL:            {"due_endpoint_due_at", " = t.endpoint) AND (due_at >= t.due_from) AND (due_at <= now()))", "message_pkey"},
+		recordSQL:           {"Index Scan using due_pkey"},
+		recordDeliveriesSQL: {"Index Scan using due_pkey"},
+		freshLookSQL:        {"Index Scan Backward using due_pkey"},
 	} {
 		plan := r.genericPlan(name, hotSettings)
 		r.mustNotScan(name[:20], plan)
@@ -103,8 +108,8 @@ func TestAMillionDeadRowsCostAClaimNothing(t *testing.T) {
 	}
 }
 
-// delivered are the arguments that record some of the messages under lease as delivered.
-func (r *rig) delivered(n int) []any {
+// delivered are results that record some of the messages under lease as delivered.
+func (r *rig) delivered(n int) []result {
 	r.t.Helper()
 	rows, err := r.Pool.Query(r.t.Context(), inSchema(`SELECT message_id FROM outbox.due WHERE locked_by = 'w' LIMIT $1`, r.Schema), n)
 	if err != nil {
@@ -118,6 +123,5 @@ func (r *rig) delivered(n int) []any {
 	for _, id := range ids {
 		batch = append(batch, results(message{id: id, endpoint: crowdedURL, attempt: 1})["delivered"])
 	}
-	c := Config{}.WithDefaults()
-	return append(append([]any{"w"}, columns(batch)...), c.OpenAfter, c.OpenFor.Milliseconds(), c.OpenForMax.Milliseconds())
+	return batch
 }

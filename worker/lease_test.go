@@ -54,7 +54,7 @@ func (c *claims) claim(ctx context.Context, n, share int, room map[string]int) (
 func (r *rig) recorder(worker string) *recorder {
 	logger, c := slog.New(slog.DiscardHandler), Config{}.WithDefaults()
 	return &recorder{
-		pool: r.Pool, sql: inSchema(recordSQL, r.Schema), worker: worker, outage: newOutage(logger).door("test"), logger: logger,
+		pool: r.Pool, sql: recordStatementsIn(r.Schema), worker: worker, outage: newOutage(logger).door("test"), logger: logger,
 		openAfter: c.OpenAfter, openFor: c.OpenFor, openForMax: c.OpenForMax,
 	}
 }

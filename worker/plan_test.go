@@ -29,7 +29,9 @@ WHERE NOT EXISTS (SELECT FROM outbox.due d WHERE d.message_id = m.id)`)
 }
 
 // hotStatements are those that run for every batch, under generic plans.
-var hotStatements = map[string]string{"claim": claimSQL, "record": recordSQL, "full look": fullLookSQL, "fresh look": freshLookSQL}
+var hotStatements = map[string]string{
+	"claim": claimSQL, "record": recordSQL, "record of deliveries": recordDeliveriesSQL, "full look": fullLookSQL, "fresh look": freshLookSQL,
+}
 
 // calmStatements are those that run now and then.
 func (r *rig) calmStatements() map[string]statement {

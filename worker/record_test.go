@@ -95,3 +95,41 @@ func TestTheAttemptKeepsWhatWasMeasured(t *testing.T) {
 		t.Errorf("it began at %v, an hour before %v", a.StartedAt, time.Now())
 	}
 }
+
+// TestADeliveryLeavesTheSameRowsWhicheverStatementRecordsIt: alone at its endpoint, or beside a result of another kind.
+func TestADeliveryLeavesTheSameRowsWhicheverStatementRecordsIt(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	for _, url := range []string{"https://alone.test/hook", "https://mixed.test/hook", "https://mixed.test/hook"} {
+		r.writeTo(url, "run")
+	}
+	var batch []result
+	kinds := map[string][]string{"https://alone.test": {"delivered"}, "https://mixed.test": {"delivered", "released"}}
+	for _, m := range r.claim("one") {
+		x := results(m)[kinds[m.endpoint][0]]
+		kinds[m.endpoint] = kinds[m.endpoint][1:]
+		x.startedAt, x.duration, x.response, x.note = time.Now().Add(-time.Hour), 1234*time.Millisecond, "thanks", "left out: nothing"
+		batch = append(batch, x)
+	}
+	r.exec(`INSERT INTO outbox.endpoint (endpoint, failures, openings, reason, since)
+SELECT 'https://' || name || '.test', 3, 0, 'failing: reset', now() - interval '1 h' FROM unnest(ARRAY['alone', 'mixed']) AS name`)
+	if alone, mixed := split(batch); len(alone) != 1 || len(mixed) != 2 {
+		t.Fatalf("%d results go by one statement and %d by the other, want 1 and 2", len(alone), len(mixed))
+	}
+	r.record("one", batch...)
+	for what, sql := range map[string]string{
+		"kinds of attempts": `SELECT count(DISTINCT to_jsonb(a) - 'message_id' - 'started_at') FROM outbox.attempt a`,
+		"kinds of health":   `SELECT count(DISTINCT to_jsonb(e) - 'endpoint') FROM outbox.endpoint e`,
+		"due":               `SELECT count(*) FROM outbox.due`, // what was released
+	} {
+		if n := r.count(sql); n != 1 {
+			t.Errorf("%s: %d, want 1", what, n)
+		}
+	}
+	if n := r.count(`SELECT count(*) FROM outbox.attempt`); n != 2 {
+		t.Errorf("%d attempts are kept, want 2", n)
+	}
+	if n := r.count(`SELECT count(*) FROM outbox.endpoint WHERE failures = 0 AND reason = 'answers' AND since > now() - interval '1 min'`); n != 2 {
+		t.Errorf("%d endpoints are well again, want both", n)
+	}
+}

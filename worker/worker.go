@@ -73,7 +73,7 @@ func (w *Worker) assemble() (err error) {
 	}
 	s := newSlots(c.MaxInFlight, c.EndpointMaxInFlight)
 	results := make(chan result, c.MaxInFlight)
-	w.recorder = &recorder{pool: w.pool, sql: in(recordSQL), worker: w.name, outage: w.outage.door("records"), logger: c.Logger, in: results,
+	w.recorder = &recorder{pool: w.pool, sql: recordStatementsIn(c.Schema), worker: w.name, outage: w.outage.door("records"), logger: c.Logger, in: results,
 		openAfter: c.OpenAfter, openFor: c.OpenFor, openForMax: c.OpenForMax}
 	flightsCtx, tearDown := context.WithCancel(context.Background())
 	w.tearDown = tearDown
