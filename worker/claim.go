@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"time"
@@ -39,23 +40,36 @@ type turn struct {
 
 // claimer takes due messages under a lease, one claim at a time.
 type claimer struct {
-	pool       *pgxpool.Pool
-	sql, fresh string // statements
-	worker     string
-	lease      time.Duration
-	openAfter  int       // failures in a row that open an endpoint
-	since      time.Time // the start of the last claim
+	pool      *pgxpool.Pool
+	sql       string
+	worker    string
+	lease     time.Duration
+	openAfter int       // failures in a row that open an endpoint
+	since     time.Time // the start of the last claim
 }
 
-// newsBefore is how long before the last claim the look begins that goes with this one: for commits that take their time.
+// order is what a claim is asked for.
+type order struct {
+	most  int    // messages in all
+	turns []turn // the endpoints to serve
+	// Of endpoints without a turn that something was written for since the last claim, one message each is taken, of so
+	// many of them, except those that have no room.
+	fresh  int
+	except []string
+}
+
+// newsBefore is how long before the last claim a message may have been written that is fresh: for commits that take their
+// time.
 const newsBefore = 300 * time.Millisecond
 
 // The claim is one statement, whose cost depends on what it takes and on nothing else: not on how much waits, nor on the
 // rows that were delivered before and that a vacuum cannot remove yet.
 //
-// turns are the endpoints to serve, in their order. The scan of each begins where the last one ended, and the LIMIT below
-// ends the whole when enough was found. Without the beginning, each scan would pass the index entries of all that was
-// delivered since the oldest snapshot in the database.
+// fresh are the endpoints that something was written for since the last claim, as a fresh look finds them.
+//
+// turns are the endpoints to serve, in their order: the fresh ones, and those that are known. The scan of each begins where
+// the last one ended, and the LIMIT below ends the whole when enough was found. Without the beginning, each scan would pass
+// the index entries of all that was delivered since the oldest snapshot in the database.
 //
 // granted takes the requests that the rate of an endpoint has left since they were last granted, of one second at most.
 //
@@ -65,30 +79,38 @@ const newsBefore = 300 * time.Millisecond
 //
 // probed lets only one worker send that one.
 //
-// claimed counts the attempt and leases the row. Neither column is indexed: the update stays on its page. It goes to the
-// rows by the places where picked locked them; a row that moved in between stays locked for the moment and unclaimed,
-// for the next claim.
+// claimed counts the attempt and leases the row. Neither column is indexed: the update stays on its page. Like granted and
+// probed, it goes to the rows by the places where they were just locked; a row that moved in between stays locked for the
+// moment and unclaimed, for the next claim.
 //
 // lost keeps a trace of the attempt whose lease ran out.
-const claimSQL = `WITH turns AS (
-    SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::integer[]) AS t (endpoint, due_from, most)
+//
+// The rows are the messages, and after them the fresh endpoints with how many were written for each.
+const claimSQL = `WITH fresh AS MATERIALIZED (
+    ` + freshSQL + `
+),
+turns AS (
+    (SELECT endpoint::text, due_at AS due_from, 1 AS most FROM fresh
+     WHERE endpoint <> ALL ($4) AND endpoint <> ALL ($12::text[]) LIMIT $13)
+    UNION ALL
+    SELECT * FROM unnest($4::text[], $5::timestamptz[], $6::integer[])
 ),
 granted AS (
     UPDATE outbox.endpoint e SET granted_at = now()
-    WHERE e.endpoint IN (
-        SELECT f.endpoint FROM outbox.endpoint f
-        WHERE f.rate_per_second IS NOT NULL AND NOT f.paused AND f.endpoint = ANY ($1)
+    WHERE e.ctid = ANY (ARRAY(
+        SELECT f.ctid FROM outbox.endpoint f
+        WHERE f.rate_per_second IS NOT NULL AND NOT f.paused AND f.endpoint = ANY (ARRAY(SELECT endpoint FROM turns))
           AND f.granted_at <= now() - interval '1 s' / f.rate_per_second
         FOR UPDATE SKIP LOCKED
-    )
+    ))
     RETURNING e.endpoint
 ),
 picked AS MATERIALIZED (
     SELECT d.place, d.message_id, d.attempt, d.locked_by, d.locked_until, e.endpoint AS failing
     FROM turns t
     LEFT JOIN LATERAL (
-        SELECT CASE WHEN e.failures >= $7 THEN e.endpoint END AS endpoint, e.paused OR e.open_until > now() AS closed,
-               least(e.max_in_flight, CASE WHEN e.failures >= $7 THEN 1 END,
+        SELECT CASE WHEN e.failures >= $10 THEN e.endpoint END AS endpoint, e.paused OR e.open_until > now() AS closed,
+               least(e.max_in_flight, CASE WHEN e.failures >= $10 THEN 1 END,
                      CASE WHEN e.rate_per_second IS NOT NULL THEN (
                          SELECT floor(least(e.rate_per_second * extract(epoch FROM now() - e.granted_at),
                                             greatest(e.rate_per_second, 1)))
@@ -106,20 +128,20 @@ picked AS MATERIALIZED (
         FOR UPDATE SKIP LOCKED
     ) d
     WHERE e.closed IS NOT TRUE
-    LIMIT $4
+    LIMIT $7
 ),
 probed AS (
-    UPDATE outbox.endpoint e SET probing = true, open_until = now() + $6::interval
-    WHERE e.endpoint IN (
-        SELECT f.endpoint FROM outbox.endpoint f
+    UPDATE outbox.endpoint e SET probing = true, open_until = now() + $9::interval
+    WHERE e.ctid = ANY (ARRAY(
+        SELECT f.ctid FROM outbox.endpoint f
         WHERE f.endpoint = ANY (ARRAY(SELECT failing FROM picked WHERE failing IS NOT NULL))
-          AND f.failures >= $7 AND NOT f.paused AND (f.open_until <= now() OR f.open_until IS NULL)
+          AND f.failures >= $10 AND NOT f.paused AND (f.open_until <= now() OR f.open_until IS NULL)
         FOR UPDATE SKIP LOCKED
-    )
+    ))
     RETURNING e.endpoint
 ),
 claimed AS (
-    UPDATE outbox.due d SET attempt = d.attempt + 1, locked_by = $5, locked_until = now() + $6::interval, waits_for = NULL
+    UPDATE outbox.due d SET attempt = d.attempt + 1, locked_by = $8, locked_until = now() + $9::interval, waits_for = NULL
     WHERE d.ctid = ANY (ARRAY(
         SELECT place FROM picked WHERE failing IS NULL UNION ALL SELECT place FROM picked JOIN probed ON endpoint = failing))
     RETURNING d.message_id, d.endpoint, d.attempt, d.attempts_before, d.due_at
@@ -132,37 +154,46 @@ lost AS (
     ON CONFLICT DO NOTHING
 )
 SELECT c.message_id, c.endpoint, least(c.due_at, now() - interval '250 ms'), c.attempt, c.attempts_before,
-       coalesce((SELECT e.max_in_flight FROM outbox.endpoint e WHERE e.endpoint = c.endpoint), 0), m.run_id, m.status, m.body_bytes, m.body, m.url, m.headers, m.options
+       coalesce((SELECT e.max_in_flight FROM outbox.endpoint e WHERE e.endpoint = c.endpoint), 0),
+       m.run_id, m.status, m.body_bytes, m.body, m.url, m.headers, m.options
 FROM claimed c CROSS JOIN LATERAL (
     SELECT m.run_id, m.status, octet_length(b.body) AS body_bytes,
-           CASE WHEN octet_length(b.body) <= $8 THEN b.body END AS body, m.url,
+           CASE WHEN octet_length(b.body) <= $11 THEN b.body END AS body, m.url,
            CASE WHEN m.options ? 'forward' THEN m.headers END AS headers, m.options
     FROM outbox.message m
     CROSS JOIN LATERAL (SELECT coalesce(m.result, convert_to(m.error, 'UTF8'), ''::bytea) AS body) b
     WHERE m.id = c.message_id OFFSET 0
-) m`
+) m
+UNION ALL
+SELECT NULL, endpoint, due_at, written, 0, 0, '', '', 0, NULL, '', NULL, NULL FROM fresh`
 
 // claimTimeout bounds one claim; it is cut short, and released by its lease, rather than hold up the drain for ever.
 const claimTimeout = 10 * time.Second
 
-// claim takes at most n messages, in turns; they come in no order. With it goes a fresh look, in its round trip: news are
-// the endpoints for which something was written since the last claim that this one did not take.
-func (c *claimer) claim(ctx context.Context, n int, turns []turn) (messages []message, news []found, err error) {
+// claim takes messages; they come in no order. news are the endpoints at which it left something fresh.
+func (c *claimer) claim(ctx context.Context, o order) (messages []message, news []found, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, claimTimeout, fmt.Errorf("claim took longer than %v", claimTimeout))
 	defer cancel()
-	endpoints, from, most := make([]string, len(turns)), make([]time.Time, len(turns)), make([]int32, len(turns))
-	for i, t := range turns {
-		endpoints[i], from[i], most[i] = t.endpoint, t.from, int32(t.most)
-	}
 	began := time.Now()
-	err = hotBatch(ctx, c.pool, func(b *pgx.Batch) {
-		b.Queue(c.sql, endpoints, from, most, n, c.worker, c.lease, max(c.openAfter, 1), claimedBytesMax)
-		b.Queue(c.fresh, writtenSince(c.since.Add(-newsBefore))...)
-	}, func(results pgx.BatchResults) (err error) {
-		if messages, err = collect(results, scanMessage); err == nil {
-			news, err = collect(results, pgx.RowToStructByPos[found])
+	since := c.since.Add(-newsBefore)
+	var fresh []written
+	err = hotBatch(ctx, c.pool, func(b *pgx.Batch) { b.Queue(c.sql, c.args(o, since)...) }, func(results pgx.BatchResults) error {
+		rows, err := results.Query()
+		if err != nil {
+			return err
 		}
-		return err
+		defer rows.Close()
+		for rows.Next() {
+			if rows.RawValues()[0] == nil { // it has no message
+				fresh, err = appendRow(fresh, rows, scanWritten)
+			} else {
+				messages, err = appendRow(messages, rows, scanMessage)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return rows.Err()
 	})
 	if err != nil {
 		return nil, nil, fmt.Errorf("claim: %w", err)
@@ -171,7 +202,60 @@ func (c *claimer) claim(ctx context.Context, n int, turns []turn) (messages []me
 	for i := range messages {
 		messages[i].claimedAt = began
 	}
-	return messages, news, nil
+	return messages, o.leftOf(fresh, messages, outbox.IDFloor(since)), nil
+}
+
+func (c *claimer) args(o order, since time.Time) []any {
+	endpoints, from, most := make([]string, len(o.turns)), make([]time.Time, len(o.turns)), make([]int32, len(o.turns))
+	for i, t := range o.turns {
+		endpoints[i], from[i], most[i] = t.endpoint, t.from, int32(t.most)
+	}
+	except := o.except
+	if except == nil {
+		except = []string{} // <> ALL (NULL) is never true
+	}
+	return append(writtenSince(since), endpoints, from, most, o.most, c.worker, c.lease, max(c.openAfter, 1), claimedBytesMax,
+		except, o.fresh)
+}
+
+// written is an endpoint that messages were written for.
+type written struct {
+	found
+	n int
+}
+
+// leftOf returns the fresh endpoints at which the claim left something: one that had no turn and gave less than was
+// written, or one whose turn began later than the time since when something fresh is due there.
+func (o order) leftOf(fresh []written, messages []message, floor outbox.ID) (left []found) {
+	if len(fresh) == 0 {
+		return nil
+	}
+	from, gave := map[string]time.Time{}, map[string]int{}
+	for _, t := range o.turns {
+		from[t.endpoint] = t.from
+	}
+	for i := range messages {
+		if bytes.Compare(messages[i].id[:], floor[:]) >= 0 {
+			gave[messages[i].endpoint]++
+		}
+	}
+	for _, f := range fresh {
+		turn, had := from[f.Endpoint]
+		if had && f.Since.Before(turn) || !had && gave[f.Endpoint] < f.n {
+			left = append(left, f.found)
+		}
+	}
+	return left
+}
+
+func appendRow[T any](to []T, row pgx.CollectableRow, scan pgx.RowToFunc[T]) ([]T, error) {
+	t, err := scan(row)
+	return append(to, t), err
+}
+
+func scanWritten(row pgx.CollectableRow) (w written, err error) {
+	err = row.Scan(nil, &w.Endpoint, &w.Since, &w.n, nil, nil, nil, nil, nil, nil, nil, nil, nil)
+	return w, err
 }
 
 func scanMessage(row pgx.CollectableRow) (m message, err error) {

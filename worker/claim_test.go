@@ -195,26 +195,81 @@ func TestAClaimBringsAllThatARequestNeeds(t *testing.T) {
 	}
 }
 
+// fresh is what a claim takes, and leaves, of these endpoints' messages that were written since the last one.
+func (r *rig) fresh(o order) (took, news string) {
+	r.t.Helper()
+	c := r.claimer("one")
+	c.since = time.Now().Add(-time.Minute)
+	messages, left, err := c.claimer.claim(r.t.Context(), o)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	var of, at []string
+	for _, m := range messages {
+		of = append(of, m.runID)
+	}
+	for _, f := range left {
+		at = append(at, f.Endpoint)
+	}
+	slices.Sort(of)
+	slices.Sort(at)
+	return strings.Join(of, " "), strings.Join(at, " ")
+}
+
 func TestAClaimBringsNewsOfWhatItDidNotTake(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.writeTo("https://asked.test/", "run-1")
-	r.writeTo("https://asked.test/", "run-2")
-	r.writeTo("https://all.test/", "run-3")
-	r.writeTo("https://new.test/", "run-4")
-	c := r.claimer("one")
-	turns := []turn{{endpoint: "https://all.test", most: 1}, {endpoint: "https://asked.test", most: 1}}
-	c.since = time.Now().Add(-time.Minute)
-	messages, news, err := c.claimer.claim(t.Context(), 9, turns)
-	if err != nil || len(messages) != 2 {
-		t.Fatalf("%d messages claimed: %v", len(messages), err)
+	r.writeTo("https://later.test/", "run-2")
+	r.writeTo("https://new.test/", "run-3")
+	took, news := r.fresh(order{most: 9, turns: []turn{
+		{endpoint: "https://asked.test", most: 1}, {endpoint: "https://later.test", most: 1, from: time.Now().Add(time.Hour)},
+	}})
+	if took != "run-1" || news != "https://later.test https://new.test" {
+		t.Errorf("it took %s, with news of %s", took, news)
 	}
-	var names []string
-	for _, f := range news {
-		names = append(names, f.Endpoint)
+}
+
+// TestAClaimTakesAMessageOfAnEndpointThatItWasNotAskedFor: one that something was written for since the last claim, which
+// so needs no look, and no second claim.
+func TestAClaimTakesAMessageOfAnEndpointThatItWasNotAskedFor(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		order      order
+		took, news string
+	}{
+		"one of each":          {order{most: 9, fresh: 9}, "a-1 b-1 full-1", "https://a.test"},
+		"not without room":     {order{most: 9, fresh: 9, except: []string{"https://full.test"}}, "a-1 b-1", "https://a.test https://full.test"},
+		"none in a crowd":      {order{most: 9}, "", "https://a.test https://b.test https://full.test"},
+		"beside one with more": {order{most: 9, fresh: 9, turns: []turn{{endpoint: "https://a.test", most: 9}}}, "a-1 a-2 b-1 full-1", ""},
+		"not over the most": {order{most: 1, fresh: 9, turns: []turn{{endpoint: "https://a.test", most: 9}},
+			except: []string{"https://full.test"}}, "b-1", "https://full.test"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			for _, runID := range []string{"a-1", "a-2", "b-1", "full-1"} {
+				endpoint, _, _ := strings.Cut(runID, "-")
+				r.writeTo("https://"+endpoint+".test/", runID)
+			}
+			r.exec(`INSERT INTO outbox.endpoint (endpoint, paused, reason, since) VALUES ('https://paused.test', true, '', now())`)
+			r.writeTo("https://paused.test/", "paused-1")
+			if took, news := r.fresh(c.order); took != c.took || news != c.news {
+				t.Errorf("it took %q, with news of %q; want %q, %q", took, news, c.took, c.news)
+			}
+		})
 	}
-	slices.Sort(names)
-	if got := strings.Join(names, " "); got != "https://asked.test https://new.test" {
-		t.Errorf("news of %s", got)
+}
+
+func TestAnEndpointAtItsRateIsNoNewsTwice(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.writeTo("https://a.test/", "run-1")
+	r.exec(`INSERT INTO outbox.endpoint (endpoint, rate_per_second, granted_at, reason, since) VALUES ('https://a.test', 1, now(), '', now())`)
+	if took, news := r.fresh(order{most: 9, fresh: 9}); took != "" || news != "https://a.test" {
+		t.Errorf("it took %q, with news of %q", took, news)
+	}
+	if took, news := r.fresh(order{most: 9, fresh: 9, turns: []turn{{endpoint: "https://a.test", most: 9}}}); took != "" || news != "" {
+		t.Errorf("asked for it, it took %q, with news of %q, which the next claim would follow in a circle", took, news)
 	}
 }

@@ -10,7 +10,8 @@ import (
 )
 
 // doorbell looks for due messages: at every poll interval, and on a wake as soon as the pace of looking allows. What it
-// finds it makes known to the drain of this process, and it rings for one when none runs.
+// finds it makes known to the drain of this process, and it rings for one when none runs. To one that runs it passes the
+// wake on, for a claim finds by itself what is fresh, and looks a little later for what is not.
 type doorbell struct {
 	looker  *looker
 	known   *known
@@ -26,11 +27,15 @@ type doorbell struct {
 // ringPause is the least time between two rings.
 const ringPause = 50 * time.Millisecond
 
+// wakeLook is how long after a wake the look is made while a drain runs.
+const wakeLook = 100 * time.Millisecond
+
 // run looks and rings until ctx ends.
 func (b *doorbell) run(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	owed := false // a look: something may have become due since the last one began
+	owed := false        // a look: something may have become due since the last one began
+	var lookBy time.Time // after a wake that was passed on
 	for {
 		again := b.poll
 		select {
@@ -49,9 +54,13 @@ func (b *doorbell) run(ctx context.Context) {
 		case <-b.ask:
 			owed = true
 		case <-b.wake:
-			owed = true
 			if b.drainer.running.Load() {
-				token(b.drainer.wake) // for what is known: it may be there
+				token(b.drainer.wake)
+				if lookBy.IsZero() {
+					lookBy = time.Now().Add(wakeLook)
+				}
+			} else {
+				owed = true
 			}
 		case result := <-b.looker.done:
 			more, ringIn, err := b.answer(ctx, result)
@@ -59,6 +68,13 @@ func (b *doorbell) run(ctx context.Context) {
 				continue
 			}
 			owed, again = owed || more || err != nil, min(again, ringIn)
+		}
+		if !lookBy.IsZero() {
+			if left := time.Until(lookBy); left > 0 {
+				again = min(again, left)
+			} else {
+				owed, lookBy = true, time.Time{}
+			}
 		}
 		if owed {
 			began, wait := b.looker.begin(ctx)

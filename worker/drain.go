@@ -41,6 +41,7 @@ type drainer struct {
 
 	handsOver atomic.Bool // the last drain ended because its turn was over: there is more, and it is known where
 
+	woken   bool      // something may have become due at an endpoint that is not known
 	claimed time.Time // when the last claim was begun
 	stream  bool      // it was one of many messages
 	crowded bool      // at the last claim more waited than there were slots: it took all it could, or could not ask each endpoint
@@ -59,6 +60,7 @@ func (d *drainer) Work(ctx context.Context, _ *river.Job[drainArgs]) error {
 	if d.known.size() == 0 {
 		token(d.look)
 	}
+	d.woken = true
 	end := time.Now().Add(d.turn)
 	idle := time.Now().Add(drainLinger)
 	for ctx.Err() == nil && d.stopping.Err() == nil && time.Now().Before(end) {
@@ -83,10 +85,11 @@ const (
 	forWake                    // nothing more is due
 )
 
-// claim takes what is due at the endpoints that are known, as far as there is room, and begins its delivery.
+// claim takes what is due at the endpoints that are known, and what was written elsewhere since the last claim, as far as
+// there is room, and begins its delivery.
 //
 // An endpoint that has the place to itself gets all of its window at once. In a crowd each gets a part of what is free, so
-// that the slots are spread over many endpoints rather than filled by the first few.
+// that the slots are spread over many endpoints rather than filled by the first few; what is fresh waits for its turn.
 func (d *drainer) claim(ctx context.Context) (took int, next patience) {
 	crowd := 0
 	if d.crowded {
@@ -94,20 +97,31 @@ func (d *drainer) claim(ctx context.Context) (took int, next patience) {
 	}
 	budget := d.slots.budget(crowd)
 	free := budget.free
-	n := free + budget.ahead
-	if n == 0 {
+	o := order{most: free + budget.ahead}
+	if o.most == 0 {
 		return 0, forSlot
 	}
-	asked := d.known.ask(n, budget.room)
-	if len(asked.turns) == 0 {
-		if asked.full {
-			return 0, forSlot
-		}
-		return 0, forWake
+	if crowd == 0 {
+		o.fresh, o.except = budget.fresh()
 	}
+	asked := d.known.ask(o.most-o.fresh, budget.room)
+	if o.turns = asked.turns; len(o.turns) == 0 {
+		if crowd > 0 {
+			o.fresh, o.except = budget.fresh()
+		}
+		switch {
+		case d.woken && o.fresh > 0:
+		case d.woken || asked.full:
+			return 0, forSlot
+		default:
+			return 0, forWake
+		}
+	}
+	d.woken = false
 	d.claimed = time.Now()
-	messages, news, err := d.claimer.claim(ctx, n, asked.turns)
+	messages, news, err := d.claimer.claim(ctx, o)
 	if err != nil {
+		d.woken = true
 		_ = d.outage.wait(d.stopping, err)
 		return 0, forNothing
 	}
@@ -117,11 +131,11 @@ func (d *drainer) claim(ctx context.Context) (took int, next patience) {
 	}
 	d.stream = len(messages) >= batchOfStream
 	wasCrowded := d.crowded
-	all := len(messages) == n
+	all := len(messages) == o.most
 	d.crowded = all || asked.rest || budget.short || wasCrowded && len(messages) >= max(free/2, 1)
 	rest := d.known.settle(asked, messages, all)
 	d.known.add(news)
-	usedUp, more := outcome(asked.turns, messages, news, d.slots.hasRoom)
+	usedUp, more := outcome(o.turns, messages, news, d.slots.hasRoom)
 	for _, endpoint := range usedUp {
 		d.slots.want(endpoint)
 	}
@@ -135,23 +149,19 @@ func (d *drainer) claim(ctx context.Context) (took int, next patience) {
 }
 
 // outcome tells of a claim which endpoints gave all that they might, so that more may be due there; and whether the news
-// are of endpoints that another claim would serve: of one that was not asked, or that gave something, but not all it might.
-// One that gave nothing is not asked again for its news: it is at its rate, or another worker is claiming there.
+// are of endpoints that another claim would serve.
 func outcome(turns []turn, messages []message, news []found, hasRoom func(endpoint string) bool) (usedUp []string, more bool) {
-	gave, asked := map[string]int{}, map[string]int{}
+	gave := map[string]int{}
 	for _, m := range messages {
 		gave[m.endpoint]++
 	}
 	for _, t := range turns {
-		asked[t.endpoint] = t.most
 		if gave[t.endpoint] == t.most {
 			usedUp = append(usedUp, t.endpoint)
 		}
 	}
 	for _, f := range news {
-		most, was := asked[f.Endpoint]
-		n := gave[f.Endpoint]
-		more = more || !was && hasRoom(f.Endpoint) || was && 0 < n && n < most
+		more = more || hasRoom(f.Endpoint)
 	}
 	return usedUp, more
 }
@@ -190,6 +200,7 @@ func (d *drainer) pauseFor(ctx context.Context, max time.Duration, freed, wake <
 	select {
 	case <-freed:
 	case <-wake:
+		d.woken = true
 	case <-timer.C:
 	case <-d.stopping.Done():
 	case <-ctx.Done():

@@ -20,8 +20,7 @@ type claims struct {
 func (r *rig) claimer(worker string) *claims {
 	return &claims{
 		claimer: &claimer{
-			pool: r.Pool, sql: inSchema(claimSQL, r.Schema), fresh: inSchema(freshLookSQL, r.Schema), worker: worker,
-			lease: time.Minute, openAfter: Config{}.WithDefaults().OpenAfter, since: time.Now(),
+			pool: r.Pool, sql: inSchema(claimSQL, r.Schema), worker: worker, lease: time.Minute, openAfter: Config{}.WithDefaults().OpenAfter, since: time.Now(),
 		},
 		looker: newLooker(r.Pool, r.Schema), known: newKnown(),
 	}
@@ -43,7 +42,7 @@ func (c *claims) claim(ctx context.Context, n, share int, room map[string]int) (
 		}
 		return share
 	})
-	messages, _, err := c.claimer.claim(ctx, n, asked.turns)
+	messages, _, err := c.claimer.claim(ctx, order{most: n, turns: asked.turns})
 	if err == nil {
 		c.known.settle(asked, messages, len(messages) == n)
 	}

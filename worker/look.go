@@ -72,8 +72,10 @@ WHERE w.endpoint IS NOT NULL
   AND NOT coalesce((SELECT e.paused OR e.open_until > now() FROM outbox.endpoint e WHERE e.endpoint = w.endpoint), false)
 LIMIT $2`
 
-const freshLookSQL = `SELECT d.endpoint, d.due_at FROM (
-    SELECT d.endpoint, min(d.due_at) AS due_at FROM (
+// freshSQL finds the endpoints of the messages written from $1 to $2, the newest $3 of them: since when each has something
+// due, and how much.
+const freshSQL = `SELECT d.endpoint, d.due_at, d.written FROM (
+    SELECT d.endpoint, min(d.due_at) AS due_at, count(*)::integer AS written FROM (
         SELECT d.endpoint, d.due_at FROM outbox.due d
         WHERE d.message_id >= $1 AND d.message_id < $2
           AND d.due_at <= now() AND (d.locked_until IS NULL OR d.locked_until <= now())
@@ -82,7 +84,9 @@ const freshLookSQL = `SELECT d.endpoint, d.due_at FROM (
 ) d
 WHERE NOT coalesce((SELECT e.paused OR e.open_until > now() FROM outbox.endpoint e WHERE e.endpoint = d.endpoint), false)`
 
-// writtenSince returns the arguments of a fresh look. The end keeps it from reading again and again what a writer wrote
+const freshLookSQL = `SELECT endpoint, due_at FROM (` + freshSQL + `) fresh`
+
+// writtenSince returns the arguments of freshSQL. The end keeps it from reading again and again what a writer wrote
 // whose clock is ahead.
 func writtenSince(t time.Time) []any {
 	return []any{outbox.IDFloor(t), outbox.IDFloor(time.Now().Add(time.Second)), lookMax}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
 // queries counts what a worker asks of its database, River's questions included; a batch is one.
@@ -19,11 +21,11 @@ func (q *queries) count(sql string) {
 	switch {
 	case strings.Contains(sql, "WITH RECURSIVE walk"):
 		q.looks.Add(1)
-	case strings.Contains(sql, "WITH turns AS"):
+	case strings.Contains(sql, "granted AS"):
 		q.claims.Add(1)
 	case strings.Contains(sql, "finished AS"):
 		q.records.Add(1)
-	case sql == hotSettings, strings.Contains(sql, "min(d.due_at)"): // go with a claim or a record
+	case sql == hotSettings: // goes with a claim or a record
 	default:
 		q.others.Add(1)
 	}
@@ -98,6 +100,46 @@ func TestABusyWorkerDoesNotPoll(t *testing.T) {
 	}
 	if claims, records := q.claims.Load(), q.records.Load(); claims > messages/4 || records > messages/4 {
 		t.Errorf("%d claims and %d records for %d messages", claims, records, messages)
+	}
+}
+
+// TestATrickleToManyEndpointsCostsAClaimAMessage: what is woken for is found and taken by the same claim, and looked for a
+// few times a second.
+func TestATrickleToManyEndpointsCostsAClaimAMessage(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	var urls []string
+	for range 50 {
+		urls = append(urls, newReceiver(t, nil).URL)
+	}
+	pool, q := r.counted()
+	c := r.config()
+	c.PollInterval = time.Hour
+	r.runOn(pool, c)
+	waker, err := outbox.NewWaker(r.Pool, r.Schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = waker.Close(t.Context()) }()
+	r.writeTo(urls[0], "the first one rings for a drain")
+	waker.Wake()
+	delivered := func(n int) {
+		r.await("it is delivered", func() bool { return r.count(`SELECT count(*) FROM outbox.attempt`) == n })
+	}
+	delivered(1)
+	claims, looks, began := q.claims.Load(), q.looks.Load(), time.Now()
+	const messages = 100
+	for i := range messages {
+		r.writeTo(urls[i%len(urls)], "run")
+		waker.Wake()
+		delivered(2 + i)
+	}
+	t.Logf("%d claims and %d looks", q.claims.Load()-claims, q.looks.Load()-looks)
+	if n := q.claims.Load() - claims; n > messages*3/2 {
+		t.Errorf("%d claims for %d messages", n, messages)
+	}
+	if n, most := q.looks.Load()-looks, int64(time.Since(began)/wakeLook)+2; n > most {
+		t.Errorf("%d looks in %v, want at most %d", n, time.Since(began), most)
 	}
 }
 

@@ -64,12 +64,16 @@ func recordStatementsIn(schema string) recordStatements {
 
 // recordDeliveriesSQL does for endpoints at which everything in a batch was delivered, which is the rule. It has a third
 // of the other's columns and clauses, and takes two thirds of its time.
-const recordDeliveriesSQL = `WITH finished AS (
-    DELETE FROM outbox.due d
-    USING unnest($2::text[]::uuid[], $3::integer[], $4::integer[], $5::bigint[], $6::integer[], $7::text[], $8::text[])
+const recordDeliveriesSQL = `WITH held AS MATERIALIZED (
+    SELECT r.*, d.place, d.endpoint
+    FROM unnest($2::text[]::uuid[], $3::integer[], $4::integer[], $5::bigint[], $6::integer[], $7::text[], $8::text[])
         AS r (message_id, attempt, duration_ms, ago_ms, status_code, response, note)
-    WHERE d.message_id = r.message_id AND d.attempt = r.attempt AND d.locked_by = $1
-    RETURNING d.endpoint, r.*
+    ` + placeSQL + `
+),
+finished AS (
+    DELETE FROM outbox.due d USING held r
+    WHERE ` + fenceSQL + `
+    RETURNING r.*
 ),
 logged AS (
     INSERT INTO outbox.attempt (message_id, attempt, started_at, duration_ms, class, status_code, response, note, worker)
@@ -77,32 +81,44 @@ logged AS (
     FROM finished
 )
 UPDATE outbox.endpoint e SET ` + closedSQL + `
-WHERE e.endpoint IN (SELECT endpoint FROM finished) AND e.failures > 0
+WHERE e.endpoint = ANY (ARRAY(SELECT DISTINCT endpoint FROM finished)) AND e.failures <> 0
 RETURNING e.endpoint, 'closed', e.reason, e.open_until`
 
-// closedSQL is what becomes of an open or failing endpoint that answers.
+// placeSQL finds the place of a result's row by its key, and fenceSQL goes to it. A plain join might read all of the
+// index, under a plan that was made when little was due.
+const (
+	placeSQL = `CROSS JOIN LATERAL (
+        SELECT d.ctid AS place, d.endpoint FROM outbox.due d WHERE d.message_id = r.message_id OFFSET 0
+    ) d`
+	fenceSQL = `d.ctid = r.place AND d.attempt = r.attempt AND d.locked_by = $1`
+)
+
+// closedSQL is what becomes of an open or failing endpoint that answers. Where failures is not 0, and not where it is
+// more: that would lead through the index of all that are failing.
 const closedSQL = `failures = 0, openings = 0, probing = false, open_until = NULL, since = now(),
     reason = CASE WHEN e.paused THEN e.reason ELSE 'answers' END`
 
 // recordSQL does for whatever happened.
-const recordSQL = `WITH r AS (
-    SELECT * FROM unnest($2::text[]::uuid[], $3::integer[], $4::text[], $5::bigint[], $6::text[], $7::integer[], $8::bigint[],
-                         $9::text[], $10::integer[], $11::text[], $12::text[], $13::text[], $14::text[], $15::bigint[], $16::boolean[],
-                         $17::text[], $18::boolean[])
+const recordSQL = `WITH held AS MATERIALIZED (
+    SELECT r.*, d.place
+    FROM unnest($2::text[]::uuid[], $3::integer[], $4::text[], $5::bigint[], $6::text[], $7::integer[], $8::bigint[],
+                $9::text[], $10::integer[], $11::text[], $12::text[], $13::text[], $14::text[], $15::bigint[], $16::boolean[],
+                $17::text[], $18::boolean[])
         AS r (message_id, attempt, action, delay_ms, reason, duration_ms, ago_ms,
               class, status_code, error, response, note, endpoint, hold_ms, pause, waits_for, sick)
+    ` + placeSQL + `
 ),
 finished AS (
-    DELETE FROM outbox.due d USING r
-    WHERE d.message_id = r.message_id AND d.attempt = r.attempt AND d.locked_by = $1 AND r.action IN ('delivered', 'dead')
+    DELETE FROM outbox.due d USING held r
+    WHERE ` + fenceSQL + ` AND r.action IN ('delivered', 'dead')
     RETURNING r.*
 ),
 kept AS (
     UPDATE outbox.due d
     SET locked_by = NULL, locked_until = NULL, waits_for = r.waits_for, attempt = d.attempt - (r.action <> 'retry')::integer,
         due_at = CASE WHEN r.action = 'release' THEN d.due_at ELSE now() + r.delay_ms * interval '1 ms' END
-    FROM r
-    WHERE d.message_id = r.message_id AND d.attempt = r.attempt AND d.locked_by = $1 AND r.action IN ('retry', 'release', 'wait')
+    FROM held r
+    WHERE ` + fenceSQL + ` AND r.action IN ('retry', 'release', 'wait')
     RETURNING r.*
 ),
 settled AS (
@@ -140,8 +156,7 @@ remembered AS (
 ),
 closed AS (
     UPDATE outbox.endpoint e SET ` + closedSQL + `
-    FROM changes c
-    WHERE e.endpoint = c.endpoint AND NOT (c.pause OR c.hold_ms > 0 OR c.failures > 0) AND e.failures > 0
+    WHERE e.endpoint = ANY (ARRAY(SELECT endpoint FROM changes WHERE NOT (pause OR hold_ms > 0 OR failures > 0))) AND e.failures <> 0
     RETURNING e.endpoint, e.openings, e.reason
 ),
 logged AS (

@@ -1,7 +1,9 @@
 package worker
 
 import (
+	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 )
@@ -32,6 +34,7 @@ type slots struct {
 	wanted    bool // the slot of whatever request ends next: the last claim found too few
 	grounded  bool
 	endpoints map[string]*window
+	taken     map[string]bool // the endpoints that may not get a message more without being asked for their room
 	sweptAt   time.Time
 }
 
@@ -74,7 +77,8 @@ func (w *window) answers() int {
 
 func newSlots(most, perEndpoint int) *slots {
 	return &slots{
-		max: most, perEndpoint: perEndpoint, freed: make(chan struct{}, 1), worthEnded: make(chan struct{}, 1), free: most, ahead: most, endpoints: map[string]*window{},
+		max: most, perEndpoint: perEndpoint, freed: make(chan struct{}, 1), worthEnded: make(chan struct{}, 1), free: most, ahead: most,
+		endpoints: map[string]*window{}, taken: map[string]bool{},
 	}
 }
 
@@ -135,6 +139,28 @@ func (b *budget) room(endpoint string) int {
 	return now + ahead
 }
 
+// freshMost is how many slots a claim keeps back for endpoints that it does not know of yet.
+const freshMost = 16
+
+// fresh keeps back slots for endpoints that are not asked for their room, one each, and says which may not get one: those
+// that have no room, and the strangers that have a request under way. It comes before the first call of room.
+func (b *budget) fresh() (most int, except []string) {
+	b.slots.mu.Lock()
+	defer b.slots.mu.Unlock()
+	most = min(freshMost, b.free/4)
+	b.free -= most
+	return most, slices.Collect(maps.Keys(b.slots.taken))
+}
+
+// note keeps taken.
+func (s *slots) note(endpoint string, w *window) {
+	if taken := w.busy > 0 && (!w.answered || w.busy >= w.bound()); taken {
+		s.taken[endpoint] = true
+	} else {
+		delete(s.taken, endpoint)
+	}
+}
+
 // initial is the limit of an endpoint that is not kept.
 func (s *slots) initial() int { return min(slotsInitial, s.perEndpoint) }
 
@@ -152,6 +178,7 @@ func (s *slots) begin(m message) (now, later bool) {
 		s.endpoints[m.endpoint] = w
 	}
 	w.most = m.endpointMax
+	defer s.note(m.endpoint, w)
 	if w.busy > 0 && (w.busy >= w.bound() || s.free <= 0) {
 		w.waiting = append(w.waiting, m)
 		s.ahead--
@@ -172,6 +199,7 @@ func (s *slots) end(endpoint string, a answer) (next message, more bool, back []
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	w := s.endpoints[endpoint]
+	defer s.note(endpoint, w)
 	w.learn(a, s)
 	s.ended++
 	if w.wanted || s.wanted {

@@ -1,6 +1,8 @@
 package worker
 
 import (
+	"fmt"
+	"slices"
 	"testing"
 	"time"
 )
@@ -293,5 +295,42 @@ func TestADrainIsToldOfTheSlotsThatItWants(t *testing.T) {
 	s.budget(0)
 	if s.end("last", slow); !told(s) {
 		t.Error("it is not told that a slot is free")
+	}
+}
+
+// TestWhoMayNotGetAMessageUnasked: who has no room, and a stranger that has a request under way.
+func TestWhoMayNotGetAMessageUnasked(t *testing.T) {
+	t.Parallel()
+	s := newSlots(256, 64)
+	except := func() []string {
+		_, names := s.budget(0).fresh()
+		slices.Sort(names)
+		return names
+	}
+	beginAll(s, "stranger", 1)
+	beginAll(s, "known", 1)
+	s.end("known", quick())
+	beginAll(s, "known", 1)
+	beginAll(s, "full", 4)
+	s.end("full", quick())
+	beginAll(s, "full", 5)
+	if got := fmt.Sprint(except()); got != "[full stranger]" {
+		t.Errorf("none may go to %s", got)
+	}
+	s.end("stranger", answer{class: classTimeout})
+	endAll(s, "full", 4, quick())
+	if got := except(); len(got) != 0 {
+		t.Errorf("when they have answered, none may go to %s", got)
+	}
+}
+
+// TestAClaimKeepsSlotsBackForWhatItDoesNotKnow, a quarter at the most.
+func TestAClaimKeepsSlotsBackForWhatItDoesNotKnow(t *testing.T) {
+	t.Parallel()
+	for slots, want := range map[int]int{1: 0, 8: 2, 256: freshMost} {
+		b := newSlots(slots, slots).budget(0)
+		if most, _ := b.fresh(); most != want || b.free != slots-want {
+			t.Errorf("of %d slots %d are kept back and %d are left, want %d kept back", slots, most, b.free, want)
+		}
 	}
 }

@@ -84,7 +84,7 @@ func (w *Worker) assemble() (err error) {
 	ask := make(chan struct{}, 1)
 	w.drainer = &drainer{
 		claimer: &claimer{
-			pool: w.pool, sql: in(claimSQL), fresh: in(freshLookSQL), worker: w.name, lease: c.Lease, openAfter: c.OpenAfter,
+			pool: w.pool, sql: in(claimSQL), worker: w.name, lease: c.Lease, openAfter: c.OpenAfter,
 			since: time.Now(),
 		},
 		known: newKnown(), slots: s, flights: w.flights, outage: w.outage.door("claims"), poll: c.PollInterval,
