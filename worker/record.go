@@ -64,16 +64,12 @@ func recordStatementsIn(schema string) recordStatements {
 
 // recordDeliveriesSQL does for endpoints at which everything in a batch was delivered, which is the rule. It has a third
 // of the other's columns and clauses, and takes two thirds of its time.
-const recordDeliveriesSQL = `WITH held AS MATERIALIZED (
-    SELECT r.*, d.place, d.endpoint
-    FROM unnest($2::text[]::uuid[], $3::integer[], $4::integer[], $5::bigint[], $6::integer[], $7::text[], $8::text[])
+const recordDeliveriesSQL = `WITH finished AS (
+    DELETE FROM outbox.due d
+    USING unnest($2::text[]::uuid[], $3::integer[], $4::integer[], $5::bigint[], $6::integer[], $7::text[], $8::text[])
         AS r (message_id, attempt, duration_ms, ago_ms, status_code, response, note)
-    ` + placeSQL + `
-),
-finished AS (
-    DELETE FROM outbox.due d USING held r
     WHERE ` + fenceSQL + `
-    RETURNING r.*
+    RETURNING d.endpoint, r.*
 ),
 logged AS (
     INSERT INTO outbox.attempt (message_id, attempt, started_at, duration_ms, class, status_code, response, note, worker)
@@ -84,14 +80,9 @@ UPDATE outbox.endpoint e SET ` + closedSQL + `
 WHERE e.endpoint = ANY (ARRAY(SELECT DISTINCT endpoint FROM finished)) AND e.failures <> 0
 RETURNING e.endpoint, 'closed', e.reason, e.open_until`
 
-// placeSQL finds the place of a result's row by its key, and fenceSQL goes to it. A plain join might read all of the
-// index, under a plan that was made when little was due.
-const (
-	placeSQL = `CROSS JOIN LATERAL (
-        SELECT d.ctid AS place, d.endpoint FROM outbox.due d WHERE d.message_id = r.message_id OFFSET 0
-    ) d`
-	fenceSQL = `d.ctid = r.place AND d.attempt = r.attempt AND d.locked_by = $1`
-)
+// fenceSQL joins results with the rows that they may touch. The array keeps it from being done in any other way than by
+// the key, row by row: for = there is a plan that reads all of the index, and it looks better while little is due.
+const fenceSQL = `d.message_id = ANY (ARRAY[r.message_id]) AND d.attempt = r.attempt AND d.locked_by = $1`
 
 // closedSQL is what becomes of an open or failing endpoint that answers. Where failures is not 0, and not where it is
 // more: that would lead through the index of all that are failing.
@@ -99,17 +90,15 @@ const closedSQL = `failures = 0, openings = 0, probing = false, open_until = NUL
     reason = CASE WHEN e.paused THEN e.reason ELSE 'answers' END`
 
 // recordSQL does for whatever happened.
-const recordSQL = `WITH held AS MATERIALIZED (
-    SELECT r.*, d.place
-    FROM unnest($2::text[]::uuid[], $3::integer[], $4::text[], $5::bigint[], $6::text[], $7::integer[], $8::bigint[],
-                $9::text[], $10::integer[], $11::text[], $12::text[], $13::text[], $14::text[], $15::bigint[], $16::boolean[],
-                $17::text[], $18::boolean[])
+const recordSQL = `WITH r AS (
+    SELECT * FROM unnest($2::text[]::uuid[], $3::integer[], $4::text[], $5::bigint[], $6::text[], $7::integer[], $8::bigint[],
+                         $9::text[], $10::integer[], $11::text[], $12::text[], $13::text[], $14::text[], $15::bigint[], $16::boolean[],
+                         $17::text[], $18::boolean[])
         AS r (message_id, attempt, action, delay_ms, reason, duration_ms, ago_ms,
               class, status_code, error, response, note, endpoint, hold_ms, pause, waits_for, sick)
-    ` + placeSQL + `
 ),
 finished AS (
-    DELETE FROM outbox.due d USING held r
+    DELETE FROM outbox.due d USING r
     WHERE ` + fenceSQL + ` AND r.action IN ('delivered', 'dead')
     RETURNING r.*
 ),
@@ -117,7 +106,7 @@ kept AS (
     UPDATE outbox.due d
     SET locked_by = NULL, locked_until = NULL, waits_for = r.waits_for, attempt = d.attempt - (r.action <> 'retry')::integer,
         due_at = CASE WHEN r.action = 'release' THEN d.due_at ELSE now() + r.delay_ms * interval '1 ms' END
-    FROM held r
+    FROM r
     WHERE ` + fenceSQL + ` AND r.action IN ('retry', 'release', 'wait')
     RETURNING r.*
 ),
