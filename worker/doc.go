@@ -8,8 +8,9 @@
 //
 // A doorbell in each worker looks at every poll interval, or at once on a wake, where something is due, makes that known
 // to the drain and rings for one: it inserts a River job of the kind outbox_drain. A drain claims due messages of the
-// endpoints that are known, as many as requests may be begun, and starts their delivery. Answers are recorded in batches,
-// as many as came in while the last batch was written.
+// endpoints that are known, and what was written elsewhere since the last claim, as many as requests may be begun, and
+// starts their delivery; while one runs, a wake goes to it. Answers are recorded in batches, as many as came in while the
+// last batch was written.
 //
 // # Who is authoritative
 //

@@ -19,7 +19,7 @@ import (
 // passes all that was delivered since.
 //
 // A fresh look reads what was written since the last look, the newest first: the due table's primary key is ordered by
-// time. One goes with every claim; the doorbell makes them while a full look has become dear. It misses what was committed
+// time. Every claim makes one by itself; the doorbell makes them while a full look has become dear. It misses what was committed
 // long after it was written, or by a writer whose clock differs, what a worker gave up, and what a retry made due again:
 // the next full look finds them.
 //

@@ -19,7 +19,8 @@ import (
 // it falters.
 //
 // Invariants: free + Σ busy = max; ahead + Σ waiting = max; 1 ≤ limit ≤ perEndpoint; where messages wait, a request
-// is under way. busy ≤ limit when a request begins, and may exceed it after a halving.
+// is under way. busy ≤ limit when a request begins, and may exceed it after a halving; what was claimed for a window that is
+// halved meanwhile waits there, and ahead may be less than 0 for so long.
 type slots struct {
 	max, perEndpoint int
 	freed            chan struct{} // holds a token after a request ended whose slot was wanted
@@ -96,7 +97,7 @@ func (s *slots) budget(crowd int) *budget {
 	defer s.mu.Unlock()
 	s.sweep(time.Now())
 	s.ended = 0
-	b := &budget{slots: s, free: s.free, ahead: s.ahead, strangers: (s.max+1)/2 - s.strangers, part: s.free}
+	b := &budget{slots: s, free: s.free, ahead: max(s.ahead, 0), strangers: (s.max+1)/2 - s.strangers, part: s.free}
 	if crowd > 0 {
 		b.ahead, b.part = 0, max(s.free/crowd, 1)
 	}

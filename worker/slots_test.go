@@ -334,3 +334,26 @@ func TestAClaimKeepsSlotsBackForWhatItDoesNotKnow(t *testing.T) {
 		}
 	}
 }
+
+// TestAWindowThatIsHalvedDuringAClaimKeepsItsMessages, and the next claim asks for no less than nothing.
+func TestAWindowThatIsHalvedDuringAClaimKeepsItsMessages(t *testing.T) {
+	t.Parallel()
+	s := newSlots(4, 4)
+	beginAll(s, "e", 4)
+	endAll(s, "e", 4, quick())
+	beginAll(s, "e", 1)
+	got := s.budget(0).room("e")
+	s.end("e", answer{class: classTimeout, startedAt: time.Now()})
+	for _, m := range ahead("e", got) {
+		if now, later := s.begin(m); !now && !later {
+			t.Error("a message has nowhere to go")
+		}
+	}
+	if s.ahead >= 0 {
+		t.Fatalf("%d messages wait in a window of 2, which is what this is about: ahead is %d", len(s.endpoints["e"].waiting), s.ahead)
+	}
+	b := s.budget(0)
+	if room := b.room("other"); b.ahead != 0 || room < 1 {
+		t.Errorf("the next claim may take %d ahead, and %d of another endpoint", b.ahead, room)
+	}
+}
