@@ -71,7 +71,8 @@ const newsBefore = 300 * time.Millisecond
 // the last one ended, and the LIMIT below ends the whole when enough was found. Without the beginning, each scan would pass
 // the index entries of all that was delivered since the oldest snapshot in the database.
 //
-// granted takes the requests that the rate of an endpoint has left since they were last granted, of one second at most.
+// granted takes the requests that the rate of an endpoint has left since they were last granted, of one second at most; not
+// for the fresh ones, which give nothing then and wait for a turn: one message would use up all of them.
 //
 // picked takes from each endpoint its turn's messages, the longest due first, passing over rows that others are claiming,
 // and over endpoints that are paused or asked to be left alone. Of an endpoint that was opened after too many failures,
@@ -89,7 +90,7 @@ const newsBefore = 300 * time.Millisecond
 const claimSQL = `WITH fresh AS MATERIALIZED (
     ` + freshSQL + `
 ),
-turns AS (
+turns AS MATERIALIZED (
     (SELECT endpoint::text, due_at AS due_from, 1 AS most FROM fresh
      WHERE endpoint <> ALL ($4) AND endpoint <> ALL ($12::text[]) LIMIT $13)
     UNION ALL
@@ -99,7 +100,7 @@ granted AS (
     UPDATE outbox.endpoint e SET granted_at = now()
     WHERE e.ctid = ANY (ARRAY(
         SELECT f.ctid FROM outbox.endpoint f
-        WHERE f.rate_per_second IS NOT NULL AND NOT f.paused AND f.endpoint = ANY (ARRAY(SELECT endpoint FROM turns))
+        WHERE f.rate_per_second IS NOT NULL AND NOT f.paused AND f.endpoint = ANY ($4)
           AND f.granted_at <= now() - interval '1 s' / f.rate_per_second
         FOR UPDATE SKIP LOCKED
     ))

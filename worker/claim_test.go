@@ -261,6 +261,22 @@ func TestAClaimTakesAMessageOfAnEndpointThatItWasNotAskedFor(t *testing.T) {
 	}
 }
 
+// TestAnEndpointWithARateWaitsForItsTurn: one message taken unasked would use up what its rate has left.
+func TestAnEndpointWithARateWaitsForItsTurn(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.writeTo("https://a.test/", "run-1")
+	r.writeTo("https://a.test/", "run-2")
+	r.exec(`INSERT INTO outbox.endpoint (endpoint, rate_per_second, granted_at, reason, since)
+VALUES ('https://a.test', 9, now() - interval '1 h', '', now())`)
+	if took, news := r.fresh(order{most: 9, fresh: 9}); took != "" || news != "https://a.test" {
+		t.Errorf("it took %q, with news of %q", took, news)
+	}
+	if took, _ := r.fresh(order{most: 9, turns: []turn{{endpoint: "https://a.test", most: 9}}}); took != "run-1 run-2" {
+		t.Errorf("asked for it, it took %q, want both", took)
+	}
+}
+
 func TestAnEndpointAtItsRateIsNoNewsTwice(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)

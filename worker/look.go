@@ -19,9 +19,9 @@ import (
 // passes all that was delivered since.
 //
 // A fresh look reads what was written since the last look, the newest first: the due table's primary key is ordered by
-// time. Every claim makes one by itself; the doorbell makes them while a full look has become dear. It misses what was committed
-// long after it was written, or by a writer whose clock differs, what a worker gave up, and what a retry made due again:
-// the next full look finds them.
+// time. Every claim makes one by itself; the doorbell makes them while a full look has become dear. It misses what was
+// committed long after it was written, or by a writer whose clock differs, what a worker gave up, and what a retry made due
+// again: the next full look finds them.
 //
 // Each has a pace set by what it costs, and one of each may be under way: a full look over the dead rows of days holds up
 // no fresh one.
