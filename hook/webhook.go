@@ -219,7 +219,7 @@ func (h *WebhookTerminalHook) CheckHeaders(headers map[string]string) error {
 	return errors.Join(faults...)
 }
 
-// forwarded returns the keys that ForwardHeaders names, in their order. The URL header is never among them: the
+// forwarded returns the keys that ForwardHeaders names, sorted. The URL header is never among them: the
 // receiver need not know who else can be called.
 func (h *WebhookTerminalHook) forwarded(headers map[string]string) []string {
 	if len(h.config.ForwardHeaders) == 0 {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/seed-abbacb8b/epilogue/outbox"
 	"github.com/seed-abbacb8b/epilogue/webhook"
+	"github.com/seed-abbacb8b/epilogue/worker/internal/delivery"
 )
 
 // Config configures a [Worker]. The zero value is usable: every field says what its zero means.
@@ -117,7 +118,8 @@ type Config struct {
 	// UserAgent of the requests; "Epilogue" when empty.
 	UserAgent string
 
-	resolver *net.Resolver // the process's own when nil
+	resolver  *net.Resolver // the process's own when nil
+	drainTurn time.Duration // see the constant
 }
 
 // LeaseMargin is what a lease must have beyond a request's timeout, for the claim's way here and the answer's way back.
@@ -176,6 +178,7 @@ func (c Config) WithDefaults() Config {
 	orDuration(&c.Retention, 7*24*time.Hour)
 	orDuration(&c.DeadRetention, 30*24*time.Hour)
 	orDuration(&c.ShutdownTimeout, 20*time.Second)
+	orDuration(&c.drainTurn, drainTurn)
 	if c.MaxInFlight == 0 {
 		c.MaxInFlight = 256
 	}
@@ -240,7 +243,7 @@ func (c Config) Validate() error {
 		check(status >= 300 && status <= 599 && status != http.StatusGone, "RetryStatuses holds %d; want 300 to 599, and not 410", status)
 	}
 	check((c.ClientCertFile == "") == (c.ClientKeyFile == ""), "ClientCertFile and ClientKeyFile belong together; one is empty")
-	if _, err := newProxy(c.ProxyURL, c.ConnectTimeout, nil); err != nil {
+	if err := delivery.CheckProxyURL(c.ProxyURL); err != nil {
 		faults = append(faults, fmt.Errorf("ProxyURL: %w", err))
 	}
 	check(c.OpenAfter >= 1 && c.OpenAfter <= 1_000_000, "OpenAfter is %d; want 1 to 1000000", c.OpenAfter)

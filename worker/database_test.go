@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
@@ -168,39 +167,5 @@ func TestNothingDependsOnTheSearchPath(t *testing.T) {
 	waker.Wake()
 	if err := waker.Close(t.Context()); err != nil {
 		t.Error(err)
-	}
-}
-
-// TestNoPreparedStatementIsNeeded: the worker's own statements work in the modes of pgx that go through a pooler in
-// transaction mode.
-func TestNoPreparedStatementIsNeeded(t *testing.T) {
-	t.Parallel()
-	for _, mode := range []pgx.QueryExecMode{pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol} {
-		t.Run(mode.String(), func(t *testing.T) {
-			t.Parallel()
-			r := newRig(t)
-			pool := r.NewPool(t, func(c *pgxpool.Config) { c.ConnConfig.DefaultQueryExecMode = mode })
-			r.history("delivered", 1, 0)
-			if got, err := r.pruner(pool, 0, 0).runOnce(t.Context()); err != nil || got.delivered != 1 {
-				t.Errorf("retention pruned %d: %v", got.delivered, err)
-			}
-			id := r.writeTo("https://a.test/hook", "run-1")
-			looker := newLooker(pool, r.Schema)
-			if all, err := looker.run(t.Context(), &looker.fresh, writtenSince(time.Now().Add(-time.Hour))); err != nil || len(all) != 1 {
-				t.Errorf("a fresh look finds %v: %v", all, err)
-			}
-			claimer, recorder := r.claimer("one"), r.recorder("one")
-			claimer.pool, claimer.looker, recorder.pool = pool, looker, pool
-			messages, err := claimer.claim(t.Context(), 10, 10, map[string]int{"https://a.test": 3})
-			if err != nil || len(messages) != 1 {
-				t.Fatalf("%d messages claimed: %v", len(messages), err)
-			}
-			if err := recorder.writeOnce(t.Context(), []result{results(messages[0])["delivered"]}); err != nil {
-				t.Fatal(err)
-			}
-			if d := r.state(id); d.State != outbox.StateDelivered {
-				t.Errorf("it is %s", d.State)
-			}
-		})
 	}
 }

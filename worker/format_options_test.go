@@ -8,6 +8,7 @@ import (
 
 	"github.com/seed-abbacb8b/epilogue/hook"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/worker/internal/delivery"
 )
 
 // TestAHooksConfigurationShapesItsRequests, from the hook through the row to the receiver.
@@ -86,7 +87,7 @@ func TestOptionsThatCannotBeReadAreOneMessagesFault(t *testing.T) {
 	r.run(r.patient())
 	for poison, says := range poisons {
 		d := r.awaitState(ids[poison], outbox.StateDead)
-		if *d.DeadReason != "refused" || len(d.AttemptList) != 1 || *d.LastClass != classBlocked || !strings.Contains(*d.DeadError, says) {
+		if *d.DeadReason != "refused" || len(d.AttemptList) != 1 || *d.LastClass != delivery.ClassBlocked || !strings.Contains(*d.DeadError, says) {
 			t.Errorf("%s: %s after %d attempts, %s: %s", poison, *d.DeadReason, d.Attempts, *d.LastClass, *d.DeadError)
 		}
 	}

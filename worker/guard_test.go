@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/worker/internal/delivery"
 )
 
 func TestLoopbackIsRefusedAndNotReached(t *testing.T) {
@@ -26,7 +27,7 @@ func TestLoopbackIsRefusedAndNotReached(t *testing.T) {
 	r.run(c)
 	for i, id := range ids {
 		d := r.awaitState(id, outbox.StateDead)
-		if *d.DeadReason != "refused" || d.AttemptList[0].Class != classBlocked || d.Attempts != 1 {
+		if *d.DeadReason != "refused" || d.AttemptList[0].Class != delivery.ClassBlocked || d.Attempts != 1 {
 			t.Errorf("%s: %s after %d attempts, %s", urls[i], *d.DeadReason, d.Attempts, d.AttemptList[0].Class)
 		}
 	}
@@ -45,7 +46,7 @@ func TestPlainHTTPIsRefusedUnlessItIsAllowed(t *testing.T) {
 	r.run(c)
 	for _, id := range ids {
 		d := r.awaitState(id, outbox.StateDead)
-		if *d.DeadReason != "refused" || *d.LastClass != classBlocked || !strings.Contains(*d.DeadError, "OUTBOX_ALLOW_HTTP") {
+		if *d.DeadReason != "refused" || *d.LastClass != delivery.ClassBlocked || !strings.Contains(*d.DeadError, "OUTBOX_ALLOW_HTTP") {
 			t.Errorf("%s, %s: %s", *d.DeadReason, *d.LastClass, *d.DeadError)
 		}
 	}

@@ -8,20 +8,16 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/worker/internal/outage"
 )
 
-// listener turns NOTIFYs on the wake channel into tokens. It holds one connection of its own. Losing it, or never
-// getting it (a pooler in transaction mode), costs latency only: the doorbell polls.
+// listener turns NOTIFYs on the wake channel into wakes. It holds one connection of its own. Losing it, or never
+// getting it (a pooler in transaction mode), costs latency only: the scan loop polls.
 type listener struct {
 	pool    *pgxpool.Pool
 	channel string
-	wake    chan struct{}
+	wake    func()
 	logger  *slog.Logger
-}
-
-func newListener(pool *pgxpool.Pool, schema string, wake chan struct{}, logger *slog.Logger) *listener {
-	return &listener{pool: pool, channel: outbox.WakeChannel(schema), wake: wake, logger: logger}
 }
 
 // run listens until ctx ends, connecting again after each fault.
@@ -32,7 +28,7 @@ func (l *listener) run(ctx context.Context) {
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(pauseMax):
+		case <-time.After(outage.PauseMax):
 		}
 	}
 }
@@ -51,11 +47,11 @@ func (l *listener) listen(ctx context.Context) error {
 	if _, err := own.Exec(ctx, "LISTEN "+l.channel); err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
-	token(l.wake) // for what was said before we listened
+	l.wake() // for what was said before we listened
 	for {
 		if _, err := own.WaitForNotification(ctx); err != nil {
 			return fmt.Errorf("listen: %w", err)
 		}
-		token(l.wake)
+		l.wake()
 	}
 }

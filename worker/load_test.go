@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/worker/internal/postgres"
 )
 
 func (r *rig) writeBytes(url string, n int) outbox.ID {
@@ -20,7 +21,7 @@ func TestALargeBodyArrivesWhole(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	to := newReceiver(t, nil)
-	sizes := []int{0, claimedBytesMax, claimedBytesMax + 1, 1 << 20}
+	sizes := []int{0, postgres.BodyMax, postgres.BodyMax + 1, 1 << 20}
 	for _, n := range sizes {
 		r.awaitState(r.writeBytes(to.URL, n), outbox.StatePending)
 	}

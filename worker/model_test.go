@@ -2,26 +2,27 @@ package worker
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/worker/internal/postgres"
 )
 
-// model is the outbox as a child would keep it: maps, walked from end to end. The claim and the record must agree with
-// it, whatever happens in whatever order.
+// model is the outbox as a child would keep it: maps, walked from end to end. What the real scheduler orders, and what the
+// real statements then do, must agree with it, whatever happens in whatever order.
 type model struct {
 	due      map[outbox.ID]*modelDue
 	attempts map[outbox.ID]map[int]string // "class by worker"
 	dead     map[outbox.ID]string         // reason
 	paused   map[string]bool
 	held     map[string]bool
+	failing  map[string]bool
 }
 
 type modelDue struct {
 	endpoint string
-	since    int    // the lower, the longer due
+	since    int    // seconds after modelEpoch; the lower, the longer due
 	future   bool   // not due yet
 	attempt  int    // claims so far
 	holder   string // the worker with the lease; "" when nobody has it
@@ -31,59 +32,17 @@ type modelDue struct {
 func newModel() *model {
 	return &model{
 		due: map[outbox.ID]*modelDue{}, attempts: map[outbox.ID]map[int]string{}, dead: map[outbox.ID]string{},
-		paused: map[string]bool{}, held: map[string]bool{},
+		paused: map[string]bool{}, held: map[string]bool{}, failing: map[string]bool{},
 	}
 }
 
-// claim returns what a claim takes, "id attempt" each.
-func (m *model) claim(worker, cursor string, n, share int, room map[string]int) (took []string) {
-	for _, endpoint := range m.turns(cursor) {
-		limit, busy := room[endpoint]
-		if !busy {
-			limit = share
-		}
-		for _, id := range m.waiting(endpoint) {
-			if limit == 0 || n == 0 {
-				break
-			}
-			d := m.due[id]
-			if d.holder != "" {
-				m.attempt(id, d.attempt, "lost by "+d.holder)
-			}
-			d.attempt++
-			d.holder, d.expired = worker, false
-			took = append(took, fmt.Sprint(id, " ", d.attempt))
-			limit, n = limit-1, n-1
-		}
-	}
-	slices.Sort(took)
-	return took
-}
-
-// turns are the endpoints in their circle, from the one behind the cursor on.
-func (m *model) turns(cursor string) []string {
-	all := map[string]bool{}
-	for _, d := range m.due {
-		all[d.endpoint] = true
-	}
-	var ahead, behind []string
-	for _, endpoint := range slices.Sorted(maps.Keys(all)) {
-		if endpoint > cursor {
-			ahead = append(ahead, endpoint)
-		} else {
-			behind = append(behind, endpoint)
-		}
-	}
-	return append(ahead, behind...)
-}
-
-// waiting is what can be claimed of an endpoint, the longest due first.
-func (m *model) waiting(endpoint string) (ids []outbox.ID) {
+// claimable is what can be claimed of an endpoint that has been due since a second or later, the longest due first.
+func (m *model) claimable(endpoint string, from int) (ids []outbox.ID) {
 	if m.paused[endpoint] || m.held[endpoint] {
 		return nil
 	}
 	for id, d := range m.due {
-		if d.endpoint == endpoint && !d.future && (d.holder == "" || d.expired) {
+		if d.endpoint == endpoint && d.since >= from && !d.future && (d.holder == "" || d.expired) {
 			ids = append(ids, id)
 		}
 	}
@@ -91,29 +50,93 @@ func (m *model) waiting(endpoint string) (ids []outbox.ID) {
 	return ids
 }
 
+// claim checks what a claim took against what it was asked for, and takes it. from gives each turn's beginning in seconds
+// after modelEpoch. It returns what is wrong.
+func (m *model) claim(worker string, o postgres.Order, from []int, took []postgres.Message) (faults []string) {
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
+	by := map[string][]outbox.ID{}
+	for _, t := range took {
+		by[t.Endpoint] = append(by[t.Endpoint], t.ID)
+	}
+	for i, t := range o.Turns {
+		waiting := m.claimable(t.Endpoint, from[i])
+		want := waiting[:min(len(waiting), t.Most)]
+		got := by[t.Endpoint]
+		delete(by, t.Endpoint)
+		// A claim that took all it might need not have come to the last turns, nor to the end of one.
+		if len(got) < len(want) && len(took) == o.Most {
+			want = want[:len(got)]
+		}
+		if !m.equallyDue(got, want, waiting) {
+			fault("%s gave %v, want %v", t.Endpoint, got, want)
+		}
+	}
+	for endpoint, got := range by {
+		longest := m.claimable(endpoint, 0)
+		if len(got) > 1 || slices.Contains(o.Except, endpoint) || !slices.Contains(longest, got[0]) {
+			fault("%s gave %v without a turn; it is excepted: %v; it might give %v", endpoint, got, slices.Contains(o.Except, endpoint), longest)
+		}
+	}
+	if len(took) > o.Most || len(by) > o.Recent {
+		fault("%d taken, %d endpoints without a turn; asked for %d and %d", len(took), len(by), o.Most, o.Recent)
+	}
+	for _, t := range took {
+		d := m.due[t.ID]
+		if d == nil || t.Attempt != d.attempt+1 {
+			fault("%s was taken as attempt %d; the model has %+v", t.ID, t.Attempt, d)
+			continue
+		}
+		if d.holder != "" {
+			m.attempt(t.ID, d.attempt, "lost by "+d.holder)
+		}
+		d.attempt++
+		d.holder, d.expired = worker, false
+	}
+	return faults
+}
+
+// equallyDue reports that what a turn gave was waiting, and had been due as long as what it should have given.
+func (m *model) equallyDue(got, want, waiting []outbox.ID) bool {
+	since := func(ids []outbox.ID) (all []int) {
+		for _, id := range ids {
+			if !slices.Contains(waiting, id) {
+				return nil
+			}
+			all = append(all, m.due[id].since)
+		}
+		slices.Sort(all)
+		return all
+	}
+	return len(got) == len(want) && slices.Equal(since(got), since(want))
+}
+
 // record does what a result says, if its worker still holds the message under its attempt.
-func (m *model) record(worker string, r result, now int) {
-	d := m.due[r.id]
-	if d == nil || d.attempt != r.attempt || d.holder != worker {
+func (m *model) record(worker string, r postgres.Result, now int) {
+	d := m.due[r.ID]
+	if d == nil || d.attempt != r.Attempt || d.holder != worker {
 		return
 	}
-	switch r.action {
-	case actionRelease:
+	switch r.Action {
+	case postgres.ActionRelease:
 		d.attempt--
 		d.holder, d.expired = "", false
 		return
-	case actionRetry:
-		d.since, d.future = now, r.delay > 0
+	case postgres.ActionRetry:
+		d.since, d.future = now, r.Delay > 0
 		d.holder, d.expired = "", false
-	case actionDead:
-		m.dead[r.id] = r.reason
-		delete(m.due, r.id)
-	case actionDelivered:
-		delete(m.due, r.id)
+	case postgres.ActionDead:
+		m.dead[r.ID] = r.Reason
+		delete(m.due, r.ID)
+	case postgres.ActionDelivered:
+		delete(m.due, r.ID)
 	}
-	m.attempt(r.id, r.attempt, r.class+" by "+worker)
-	m.paused[d.endpoint] = m.paused[d.endpoint] || r.pause
-	m.held[d.endpoint] = m.held[d.endpoint] || r.hold > 0
+	m.attempt(r.ID, r.Attempt, r.Class+" by "+worker)
+	if !r.Unhealthy && !r.Pause && r.Hold == 0 && m.failing[d.endpoint] { // it answers again: whatever held it back is over
+		m.held[d.endpoint] = false
+	}
+	m.failing[d.endpoint] = r.Unhealthy
+	m.paused[d.endpoint] = m.paused[d.endpoint] || r.Pause
+	m.held[d.endpoint] = m.held[d.endpoint] || r.Hold > 0
 }
 
 func (m *model) attempt(id outbox.ID, n int, what string) {

@@ -1,28 +1,9 @@
 package worker
 
 import (
-	"context"
-	"errors"
-	"fmt"
-	"log/slog"
-	"strings"
-	"sync"
 	"testing"
 	"time"
-
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
-
-	"github.com/seed-abbacb8b/epilogue/outbox"
 )
-
-func (r *rig) pruner(pool *pgxpool.Pool, delivered, dead time.Duration) *pruner {
-	in := func(sql string) string { return inSchema(sql, r.Schema) }
-	return &pruner{pool: pool, delivered: delivered, dead: dead, logger: slog.New(slog.DiscardHandler), sql: pruneSQL{
-		oldDelivered: in(retentionSQL.oldDelivered), oldDead: in(retentionSQL.oldDead),
-		prune: in(retentionSQL.prune), endpoints: in(retentionSQL.endpoints),
-	}}
-}
 
 // history writes n messages of an age in a state, each with an attempt, named by their state and number.
 func (r *rig) history(state string, n int, age time.Duration) {
@@ -39,164 +20,12 @@ WHERE run_id LIKE $1 || '#%' AND $1 LIKE 'due%'`, state)
 FROM outbox.message WHERE run_id LIKE $1 || '#%' AND $1 LIKE 'dead%'`, state)
 }
 
-func TestRetentionPrunesWhatIsOldAndFinished(t *testing.T) {
-	t.Parallel()
-	r := newRig(t)
-	const day = 24 * time.Hour
-	r.history("delivered, old", 3, 8*day)
-	r.history("delivered, young", 3, 6*day)
-	r.history("due, old", 3, 100*day)
-	r.history("dead, older", 3, 31*day)
-	r.history("dead, old", 3, 29*day)
-	// A message that was dead for long and died again, after a replay, yesterday.
-	r.history("dead, again", 1, 100*day)
-	r.exec(`UPDATE outbox.dead SET at = now() - interval '1 day' WHERE message_id = (SELECT id FROM outbox.message WHERE run_id = 'dead, again#1')`)
-	r.exec(`INSERT INTO outbox.endpoint (endpoint, paused, open_until, reason) VALUES
-('paused', true, NULL, ''), ('paused, was held', true, now() - interval '1 s', ''), ('held', false, now() + interval '1 h', ''),
-('was held', false, now() - interval '1 s', ''), ('nothing', false, NULL, '')`)
-	if err := r.pruner(r.Pool, 7*day, 30*day).Work(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
-	for state, want := range map[string]int{
-		"delivered, old": 0, "delivered, young": 3, "due, old": 3, "dead, older": 0, "dead, old": 3, "dead, again": 1,
-	} {
-		messages := r.count(`SELECT count(*) FROM outbox.message WHERE run_id LIKE $1 || '#%'`, state)
-		if messages != want {
-			t.Errorf("%s: %d messages are left, want %d", state, messages, want)
-		}
-	}
-	if n := r.count(`SELECT count(*) FROM outbox.attempt`); n != r.count(`SELECT count(*) FROM outbox.message`) {
-		t.Errorf("%d attempts are left, which is not one per message", n)
-	}
-	if n := r.count(`SELECT count(*) FROM outbox.dead WHERE message_id NOT IN (SELECT id FROM outbox.message)`); n > 0 {
-		t.Errorf("%d dead rows are left without their messages", n)
-	}
-	if n := r.count(`SELECT count(*) FROM outbox.endpoint WHERE endpoint IN ('paused', 'paused, was held', 'held')`); n != 3 {
-		t.Errorf("%d of the 3 endpoints with something to remember are left", n)
-	}
-	if n := r.count(`SELECT count(*) FROM outbox.endpoint`); n != 3 {
-		t.Errorf("%d endpoints are remembered, want 3", n)
-	}
-}
-
-func TestRetentionWorksInBoundedBatches(t *testing.T) {
-	t.Parallel()
-	r := newRig(t)
-	r.history("delivered", retentionBatch+500, 2*time.Hour)
-	r.history("dead", retentionBatch+1, 2*time.Hour)
-	p := r.pruner(r.Pool, time.Hour, time.Hour)
-	for i, want := range []pruned{{retentionBatch, retentionBatch}, {500, 1}, {0, 0}} {
-		got, err := p.runOnce(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got != want {
-			t.Errorf("batch %d: %+v, want %+v", i, got, want)
-		}
-	}
-}
-
 func TestAWorkerPrunesByItself(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	r.history("delivered", retentionBatch+1, 2*time.Hour) // more than one batch
+	r.history("delivered", 1001, 2*time.Hour) // more than one batch
 	c := r.config()
 	c.Retention = time.Hour
 	r.run(c)
 	r.await("all is pruned", func() bool { return r.count(`SELECT count(*) FROM outbox.message`) == 0 })
-}
-
-// TestAReplayIsNeverLostToRetention: a message is due and there, or gone altogether, whoever comes first.
-func TestAReplayIsNeverLostToRetention(t *testing.T) {
-	t.Parallel()
-	r := newRig(t)
-	const rounds, each = 25, 20
-	replayed := 0
-	for round := range rounds {
-		r.history(fmt.Sprintf("delivered %d", round), each, 2*time.Hour)
-		r.history(fmt.Sprintf("dead %d", round), each, 2*time.Hour)
-		replayed += r.replayWhilePruning()
-	}
-	t.Logf("%d of %d messages were replayed before they were pruned", replayed, 2*each*rounds)
-	if n := r.count(`SELECT count(*) FROM outbox.due WHERE message_id NOT IN (SELECT id FROM outbox.message)`); n > 0 {
-		t.Errorf("%d messages are due and gone", n)
-	}
-	if n := r.count(`SELECT count(*) FROM outbox.due`); n != replayed {
-		t.Errorf("%d messages are due, and %d replays were told that theirs is", n, replayed)
-	}
-}
-
-func (r *rig) replayWhilePruning() (replayed int) {
-	r.t.Helper()
-	list, err := r.store.List(r.t.Context(), outbox.Filter{States: []outbox.State{outbox.StateDelivered, outbox.StateDead}, Limit: 1000})
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	var racing sync.WaitGroup
-	racing.Go(func() {
-		if _, err := r.pruner(r.Pool, 0, 0).runOnce(r.t.Context()); err != nil {
-			r.t.Error(err)
-		}
-	})
-	racing.Go(func() {
-		for _, m := range list {
-			_, err := r.store.Replay(r.t.Context(), []outbox.ID{m.ID}, "")
-			if err == nil {
-				replayed++
-			} else if !errors.Is(err, outbox.ErrNotFound) {
-				r.t.Error(err)
-			}
-		}
-	})
-	racing.Wait()
-	return replayed
-}
-
-// TestAReplayThatOvertakesRetentionKeepsItsMessage is the narrowest case of that race: the replay commits after
-// retention saw the message, and before it locked it.
-func TestAReplayThatOvertakesRetentionKeepsItsMessage(t *testing.T) {
-	t.Parallel()
-	for _, isolation := range []string{"read committed", "repeatable read"} { // as the database's default may be
-		t.Run(isolation, func(t *testing.T) {
-			t.Parallel()
-			r := newRig(t)
-			r.history("delivered", 1, 2*time.Hour)
-			list, err := r.store.List(t.Context(), outbox.Filter{})
-			if err != nil || len(list) != 1 {
-				t.Fatal(list, err)
-			}
-			pool := r.NewPool(t, func(c *pgxpool.Config) {
-				c.ConnConfig.RuntimeParams["default_transaction_isolation"] = isolation
-			})
-			p := r.pruner(pool, time.Hour, time.Hour)
-			const seen = "pg_advisory_xact_lock_shared(hashtext(current_setting('application_name')))::text = ''"
-			p.sql.oldDelivered = strings.Replace(p.sql.oldDelivered, "WHERE", "WHERE "+seen+" AND", 1)
-
-			var pruning sync.WaitGroup
-			err = pgx.BeginFunc(t.Context(), r.Pool, func(tx pgx.Tx) error {
-				_, err := tx.Exec(t.Context(), `SELECT pg_advisory_xact_lock(hashtext(current_setting('application_name')))`)
-				if err != nil {
-					return err
-				}
-				pruning.Go(func() {
-					if _, err := p.runOnce(context.WithoutCancel(t.Context())); err != nil {
-						t.Log(err) // it may fail, if that leaves everything in place
-					}
-				})
-				r.await("retention has its snapshot", func() bool {
-					return r.count(`SELECT count(*) FROM pg_stat_activity
-WHERE application_name = current_setting('application_name') AND wait_event = 'advisory'`) == 1
-				})
-				_, err = r.store.Replay(t.Context(), []outbox.ID{list[0].ID}, "")
-				return err
-			})
-			pruning.Wait()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if n := r.count(`SELECT count(*) FROM outbox.due d JOIN outbox.message m ON m.id = d.message_id`); n != 1 {
-				t.Errorf("%d messages are due and there, want 1; %d are due", n, r.count(`SELECT count(*) FROM outbox.due`))
-			}
-		})
-	}
 }

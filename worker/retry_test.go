@@ -8,6 +8,7 @@ import (
 
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/worker/internal/delivery"
 )
 
 // TestAReplayBeginsTheScheduleAnew: attempts go on counting, and there are as many again.
@@ -80,7 +81,7 @@ func TestAMessagesOwnTimeoutIsShorterThanTheWorkers(t *testing.T) {
 	r.awaitAttempts()
 	for id, want := range wants {
 		d := r.state(id)
-		if d.State != outbox.StateRetrying || *d.LastClass != classTimeout || !strings.Contains(*d.LastError, want) {
+		if d.State != outbox.StateRetrying || *d.LastClass != delivery.ClassTimeout || !strings.Contains(*d.LastError, want) {
 			t.Errorf("%s: %s, %s: %s; want a timeout of %s", d.RunID, d.State, *d.LastClass, *d.LastError, want)
 		}
 	}

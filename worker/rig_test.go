@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/seed-abbacb8b/epilogue/hook"
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
@@ -212,4 +214,60 @@ type logWriter struct{ t testing.TB }
 func (w logWriter) Write(p []byte) (int, error) {
 	w.t.Logf("%s", p[:len(p)-1])
 	return len(p), nil
+}
+
+// inSchema writes the test's schema into SQL that names the default one.
+func inSchema(sql, schema string) string { return strings.ReplaceAll(sql, "outbox.", schema+".") }
+
+// due makes n messages of an endpoint due, by SQL; the i-th of them has been so for ago + n - i seconds.
+func (r *rig) due(endpoint string, n, ago int) {
+	r.t.Helper()
+	r.exec(`WITH m AS (
+    INSERT INTO outbox.message (id, run_id, status, result, final_step, url, endpoint)
+    SELECT gen_random_uuid(), $1 || '#' || i, 'succeeded', '{}', 0, $1, $1 FROM generate_series(1, $2::integer) i
+    RETURNING id, endpoint, split_part(run_id, '#', 2)::integer AS i
+)
+INSERT INTO outbox.due (message_id, endpoint, due_at) SELECT id, endpoint, now() - ($3 + $2 - i) * interval '1 s' FROM m`,
+		endpoint, n, ago)
+}
+
+func text(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
+// end records an outcome through a webhook hook that forwards every header, and returns the message.
+func (r *rig) end(o outbox.RunOutcome) outbox.ID {
+	r.t.Helper()
+	h, err := hook.NewWebhook(hook.WebhookConfig{Schema: r.Schema, ForwardHeaders: []string{"*"}})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	if err := pgx.BeginFunc(r.t.Context(), r.Pool, func(tx pgx.Tx) error {
+		return h.OnTermination(r.t.Context(), tx, o)
+	}); err != nil {
+		r.t.Fatal(err)
+	}
+	list, err := r.store.List(r.t.Context(), outbox.Filter{RunID: o.RunID})
+	if err != nil || len(list) != 1 {
+		r.t.Fatalf("%d messages of run %q, %v", len(list), o.RunID, err)
+	}
+	return list[0].ID
+}
+
+// patient is the rig's configuration for tests that count attempts: no healthy receiver is too slow for it, however
+// loaded the machine.
+func (r *rig) patient() Config {
+	c := r.config()
+	c.DeliveryTimeout, c.Lease = testPatience, testPatience+LeaseMargin
+	return c
+}
+
+// patientOnce leaves what is to be retried where its first attempt left it.
+func (r *rig) patientOnce() Config {
+	c := r.patient()
+	c.RetrySchedule = []time.Duration{time.Hour}
+	return c
 }

@@ -9,6 +9,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+
+	"github.com/seed-abbacb8b/epilogue/worker/internal/postgres"
 )
 
 // River's queues, in the outbox's own schema.
@@ -17,21 +19,86 @@ const (
 	maintenanceQueue = "outbox_maintenance"
 )
 
-// River's settings, where its defaults do not fit. A job that its worker took to the grave is rescued after riverRescue
-// rather than an hour: nothing waits for it, but an operator who looks at river_job should not be misled. A drain's row
-// says nothing after an hour. Between jobs River listens; its poll is for a lost notification.
+// River's settings, where its defaults do not fit. A job whose worker died is rescued after riverRescue rather than an
+// hour: nothing waits for it, but an operator who looks at river_job should not be misled. A drain's row says nothing
+// after an hour. Between jobs River listens; its poll is for a lost notification.
 const (
-	riverFetchCooldown = 2 * time.Millisecond // default 100 ms: a ring's latency
+	riverFetchCooldown = 2 * time.Millisecond // default 100 ms: the latency of a new drain
 	riverFetchPoll     = 5 * time.Second      // default 1 s
 	riverRescue        = 10 * time.Minute     // default 1 h; more than drainTurn and the retention's timeout
 	riverJobsKept      = time.Hour            // default 24 h
-	ringEvery          = time.Minute          // the periodic ring, should every doorbell be broken
+	drainEvery         = time.Minute          // the periodic drain, should every scan loop be broken
 )
 
-func newRiverClient(pool *pgxpool.Pool, c Config, d *drainer, p *pruner) (*river.Client[pgx.Tx], error) {
+// drainTurn is how long one drain claims before it hands over, so that its River job is seen to end.
+const drainTurn = time.Minute
+
+// drainArgs are the River job of a drain: it carries no message.
+type drainArgs struct{}
+
+// Kind is the job's kind in river_job.
+func (drainArgs) Kind() string { return "outbox_drain" }
+
+// drainOptions: a drain is never tried again, for the next one is inserted anew.
+func drainOptions() *river.InsertOpts { return &river.InsertOpts{Queue: drainQueue, MaxAttempts: 1} }
+
+// drainWorker works the drain jobs: each is one run of the claim loop.
+type drainWorker struct {
+	river.WorkerDefaults[drainArgs]
+	loops *loops
+}
+
+// Timeout leaves the drain to its own bound.
+func (w *drainWorker) Timeout(*river.Job[drainArgs]) time.Duration { return -1 }
+
+// Work drains.
+func (w *drainWorker) Work(ctx context.Context, _ *river.Job[drainArgs]) error {
+	w.loops.drain(ctx)
+	return nil
+}
+
+// retentionArgs are the River job that prunes what is old.
+type retentionArgs struct{}
+
+// Kind is the job's kind in river_job.
+func (retentionArgs) Kind() string { return "outbox_retention" }
+
+// Retention runs every retentionEvery and stops after retentionTurn: the next run goes on.
+const (
+	retentionEvery = time.Minute
+	retentionTurn  = 30 * time.Second
+)
+
+// retentionWorker works the retention jobs.
+type retentionWorker struct {
+	river.WorkerDefaults[retentionArgs]
+	pruner *postgres.Pruner
+	logger *slog.Logger
+}
+
+// Work prunes until nothing is old or its turn is over.
+func (w *retentionWorker) Work(ctx context.Context, _ *river.Job[retentionArgs]) error {
+	end := time.Now().Add(retentionTurn)
+	var total postgres.Pruned
+	for more := true; more && ctx.Err() == nil && time.Now().Before(end); {
+		var batch postgres.Pruned
+		var err error
+		if batch, more, err = w.pruner.Prune(ctx); err != nil {
+			return err
+		}
+		total.Delivered += batch.Delivered
+		total.Dead += batch.Dead
+	}
+	if total.Delivered+total.Dead > 0 {
+		w.logger.InfoContext(ctx, "retention", "delivered_pruned", total.Delivered, "dead_pruned", total.Dead)
+	}
+	return w.pruner.PruneEndpoints(ctx)
+}
+
+func newRiverClient(pool *pgxpool.Pool, c Config, l *loops, p *postgres.Pruner) (*river.Client[pgx.Tx], error) {
 	workers := river.NewWorkers()
-	river.AddWorker(workers, d)
-	river.AddWorker(workers, p)
+	river.AddWorker(workers, &drainWorker{loops: l})
+	river.AddWorker(workers, &retentionWorker{pruner: p, logger: c.Logger})
 	return river.NewClient(riverpgxv5.New(pool), &river.Config{
 		Schema:                      c.Schema,
 		Logger:                      slog.New(atLeast{c.Logger.Handler(), slog.LevelWarn}).With("component", "river"),
@@ -44,7 +111,7 @@ func newRiverClient(pool *pgxpool.Pool, c Config, d *drainer, p *pruner) (*river
 		CancelledJobRetentionPeriod: riverJobsKept,
 		DiscardedJobRetentionPeriod: riverJobsKept,
 		PeriodicJobs: []*river.PeriodicJob{
-			river.NewPeriodicJob(river.PeriodicInterval(ringEvery),
+			river.NewPeriodicJob(river.PeriodicInterval(drainEvery),
 				func() (river.JobArgs, *river.InsertOpts) { return drainArgs{}, drainOptions() }, nil),
 			river.NewPeriodicJob(river.PeriodicInterval(retentionEvery),
 				func() (river.JobArgs, *river.InsertOpts) {

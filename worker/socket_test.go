@@ -5,7 +5,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -60,23 +59,11 @@ func newSocket(t testing.TB, handle func(net.Conn)) *socket {
 	return s
 }
 
-// overTLS is the socket's URL with the other scheme.
-func (s *socket) overTLS() string { return strings.Replace(s.URL, "http:", "https:", 1) }
-
 // readRequest takes one request off a connection, with its body.
 func readRequest(conn net.Conn) {
 	req, err := http.ReadRequest(bufio.NewReader(conn))
 	if err == nil {
 		_, _ = io.Copy(io.Discard, req.Body)
-	}
-}
-
-// say answers each request of a connection with the same bytes, and then leaves the next move to the other side.
-func say(answer string) func(net.Conn) {
-	return func(conn net.Conn) {
-		readRequest(conn)
-		_, _ = io.WriteString(conn, answer)
-		hang(conn)
 	}
 }
 
@@ -90,16 +77,3 @@ func sayAndClose(answer string) func(net.Conn) {
 
 // hang does nothing until the other side gives up.
 func hang(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) }
-
-// repeat writes the same bytes until the other side has enough, and counts them.
-func repeat(conn net.Conn, chunk string, written *atomic.Int64) {
-	for {
-		n, err := io.WriteString(conn, chunk)
-		if written != nil {
-			written.Add(int64(n))
-		}
-		if err != nil {
-			return
-		}
-	}
-}

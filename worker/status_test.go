@@ -13,6 +13,7 @@ import (
 
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/worker/internal/delivery"
 )
 
 // writeAll commits a message to each URL, in one transaction; the URL is the run id too.
@@ -95,9 +96,9 @@ func TestEveryStatusHasItsConsequence(t *testing.T) {
 		if d.DeadReason != nil {
 			got += " " + *d.DeadReason
 		}
-		class := classStatus
+		class := delivery.ClassStatus
 		if want[status] == "delivered" {
-			class = classDelivered
+			class = delivery.ClassDelivered
 		}
 		if got != want[status] || len(d.AttemptList) != 1 || *d.LastStatusCode != status || *d.LastClass != class {
 			t.Errorf("%d: %s with %d attempts, last %s %d; want %s", status, got, d.Attempts, *d.LastClass, *d.LastStatusCode, want[status])
@@ -125,9 +126,9 @@ func TestInformationalAnswersAreNotTheAnswer(t *testing.T) {
 	r.awaitAttempts()
 	for i, id := range ids {
 		d := r.state(id)
-		wantState, wantClass := outbox.StateDelivered, classDelivered
+		wantState, wantClass := outbox.StateDelivered, delivery.ClassDelivered
 		if strings.HasSuffix(urls[i], "/none") {
-			wantState, wantClass = outbox.StateRetrying, classReset
+			wantState, wantClass = outbox.StateRetrying, delivery.ClassReset
 		}
 		if d.State != wantState || *d.LastClass != wantClass {
 			t.Errorf("%d of %d: %s after %s, want %s after %s", i, len(urls), d.State, *d.LastClass, wantState, wantClass)

@@ -50,7 +50,7 @@ func TestAWakeIsHeardAfterADrainEnded(t *testing.T) {
 	r.awaitState(first, outbox.StateDelivered)
 	r.await("the drain ended", func() bool {
 		wake() // with nothing due
-		return !w.drainer.running.Load()
+		return !w.scheduler.Draining()
 	})
 	second := r.writeTo(to.URL, "run-2")
 	wake()

@@ -18,90 +18,103 @@ import (
 	"github.com/riverqueue/river"
 
 	"github.com/seed-abbacb8b/epilogue/migrations"
+	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/worker/internal/delivery"
+	"github.com/seed-abbacb8b/epilogue/worker/internal/outage"
+	"github.com/seed-abbacb8b/epilogue/worker/internal/postgres"
+	"github.com/seed-abbacb8b/epilogue/worker/internal/schedule"
 )
 
-// ConnsMin is how many connections the pool must allow: River's listener and its fetching, the wake's listener, the
-// doorbell, the drain and the recorder.
+// ConnsMin is how many connections the caller's pool must allow. A worker never opens more than the pool's MaxConns, its
+// two listeners (River's and its own, for wakes) included. The others serve the claim loop, the scan loop, the recorder
+// and River's fetching.
 const ConnsMin = 6
+
+// listeners are the connections that leave a pool for good: a LISTEN outlives its caller.
+const listeners = 2
 
 // Worker drains one outbox. Create it with [New].
 type Worker struct {
-	pool   *pgxpool.Pool
-	config Config
-	name   string
+	config    Config
+	name      string
+	poolWith  *pgxpool.Config // of the worker's own pool
+	sender    *delivery.Sender
+	scheduler *schedule.Scheduler
 
-	outage   *outage
-	drainer  *drainer
-	flights  *flights
-	recorder *recorder
-	doorbell *doorbell
-	listener *listener
-	client   *river.Client[pgx.Tx]
-
+	ran, up    atomic.Bool
 	stopping   context.Context // its end: no new claims
 	stopClaims context.CancelFunc
-	tearDown   context.CancelFunc
-	ran, up    atomic.Bool
-	background sync.WaitGroup
+
+	// What Run makes.
+	pool     *pgxpool.Pool
+	outage   *outage.Outage
+	loops    *loops
+	senders  *senders
+	tearDown context.CancelFunc // ends the requests in flight
+	recorder *recorder
+	listener *listener
+	client   *river.Client[pgx.Tx]
 }
 
-// New returns a worker that uses the caller's pool, which it never closes, or every fault of the configuration at once.
-// It touches no database.
+// New returns a worker, or every fault of the configuration at once. It touches no database. The worker opens a pool of
+// its own like the caller's, which it never uses or closes; see [ConnsMin] for its size.
 func New(pool *pgxpool.Pool, config Config) (*Worker, error) {
+	own := pool.Config()
 	faults := []error{config.Validate()}
-	if n := pool.Config().MaxConns; n < ConnsMin {
-		faults = append(faults, fmt.Errorf("the pool allows %d connections; the worker needs %d (pool_max_conns in the URL)", n, ConnsMin))
+	if own.MaxConns < ConnsMin {
+		faults = append(faults, fmt.Errorf("the pool allows %d connections; the worker needs %d (pool_max_conns in the URL)", own.MaxConns, ConnsMin))
 	}
 	if err := errors.Join(faults...); err != nil {
 		return nil, fmt.Errorf("worker: %w", err)
 	}
+	own.MaxConns -= listeners
+	own.MinConns, own.MinIdleConns = min(own.MinConns, own.MaxConns), min(own.MinIdleConns, own.MaxConns)
 	c := config.WithDefaults()
-	w := &Worker{pool: pool, config: c, name: uniqueName(c.Name)}
-	w.stopping, w.stopClaims = context.WithCancel(context.Background())
+	sender, err := delivery.New(deliveryConfig(c))
+	if err != nil {
+		return nil, fmt.Errorf("worker: %w", err)
+	}
+	w := &Worker{
+		config: c, name: uniqueName(c.Name), poolWith: own, sender: sender, scheduler: schedule.New(scheduleConfig(c), time.Now()),
+	}
 	w.config.Logger = c.Logger.With("worker", w.name)
-	return w, w.assemble()
+	w.stopping, w.stopClaims = context.WithCancel(context.Background())
+	return w, nil
 }
 
 // assemble makes the parts, in the order in which a message passes them.
 func (w *Worker) assemble() (err error) {
 	c := w.config
-	in := func(sql string) string { return inSchema(sql, c.Schema) }
-	w.outage = newOutage(c.Logger)
-	sender, err := newDeliverer(c)
-	if err != nil {
-		return fmt.Errorf("worker: %w", err)
+	if w.pool, err = pgxpool.NewWithConfig(context.Background(), w.poolWith); err != nil {
+		return err
 	}
-	s := newSlots(c.MaxInFlight, c.EndpointMaxInFlight)
-	results := make(chan result, c.MaxInFlight)
-	w.recorder = &recorder{pool: w.pool, sql: recordStatementsIn(c.Schema), worker: w.name, outage: w.outage.door("records"), logger: c.Logger, in: results,
-		openAfter: c.OpenAfter, openFor: c.OpenFor, openForMax: c.OpenForMax}
-	flightsCtx, tearDown := context.WithCancel(context.Background())
+	w.outage = outage.New(c.Logger)
+	results := make(chan postgres.Result, c.MaxInFlight)
+	sending, tearDown := context.WithCancel(context.Background())
 	w.tearDown = tearDown
-	w.flights = &flights{
-		ctx: flightsCtx, loader: newLoader(w.pool, c.Schema, int64(c.MaxBytesInFlight)), deliverer: sender, policy: newPolicy(c), slots: s, results: results, logger: c.Logger,
-		next: make(chan message), landing: w.stopping.Done(),
+	w.senders = &senders{
+		ctx: sending, bodies: newBodies(postgres.NewLoader(w.pool, c.Schema), c.MaxBytesInFlight), delivery: w.sender,
+		policy: policyOf(c), scheduler: w.scheduler, results: results, logger: c.Logger,
+		next: make(chan *postgres.Message), stopped: w.stopping.Done(),
 	}
-	ask := make(chan struct{}, 1)
-	w.drainer = &drainer{
-		claimer: &claimer{
-			pool: w.pool, sql: in(claimSQL), worker: w.name, lease: c.Lease, openAfter: c.OpenAfter,
-			since: time.Now(),
-		},
-		known: newKnown(), slots: s, flights: w.flights, outage: w.outage.door("claims"), poll: c.PollInterval,
-		wake: make(chan struct{}, 1), rest: make(chan struct{}, 1), look: ask, turn: drainTurn, stopping: w.stopping,
+	w.recorder = &recorder{
+		to: postgres.NewRecorder(w.pool, postgres.RecorderConfig{
+			Schema: c.Schema, Worker: w.name, OpenAfter: c.OpenAfter, OpenFor: c.OpenFor, OpenForMax: c.OpenForMax,
+		}),
+		in: results, outage: w.outage.Part("records"), logger: c.Logger,
 	}
-	p := &pruner{pool: w.pool, delivered: c.Retention, dead: c.DeadRetention, logger: c.Logger, sql: pruneSQL{
-		oldDelivered: in(retentionSQL.oldDelivered), oldDead: in(retentionSQL.oldDead),
-		prune: in(retentionSQL.prune), endpoints: in(retentionSQL.endpoints),
-	}}
-	if w.client, err = newRiverClient(w.pool, c, w.drainer, p); err != nil {
-		return fmt.Errorf("worker: river: %w", err)
+	w.loops = &loops{
+		scheduler: w.scheduler, senders: w.senders, stopping: w.stopping,
+		claimer: postgres.NewClaimer(w.pool, postgres.ClaimerConfig{Schema: c.Schema, Worker: w.name, Lease: c.Lease, OpenAfter: c.OpenAfter}),
+		scanner: postgres.NewScanner(w.pool, c.Schema),
+		claims:  w.outage.Part("claims"), scans: w.outage.Part("scans"), inserts: w.outage.Part("drain jobs"),
 	}
-	w.doorbell = &doorbell{
-		looker: newLooker(w.pool, c.Schema), known: w.drainer.known, client: w.client, drainer: w.drainer,
-		outage: w.outage.door("doorbell"), poll: c.PollInterval, wake: make(chan struct{}, 1), ask: ask,
+	pruner := postgres.NewPruner(w.pool, postgres.PrunerConfig{Schema: c.Schema, Delivered: c.Retention, Dead: c.DeadRetention})
+	if w.client, err = newRiverClient(w.pool, c, w.loops, pruner); err != nil {
+		return fmt.Errorf("river: %w", err)
 	}
-	w.listener = newListener(w.pool, c.Schema, w.doorbell.wake, c.Logger)
+	w.loops.client = w.client
+	w.listener = &listener{pool: w.pool, channel: outbox.WakeChannel(c.Schema), wake: func() { w.scheduler.Woken(time.Now()) }, logger: c.Logger}
 	return nil
 }
 
@@ -118,7 +131,7 @@ func uniqueName(name string) string {
 // Name returns the name under which this worker holds leases.
 func (w *Worker) Name() string { return w.name }
 
-// Run works until ctx ends, then stops gracefully: no new claims, requests under way end within ShutdownTimeout, what
+// Run works until ctx ends, then stops gracefully: no new claims, requests in flight end within ShutdownTimeout, what
 // is left is released. It then returns nil.
 //
 // It waits for a database that is away, at the start and later. It returns an error for a schema it cannot work on
@@ -128,8 +141,15 @@ func (w *Worker) Run(ctx context.Context) error {
 	if w.ran.Swap(true) {
 		return errors.New("worker: Run was called before; make a new Worker")
 	}
+	defer w.stopClaims()
+	defer w.sender.Close()
+	if err := w.assemble(); err != nil {
+		w.closePool()
+		return fmt.Errorf("worker: %w", err)
+	}
+	defer w.closePool()
+	defer w.tearDown()
 	if err := w.start(ctx); err != nil {
-		w.flights.deliverer.close()
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -138,41 +158,26 @@ func (w *Worker) Run(ctx context.Context) error {
 	w.up.Store(true)
 	w.config.Logger.InfoContext(ctx, "working", "schema", w.config.Schema, "max_in_flight", w.config.MaxInFlight,
 		"endpoint_max_in_flight", w.config.EndpointMaxInFlight, "lease", w.config.Lease)
-
-	bell, stopBell := context.WithCancel(ctx)
-	defer stopBell()
-	w.background.Go(func() { w.doorbell.run(bell) })
-	w.background.Go(func() { w.listener.run(bell) })
-	recorded := make(chan struct{})
-	record, stopRecord := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopRecord()
-	go func() {
-		defer close(recorded)
-		w.recorder.run(record)
-	}()
-
-	<-ctx.Done()
-	w.up.Store(false)
-	w.stop(stopRecord, recorded)
+	w.work(ctx)
 	return nil
 }
 
 // start waits for the database, checks the schema and starts River.
 func (w *Worker) start(ctx context.Context) error {
-	away := w.outage.door("start")
+	database := w.outage.Part("start")
 	for {
 		err := migrations.Check(ctx, w.pool, migrations.Config{Schema: w.config.Schema})
 		if err == nil {
 			err = w.client.Start(context.WithoutCancel(ctx))
 		}
 		if err == nil {
-			away.over()
+			database.Worked()
 			return nil
 		}
 		if isFinal(err) {
 			return err
 		}
-		if err := away.wait(ctx, err); err != nil {
+		if err := database.Wait(ctx, err); err != nil {
 			return err
 		}
 	}
@@ -187,14 +192,32 @@ func isFinal(err error) bool {
 	return errors.As(err, &pgErr) && (strings.HasPrefix(pgErr.Code, "28") || pgErr.Code == "3D000" || pgErr.Code == "42501")
 }
 
+// work runs the loops until ctx ends, and then stops them.
+func (w *Worker) work(ctx context.Context) {
+	var background sync.WaitGroup
+	background.Go(func() { w.loops.scan(ctx) })
+	background.Go(func() { w.listener.run(ctx) })
+	recorded := make(chan struct{})
+	record, stopRecord := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopRecord()
+	go func() {
+		defer close(recorded)
+		w.recorder.run(record)
+	}()
+	<-ctx.Done()
+	w.up.Store(false)
+	w.stop(&background, stopRecord, recorded)
+}
+
 // The last steps of a stop have bounds of their own, beyond the requests' ShutdownTimeout.
 const (
-	stopRiverTimeout  = claimTimeout + time.Second
+	stopRiverTimeout  = postgres.ClaimTimeout + time.Second
 	stopRecordTimeout = 10 * time.Second
+	stopPoolTimeout   = time.Second
 )
 
 // stop ends the parts in the order in which a message passes them, so that nothing is handed to a part that is gone.
-func (w *Worker) stop(stopRecord context.CancelFunc, recorded <-chan struct{}) {
+func (w *Worker) stop(background *sync.WaitGroup, stopRecord context.CancelFunc, recorded <-chan struct{}) {
 	log := w.config.Logger
 	log.Info("stopping", "shutdown_timeout", w.config.ShutdownTimeout)
 	tearDown := time.AfterFunc(w.config.ShutdownTimeout, w.tearDown)
@@ -203,20 +226,36 @@ func (w *Worker) stop(stopRecord context.CancelFunc, recorded <-chan struct{}) {
 	defer giveUp.Stop()
 
 	w.stopClaims()
-	w.flights.ground()
-	w.background.Wait()
+	w.senders.stop()
+	background.Wait()
 	ctx, cancel := context.WithTimeout(context.Background(), stopRiverTimeout)
 	defer cancel()
 	if err := w.client.Stop(ctx); err != nil {
 		log.Warn("River did not stop in time", "error", err)
 		_ = w.client.StopAndCancel(ctx)
 	}
-	w.flights.wg.Wait()
+	w.senders.running.Wait()
 	w.tearDown()
-	w.flights.deliverer.close()
 	close(w.recorder.in)
 	<-recorded
 	log.Info("stopped")
+}
+
+// closePool closes the worker's own pool. A connection that is not given back in time is left to the end of the process.
+func (w *Worker) closePool() {
+	if w.pool == nil {
+		return
+	}
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		w.pool.Close()
+	}()
+	select {
+	case <-closed:
+	case <-time.After(stopPoolTimeout):
+		w.config.Logger.Warn("connections to the database are still in use; not waiting for them", "in_use", w.pool.Stat().AcquiredConns())
+	}
 }
 
 // Ready reports whether messages are being drained: nil, or what keeps them from it.

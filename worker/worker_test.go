@@ -3,7 +3,9 @@ package worker
 import (
 	"net/http"
 	"testing"
+	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -47,5 +49,49 @@ func TestAFailedAttemptIsRetriedUnderTheSameID(t *testing.T) {
 	}
 	if len(d.AttemptList) != 3 || d.Attempts != 3 {
 		t.Errorf("attempts %d, list %+v; want 3", d.Attempts, d.AttemptList)
+	}
+}
+
+// TestNewReturnsNoWorkerBesideAnError: there is nothing to run by mistake, and nothing to end.
+func TestNewReturnsNoWorkerBesideAnError(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	for name, change := range map[string]func(*Config){
+		"a configuration that is at fault":  func(c *Config) { c.Lease = time.Second },
+		"a file that is not there":          func(c *Config) { c.CAFile = "/nowhere/ca.pem" },
+		"certificates that are not to read": func(c *Config) { c.ClientCertFile, c.ClientKeyFile = "/nowhere/c.pem", "/nowhere/k.pem" },
+	} {
+		c := r.config()
+		change(&c)
+		if w, err := New(r.Pool, c); w != nil || err == nil {
+			t.Errorf("%s: %v, %v", name, w, err)
+		}
+	}
+}
+
+// TestAWorkerOpensNoMoreConnectionsThanItsPoolAllows, its listeners included.
+func TestAWorkerOpensNoMoreConnectionsThanItsPoolAllows(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	to := newReceiver(t, nil)
+	r.due(to.URL, 500, 0)
+	pool := r.NewPool(t, func(c *pgxpool.Config) {
+		c.MaxConns = ConnsMin
+		c.ConnConfig.RuntimeParams["application_name"] = r.Schema + "_worker"
+	})
+	r.runOn(pool, r.config())
+	most := 0
+	open := func() int {
+		n := r.count(`SELECT count(*) FROM pg_stat_activity WHERE application_name = $1`, r.Schema+"_worker")
+		most = max(most, n)
+		return n
+	}
+	r.await("everything is delivered", func() bool { return open() >= 0 && r.count(`SELECT count(*) FROM outbox.due`) == 0 })
+	r.await("both listen", func() bool {
+		open()
+		return r.count(`SELECT count(*) FROM pg_stat_activity WHERE application_name = $1 AND query LIKE 'LISTEN%'`, r.Schema+"_worker") == 2
+	})
+	if most > ConnsMin {
+		t.Errorf("%d connections were open, the pool allows %d", most, ConnsMin)
 	}
 }

@@ -1,0 +1,62 @@
+package delivery
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/textproto"
+	"strings"
+
+	"github.com/seed-abbacb8b/epilogue/outbox"
+)
+
+// decode decodes the JSON parts of a message. A row that was written by hand, or by a newer writer, may hold JSON of
+// another shape. That is a fault of this one message.
+func decode(m Message) (p parts, err error) {
+	if m.Options != nil {
+		if err := json.Unmarshal(m.Options, &p.options); err != nil {
+			return parts{}, fmt.Errorf("options of the message cannot be read: %w", err)
+		}
+	}
+	if m.Headers != nil {
+		if err := json.Unmarshal(m.Headers, &p.headers); err != nil {
+			return parts{}, fmt.Errorf("headers of the message cannot be read: %w", err)
+		}
+	}
+	return p, nil
+}
+
+// takeHeaders sets the run's headers that the options forward, and then the hook's own headers, so that a submitter cannot
+// replace those. It leaves out headers that HTTP forbids, and headers that only the worker sets. A reason never quotes
+// a value, because a value may be a secret.
+func takeHeaders(h http.Header, p parts) (leftOut []string) {
+	set := func(key, value string) {
+		switch err := outbox.CheckHeader(key, value); {
+		case err != nil:
+			leftOut = append(leftOut, err.Error())
+		case outbox.ReservedHeader(key):
+			leftOut = append(leftOut, fmt.Sprintf("header %q: set by the worker only", key))
+		default:
+			h[headerKey(key)] = []string{value}
+		}
+	}
+	for _, key := range p.options.Forward {
+		if value, ok := p.headers[key]; ok {
+			set(key, value)
+		}
+	}
+	for key, value := range p.options.Headers {
+		set(key, value)
+	}
+	return leftOut
+}
+
+// headerKey returns the canonical form of a header's name, with two exceptions. net/http sends a request again by itself
+// when it has one of these two headers in canonical form, but one attempt must be one request.
+func headerKey(name string) string {
+	switch name = textproto.CanonicalMIMEHeaderKey(name); name {
+	case "Idempotency-Key", "X-Idempotency-Key":
+		return strings.ToLower(name)
+	}
+	return name
+}

@@ -1,0 +1,157 @@
+package delivery
+
+import (
+	"crypto/tls"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+const proxyUser, proxyPassword = "worker", "hunter2:&/ü"
+
+// A proxy is given the address that was checked here, never the name of the host.
+func TestADeliveryPassesThroughAProxy(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	identity := &tls.Config{Certificates: []tls.Certificate{ca.issue(t, nil)}}
+	for _, kind := range []string{"http", "https", "socks5"} {
+		for _, user := range []string{"", proxyUser + ":" + proxyPassword} {
+			t.Run(kind+" "+user, func(t *testing.T) {
+				t.Parallel()
+				p := newEgress(t, kind, user, tunnels, identity)
+				plain, secure := newReceiver(t, nil), newTLSReceiver(t, ca.issue(t, nil), nil)
+				c := allowing("127.0.0.1")
+				c.ProxyURL, c.CAFile = p.URL, ca.file(t)
+				c.Resolver = newNameserver(t, always("127.0.0.1")).resolver()
+				var want []string
+				for _, to := range []*receiver{plain, secure} {
+					_, address, _ := strings.Cut(to.URL, "://")
+					want = append(want, address)
+					named := strings.Replace(to.URL, "127.0.0.1", "receiver.test", 1)
+					wantDelivered(t, named, sendOnce(t, c, messageTo(named+"/hook")))
+					if got := to.requests(); len(got) != 1 || got[0].host != strings.Replace(address, "127.0.0.1", "receiver.test", 1) ||
+						got[0].path != "/hook" || got[0].header.Get("Proxy-Authorization") != "" {
+						t.Errorf("the receiver got %+v", got)
+					}
+				}
+				if got := p.targets(); !slices.Equal(got, want) {
+					t.Errorf("the proxy was asked for %q, want %q", got, want)
+				}
+			})
+		}
+	}
+}
+
+// A proxy is never asked for a blocked address, because it may be able to connect to it.
+func TestAProxyIsNeverAskedForABlockedAddress(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{"http", "socks5"} {
+		p := newEgress(t, kind, "", tunnels, nil)
+		trap := newTrap(t, "127.0.0.1")
+		c := allowing("127.0.0.9")
+		c.ProxyURL = p.URL
+		c.DeniedAddrs = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.9:9090")}
+		c.Resolver = newNameserver(t, always("127.0.0.1", "10.0.0.1", "169.254.169.254", "::1")).resolver()
+		s := newSender(t, c)
+		for _, host := range append(slices.Clone(loopbackSpellings), otherSpellings...) {
+			if strings.Contains(host, "%") {
+				continue
+			}
+			if strings.Contains(host, ":") {
+				host = "[" + host + "]"
+			}
+			if a := s.Send(t.Context(), messageTo(httpTo(host, trap.port()))); a.Class != ClassBlocked && a.Class != ClassDNS {
+				t.Errorf("%s: %s", host, describe(a))
+			}
+		}
+		if a := s.Send(t.Context(), messageTo("http://127.0.0.9:9090/")); a.Class != ClassBlocked {
+			t.Errorf("the own listener: %s", describe(a))
+		}
+		trap.wantNone(t)
+		if n := p.conns.Load(); n != 0 {
+			t.Errorf("%s: %d connections to the proxy, which was asked for %q", kind, n, p.targets())
+		}
+	}
+}
+
+// A proxy that works and cannot reach the endpoint says something about the endpoint, so this is an attempt.
+func TestAProxysRefusalToConnectIsAnAttempt(t *testing.T) {
+	t.Parallel()
+	answers := func(text string) func(string) string { return func(string) string { return text } }
+	for what, c := range map[string]struct {
+		kind   string
+		answer func(string) string
+		says   string
+	}{
+		"502":                 {"http", answers("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 2\r\n\r\nno"), "502"},
+		"503":                 {"http", answers("HTTP/1.1 503 Service Unavailable\r\n\r\n"), "503"},
+		"504":                 {"http", answers("HTTP/1.0 504 Gateway Timeout\r\n\r\n"), "504"},
+		"network unreachable": {"socks5", socksReply(3), "reply 3"},
+		"host unreachable":    {"socks5", socksReply(4), "reply 4"},
+		"connection refused":  {"socks5", socksReply(5), "reply 5"},
+		"time to live":        {"socks5", socksReply(6), "reply 6"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			config := allowing("127.0.0.1")
+			config.ProxyURL = newEgress(t, c.kind, proxyUser+":"+proxyPassword, c.answer, nil).URL
+			a := sendOnce(t, config, messageTo("http://127.0.0.1:9/"))
+			if a.Class != ClassConnect || a.WaitsFor != "" || !strings.Contains(a.Err, "the proxy could not reach it") || !strings.Contains(a.Err, c.says) {
+				t.Errorf("%s", describe(a))
+			}
+		})
+	}
+}
+
+// A SOCKS proxy that has greeted works, so silence after that is the endpoint's.
+func TestSilenceBehindASOCKSProxyIsTheEndpoints(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	defer close(release)
+	for _, own := range []bool{true, false} {
+		c := allowing("127.0.0.9")
+		c.ProxyURL = newEgress(t, "socks5", "", func(string) string { <-release; return "" }, nil).URL
+		bound := &c.ConnectTimeout
+		if own { // the whole request's timeout ends it
+			bound = &c.Timeout
+		}
+		*bound = time.Second
+		a := sendOnce(t, c, messageTo("http://127.0.0.9/"))
+		if a.Class != ClassTimeout || !strings.Contains(a.Err, "connect") || a.WaitsFor != "" {
+			t.Errorf("%s", describe(a))
+		}
+	}
+}
+
+func TestCheckProxyURLSaysWhatIsWrongAndNeverQuotesThePassword(t *testing.T) {
+	t.Parallel()
+	for raw, says := range map[string]string{
+		"ftp://worker:hunter2@proxy":                                      "scheme",
+		"socks5h://worker:hunter2@proxy":                                  "scheme",
+		"worker:hunter2@proxy:3128":                                       "scheme",
+		"//worker:hunter2@proxy":                                          "scheme",
+		"http://":                                                         "host",
+		"http://worker:hunter2@":                                          "host",
+		"http://worker:hunter2@:3128":                                     "host",
+		"http://worker:hunter2@proxy:0":                                   "port",
+		"http://worker:hunter2@proxy:99999":                               "port",
+		"http://worker:hunter2@proxy:abc":                                 "parsed",
+		"http://worker:hunter2@[::1":                                      "parsed",
+		"http://worker:hunter2@proxy\x00":                                 "parsed",
+		"socks5://" + strings.Repeat("x", 256) + ":hunter2@proxy":         "255",
+		"socks5://worker:hunter2" + strings.Repeat("x", 256) + "@proxy":   "255",
+		strings.Repeat("hunter", 100) + "://worker:hunter2@proxy.example": "scheme",
+	} {
+		err := CheckProxyURL(raw)
+		if err == nil || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "hunter2") || len(err.Error()) > 200 {
+			t.Errorf("%.60q: %v; want an error about its %s, without the password", raw, err, says)
+		}
+	}
+	for _, raw := range []string{"", "http://proxy", "https://proxy:8443", "socks5://proxy", "http://[::1]:3128", "socks5://worker@proxy", "http://a:b@proxy/"} {
+		if err := CheckProxyURL(raw); err != nil {
+			t.Errorf("%q: %v", raw, err)
+		}
+	}
+}

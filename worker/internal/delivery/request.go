@@ -1,0 +1,119 @@
+package delivery
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/webhook"
+)
+
+// Message is what one attempt needs of a claimed message. Send does not change it.
+type Message struct {
+	ID      outbox.ID
+	RunID   string
+	Status  outbox.TerminalStatus
+	Body    []byte // the run's result, or its error text
+	URL     string
+	Headers []byte // the run's headers as JSON; nil when the message forwards none
+	Options []byte // outbox.Options as JSON; nil when the message has none
+}
+
+// parts are the JSON parts of a Message, decoded.
+type parts struct {
+	options outbox.Options
+	headers map[string]string // the run's
+}
+
+// unknownKeyError makes a message wait: it is not sent unsigned.
+type unknownKeyError struct{ name string }
+
+func (e unknownKeyError) Error() string {
+	return fmt.Sprintf("signing key %q: this worker has none of that name that can sign", e.name)
+}
+
+// request builds the request of an attempt that began at that time. It sets the worker's own headers last and by
+// assignment, so that no header of a submitter or a hook replaces one of them or adds a value to it. note says which
+// headers were left out.
+func (s *Sender) request(ctx context.Context, m Message, p parts, at time.Time) (req *http.Request, note string, err error) {
+	method, err := checkOptions(p.options)
+	if err != nil {
+		return nil, "", err
+	}
+	body, contentType := content(m, p.options)
+	req, err = http.NewRequestWithContext(ctx, method, m.URL, bytes.NewReader(body))
+	if err != nil { // its text quotes the URL
+		return nil, "", errors.New("url or method: cannot be made a request of")
+	}
+	h, leftOut := req.Header, takeHeaders(req.Header, p)
+	h["Content-Type"] = []string{contentType}
+	h["User-Agent"] = []string{s.userAgent}
+	h["Workflow-Run-Status"] = []string{m.Status.String()}
+	if outbox.CheckHeader("Workflow-Run-Id", m.RunID) == nil {
+		h["Workflow-Run-Id"] = []string{m.RunID}
+	} else {
+		leftOut = append(leftOut, "Workflow-Run-Id: the run id holds a control character")
+	}
+	if p.options.Traceparent != "" && outbox.CheckTraceparent(p.options.Traceparent) == nil {
+		h["Traceparent"] = []string{p.options.Traceparent}
+	}
+	if p.options.Format == outbox.FormatCloudEvents {
+		maps.Copy(h, cloudEvent(m, p.options))
+	}
+	if len(leftOut) > 0 {
+		note = "left out: " + strings.Join(leftOut, "; ")
+	}
+	return req, note, s.sign(h, m.ID.String(), p.options.SigningKey, at, body)
+}
+
+// checkOptions returns the method of the request. It refuses options that no writer of this version writes, because the
+// request would not be the one that was asked for.
+func checkOptions(o outbox.Options) (method string, err error) {
+	method = o.Method
+	if method == "" {
+		method = http.MethodPost
+	}
+	if !slices.Contains(outbox.Methods, method) {
+		return "", fmt.Errorf("options of the message: method is %.20q; this worker knows %v", method, outbox.Methods)
+	}
+	switch o.Format {
+	case "", outbox.FormatRaw, outbox.FormatEnvelope, outbox.FormatCloudEvents:
+	default:
+		return "", fmt.Errorf("options of the message: format is %.20q, which this worker does not know", o.Format)
+	}
+	if outbox.CheckHeader("Content-Type", o.ContentType) != nil {
+		return "", errors.New("options of the message: content_type holds a control character")
+	}
+	return method, nil
+}
+
+// sign sets the headers of Standard Webhooks, with a signature by the key set of that name. A message that names no key
+// set is sent unsigned if there is no default key set.
+func (s *Sender) sign(h http.Header, id, name string, at time.Time, body []byte) error {
+	h["Webhook-Id"] = []string{id}
+	h["Webhook-Timestamp"] = []string{webhook.Timestamp(at)}
+	var keys webhook.Keys
+	known := false
+	if s.keys != nil {
+		keys, known = s.keys.Keys(name)
+	}
+	if !known && name != "" {
+		return unknownKeyError{name}
+	}
+	if !known {
+		return nil
+	}
+	signature := keys.Sign(id, at, body)
+	if signature == "" { // the key set holds public keys only
+		return unknownKeyError{name}
+	}
+	h["Webhook-Signature"] = []string{signature}
+	return nil
+}

@@ -1,0 +1,193 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/seed-abbacb8b/epilogue/webhook"
+)
+
+// Config configures a [Sender]. The worker sets and validates every field: there are no defaults here.
+type Config struct {
+	// Timeout bounds one attempt, from the lookup of the host to the last byte that is read of the answer. A message may
+	// ask for less.
+	Timeout time.Duration
+
+	// LookupTimeout, ConnectTimeout, TLSTimeout and HeaderTimeout bound the phases of an attempt: the lookup of the
+	// host, the connection to its addresses, the TLS handshake, and the wait for the answer's headers once the request is
+	// sent. A HeaderTimeout that is not shorter than Timeout has no effect.
+	LookupTimeout, ConnectTimeout, TLSTimeout, HeaderTimeout time.Duration
+
+	// MaxInFlight and EndpointMaxInFlight are how many calls of Send the caller makes at once, in all and per endpoint.
+	// They size the pool of idle connections. EndpointMaxInFlight also bounds the connections to one endpoint.
+	MaxInFlight, EndpointMaxInFlight int
+
+	// AllowHTTP allows http:// URLs. Without it they are blocked.
+	AllowHTTP bool
+
+	// AllowedCIDRs are networks that may be dialled although they are not public. Link-local addresses, multicast and the
+	// metadata services of clouds stay blocked whatever is listed.
+	AllowedCIDRs []netip.Prefix
+
+	// AllowedPorts are the only ports that may be dialled; any port when empty.
+	AllowedPorts []uint16
+
+	// DeniedAddrs are blocked whatever AllowedCIDRs says: the addresses that this process itself listens on. An unspecified
+	// address stands for every address of this host.
+	DeniedAddrs []netip.AddrPort
+
+	// ProxyURL is the egress proxy: http or https (CONNECT), or socks5, with user and password if the proxy wants them.
+	// None when empty, whatever the environment says.
+	ProxyURL string
+
+	// CAFile holds certificates in PEM that are trusted in addition to the system's roots. None when empty.
+	CAFile string
+
+	// ClientCertFile and ClientKeyFile hold, in PEM, the certificate and the key that are shown to endpoints that ask for
+	// one. They are read again when they change. None when ClientCertFile is empty.
+	ClientCertFile, ClientKeyFile string
+
+	// Keys are the key sets that messages are signed with. When nil, a message that names no key set is sent unsigned,
+	// and one that names a key set waits.
+	Keys Keyring
+
+	// UserAgent is the User-Agent header of every request.
+	UserAgent string
+
+	// Resolver looks hosts up; net.DefaultResolver when nil.
+	Resolver *net.Resolver
+}
+
+// Keyring holds named key sets.
+type Keyring interface {
+	// Keys returns the key set of that name, or the default one for "". ok is false when there is no such key set.
+	Keys(name string) (keys webhook.Keys, ok bool)
+}
+
+// The pool keeps idle connections for more endpoints than are in use at once, because a new connection costs more than a
+// request. An idle connection takes about 20 KiB.
+const (
+	idleConnsPerRequest = 4
+	idleConnsMin        = 1024
+	idleConnTimeout     = 90 * time.Second
+)
+
+// Sender makes attempts. Its methods may be called by several goroutines at once. Create it with [New].
+type Sender struct {
+	transport *http.Transport // used without an http.Client, so it follows no redirect and keeps no cookie
+	timeout   time.Duration
+	allowHTTP bool
+	userAgent string
+	keys      Keyring
+}
+
+// New returns a Sender, or an error that begins with the field of the configuration that is wrong. It reads the
+// certificate files and opens no connection.
+func New(c Config) (*Sender, error) {
+	d, err := newDialer(c)
+	if err != nil {
+		return nil, err
+	}
+	return &Sender{
+		transport: newTransport(c, d), timeout: c.Timeout, allowHTTP: c.AllowHTTP, userAgent: c.UserAgent, keys: c.Keys,
+	}, nil
+}
+
+func newTransport(c Config, d *dialer) *http.Transport {
+	t := &http.Transport{
+		Proxy:             nil, // a proxy of the environment would dial addresses that the guard blocks
+		DialContext:       d.dial,
+		DialTLSContext:    d.dialTLS,
+		ForceAttemptHTTP2: true,
+		// An HTTP/2 connection carries all requests to its endpoint. Without pings, a connection whose other end has
+		// vanished is used again and again, and every request on it times out.
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: c.Timeout, PingTimeout: max(c.Timeout/3, 10*time.Millisecond)},
+		MaxIdleConns:           max(idleConnsPerRequest*c.MaxInFlight, idleConnsMin),
+		MaxIdleConnsPerHost:    c.EndpointMaxInFlight,
+		MaxConnsPerHost:        c.EndpointMaxInFlight, // without it, a dial that an idle connection overtook is one connection too many
+		IdleConnTimeout:        idleConnTimeout,
+		MaxResponseHeaderBytes: responseHeaderBytes,
+		DisableCompression:     true,
+	}
+	if c.HeaderTimeout < c.Timeout { // otherwise Timeout ends the attempt, and is the one to be named
+		t.ResponseHeaderTimeout = c.HeaderTimeout
+	}
+	return t
+}
+
+// Close closes the idle connections. Call it after the last Send has returned.
+func (s *Sender) Close() { s.transport.CloseIdleConnections() }
+
+// Send makes one attempt and returns how it ended.
+//
+// When ctx ends before the attempt does, the attempt is torn down. Unless its class is then ClassDelivered or ClassStatus,
+// the answer says nothing about the endpoint, and the caller must not record it.
+func (s *Sender) Send(ctx context.Context, m Message) Answer {
+	a := Answer{StartedAt: time.Now()}
+	p, err := decode(m)
+	if err != nil {
+		a.Class, a.Err = ClassBlocked, err.Error()
+		return a
+	}
+	timeout := s.timeout
+	if p.options.Timeout > 0 {
+		timeout = min(timeout, p.options.Timeout)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, timeoutError{"the request", timeout})
+	defer cancel()
+	s.attempt(withTrip(ctx), m, p, &a)
+	a.Duration = time.Since(a.StartedAt)
+	return a
+}
+
+// attempt builds the request, sends it and reads the answer into a.
+func (s *Sender) attempt(ctx context.Context, m Message, p parts, a *Answer) {
+	if !s.allowHTTP && strings.HasPrefix(strings.ToLower(m.URL), "http:") {
+		a.Class, a.Err = ClassBlocked, "url: scheme http is not allowed here; want https (or allow it: OUTBOX_ALLOW_HTTP)"
+		return
+	}
+	req, note, err := s.request(ctx, m, p, a.StartedAt)
+	a.Note = note
+	var unknown unknownKeyError
+	switch {
+	case errors.As(err, &unknown):
+		a.WaitsFor = unknown.Error()
+		return
+	case err != nil:
+		a.Class, a.Err = ClassBlocked, err.Error()
+		return
+	}
+	resp, err := s.transport.RoundTrip(req)
+	if err != nil {
+		a.fail(ctx, err)
+		return
+	}
+	defer func() { _ = resp.Body.Close() }()
+	a.read(ctx, resp)
+}
+
+// newDialer assembles what the Sender connects with.
+func newDialer(c Config) (*dialer, error) {
+	clientTLS, err := newClientTLS(c)
+	if err != nil {
+		return nil, err
+	}
+	through, err := newProxy(c.ProxyURL, c.ConnectTimeout, clientTLS.RootCAs)
+	if err != nil {
+		return nil, fmt.Errorf("ProxyURL: %w", err)
+	}
+	resolver := c.Resolver
+	if resolver == nil {
+		resolver = net.DefaultResolver
+	}
+	return &dialer{
+		resolver: resolver, guard: newGuard(c.AllowedCIDRs, c.DeniedAddrs, c.AllowedPorts), proxy: through, tls: clientTLS,
+		lookupTimeout: c.LookupTimeout, connectTimeout: c.ConnectTimeout, tlsTimeout: c.TLSTimeout,
+	}, nil
+}

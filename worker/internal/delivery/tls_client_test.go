@@ -1,0 +1,175 @@
+package delivery
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"math/big"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// clientFiles are the paths of a client certificate and its key.
+type clientFiles struct{ certificate, key string }
+
+func newClientFiles(t *testing.T) clientFiles {
+	t.Helper()
+	dir := t.TempDir()
+	return clientFiles{filepath.Join(dir, "client.pem"), filepath.Join(dir, "client.key")}
+}
+
+// issueSerial writes a new certificate and key. The serial number identifies them.
+func (f clientFiles) issueSerial(t *testing.T, ca *authority, serial int64) {
+	t.Helper()
+	certificate, key := pairOf(t, ca.issue(t, func(c *x509.Certificate) { c.SerialNumber = big.NewInt(serial) }))
+	write(t, f.certificate, certificate)
+	write(t, f.key, key)
+}
+
+// callers counts the client certificates that a receiver saw, by their serial numbers.
+type callers struct {
+	mu      sync.Mutex
+	serials map[int64]int
+}
+
+func (c *callers) times(serial int64) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.serials[serial]
+}
+
+// newMutualReceiver accepts only clients with a certificate of the authority. Each request has a handshake of its own.
+func newMutualReceiver(t *testing.T, ca *authority) (*receiver, *callers) {
+	t.Helper()
+	seen := &callers{serials: map[int64]int{}}
+	to := newTLSReceiver(t, ca.issue(t, nil), func(s *httptest.Server) {
+		s.TLS.ClientAuth, s.TLS.ClientCAs = tls.RequireAndVerifyClientCert, ca.pool()
+		s.TLS.VerifyConnection = func(state tls.ConnectionState) error {
+			seen.mu.Lock()
+			defer seen.mu.Unlock()
+			seen.serials[state.PeerCertificates[0].SerialNumber.Int64()]++
+			return nil
+		}
+		s.Config.SetKeepAlivesEnabled(false)
+	})
+	return to, seen
+}
+
+func TestAClientCertificateIsShownToServersThatAsk(t *testing.T) {
+	t.Parallel()
+	ca, files := newAuthority(t), newClientFiles(t)
+	files.issueSerial(t, ca, 7)
+	to, seen := newMutualReceiver(t, ca)
+	c := allowing("127.0.0.1")
+	c.CAFile = ca.file(t)
+	if a := sendOnce(t, c, messageTo(to.URL)); a.Class != ClassTLS {
+		t.Errorf("without a certificate: %s", describe(a))
+	}
+	c.ClientCertFile, c.ClientKeyFile = files.certificate, files.key
+	wantDelivered(t, "with a certificate", sendOnce(t, c, messageTo(to.URL)))
+	if n := seen.times(7); n != 1 {
+		t.Errorf("the certificate was shown %d times", n)
+	}
+	wantDelivered(t, "to a server that does not ask", sendOnce(t, c, messageTo(newTLSReceiver(t, ca.issue(t, nil), nil).URL)))
+}
+
+// A client certificate is replaced while messages are sent, and no attempt fails, although for some time the two files do
+// not belong together.
+func TestAClientCertificateIsReplacedWithoutAFailedAttempt(t *testing.T) {
+	t.Parallel()
+	ca, files := newAuthority(t), newClientFiles(t)
+	files.issueSerial(t, ca, 1)
+	to, seen := newMutualReceiver(t, ca)
+	c := allowing("127.0.0.1")
+	c.CAFile, c.ClientCertFile, c.ClientKeyFile = ca.file(t), files.certificate, files.key
+	s := newSender(t, c)
+	next, nextKey := pairOf(t, ca.issue(t, func(c *x509.Certificate) { c.SerialNumber = big.NewInt(2) }))
+	end := time.Now().Add(testPatience)
+	for n := 1; seen.times(2) < 20; n++ {
+		switch n {
+		case 20:
+			write(t, files.certificate, next) // the old key does not belong to it
+		case 40:
+			write(t, files.key, nextKey)
+		}
+		wantDelivered(t, fmt.Sprint("attempt ", n), s.Send(t.Context(), messageTo(to.URL)))
+		if t.Failed() || time.Now().After(end) {
+			t.Fatalf("after %d attempts the second certificate was shown %d times", n, seen.times(2))
+		}
+	}
+	if n := seen.times(1); n < 20 {
+		t.Errorf("the first certificate was shown %d times", n)
+	}
+}
+
+func TestTheOldCertificateStaysInUseWhileTheFilesAreBroken(t *testing.T) {
+	t.Parallel()
+	ca, files := newAuthority(t), newClientFiles(t)
+	files.issueSerial(t, ca, 1)
+	own := &certificate{certFile: files.certificate, keyFile: files.key}
+	old, err := own.get()
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, nextKey := pairOf(t, ca.issue(t, func(c *x509.Certificate) { c.SerialNumber = big.NewInt(2) }))
+	for what, change := range []func(){
+		func() { write(t, files.certificate, next) }, // the old key does not belong to it
+		func() { write(t, files.certificate, next[:len(next)/2]) },
+		func() { write(t, files.key, nil) },
+		func() { _ = os.Remove(files.certificate) },
+		func() { _ = os.Remove(files.key) },
+		func() { write(t, files.certificate, next) },
+	} {
+		change()
+		if got, err := own.get(); err != nil || got != old {
+			t.Errorf("%d, before the files are checked: %v", what, err)
+		}
+		own.nextCheck = time.Time{} // as if fileCheckInterval had passed
+		if got, err := own.get(); err != nil || got != old {
+			t.Errorf("%d: the old certificate is not in use any more: %v", what, err)
+		}
+	}
+	write(t, files.key, nextKey)
+	own.nextCheck = time.Time{}
+	got, err := own.get()
+	if err != nil || got == old || got.Leaf.SerialNumber.Int64() != 2 {
+		t.Errorf("the new certificate is not used: %v", err)
+	}
+}
+
+// New reports what is wrong with a file or the proxy's URL, by the name of the field.
+func TestNewNamesTheFieldThatIsWrong(t *testing.T) {
+	t.Parallel()
+	ca, files := newAuthority(t), newClientFiles(t)
+	files.issueSerial(t, ca, 1)
+	other := newClientFiles(t)
+	other.issueSerial(t, ca, 2)
+	empty := filepath.Join(t.TempDir(), "empty.pem")
+	write(t, empty, []byte("no certificate\n"))
+	missing := filepath.Join(t.TempDir(), "missing.pem")
+	for what, f := range map[string]struct {
+		change func(*Config)
+		field  string
+		says   string
+	}{
+		"no CA file":        {func(c *Config) { c.CAFile = missing }, "CAFile", missing},
+		"an empty CA file":  {func(c *Config) { c.CAFile = empty }, "CAFile", empty + " holds no certificate in PEM"},
+		"no certificate":    {func(c *Config) { c.ClientCertFile, c.ClientKeyFile = missing, files.key }, "ClientCertFile", missing},
+		"no key":            {func(c *Config) { c.ClientCertFile, c.ClientKeyFile = files.certificate, missing }, "ClientCertFile", missing},
+		"another key":       {func(c *Config) { c.ClientCertFile, c.ClientKeyFile = files.certificate, other.key }, "ClientCertFile", "does not match"},
+		"not a certificate": {func(c *Config) { c.ClientCertFile, c.ClientKeyFile = empty, files.key }, "ClientCertFile", ""},
+		"a bad proxy URL":   {func(c *Config) { c.ProxyURL = "ftp://proxy.test" }, "ProxyURL", "scheme"},
+	} {
+		c := allowing()
+		f.change(&c)
+		s, err := New(c)
+		if s != nil || err == nil || !strings.HasPrefix(err.Error(), f.field+": ") || !strings.Contains(err.Error(), f.says) {
+			t.Errorf("%s: %v, %v; want an error of %s that says %q", what, s, err, f.field, f.says)
+		}
+	}
+}

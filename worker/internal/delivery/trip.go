@@ -1,0 +1,95 @@
+package delivery
+
+import (
+	"context"
+	"fmt"
+	"net/http/httptrace"
+	"sync/atomic"
+	"time"
+)
+
+// phase is a phase of a request. Its name appears in the error of an attempt.
+type phase int32
+
+const (
+	phaseQueue   phase = iota // waits because every connection that the endpoint may have is in use
+	phaseLookup               // looks the host up
+	phaseProxy                // talks to the proxy, and knows nothing about the endpoint yet
+	phaseConnect              // connects to an address of the host
+	phaseTLS                  // makes the TLS handshake
+	phaseAnswer               // has a connection, and waits for the answer's headers
+	phaseBody                 // reads the body. A trip never enters this phase: Answer.read puts it into the error
+)
+
+func (p phase) String() string {
+	return [...]string{"wait for a connection", "lookup", "proxy", "connect", "TLS handshake", "wait for an answer", "response body"}[p]
+}
+
+// phaseError is an error together with the phase in which it came.
+type phaseError struct {
+	phase phase
+	err   error
+}
+
+func (e phaseError) Error() string { return e.phase.String() + ": " + e.err.Error() }
+func (e phaseError) Unwrap() error { return e.err }
+
+// timeoutError names what took too long.
+type timeoutError struct {
+	what string
+	max  time.Duration
+}
+
+func (e timeoutError) Error() string { return fmt.Sprintf("%s took longer than %v", e.what, e.max) }
+func (timeoutError) Timeout() bool   { return true }
+
+// trip follows one request through its phases, because http.Transport does not say in which phase a request was when its
+// time was up, and a proxy that hangs must not count against the endpoint. A trip is the request's context.
+//
+// The transport may dial for a request and then give it another connection that has become idle. The request is then in
+// phaseAnswer, and what the dial enters afterwards is ignored.
+type trip struct {
+	context.Context
+	at    atomic.Int32
+	trace httptrace.ClientTrace
+}
+
+type tripKey struct{}
+
+// withTrip returns the context to send a request with.
+func withTrip(ctx context.Context) context.Context {
+	t := &trip{Context: ctx}
+	t.trace.GetConn = func(string) { t.at.Store(int32(phaseQueue)) }
+	t.trace.GotConn = func(httptrace.GotConnInfo) { t.at.Store(int32(phaseAnswer)) }
+	return httptrace.WithClientTrace(t, &t.trace)
+}
+
+// Value lets the contexts that the transport derives from a trip find it.
+func (t *trip) Value(key any) any {
+	if key == (tripKey{}) {
+		return t
+	}
+	return t.Context.Value(key)
+}
+
+// tripOf returns the trip of a request, or of the dial for it. It is nil when there is none.
+func tripOf(ctx context.Context) *trip {
+	t, _ := ctx.Value(tripKey{}).(*trip)
+	return t
+}
+
+// enter records that the request is now in a phase, unless it already has a connection. It does nothing on a nil trip.
+func (t *trip) enter(p phase) {
+	if t == nil {
+		return
+	}
+	for {
+		now := t.at.Load()
+		if phase(now) == phaseAnswer || t.at.CompareAndSwap(now, int32(p)) {
+			return
+		}
+	}
+}
+
+// phase is the phase in which the request is.
+func (t *trip) phase() phase { return phase(t.at.Load()) }

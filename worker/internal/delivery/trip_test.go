@@ -1,0 +1,34 @@
+package delivery
+
+import (
+	"context"
+	"net/http/httptrace"
+	"testing"
+)
+
+// What a dial enters counts until the request has a connection. It counts again when the transport looks for another
+// connection, because the first one was closed.
+func TestATripIgnoresADialOnceTheRequestHasAConnection(t *testing.T) {
+	t.Parallel()
+	ctx := withTrip(t.Context())
+	trace := httptrace.ContextClientTrace(ctx)
+	dialCtx := context.WithoutCancel(ctx) // the transport derives the context of a dial
+	want := func(p phase) {
+		t.Helper()
+		if got := tripOf(ctx).phase(); got != p {
+			t.Errorf("the request is in the phase %q, want %q", got, p)
+		}
+	}
+	want(phaseQueue)
+	tripOf(dialCtx).enter(phaseLookup)
+	want(phaseLookup)
+	trace.GotConn(httptrace.GotConnInfo{})
+	want(phaseAnswer)
+	tripOf(dialCtx).enter(phaseConnect)
+	want(phaseAnswer)
+	trace.GetConn("")
+	want(phaseQueue)
+	tripOf(dialCtx).enter(phaseConnect)
+	want(phaseConnect)
+	tripOf(t.Context()).enter(phaseConnect) // no trip: nothing happens
+}

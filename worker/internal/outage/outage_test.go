@@ -1,0 +1,70 @@
+package outage
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var errAway = errors.New("connection refused")
+
+// TestAnOutageIsToldWhenItBeginsNowAndThenAndWhenItEnds, however many parts fail.
+func TestAnOutageIsToldWhenItBeginsNowAndThenAndWhenItEnds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var text strings.Builder
+		o := New(slog.New(slog.NewTextHandler(&text, nil)))
+		one, other := o.Part("one"), o.Part("other")
+		for range 100 {
+			_ = one.Failed(t.Context(), errAway)
+			_ = other.Failed(t.Context(), errAway)
+		}
+		time.Sleep(sayAgain + time.Second)
+		_ = one.Failed(t.Context(), errAway)
+		one.Worked()
+		if n := strings.Count(text.String(), "used again"); n != 0 {
+			t.Error("it is told to be over while a part fails")
+		}
+		other.Worked()
+		other.Worked()
+		if began, over := strings.Count(text.String(), "cannot be used"), strings.Count(text.String(), "used again"); began != 2 || over != 1 {
+			t.Errorf("told %d times that it is away, want 2 in %v, and %d times that it is back, want 1", began, sayAgain, over)
+		}
+	})
+}
+
+func TestAPartWaitsLongerEachTimeUpToABound(t *testing.T) {
+	t.Parallel()
+	p := New(slog.New(slog.DiscardHandler)).Part("one")
+	last := time.Duration(0)
+	for i := range 10 {
+		pause := p.Failed(t.Context(), errAway)
+		if pause < last || pause > PauseMax || i == 0 && pause != pauseMin || i == 9 && pause != PauseMax {
+			t.Errorf("pause %d is %v, after %v", i+1, pause, last)
+		}
+		last = pause
+	}
+	if p.Worked(); p.Failed(t.Context(), errAway) != pauseMin {
+		t.Error("a success does not begin anew")
+	}
+}
+
+// TestOurOwnEndIsNoOutage: what fails because the worker stops says nothing of the database.
+func TestOurOwnEndIsNoOutage(t *testing.T) {
+	t.Parallel()
+	var text strings.Builder
+	p := New(slog.New(slog.NewTextHandler(&text, nil))).Part("one")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := p.Wait(ctx, errAway); !errors.Is(err, context.Canceled) || text.Len() > 0 {
+		t.Errorf("%v, and the log says %q", err, text.String())
+	}
+}

@@ -1,0 +1,273 @@
+package postgres
+
+import (
+	"bytes"
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/seed-abbacb8b/epilogue/outbox"
+)
+
+// Message is what a claim brings: all that one request needs.
+type Message struct {
+	ID             outbox.ID
+	Endpoint       string
+	DueFrom        time.Time // the next claim of the endpoint may begin here; a little earlier than now, for late commits
+	Attempt        int       // the number of this attempt, counted over the message's life
+	AttemptsBefore int       // attempts made before the last replay; the retry schedule counts from here
+	MaxInFlight    int       // requests at once to the endpoint, as an operator limited them; 0 for no limit
+	Rate           float64   // requests per second to the endpoint, of all workers, as an operator limited them; 0 for no limit
+	RunID          string
+	Status         outbox.TerminalStatus
+	Body           []byte // nil when it is larger than BodyMax: the Loader brings it
+	BodyBytes      int    // its size
+	URL            string
+	Headers        []byte // JSON; nil for a message that forwards none
+	Options        []byte // JSON, or nil; not decoded here, so that a fault in them is this message's alone
+}
+
+// Order is what a claim is asked for.
+type Order struct {
+	Most  int    // messages in all
+	Turns []Turn // the endpoints to serve, in this order; each endpoint once
+	// Recent is how many endpoints without a turn may give one message each, of those that a message was written for since
+	// the last claim. An endpoint with a rate gives none without a turn.
+	Recent int
+	Except []string // endpoints that give no recent message
+}
+
+// Turn is an endpoint's part in a claim: at most Most of its messages, of those that are due since From or later. What is
+// due for longer was taken before, or the next full scan finds it.
+type Turn struct {
+	Endpoint string
+	From     time.Time
+	Most     int
+}
+
+// Claimer takes due messages under a lease. It makes one claim at a time: it must not be used by two goroutines at once.
+type Claimer struct {
+	pool   *pgxpool.Pool
+	sql    string
+	config ClaimerConfig
+	since  time.Time // the start of the last claim that succeeded; recent messages are read from here
+}
+
+// ClaimerConfig is checked by the worker, not here.
+type ClaimerConfig struct {
+	Schema    string
+	Worker    string        // the name that holds the leases; no two processes may share it
+	Lease     time.Duration // from the claim, by the database's clock
+	OpenAfter int           // failures in a row that open an endpoint's circuit breaker; at least 1
+}
+
+// NewClaimer returns a claimer that reads recent messages from now on.
+func NewClaimer(pool *pgxpool.Pool, c ClaimerConfig) *Claimer {
+	return &Claimer{pool: pool, sql: inSchema(claimSQL, c.Schema), config: c, since: time.Now()}
+}
+
+// ClaimTimeout bounds one claim, and one scan for recent messages. A claim that committed after it is released by its
+// leases' end.
+const ClaimTimeout = 10 * time.Second
+
+// recentOverlap is how long before the last claim a recent message may have been written, for commits that take their
+// time.
+const recentOverlap = 300 * time.Millisecond
+
+// The claim is one statement, whose cost depends on what it takes and on nothing else: not on how much waits, nor on the
+// rows that were delivered before and that a vacuum cannot remove yet.
+//
+// recent are the endpoints that a message was written for since the last claim, as a recent scan finds them.
+//
+// turns are the endpoints to serve, in their order: the recent ones, and those that the order asks for. The scan of each
+// begins where the last one ended, and the LIMIT in picked ends the whole when enough is found. Without that beginning,
+// each scan would pass the index entries of all that was delivered since the oldest snapshot in the database.
+//
+// picked takes from each endpoint its turn's messages, the longest due first. It passes over rows that others are
+// claiming, and over endpoints that are held back. It takes no more than the endpoint's rate has left (rate.go), and one
+// message of an endpoint whose circuit breaker is half-open. Both are guarded: they need the endpoint's row.
+//
+// granted changes the rows of guarded endpoints: it uses up the rate, and lets only one worker send the probe. It finds
+// the rows by the places where it just locked them. A row that changed since the statement began has moved to another
+// place: it is not found, and the endpoint gives nothing to this claim. One UPDATE does both, because a statement can
+// change a row only once: an endpoint with a rate and an open circuit breaker needs both. The array around its key keeps
+// the planner from reading the whole index while few endpoints are remembered.
+//
+// taken are the picked messages that need no grant, or got one.
+//
+// claimed counts the attempt and leases the row. Neither column is indexed, so the update stays on its page. It goes by
+// the row's place, too: a row that moved stays locked for the moment and unclaimed, for the next claim.
+//
+// lost keeps a trace of the attempt whose lease ran out.
+//
+// The answer's rows are the messages, and after them the recent endpoints with how many messages were written for each.
+const claimSQL = `WITH recent AS MATERIALIZED (
+    ` + recentSQL + `
+),
+turns AS MATERIALIZED (
+    (SELECT endpoint::text, due_at AS due_from, 1 AS most, false AS asked FROM recent
+     WHERE endpoint <> ALL ($4) AND endpoint <> ALL ($12::text[]) LIMIT $13)
+    UNION ALL
+    SELECT *, true FROM unnest($4::text[], $5::timestamptz[], $6::integer[])
+),
+picked AS MATERIALIZED (
+    SELECT d.place, d.message_id, d.attempt, d.locked_by, d.locked_until, e.guarded
+    FROM turns t
+    LEFT JOIN LATERAL (
+        SELECT CASE WHEN e.failures >= $10 OR e.rate_per_second IS NOT NULL THEN e.endpoint END AS guarded,
+               ` + heldBack + ` AS held_back,
+               least(e.max_in_flight, CASE WHEN e.failures >= $10 THEN 1 END,
+                     CASE WHEN e.rate_per_second IS NULL THEN NULL WHEN NOT t.asked THEN 0
+                          ELSE ` + rateLeft + ` END)::integer AS most
+        FROM outbox.endpoint e WHERE e.endpoint = t.endpoint OFFSET 0
+    ) e ON true
+    CROSS JOIN LATERAL (
+        SELECT d.ctid AS place, d.message_id, d.attempt, d.locked_by, d.locked_until
+        FROM outbox.due d
+        WHERE d.endpoint = t.endpoint AND d.due_at >= t.due_from AND ` + claimable + `
+        ORDER BY d.due_at
+        LIMIT least(t.most, e.most)
+        FOR UPDATE SKIP LOCKED
+    ) d
+    WHERE e.held_back IS NOT TRUE
+    LIMIT $7
+),
+granted AS (
+    UPDATE outbox.endpoint e SET
+        granted_at = CASE WHEN e.rate_per_second IS NULL THEN e.granted_at ELSE
+                   ` + rateUsed + ` END,
+        probing = e.probing OR e.failures >= $10,
+        open_until = CASE WHEN e.failures >= $10 THEN now() + $9::interval ELSE e.open_until END
+    FROM (SELECT guarded, count(*) AS messages FROM picked WHERE guarded IS NOT NULL GROUP BY guarded) p
+    WHERE e.endpoint = ANY (ARRAY[p.guarded]) AND e.ctid = ANY (ARRAY(
+        SELECT l.ctid FROM outbox.endpoint l
+        WHERE l.endpoint = ANY (ARRAY(SELECT guarded FROM picked WHERE guarded IS NOT NULL))
+        FOR UPDATE SKIP LOCKED
+    ))
+    RETURNING e.endpoint
+),
+taken AS MATERIALIZED (
+    SELECT * FROM picked WHERE guarded IS NULL
+    UNION ALL
+    SELECT p.* FROM picked p JOIN granted g ON g.endpoint = p.guarded
+),
+claimed AS (
+    UPDATE outbox.due d SET attempt = d.attempt + 1, locked_by = $8, locked_until = now() + $9::interval, waits_for = NULL
+    WHERE d.ctid = ANY (ARRAY(SELECT place FROM taken))
+    RETURNING d.message_id, d.endpoint, d.attempt, d.attempts_before, d.due_at
+),
+lost AS (
+    INSERT INTO outbox.attempt (message_id, attempt, started_at, class, error, worker)
+    SELECT message_id, attempt, locked_until, 'lost', 'the worker''s lease ran out before it recorded an answer',
+           coalesce(locked_by, 'unknown')
+    FROM taken WHERE locked_until IS NOT NULL AND attempt > 0
+    ON CONFLICT DO NOTHING
+)
+SELECT c.message_id, c.endpoint, least(c.due_at, now() - interval '250 ms'), c.attempt, c.attempts_before,
+       coalesce(e.max_in_flight, 0), coalesce(e.rate, 0),
+       m.run_id, m.status, m.body_bytes, m.body, m.url, m.headers, m.options
+FROM claimed c
+LEFT JOIN LATERAL (
+    SELECT e.max_in_flight, CASE WHEN e.rate_per_second IS NOT NULL THEN ` + rate + ` END AS rate
+    FROM outbox.endpoint e WHERE e.endpoint = c.endpoint OFFSET 0
+) e ON true
+CROSS JOIN LATERAL (
+    SELECT m.run_id, m.status, octet_length(b.body) AS body_bytes,
+           CASE WHEN octet_length(b.body) <= $11 THEN b.body END AS body, m.url,
+           CASE WHEN m.options ? 'forward' THEN m.headers END AS headers, m.options
+    FROM outbox.message m
+    CROSS JOIN LATERAL (SELECT ` + body + ` AS body) b
+    WHERE m.id = c.message_id OFFSET 0
+) m
+UNION ALL
+SELECT NULL, endpoint, due_at, written, 0, 0, 0, '', '', 0, NULL, '', NULL, NULL FROM recent`
+
+// Claim takes messages; they come in no order. left are the endpoints with recent messages that this claim left behind.
+// When it fails, the next claim reads the same recent messages again.
+func (c *Claimer) Claim(ctx context.Context, o Order) (messages []Message, left []Candidate, err error) {
+	began, since := time.Now(), c.since.Add(-recentOverlap)
+	var recent []written
+	err = within(ctx, "claim", ClaimTimeout, func(ctx context.Context) error {
+		queue := func(b *pgx.Batch) { b.Queue(c.sql, c.args(o, since)...) }
+		return hotBatch(ctx, c.pool, queue, func(results pgx.BatchResults) (err error) {
+			messages, recent, err = readClaim(results)
+			return err
+		})
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	c.since = began
+	return messages, o.leftBehind(recent, messages, outbox.IDFloor(since)), nil
+}
+
+func (c *Claimer) args(o Order, since time.Time) []any {
+	n := len(o.Turns)
+	endpoints, from, most := make([]string, n), make([]time.Time, n), make([]int32, n)
+	for i, t := range o.Turns {
+		endpoints[i], from[i], most[i] = t.Endpoint, t.From, int32(t.Most)
+	}
+	except := o.Except
+	if except == nil {
+		except = []string{} // <> ALL (NULL) is never true
+	}
+	return append(recentArgs(since), endpoints, from, most, o.Most, c.config.Worker, c.config.Lease,
+		max(c.config.OpenAfter, 1), BodyMax, except, o.Recent)
+}
+
+// written is an endpoint that messages were written for since the last claim, and how many.
+type written struct {
+	Candidate
+	messages int
+}
+
+// leftBehind returns the recent endpoints at which the claim left something: one that had no turn and gave less than was
+// written for it, or one whose turn began later than its recent messages are due.
+func (o Order) leftBehind(recent []written, messages []Message, floor outbox.ID) (left []Candidate) {
+	if len(recent) == 0 {
+		return nil
+	}
+	from, gave := map[string]time.Time{}, map[string]int{}
+	for _, t := range o.Turns {
+		from[t.Endpoint] = t.From
+	}
+	for i := range messages {
+		if bytes.Compare(messages[i].ID[:], floor[:]) >= 0 {
+			gave[messages[i].Endpoint]++
+		}
+	}
+	for _, w := range recent {
+		turn, had := from[w.Endpoint]
+		if had && w.Since.Before(turn) || !had && gave[w.Endpoint] < w.messages {
+			left = append(left, w.Candidate)
+		}
+	}
+	return left
+}
+
+// readClaim reads both kinds of rows: one without an id is a recent endpoint.
+func readClaim(results pgx.BatchResults) (messages []Message, recent []written, err error) {
+	rows, err := results.Query()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		if rows.RawValues()[0] == nil {
+			var w written
+			err = rows.Scan(nil, &w.Endpoint, &w.Since, &w.messages, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil)
+			recent = append(recent, w)
+		} else {
+			var m Message
+			err = rows.Scan(&m.ID, &m.Endpoint, &m.DueFrom, &m.Attempt, &m.AttemptsBefore, &m.MaxInFlight, &m.Rate,
+				&m.RunID, &m.Status, &m.BodyBytes, &m.Body, &m.URL, &m.Headers, &m.Options)
+			messages = append(messages, m)
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+	return messages, recent, rows.Err()
+}

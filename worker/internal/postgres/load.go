@@ -1,0 +1,43 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/seed-abbacb8b/epilogue/outbox"
+)
+
+// BodyMax is the largest body that a claim brings along, in bytes. The caller loads a larger one by itself, when it has
+// room for it: so the worker's memory is bounded, whatever waits in the outbox.
+const BodyMax = 64 << 10
+
+// Loader brings bodies that are larger than BodyMax.
+type Loader struct {
+	pool *pgxpool.Pool
+	sql  string
+}
+
+const loadSQL = `SELECT ` + body + ` FROM outbox.message m WHERE m.id = $1::text::uuid`
+
+// NewLoader returns a loader of a schema.
+func NewLoader(pool *pgxpool.Pool, schema string) *Loader {
+	return &Loader{pool: pool, sql: inSchema(loadSQL, schema)}
+}
+
+// Load returns the body of a message. Its time is bounded by ctx alone. A message that was pruned meanwhile is
+// pgx.ErrNoRows.
+func (l *Loader) Load(ctx context.Context, id outbox.ID) (body []byte, err error) {
+	err = l.pool.AcquireFunc(ctx, func(c *pgxpool.Conn) error {
+		if err := c.QueryRow(ctx, l.sql, id.String()).Scan(&body); err != nil {
+			return err
+		}
+		// A connection keeps the buffer of the last thing that it read, twice as large as the body, until it reads again.
+		return c.Ping(ctx)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("load the body of %s: %w", id, err)
+	}
+	return body, nil
+}

@@ -1,0 +1,40 @@
+package postgres
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/seed-abbacb8b/epilogue/outbox"
+)
+
+// TestALargeBodyIsLoadedByItself: the claim tells its size and leaves it in its row.
+func TestALargeBodyIsLoadedByItself(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	bodies := map[outbox.ID][]byte{}
+	for _, n := range []int{0, 1, BodyMax, BodyMax + 1, 1 << 20} {
+		body := bytes.Repeat([]byte("x"), n)
+		bodies[r.write(outbox.Message{URL: "https://a.test", Outcome: outbox.RunOutcome{RunID: "run", Status: outbox.Succeeded, Result: body}})] = body
+	}
+	bodies[r.write(outbox.Message{URL: "https://a.test", Outcome: outbox.RunOutcome{RunID: "run", Status: outbox.Failed, Error: "grüße"}})] = []byte("grüße")
+	l := NewLoader(r.Pool, r.Schema)
+	messages := r.claim("one")
+	for _, m := range messages {
+		want := bodies[m.ID]
+		if small := len(want) <= BodyMax; m.BodyBytes != len(want) || (m.Body != nil) != small || small && !bytes.Equal(m.Body, want) {
+			t.Errorf("the claim brings %d of %d bytes, and says %d", len(m.Body), len(want), m.BodyBytes)
+		}
+		if got, err := l.Load(t.Context(), m.ID); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%d bytes were loaded, want %d: %v", len(got), len(want), err)
+		}
+	}
+	if len(messages) != len(bodies) {
+		t.Errorf("%d messages claimed, want %d", len(messages), len(bodies))
+	}
+	if _, err := l.Load(t.Context(), outbox.NewID()); !errors.Is(err, pgx.ErrNoRows) {
+		t.Errorf("a message that is not there: %v", err)
+	}
+}

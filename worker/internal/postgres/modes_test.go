@@ -1,0 +1,114 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/seed-abbacb8b/epilogue/outbox"
+)
+
+// TestEverySessionWillDo: every statement works in the modes of pgx that go through a pooler in transaction mode, and
+// whatever the search path is.
+func TestEverySessionWillDo(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*pgxpool.Config){
+		"exec":            func(c *pgxpool.Config) { c.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec },
+		"simple protocol": func(c *pgxpool.Config) { c.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol },
+		"no search path":  func(c *pgxpool.Config) { c.ConnConfig.RuntimeParams["search_path"] = "" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			pool := r.NewPool(t, change)
+			r.history("delivered", 1, time.Minute)
+			p := r.pruner(pool, 0, 0)
+			if n, more, err := p.Prune(t.Context()); err != nil || more || n.Delivered != 1 {
+				t.Errorf("pruned %+v, more: %v: %v", n, more, err)
+			}
+			if err := p.PruneEndpoints(t.Context()); err != nil {
+				t.Error(err)
+			}
+			ids := []outbox.ID{r.writeTo("https://a.test/hook", "delivered"), r.writeTo("https://b.test/hook", "gone")}
+			r.exec(`INSERT INTO outbox.endpoint (endpoint, rate_per_second, max_in_flight, granted_at, reason) VALUES ('https://a.test', 2.5, 3, now() - interval '1 h', '')`)
+			s := NewScanner(pool, r.Schema)
+			if recent, err := s.Recent(t.Context(), time.Now().Add(-time.Hour)); err != nil || len(recent) != 2 {
+				t.Errorf("a recent scan finds %v: %v", recent, err)
+			}
+			full, err := s.Full(t.Context(), "")
+			if err != nil || len(full) != 2 {
+				t.Fatalf("a full scan finds %v: %v", full, err)
+			}
+			messages, left, err := r.claimerOn(pool, "one").Claim(t.Context(), Order{
+				Most: 10, Turns: []Turn{{full[0].Endpoint, full[0].Since, 3}}, Recent: 5, Except: []string{"https://c.test"},
+			})
+			if err != nil || len(messages) != 2 || len(left) != 0 {
+				t.Fatalf("%d messages claimed, left %v: %v", len(messages), left, err)
+			}
+			var batch []Result
+			for _, m := range messages {
+				if limits := m.Endpoint == "https://a.test"; (m.Rate == 2.5) != limits || (m.MaxInFlight == 3) != limits {
+					t.Errorf("%s: %v per second, %d in flight", m.Endpoint, m.Rate, m.MaxInFlight)
+				}
+				if body, err := NewLoader(pool, r.Schema).Load(t.Context(), m.ID); err != nil || string(body) != string(m.Body) {
+					t.Errorf("loaded %q, want %q: %v", body, m.Body, err)
+				}
+				batch = append(batch, results(m)[m.RunID])
+			}
+			if changes, err := r.recorderOn(pool, "one").Record(t.Context(), batch); err != nil || len(changes) != 1 {
+				t.Fatalf("it changed %v: %v", changes, err)
+			}
+			for i, want := range []outbox.State{outbox.StateDelivered, outbox.StateDead} {
+				if d := r.state(ids[i]); d.State != want {
+					t.Errorf("it is %s, want %s", d.State, want)
+				}
+			}
+		})
+	}
+}
+
+// TestHotSettingsEndWithTheirTransaction: the pool is the application's, too.
+func TestHotSettingsEndWithTheirTransaction(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	pool := r.NewPool(t, func(c *pgxpool.Config) { c.MaxConns = 1 })
+	settings := func() (all string) {
+		t.Helper()
+		err := pool.QueryRow(t.Context(), `SELECT string_agg(name || '=' || setting, ' ' ORDER BY name) FROM pg_settings
+WHERE name IN ('synchronous_commit', 'plan_cache_mode', 'enable_seqscan', 'enable_bitmapscan', 'enable_sort', 'jit')`).Scan(&all)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return all
+	}
+	before := settings()
+	if _, _, err := r.claimerOn(pool, "one").Claim(t.Context(), Order{Most: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if after := settings(); after != before {
+		t.Errorf("after a claim: %s\nbefore: %s", after, before)
+	}
+}
+
+// TestAnOperationThatTakesTooLongSaysSo, and keeps the cause that it had itself.
+func TestAnOperationThatTakesTooLongSaysSo(t *testing.T) {
+	t.Parallel()
+	err := within(t.Context(), "claim", time.Nanosecond, func(ctx context.Context) error {
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	if !errors.Is(err, context.DeadlineExceeded) || !strings.HasPrefix(err.Error(), "claim: took longer than 1ns: ") {
+		t.Errorf("it returned %v", err)
+	}
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	err = within(stopped, "claim", time.Hour, func(ctx context.Context) error { return ctx.Err() })
+	if !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "longer") {
+		t.Errorf("it returned %v", err)
+	}
+}

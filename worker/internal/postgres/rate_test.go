@@ -1,0 +1,216 @@
+package postgres
+
+import (
+	"fmt"
+	"math"
+	"testing"
+	"time"
+
+	"github.com/seed-abbacb8b/epilogue/outbox"
+)
+
+const limited = "https://limited.test"
+
+// limit makes messages due at an endpoint with a rate, which was last used up some time ago by the database's clock.
+func (r *rig) limit(messages int, rate string, usedUp time.Duration) {
+	r.t.Helper()
+	r.due(limited, messages, 3600)
+	r.exec(`INSERT INTO outbox.endpoint (endpoint, rate_per_second, granted_at, reason) VALUES ($1, $2::text::double precision, now() - $3::interval, '')`,
+		limited, rate, usedUp)
+}
+
+func (r *rig) usedUpTo() time.Time {
+	r.t.Helper()
+	return one[time.Time](r, `SELECT granted_at FROM outbox.endpoint`)
+}
+
+func (r *rig) claimLimited(most int) []Message {
+	r.t.Helper()
+	return r.claimOrder("w", Order{Most: most, Turns: []Turn{{limited, longAgo, most}}})
+}
+
+// TestClaimsAddUpToTheRate: the fraction of a request that one claim cannot take counts for the next.
+func TestClaimsAddUpToTheRate(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		rate float64
+		step time.Duration // of the database's clock, between two claims
+	}{
+		{15, 100 * time.Millisecond}, // one and a half
+		{1.5, 300 * time.Millisecond},
+		{19, 100 * time.Millisecond},
+		{3, 111 * time.Millisecond}, // a third
+		{7, 250 * time.Millisecond},
+	} {
+		t.Run(fmt.Sprint(c.rate, " per second, every ", c.step), func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			const claims = 20
+			r.limit(200, fmt.Sprint(c.rate), 0)
+			began, taken := r.usedUpTo(), 0
+			for range claims {
+				r.exec(`UPDATE outbox.endpoint SET granted_at = granted_at - $1::interval`, c.step) // the database's clock goes on
+				taken += len(r.claimLimited(100))
+			}
+			// It goes on by itself, too, by a little.
+			passed := claims*c.step + one[time.Time](r, `SELECT clock_timestamp()`).Sub(began)
+			least, most := c.rate*(claims*c.step).Seconds(), c.rate*passed.Seconds()
+			if float64(taken) < math.Floor(least) || float64(taken) > most {
+				t.Errorf("%d were claimed in %v, want %v to %v", taken, passed, math.Floor(least), most)
+			}
+		})
+	}
+}
+
+// TestARateGivesWhatItHasLeft, a second's worth at the most, or one request, and counts what was taken.
+func TestARateGivesWhatItHasLeft(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		rate   float64
+		usedUp time.Duration
+	}{
+		{5, 300 * time.Millisecond}, {5, 700 * time.Millisecond}, {5, time.Hour}, {2.5, time.Hour}, {1.5, 900 * time.Millisecond},
+		{1, time.Hour}, {3, time.Second}, {0.3, time.Hour}, {0.1, 11 * time.Second}, {0.001, 1001 * time.Second},
+	} {
+		t.Run(fmt.Sprint(c.rate, " per second, used up ", c.usedUp, " ago"), func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			r.limit(50, fmt.Sprint(c.rate), c.usedUp)
+			before := r.usedUpTo()
+			n := len(r.claimLimited(50))
+			now := one[time.Time](r, `SELECT max(locked_until) - $1::interval FROM outbox.due`, lease) // the claim's
+			left := math.Min(c.rate*now.Sub(before).Seconds(), math.Max(c.rate, 1))
+			if n != int(left) {
+				t.Fatalf("%d claimed, want %d", n, int(left))
+			}
+			start := now.Add(-time.Duration(math.Max(1/c.rate, 1) * float64(time.Second)))
+			if before.After(start) {
+				start = before
+			}
+			want := start.Add(time.Duration(float64(n) / c.rate * float64(time.Second)))
+			if got := r.usedUpTo(); got.Sub(want).Abs() > 10*time.Microsecond || got.After(now) {
+				t.Errorf("it is used up to %v before the claim, want %v", now.Sub(got), now.Sub(want))
+			}
+		})
+	}
+}
+
+// TestAClaimWithinOneGrantChangesNothing, so that many claims do not push the next grant away.
+func TestAClaimWithinOneGrantChangesNothing(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.limit(2, "0.001", 900*time.Second)
+	before := r.rows()
+	for range 3 {
+		if n := len(r.claimLimited(9)); n != 0 {
+			t.Errorf("%d claimed", n)
+		}
+	}
+	if got := r.rows(); got != before {
+		t.Errorf("it changed rows: %s\nbefore: %s", got, before)
+	}
+	r.exec(`UPDATE outbox.endpoint SET granted_at = granted_at - interval '100 s'`)
+	if n := len(r.claimLimited(9)); n != 1 {
+		t.Errorf("%d claimed after 1000 seconds, want 1", n)
+	}
+}
+
+// TestAClaimUsesUpOnlyWhatItTakes of a rate: not what its turn had no room for, nor what was not due.
+func TestAClaimUsesUpOnlyWhatItTakes(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.limit(10, "1000", time.Hour)
+	if n := len(r.claimLimited(4)); n != 4 {
+		t.Errorf("%d claimed, want the 4 that the turn allows", n)
+	}
+	now := one[time.Time](r, `SELECT max(locked_until) - $1::interval FROM outbox.due`, lease)
+	if left := now.Sub(r.usedUpTo()); left != 996*time.Millisecond {
+		t.Errorf("%v of a second's rate are left after 4 of 1000 requests", left)
+	}
+	r.exec(`UPDATE outbox.due SET due_at = now() + interval '1 h'`)
+	before := r.rows()
+	r.claimLimited(9)
+	if got := r.rows(); got != before {
+		t.Errorf("a claim that took nothing changed rows: %s\nbefore: %s", got, before)
+	}
+}
+
+// TestWorkersShareARate, whoever comes at the same time.
+func TestWorkersShareARate(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.limit(50, "0.001", 0)
+	for range 10 {
+		r.exec(`UPDATE outbox.endpoint SET granted_at = now() - interval '1001 s'`)
+		if n := r.claimAtOnce(8, limited); n != 1 {
+			t.Errorf("%d claimed at once, want the one that the rate allows", n)
+		}
+	}
+}
+
+// TestASettingThatNoRateCanBeFailsNoOthersClaim: an operator may write to the table by hand.
+func TestASettingThatNoRateCanBeFailsNoOthersClaim(t *testing.T) {
+	t.Parallel()
+	for rate, want := range map[string]int{"NaN": 3, "Infinity": 3, "1e300": 3, "1e-300": 0} {
+		t.Run(rate, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			r.limit(3, rate, time.Hour)
+			r.due("https://other.test", 2, 0)
+			for _, m := range r.claimOrder("w", Order{Most: 9, Turns: r.turns(9)}) {
+				if m.Endpoint == limited && m.Rate != 1e6 {
+					t.Errorf("the rate is told as %v", m.Rate)
+				}
+			}
+			got := [2]int{
+				r.count(`SELECT count(*) FROM outbox.due WHERE locked_by = 'w' AND endpoint = $1`, limited),
+				r.count(`SELECT count(*) FROM outbox.due WHERE locked_by = 'w' AND endpoint <> $1`, limited),
+			}
+			if got != [2]int{want, 2} {
+				t.Errorf("%v were claimed of it and of another, want %d and 2", got, want)
+			}
+		})
+	}
+}
+
+// TestAClockThatWentBackFailsNoOthersClaim: the rate is used up in the future.
+func TestAClockThatWentBackFailsNoOthersClaim(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.limit(3, "5", -time.Hour)
+	r.due("https://other.test", 2, 0)
+	if got := perEndpoint(r.claim("w")); got != "map[https://other.test:2]" {
+		t.Errorf("claimed %s", got)
+	}
+}
+
+// TestAnEndpointWithARateWaitsForItsTurn: a claim takes no recent message of it unasked.
+func TestAnEndpointWithARateWaitsForItsTurn(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.writeTo(limited, "run-1")
+	r.writeTo(limited, "run-2")
+	r.exec(`INSERT INTO outbox.endpoint (endpoint, rate_per_second, granted_at, reason) VALUES ($1, 9, now() - interval '1 h', '')`, limited)
+	if took, left := r.claimRecent(Order{Most: 9, Recent: 9}); took != "" || left != limited {
+		t.Errorf("it took %q, and left %q", took, left)
+	}
+	if took, _ := r.claimRecent(Order{Most: 9, Turns: []Turn{{limited, longAgo, 9}}}); took != "run-1 run-2" {
+		t.Errorf("asked for it, it took %q, want both", took)
+	}
+}
+
+// TestAnEndpointAtItsRateIsLeftBehindOnce: otherwise the next claim would follow it in a circle.
+func TestAnEndpointAtItsRateIsLeftBehindOnce(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.writeTo(limited, "run-1")
+	if err := r.store.Limit(t.Context(), limited, outbox.Limits{RatePerSecond: 0.001}, ""); err != nil {
+		t.Fatal(err)
+	}
+	if took, left := r.claimRecent(Order{Most: 9, Recent: 9}); took != "" || left != limited {
+		t.Errorf("it took %q, and left %q", took, left)
+	}
+	if took, left := r.claimRecent(Order{Most: 9, Recent: 9, Turns: []Turn{{limited, longAgo, 9}}}); took != "" || left != "" {
+		t.Errorf("asked for it, it took %q, and left %q", took, left)
+	}
+}

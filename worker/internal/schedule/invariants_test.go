@@ -1,0 +1,146 @@
+package schedule
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+)
+
+// check compares what the scheduler counts with what stands in its endpoints: the invariants of the package's doc.
+func (r *rig) check() {
+	r.t.Helper()
+	inFlight, waiting, unproven := 0, 0, 0
+	var circle []string
+	for name, e := range r.endpoints {
+		inFlight += e.inFlight
+		waiting += len(e.waiting)
+		if !e.proven {
+			unproven += e.inFlight
+		}
+		if e.candidate {
+			circle = append(circle, name)
+		}
+		if e.limit < 1 || e.limit > r.config.EndpointMaxInFlight || e.inFlight < 0 {
+			r.t.Errorf("%s: limit %d, in flight %d", name, e.limit, e.inFlight)
+		}
+		if len(e.waiting) > 0 && e.inFlight == 0 {
+			r.t.Errorf("%s: %d wait without a request in flight", name, len(e.waiting))
+		}
+		if r.noUnasked[name] != e.noUnaskedMessage() {
+			r.t.Errorf("%s: noUnasked is %v", name, r.noUnasked[name])
+		}
+	}
+	slices.Sort(circle)
+	if most := r.config.MaxInFlight; r.free+inFlight != most || r.free < 0 || r.ahead+waiting != most || r.unproven != unproven {
+		r.t.Errorf("free %d + in flight %d, ahead %d + waiting %d, want %d each; unproven %d, want %d",
+			r.free, inFlight, r.ahead, waiting, most, r.unproven, unproven)
+	}
+	if !slices.Equal(circle, r.circle) {
+		r.t.Errorf("the circle is %v, the candidates are %v", r.circle, circle)
+	}
+}
+
+// TestTheInvariantsHoldWhateverHappens plays random claims, answers of every kind, scans, wakes, limits and time.
+func TestTheInvariantsHoldWhateverHappens(t *testing.T) {
+	t.Parallel()
+	seed := rand.Uint64()
+	rng := rand.New(rand.NewPCG(seed, 0))
+	defer func() {
+		if t.Failed() {
+			t.Logf("seed %d", seed)
+		}
+	}()
+	for range 40 {
+		most := 1 + rng.IntN(40)
+		r := slots(t, most, 1+rng.IntN(most))
+		r.drains()
+		p := invariantPlay{rig: r, rng: rng, inFlight: map[string][]time.Time{}}
+		for range 500 {
+			p.step()
+			if r.check(); t.Failed() {
+				return
+			}
+		}
+	}
+}
+
+type invariantPlay struct {
+	*rig
+	rng      *rand.Rand
+	inFlight map[string][]time.Time // when each request began
+	order    *Order                 // of the claim under way
+}
+
+func (p *invariantPlay) step() {
+	p.later(time.Duration(p.rng.IntN(int(50 * time.Millisecond))))
+	name := fmt.Sprint("e", p.rng.IntN(12))
+	switch p.rng.IntN(8) {
+	case 0:
+		p.Woken(p.now)
+	case 1:
+		p.knows(name)
+	case 2:
+		p.later(time.Duration(p.rng.IntN(3)) * endpointKept / 2)
+	case 3, 4:
+		p.claims(name)
+	default:
+		p.answersOne(name)
+	}
+}
+
+// claims begins a claim, or ends the one that is under way: with as many messages as it asked for at the most.
+func (p *invariantPlay) claims(name string) {
+	if p.order == nil {
+		switch step := p.NextClaim(p.now); step.Do {
+		case Claim:
+			p.order = &step.Order
+		case EndDrain:
+			p.DrainEnded()
+			p.drains()
+		}
+		return
+	}
+	o := *p.order
+	p.order = nil
+	if p.rng.IntN(10) == 0 {
+		p.ClaimFailed(p.now, time.Duration(p.rng.IntN(int(time.Second))))
+		return
+	}
+	var took []Message
+	for _, t := range o.Turns {
+		m := p.gave(t.Endpoint, p.rng.IntN(t.Most+1), p.rng.IntN(100))
+		for i := range m {
+			m[i].OperatorLimit = []int{0, 0, 0, 1, 3}[p.rng.IntN(5)]
+			m[i].Rate = []float64{0, 0, 0, 0.5, 100}[p.rng.IntN(5)]
+		}
+		took = append(took, m...)
+	}
+	for range p.rng.IntN(o.Recent + 1) {
+		if hasTurn := slices.ContainsFunc(o.Turns, func(t Turn) bool { return t.Endpoint == name }); !hasTurn && !slices.Contains(o.Except, name) {
+			took = append(took, p.gave(name, 1, 5)...)
+			break
+		}
+	}
+	took = took[:min(len(took), o.Most)]
+	start, _ := p.Claimed(p.now, took, nil)
+	for _, m := range start {
+		p.inFlight[m.Endpoint] = append(p.inFlight[m.Endpoint], p.now)
+	}
+}
+
+func (p *invariantPlay) answersOne(name string) {
+	if len(p.inFlight[name]) == 0 {
+		return
+	}
+	a := []Answer{
+		quick(), quick(), slow(), {Kind: Timeout}, {Kind: Status, StatusCode: 429}, {Kind: Status, StatusCode: 503},
+		{Kind: Status, StatusCode: 500}, {Kind: Status, StatusCode: 404}, {Kind: Failed}, {Kind: NotSent}, {Kind: Refused},
+	}[p.rng.IntN(11)]
+	a.StartedAt = p.inFlight[name][0]
+	p.inFlight[name] = p.inFlight[name][1:]
+	if _, more, _ := p.Answered(name, a, p.now); more {
+		p.inFlight[name] = append(p.inFlight[name], p.now)
+	}
+}

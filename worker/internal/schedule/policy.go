@@ -1,0 +1,64 @@
+package schedule
+
+import (
+	"net/http"
+	"time"
+)
+
+// Action is what becomes of a message.
+type Action string
+
+const (
+	Deliver Action = "delivered"
+	Retry   Action = "retry"
+	Die     Action = "dead"
+	Release Action = "release" // not an attempt: it was claimed and not sent
+	Wait    Action = "wait"    // not an attempt: something of the worker's own is missing
+)
+
+// Verdict is what one answer leads to.
+type Verdict struct {
+	Action Action
+	Delay  time.Duration // until the next attempt, of a Retry or a Wait
+	Reason string        // of a message that dies: refused, exhausted, gone
+	Hold   time.Duration // how long nothing is sent to the whole endpoint
+	Pause  bool          // nothing is sent to the endpoint until an operator resumes it
+}
+
+// Policy is the retry policy.
+type Policy struct {
+	Schedule      []time.Duration // the wait after each failed attempt; one attempt more than waits
+	Jitter        float64         // 0.2 spreads each wait by ±20 %
+	RetryAfterMax time.Duration   // the longest that an endpoint can ask for
+	RetryStatuses map[int]bool    // the statuses that are tried again
+	Random        func() float64  // from 0 to 1; rand.Float64
+}
+
+// waitDelay is how long a message waits for what its worker lacks.
+const waitDelay = 30 * time.Second
+
+// Judge says what an answer leads to. n counts the message's attempts since it was written or last replayed, from 1.
+func (p Policy) Judge(a Answer, n int) Verdict {
+	switch {
+	case a.Kind == NotSent:
+		return Verdict{Action: Wait, Delay: p.Spread(waitDelay)}
+	case a.Kind == Delivered:
+		return Verdict{Action: Deliver}
+	case a.Kind == Refused:
+		return Verdict{Action: Die, Reason: "refused"}
+	case a.Kind == Status && a.StatusCode == http.StatusGone:
+		return Verdict{Action: Die, Reason: "gone", Pause: true}
+	case a.Kind == Status && !p.RetryStatuses[a.StatusCode]:
+		return Verdict{Action: Die, Reason: "refused"}
+	}
+	hold := min(a.RetryAfter, p.RetryAfterMax)
+	if n > len(p.Schedule) {
+		return Verdict{Action: Die, Reason: "exhausted", Hold: hold}
+	}
+	return Verdict{Action: Retry, Delay: max(p.Spread(p.Schedule[max(n, 1)-1]), hold), Hold: hold}
+}
+
+// Spread applies the jitter, so that what failed together does not come back together.
+func (p Policy) Spread(d time.Duration) time.Duration {
+	return time.Duration(float64(d) * (1 + p.Jitter*(2*p.Random()-1)))
+}

@@ -1,0 +1,114 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/riverqueue/river"
+
+	"github.com/seed-abbacb8b/epilogue/worker/internal/outage"
+	"github.com/seed-abbacb8b/epilogue/worker/internal/postgres"
+	"github.com/seed-abbacb8b/epilogue/worker/internal/schedule"
+)
+
+// loops carry out what the scheduler decides. The scan loop runs as long as the worker. The claim loop runs in a River
+// job, one at a time; the requests it started belong to the process and outlive it, so one that hangs never holds up the
+// next claim.
+type loops struct {
+	scheduler *schedule.Scheduler
+	claimer   *postgres.Claimer
+	scanner   *postgres.Scanner
+	senders   *senders
+	client    *river.Client[pgx.Tx]
+	stopping  context.Context // its end: no new claims
+
+	claims, scans, inserts *outage.Part
+}
+
+// drain claims until nothing was due for a while, its turn is over, or the worker stops.
+func (l *loops) drain(ctx context.Context) {
+	l.scheduler.DrainBegan(time.Now())
+	defer l.scheduler.DrainEnded()
+	for ctx.Err() == nil && l.stopping.Err() == nil {
+		switch step := l.scheduler.NextClaim(time.Now()); step.Do {
+		case schedule.Claim:
+			l.claim(ctx, step.Order)
+		case schedule.EndDrain:
+			return
+		default:
+			l.wait(ctx, step.Until, l.scheduler.ClaimLoop)
+		}
+	}
+}
+
+// claim takes messages and starts their delivery.
+func (l *loops) claim(ctx context.Context, order schedule.Order) {
+	began := time.Now()
+	rows, left, err := l.claimer.Claim(ctx, claimOrder(order))
+	now := time.Now()
+	if err != nil {
+		l.scheduler.ClaimFailed(now, l.claims.Failed(ctx, err))
+		return
+	}
+	l.claims.Worked()
+	start, back := l.scheduler.Claimed(now, claimedMessages(rows, began), candidates(left))
+	for _, m := range start {
+		l.senders.start(rowOf(m))
+	}
+	l.senders.release(rowsOf(back))
+}
+
+// scan scans for candidates, and inserts a drain when some are found and none runs, until ctx ends.
+func (l *loops) scan(ctx context.Context) {
+	var underWay sync.WaitGroup
+	defer underWay.Wait()
+	for ctx.Err() == nil {
+		switch step := l.scheduler.NextScan(time.Now()); step.Do {
+		case schedule.Scan: // in the background: a slow full scan does not hold up a recent one
+			underWay.Go(func() { l.scanOnce(ctx, step.Scan) })
+		case schedule.InsertDrain:
+			l.insertDrain(ctx)
+		default:
+			l.wait(ctx, step.Until, l.scheduler.ScanLoop)
+		}
+	}
+}
+
+func (l *loops) scanOnce(ctx context.Context, order schedule.ScanOrder) {
+	var found []postgres.Candidate
+	var err error
+	if order.Kind == schedule.Full {
+		found, err = l.scanner.Full(ctx, order.After)
+	} else {
+		found, err = l.scanner.Recent(ctx, order.Since)
+	}
+	if err != nil {
+		l.scheduler.ScanFailed(order, time.Now(), l.scans.Failed(ctx, err))
+		return
+	}
+	l.scans.Worked()
+	l.scheduler.Scanned(order, candidates(found), time.Now())
+}
+
+func (l *loops) insertDrain(ctx context.Context) {
+	if _, err := l.client.Insert(ctx, drainArgs{}, drainOptions()); err != nil {
+		l.scheduler.InsertFailed(time.Now(), l.inserts.Failed(ctx, fmt.Errorf("insert a drain job: %w", err)))
+		return
+	}
+	l.inserts.Worked()
+}
+
+// wait returns at a time, on a token, or when the worker stops.
+func (l *loops) wait(ctx context.Context, until time.Time, token <-chan struct{}) {
+	timer := time.NewTimer(time.Until(until))
+	defer timer.Stop()
+	select {
+	case <-token:
+	case <-timer.C:
+	case <-l.stopping.Done():
+	case <-ctx.Done():
+	}
+}

@@ -1,0 +1,127 @@
+package worker
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/seed-abbacb8b/epilogue/worker/internal/delivery"
+	"github.com/seed-abbacb8b/epilogue/worker/internal/postgres"
+	"github.com/seed-abbacb8b/epilogue/worker/internal/schedule"
+)
+
+// senders are the goroutines that deliver. Each has one request in flight. A slot is free again once the result is handed
+// to the recorder, which is how a slow database slows the claims.
+//
+// A goroutine that has made a request takes the next one: its stack has grown to what a request needs, which a new one
+// would have to do again.
+type senders struct {
+	ctx       context.Context // its end tears the requests down
+	bodies    *bodies
+	delivery  *delivery.Sender
+	policy    schedule.Policy
+	scheduler *schedule.Scheduler
+	results   chan<- postgres.Result
+	logger    *slog.Logger
+	next      chan *postgres.Message // unbuffered: to a goroutine that waits for it
+	stopped   <-chan struct{}        // closed when no request begins any more
+	running   sync.WaitGroup
+}
+
+// senderIdle is how long a goroutine waits for its next request.
+const senderIdle = time.Second
+
+// start begins the request for a message that has a slot.
+func (s *senders) start(m *postgres.Message) {
+	select {
+	case s.next <- m:
+	default:
+		s.running.Go(func() { s.loop(m) })
+	}
+}
+
+// loop sends one message after the other.
+func (s *senders) loop(m *postgres.Message) {
+	idle := time.NewTimer(senderIdle)
+	defer idle.Stop()
+	for {
+		a, v := s.attempt(m)
+		s.results <- resultOf(m, a, v)
+		next, more, back := s.scheduler.Answered(m.Endpoint, judged(a), time.Now())
+		s.release(rowsOf(back))
+		m = nil // nothing of the last is kept
+		if more {
+			m = rowOf(next)
+			continue
+		}
+		idle.Reset(senderIdle)
+		select {
+		case m = <-s.next:
+		case <-idle.C:
+			return
+		case <-s.stopped:
+			return
+		}
+	}
+}
+
+// attempt makes one attempt, unless something of the worker's own is missing, and judges it.
+func (s *senders) attempt(m *postgres.Message) (delivery.Answer, schedule.Verdict) {
+	loaded, err := s.bodies.load(s.ctx, m)
+	if err != nil {
+		s.logger.DebugContext(s.ctx, "a large body waits", "message", m.ID.String(), "for", err)
+		return delivery.Answer{StartedAt: time.Now(), WaitsFor: err.Error()},
+			schedule.Verdict{Action: schedule.Wait, Delay: s.policy.Spread(loadAgain)}
+	}
+	defer loaded()
+	a := s.delivery.Send(s.ctx, outgoing(m))
+	m.Body = nil                                                                                     // what is recorded needs it no more
+	if s.ctx.Err() != nil && a.Class != delivery.ClassDelivered && a.Class != delivery.ClassStatus { // torn down, not answered
+		return a, schedule.Verdict{Action: schedule.Release}
+	}
+	v := s.policy.Judge(judged(a), m.Attempt-m.AttemptsBefore)
+	s.log(m, a, v)
+	return a, v
+}
+
+// stop lets no request begin any more, and releases what waits for one.
+func (s *senders) stop() { s.release(rowsOf(s.scheduler.Stop())) }
+
+// release gives up messages that were claimed and not sent.
+func (s *senders) release(messages []*postgres.Message) {
+	for _, m := range messages {
+		s.results <- released(m, time.Now())
+	}
+}
+
+// log tells of an attempt: what failed for good is for the operator, the rest for whoever looks closer.
+func (s *senders) log(m *postgres.Message, a delivery.Answer, v schedule.Verdict) {
+	level := slog.LevelDebug
+	switch v.Action {
+	case schedule.Die:
+		level = slog.LevelWarn
+	case schedule.Retry:
+		level = slog.LevelInfo
+	case schedule.Wait:
+		level = slog.LevelError
+	}
+	if !s.logger.Enabled(s.ctx, level) {
+		return
+	}
+	attrs := []slog.Attr{
+		slog.String("message", m.ID.String()), slog.String("run", m.RunID), slog.String("endpoint", m.Endpoint),
+		slog.Int("attempt", m.Attempt), slog.String("class", a.Class), slog.Duration("took", a.Duration),
+	}
+	add := func(applies bool, attr slog.Attr) {
+		if applies {
+			attrs = append(attrs, attr)
+		}
+	}
+	add(a.StatusCode != 0, slog.Int("status_code", a.StatusCode))
+	add(a.Err != "", slog.String("error", a.Err))
+	add(v.Action == schedule.Wait, slog.String("waits_for", a.WaitsFor))
+	add(v.Action == schedule.Wait || v.Action == schedule.Retry, slog.Duration("again_in", v.Delay))
+	add(v.Action == schedule.Die, slog.String("reason", v.Reason))
+	s.logger.LogAttrs(s.ctx, level, "attempt: "+string(v.Action), attrs...)
+}
