@@ -18,6 +18,8 @@ type local struct {
 	scratch  *scratch
 	port     int
 	running  *process // nil before the first start
+
+	listening []string // addresses besides the loopback one, see ListenAlso
 }
 
 func startLocal(ctx context.Context, found installation, settings []string, say logf) (_ *Server, err error) {
