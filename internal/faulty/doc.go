@@ -1,0 +1,14 @@
+// Package faulty makes real faults between a client and Postgres, for tests and for the chaos program: no mock takes
+// part, the bytes go over real sockets to a real server.
+//
+//   - [Proxy] stands between a client and a server. It can stall, freeze, delay and cut connections, at once
+//     ([Proxy.Do]) or at a chosen place in the protocol ([Proxy.On]).
+//   - [Namespace] is a network namespace: a host of its own, whose link can go down. What runs in it then vanishes
+//     without a FIN or an RST, which no proxy can do: a proxy's kernel goes on answering keepalives.
+//   - [Hold] holds locks in a transaction that somebody forgot.
+//
+// A failover, which needs two servers, is in internal/testdb (Cluster).
+//
+// The fault comes before what a test wants to see of it. So each function returns when its fault is in force, and
+// [Armed.Fired] says when one that was planned has happened: no test has to sleep.
+package faulty
