@@ -25,6 +25,8 @@ type loops struct {
 	client    *river.Client[pgx.Tx]
 	stopping  context.Context // its end: no new claims
 
+	clocks *clocks
+
 	claims, scans, inserts *outage.Part
 }
 
@@ -78,19 +80,22 @@ func (l *loops) scan(ctx context.Context) {
 }
 
 func (l *loops) scanOnce(ctx context.Context, order schedule.ScanOrder) {
-	var found []postgres.Candidate
+	var scan postgres.Scan
 	var err error
+	asked := time.Now()
 	if order.Kind == schedule.Full {
-		found, err = l.scanner.Full(ctx, order.After)
+		scan, err = l.scanner.Full(ctx, order.After)
 	} else {
-		found, err = l.scanner.Recent(ctx, order.Since)
+		scan, err = l.scanner.Recent(ctx, asked.Sub(order.Since))
 	}
 	if err != nil {
 		l.scheduler.ScanFailed(order, time.Now(), l.scans.Failed(ctx, err))
 		return
 	}
 	l.scans.Worked()
-	l.scheduler.Scanned(order, candidates(found), time.Now())
+	answered := time.Now()
+	l.clocks.compare(ctx, asked, scan.Clock, answered)
+	l.scheduler.Scanned(order, candidates(scan.Candidates), scan.Took, answered)
 }
 
 func (l *loops) insertDrain(ctx context.Context) {

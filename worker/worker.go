@@ -104,7 +104,7 @@ func (w *Worker) assemble() (err error) {
 		in: results, outage: w.outage.Part("records"), logger: c.Logger,
 	}
 	w.loops = &loops{
-		scheduler: w.scheduler, senders: w.senders, stopping: w.stopping,
+		scheduler: w.scheduler, senders: w.senders, stopping: w.stopping, clocks: &clocks{logger: c.Logger},
 		claimer: postgres.NewClaimer(w.pool, postgres.ClaimerConfig{Schema: c.Schema, Worker: w.name, Lease: c.Lease, OpenAfter: c.OpenAfter}),
 		scanner: postgres.NewScanner(w.pool, c.Schema),
 		claims:  w.outage.Part("claims"), scans: w.outage.Part("scans"), inserts: w.outage.Part("drain jobs"),

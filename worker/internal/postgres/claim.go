@@ -182,15 +182,15 @@ CROSS JOIN LATERAL (
     WHERE m.id = c.message_id OFFSET 0
 ) m
 UNION ALL
-SELECT NULL, endpoint, due_at, written, 0, 0, 0, '', '', 0, NULL, '', NULL, NULL FROM recent`
+SELECT NULL, endpoint, due_at, written, 0, 0, 0, ` + recentFloor + `::text, '', 0, NULL, '', NULL, NULL FROM recent`
 
 // Claim takes messages; they come in no order. left are the endpoints with recent messages that this claim left behind.
 // When it fails, the next claim reads the same recent messages again.
 func (c *Claimer) Claim(ctx context.Context, o Order) (messages []Message, left []Candidate, err error) {
-	began, since := time.Now(), c.since.Add(-recentOverlap)
+	began, ago := time.Now(), time.Since(c.since)+recentOverlap
 	var recent []written
 	err = within(ctx, "claim", ClaimTimeout, func(ctx context.Context) error {
-		queue := func(b *pgx.Batch) { b.Queue(c.sql, c.args(o, since)...) }
+		queue := func(b *pgx.Batch) { b.Queue(c.sql, c.args(o, ago)...) }
 		return hotBatch(ctx, c.pool, queue, func(results pgx.BatchResults) (err error) {
 			messages, recent, err = readClaim(results)
 			return err
@@ -200,10 +200,10 @@ func (c *Claimer) Claim(ctx context.Context, o Order) (messages []Message, left 
 		return nil, nil, err
 	}
 	c.since = began
-	return messages, o.leftBehind(recent, messages, outbox.IDFloor(since)), nil
+	return messages, o.leftBehind(recent, messages), nil
 }
 
-func (c *Claimer) args(o Order, since time.Time) []any {
+func (c *Claimer) args(o Order, ago time.Duration) []any {
 	n := len(o.Turns)
 	endpoints, from, most := make([]string, n), make([]time.Time, n), make([]int32, n)
 	for i, t := range o.Turns {
@@ -213,19 +213,20 @@ func (c *Claimer) args(o Order, since time.Time) []any {
 	if except == nil {
 		except = []string{} // <> ALL (NULL) is never true
 	}
-	return append(recentArgs(since), endpoints, from, most, o.Most, c.config.Worker, c.config.Lease,
+	return append(recentArgs(ago), endpoints, from, most, o.Most, c.config.Worker, c.config.Lease,
 		max(c.config.OpenAfter, 1), BodyMax, except, o.Recent)
 }
 
-// written is an endpoint that messages were written for since the last claim, and how many.
+// written is an endpoint that messages were written for since the last claim, how many, and the least id of such a message.
 type written struct {
 	Candidate
 	messages int
+	floor    outbox.ID
 }
 
 // leftBehind returns the recent endpoints at which the claim left something: one that had no turn and gave less than was
 // written for it, or one whose turn began later than its recent messages are due.
-func (o Order) leftBehind(recent []written, messages []Message, floor outbox.ID) (left []Candidate) {
+func (o Order) leftBehind(recent []written, messages []Message) (left []Candidate) {
 	if len(recent) == 0 {
 		return nil
 	}
@@ -234,7 +235,7 @@ func (o Order) leftBehind(recent []written, messages []Message, floor outbox.ID)
 		from[t.Endpoint] = t.From
 	}
 	for i := range messages {
-		if bytes.Compare(messages[i].ID[:], floor[:]) >= 0 {
+		if bytes.Compare(messages[i].ID[:], recent[0].floor[:]) >= 0 {
 			gave[messages[i].Endpoint]++
 		}
 	}
@@ -256,8 +257,11 @@ func readClaim(results pgx.BatchResults) (messages []Message, recent []written, 
 	defer rows.Close()
 	for rows.Next() {
 		if rows.RawValues()[0] == nil {
-			var w written
-			err = rows.Scan(nil, &w.Endpoint, &w.Since, &w.messages, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil)
+			w, floor := written{}, ""
+			err = rows.Scan(nil, &w.Endpoint, &w.Since, &w.messages, nil, nil, nil, &floor, nil, nil, nil, nil, nil, nil)
+			if err == nil {
+				w.floor, err = outbox.ParseID(floor)
+			}
 			recent = append(recent, w)
 		} else {
 			var m Message
