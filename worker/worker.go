@@ -88,7 +88,7 @@ func (w *Worker) assemble() (err error) {
 	if w.pool, err = pgxpool.NewWithConfig(context.Background(), w.poolWith); err != nil {
 		return err
 	}
-	w.outage = outage.New(c.Logger)
+	w.outage = outage.New(c.Logger, c.PollInterval)
 	results := make(chan postgres.Result, c.MaxInFlight)
 	sending, tearDown := context.WithCancel(context.Background())
 	w.tearDown = tearDown
