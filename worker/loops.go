@@ -98,8 +98,16 @@ func (l *loops) scanOnce(ctx context.Context, order schedule.ScanOrder) {
 	l.scheduler.Scanned(order, candidates(scan.Candidates), scan.Took, answered)
 }
 
+// insertDrain inserts a drain, unless one waits to be taken already: while nobody takes any, as with a paused queue, each
+// process adds one at most.
 func (l *loops) insertDrain(ctx context.Context) {
-	if _, err := l.client.Insert(ctx, drainArgs{}, drainOptions()); err != nil {
+	ctx, cancel := context.WithTimeout(ctx, insertTimeout)
+	defer cancel()
+	waiting, err := l.client.JobList(ctx, waitingDrains())
+	if err == nil && len(waiting.Jobs) == 0 {
+		_, err = l.client.Insert(ctx, drainArgs{}, drainOptions())
+	}
+	if err != nil {
 		l.scheduler.InsertFailed(time.Now(), l.inserts.Failed(ctx, fmt.Errorf("insert a drain job: %w", err)))
 		return
 	}

@@ -25,13 +25,12 @@ import (
 	"github.com/seed-abbacb8b/epilogue/worker/internal/schedule"
 )
 
-// ConnsMin is how many connections the caller's pool must allow. A worker never opens more than the pool's MaxConns, its
-// two listeners (River's and its own, for wakes) included. The others serve the claim loop, the scan loop, the recorder
-// and River's fetching.
+// ConnsMin is how many connections the caller's pool must allow. A worker never opens more than the pool's MaxConns, the
+// listener for wakes included. The others serve the claim loop, the scan loop, the recorder and River.
 const ConnsMin = 6
 
 // listeners are the connections that leave a pool for good: a LISTEN outlives its caller.
-const listeners = 2
+const listeners = 1
 
 // Worker drains one outbox. Create it with [New].
 type Worker struct {
