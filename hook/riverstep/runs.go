@@ -28,6 +28,7 @@ type run struct {
 	Error    *string
 
 	CancelRequested bool
+	Clock           time.Time // the database's, when the row was read
 }
 
 func (r run) active() bool { return r.Status == string(Active) }
@@ -86,10 +87,12 @@ func (r rows) exists(ctx context.Context, db outbox.DB, runID string) (found boo
 }
 
 func (r rows) load(ctx context.Context, db outbox.DB, instance outbox.ID) (got run, err error) {
+	var clock int64
 	err = db.QueryRow(ctx, r.in(`SELECT instance, run_id, status, step, attempts, coalesce(job_id, 0), payload, headers::text,
-       job_end, error, cancel_requested_at IS NOT NULL
+       job_end, error, cancel_requested_at IS NOT NULL, `+clockSQL+`
 FROM outbox.riverstep_run WHERE instance = $1`), instance).Scan(&got.Instance, &got.RunID, &got.Status, &got.Step,
-		&got.Attempts, &got.JobID, &got.Payload, &got.Headers, &got.JobEnd, &got.Error, &got.CancelRequested)
+		&got.Attempts, &got.JobID, &got.Payload, &got.Headers, &got.JobEnd, &got.Error, &got.CancelRequested, &clock)
+	got.Clock = time.UnixMicro(clock)
 	return got, err
 }
 

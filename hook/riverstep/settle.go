@@ -157,7 +157,11 @@ func (t *taking) goOn(ctx context.Context, tx pgx.Tx, d decision) error {
 		base.Priority = max(1, base.Priority-1)
 	}
 	if d.delay > 0 {
-		base.ScheduledAt = time.Now().Add(d.delay)
+		now, err := databaseClock(ctx, tx)
+		if err != nil {
+			return err
+		}
+		base.ScheduledAt = now.Add(d.delay)
 	}
 	opts, err := insertOpts(t.run.Instance, t.run.Attempts, base)
 	if err != nil {

@@ -13,13 +13,14 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// Steps runs steps and takes runs. It holds nothing but its settings and is safe for concurrent use.
+// Steps runs steps and takes runs. It is safe for concurrent use.
 type Steps struct {
 	db     outbox.DB
 	runner Runner
 	config Config
 	rows   rows
 	client atomic.Pointer[river.Client[pgx.Tx]]
+	clocks clocks
 }
 
 // New returns a runtime, or every fault of its configuration at once. It touches no database. A process that only

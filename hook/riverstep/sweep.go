@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/riverqueue/river"
@@ -19,15 +20,25 @@ type sweeper struct {
 }
 
 func (w *sweeper) Work(ctx context.Context, _ *river.Job[sweepArgs]) error {
+	clockErr := w.steps.compareClocks(ctx) // here too, so that it is known before there is a step to run
 	ended, sweepErr := w.steps.sweep(ctx)
 	if ended > 0 {
 		w.steps.config.Wake()
 		w.steps.config.Logger.WarnContext(ctx, "ended runs whose job had ended without a worker", "runs", ended)
 	}
-	if err := errors.Join(sweepErr, w.steps.prune(ctx)); err != nil {
+	if err := errors.Join(clockErr, sweepErr, w.steps.prune(ctx)); err != nil {
 		return &cleanError{fmt.Errorf("sweep: %w", err)}
 	}
 	return nil
+}
+
+func (s *Steps) compareClocks(ctx context.Context) error {
+	asked := time.Now()
+	database, err := databaseClock(ctx, s.db)
+	if err == nil {
+		s.clocks.compare(ctx, s.config.Logger, asked, database, time.Now())
+	}
+	return err
 }
 
 // atJob is a run and the job it is at.

@@ -24,7 +24,7 @@ type Verdict struct {
 // Continue goes on with the next step, which gets payload.
 func Continue(payload []byte) Verdict { return Verdict{next: true, payload: payload} }
 
-// ContinueAfter is [Continue], not before delay has passed, and up to five seconds later: River's scheduler looks no
+// ContinueAfter is [Continue], not before delay has passed by the database's clock, and up to five seconds later: River's scheduler looks no
 // more often.
 func ContinueAfter(payload []byte, delay time.Duration) Verdict {
 	return Verdict{next: true, payload: payload, delay: delay}

@@ -89,7 +89,11 @@ func (t *taking) find(ctx context.Context) (bool, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), t.config.SettleTimeout)
 	defer cancel()
+	asked := time.Now()
 	got, err := t.rows.load(ctx, t.db, instance)
+	if err == nil {
+		t.clocks.compare(ctx, t.config.Logger, asked, got.Clock, time.Now())
+	}
 	if errors.Is(err, pgx.ErrNoRows) {
 		return false, nil
 	}
