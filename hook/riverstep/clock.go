@@ -33,9 +33,6 @@ func (d databaseTime) InsertBegin(_ context.Context, p *rivertype.JobInsertParam
 	return nil
 }
 
-// clockSQL is the database's clock, in microseconds since 1970: a number reads the same whatever the session's settings.
-const clockSQL = `(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp()) OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8`
-
 // queryer is a pool or a transaction.
 type queryer interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
@@ -43,9 +40,9 @@ type queryer interface {
 
 // databaseClock asks the database for its time.
 func databaseClock(ctx context.Context, db queryer) (time.Time, error) {
-	var micros int64
-	err := db.QueryRow(ctx, `SELECT `+clockSQL).Scan(&micros)
-	return time.UnixMicro(micros), err
+	var now int64
+	err := db.QueryRow(ctx, `SELECT `+micros("pg_catalog.clock_timestamp()")).Scan(&now)
+	return time.UnixMicro(now), err
 }
 
 // When a difference of the clocks is reported.

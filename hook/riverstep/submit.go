@@ -26,7 +26,7 @@ func (s *Steps) Submit(ctx context.Context, spec RunSpec) (submitted Submitted, 
 	if err != nil {
 		return submitted, fmt.Errorf("submit: %w", err)
 	}
-	err = s.transact(ctx, func(tx pgx.Tx) error {
+	err = s.transact(ctx, s.config.Logger.With("run_id", spec.ID), func(ctx context.Context, tx pgx.Tx) error {
 		submitted, err = s.submit(ctx, tx, spec)
 		return err
 	})

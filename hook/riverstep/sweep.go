@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/rivertype"
 
@@ -84,7 +85,7 @@ func (s *Steps) sweep(ctx context.Context) (ended int, err error) {
 
 func (s *Steps) activeAfter(ctx context.Context, runID string) ([]atJob, error) {
 	found, err := s.db.Query(ctx, s.rows.in(`SELECT run_id, instance, coalesce(job_id, 0) FROM outbox.riverstep_run
-WHERE status = 'active' AND run_id > $1 ORDER BY run_id LIMIT $2`), runID, sweepBatch)
+WHERE status OPERATOR(pg_catalog.=) 'active' AND run_id OPERATOR(pg_catalog.>) $1 ORDER BY run_id LIMIT $2`), runID, sweepBatch)
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +99,7 @@ func (s *Steps) orphans(ctx context.Context, page []atJob) (orphans []atJob, err
 		ids[i] = at.JobID
 	}
 	var list *river.JobListResult
-	err = s.transact(ctx, func(tx pgx.Tx) (err error) {
+	err = s.once(ctx, lockBrief, func(ctx context.Context, tx pgx.Tx) (err error) {
 		list, err = s.working(ctx).JobListTx(ctx, tx, river.NewJobListParams().IDs(ids...).First(len(ids)))
 		return err
 	})
@@ -119,7 +120,7 @@ func (s *Steps) orphans(ctx context.Context, page []atJob) (orphans []atJob, err
 
 // endOrphan ends a run by what became of its job. It locks as everywhere: the job, then the run.
 func (s *Steps) endOrphan(ctx context.Context, at atJob) (ended bool, err error) {
-	err = s.transact(ctx, func(tx pgx.Tx) error {
+	err = s.once(ctx, lockBrief, func(ctx context.Context, tx pgx.Tx) error {
 		row, err := s.working(ctx).JobUpdateTx(ctx, tx, at.JobID, nil)
 		if err != nil && !errors.Is(err, rivertype.ErrNotFound) {
 			return err
@@ -162,9 +163,13 @@ func (s *Steps) revive(ctx context.Context, tx pgx.Tx, at atJob) error {
 // prune removes runs that ended long ago, in bounded batches.
 func (s *Steps) prune(ctx context.Context) error {
 	for {
-		tag, err := s.db.Exec(ctx, s.rows.in(`DELETE FROM outbox.riverstep_run WHERE instance IN (
+		var tag pgconn.CommandTag
+		err := s.once(ctx, lockBrief, func(ctx context.Context, tx pgx.Tx) (err error) {
+			tag, err = tx.Exec(ctx, s.rows.in(`DELETE FROM outbox.riverstep_run WHERE instance IN (
 SELECT instance FROM outbox.riverstep_run WHERE ended_at < now() - make_interval(secs => $1) ORDER BY ended_at LIMIT $2)`),
-			s.config.Retention.Seconds(), pruneBatch)
+				s.config.Retention.Seconds(), pruneBatch)
+			return err
+		})
 		if err != nil || tag.RowsAffected() < pruneBatch {
 			return err
 		}
