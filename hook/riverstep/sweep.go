@@ -28,6 +28,7 @@ func (w *sweeper) Work(ctx context.Context, _ *river.Job[sweepArgs]) error {
 		w.steps.config.Logger.WarnContext(ctx, "ended runs whose job had ended without a worker", "runs", ended)
 	}
 	if err := errors.Join(clockErr, sweepErr, w.steps.prune(ctx)); err != nil {
+		w.steps.config.Logger.WarnContext(ctx, "the sweep left something for the next one", "error", err)
 		return &cleanError{fmt.Errorf("sweep: %w", err)}
 	}
 	return nil
@@ -49,32 +50,51 @@ type atJob struct {
 	JobID    int64
 }
 
-// Batches of the sweep and of pruning.
-const (
-	sweepBatch = 500
-	pruneBatch = 1000
-)
+// sweepBatch is how many active runs are looked at in one question.
+const sweepBatch = 500
+
+// faults are errors about single rows. The first few are named, the others counted.
+type faults struct {
+	named []error
+	more  int
+}
+
+const faultsNamed = 10
+
+func (f *faults) add(format string, args ...any) {
+	if len(f.named) == faultsNamed {
+		f.more++
+		return
+	}
+	f.named = append(f.named, fmt.Errorf(format, args...))
+}
+
+// err joins the faults with an error that ended everything, if there is one.
+func (f *faults) err(last error) error {
+	all := f.named
+	if f.more > 0 {
+		all = append(all, fmt.Errorf("and %d more", f.more))
+	}
+	return errors.Join(append(all, last)...)
+}
 
 // sweep walks through the active runs in the order of their ids. A run whose end fails does not keep others from theirs.
 func (s *Steps) sweep(ctx context.Context) (ended int, err error) {
-	var faults []error
+	var f faults
 	for last := ""; ; {
 		page, err := s.activeAfter(ctx, last)
-		if err != nil {
-			return ended, errors.Join(append(faults, err)...)
-		}
-		if len(page) == 0 {
-			return ended, errors.Join(faults...)
+		if err != nil || len(page) == 0 {
+			return ended, f.err(err)
 		}
 		last = page[len(page)-1].RunID
-		orphans, err := s.orphans(ctx, page)
+		orphans, err := s.orphans(ctx, page, &f)
 		if err != nil {
-			return ended, errors.Join(append(faults, err)...)
+			return ended, f.err(err)
 		}
 		for _, at := range orphans {
 			done, err := s.endOrphan(ctx, at)
-			if err != nil && len(faults) < 10 {
-				faults = append(faults, fmt.Errorf("run %q: %w", at.RunID, err))
+			if err != nil {
+				f.add("run %q: %w", at.RunID, err)
 			}
 			if done {
 				ended++
@@ -92,8 +112,28 @@ WHERE status OPERATOR(pg_catalog.=) 'active' AND run_id OPERATOR(pg_catalog.>) $
 	return pgx.CollectRows(found, pgx.RowToStructByPos[atJob])
 }
 
-// orphans are those of the runs whose job has ended, or is gone.
-func (s *Steps) orphans(ctx context.Context, page []atJob) (orphans []atJob, err error) {
+// orphans are those of the runs whose job has ended, or is gone. A job that River cannot read fails its whole page: the
+// page is halved until that job is alone, and named.
+func (s *Steps) orphans(ctx context.Context, page []atJob, f *faults) (orphans []atJob, err error) {
+	orphans, err = s.orphansAtOnce(ctx, page)
+	switch {
+	case err == nil || ctx.Err() != nil || sqlstate(err) != "" || pgconn.SafeToRetry(err):
+		return orphans, err // nothing that is about one job
+	case len(page) == 1:
+		f.add("run %q: job %d: %w", page[0].RunID, page[0].JobID, err)
+		return nil, nil
+	}
+	for _, half := range [][]atJob{page[:len(page)/2], page[len(page)/2:]} {
+		found, err := s.orphans(ctx, half, f)
+		if err != nil {
+			return orphans, err
+		}
+		orphans = append(orphans, found...)
+	}
+	return orphans, nil
+}
+
+func (s *Steps) orphansAtOnce(ctx context.Context, page []atJob) (orphans []atJob, err error) {
 	ids := make([]int64, len(page))
 	for i, at := range page {
 		ids[i] = at.JobID
@@ -158,20 +198,4 @@ func (s *Steps) revive(ctx context.Context, tx pgx.Tx, at atJob) error {
 	}
 	_, err = s.working(ctx).JobRetryTx(ctx, tx, at.JobID)
 	return err
-}
-
-// prune removes runs that ended long ago, in bounded batches.
-func (s *Steps) prune(ctx context.Context) error {
-	for {
-		var tag pgconn.CommandTag
-		err := s.once(ctx, lockBrief, func(ctx context.Context, tx pgx.Tx) (err error) {
-			tag, err = tx.Exec(ctx, s.rows.in(`DELETE FROM outbox.riverstep_run WHERE instance IN (
-SELECT instance FROM outbox.riverstep_run WHERE ended_at < now() - make_interval(secs => $1) ORDER BY ended_at LIMIT $2)`),
-				s.config.Retention.Seconds(), pruneBatch)
-			return err
-		})
-		if err != nil || tag.RowsAffected() < pruneBatch {
-			return err
-		}
-	}
 }
