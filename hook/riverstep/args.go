@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/rivertype"
 
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
@@ -26,6 +27,9 @@ type StepArgs struct {
 
 // Kind is [StepKind].
 func (StepArgs) Kind() string { return StepKind }
+
+// Hooks are River's, for jobs of this kind: see databaseTime.
+func (StepArgs) Hooks() []rivertype.Hook { return []rivertype.Hook{databaseTime{}} }
 
 // UnmarshalJSON never fails: see fault.
 func (a *StepArgs) UnmarshalJSON(text []byte) error {
@@ -66,3 +70,5 @@ func insertOpts(instance outbox.ID, attempts int, base river.InsertOpts) (*river
 type sweepArgs struct{}
 
 func (sweepArgs) Kind() string { return SweepKind }
+
+func (sweepArgs) Hooks() []rivertype.Hook { return []rivertype.Hook{databaseTime{periodic: true}} }
