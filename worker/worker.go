@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
 
+	"github.com/seed-abbacb8b/epilogue/internal/session"
 	"github.com/seed-abbacb8b/epilogue/migrations"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/delivery"
@@ -46,6 +47,7 @@ type Worker struct {
 
 	// What Run makes.
 	pool     *pgxpool.Pool
+	pooled   bool // behind a pooler in transaction mode, or one of an unknown mode
 	outage   *outage.Outage
 	loops    *loops
 	senders  *senders
@@ -56,25 +58,23 @@ type Worker struct {
 }
 
 // New returns a worker, or every fault of the configuration at once. It touches no database. The worker opens a pool of
-// its own like the caller's, which it never uses or closes; see [ConnsMin] for its size.
+// its own like the caller's, which it never uses or closes; see [ConnsMin] for its size. The sessions of that pool have
+// settings of their own, whatever the database, the role or the URL says.
 func New(pool *pgxpool.Pool, config Config) (*Worker, error) {
-	own := pool.Config()
 	faults := []error{config.Validate()}
-	if own.MaxConns < ConnsMin {
-		faults = append(faults, fmt.Errorf("the pool allows %d connections; the worker needs %d (pool_max_conns in the URL)", own.MaxConns, ConnsMin))
+	if most := pool.Config().MaxConns; most < ConnsMin {
+		faults = append(faults, fmt.Errorf("the pool allows %d connections; the worker needs %d (pool_max_conns in the URL)", most, ConnsMin))
 	}
 	if err := errors.Join(faults...); err != nil {
 		return nil, fmt.Errorf("worker: %w", err)
 	}
-	own.MaxConns -= listeners
-	own.MinConns, own.MinIdleConns = min(own.MinConns, own.MaxConns), min(own.MinIdleConns, own.MaxConns)
 	c := config.WithDefaults()
 	sender, err := delivery.New(deliveryConfig(c))
 	if err != nil {
 		return nil, fmt.Errorf("worker: %w", err)
 	}
 	w := &Worker{
-		config: c, name: uniqueName(c.Name), poolWith: own, sender: sender, scheduler: schedule.New(scheduleConfig(c), time.Now()),
+		config: c, name: uniqueName(c.Name), poolWith: ownPool(pool.Config(), c.Pooler), sender: sender, scheduler: schedule.New(scheduleConfig(c), time.Now()),
 	}
 	w.config.Logger = c.Logger.With("worker", w.name)
 	w.stopping, w.stopClaims = context.WithCancel(context.Background())
@@ -167,6 +167,9 @@ func (w *Worker) start(ctx context.Context) error {
 	for {
 		err := migrations.Check(ctx, w.pool, migrations.Config{Schema: w.config.Schema})
 		if err == nil {
+			w.pooled, err = session.Pooled(ctx, w.pool, session.Pooler(w.config.Pooler))
+		}
+		if err == nil {
 			err = w.client.Start(context.WithoutCancel(ctx))
 		}
 		if err == nil {
@@ -195,7 +198,12 @@ func isFinal(err error) bool {
 func (w *Worker) work(ctx context.Context) {
 	var background sync.WaitGroup
 	background.Go(func() { w.loops.scan(ctx) })
-	background.Go(func() { w.listener.run(ctx) })
+	if w.pooled { // a LISTEN would stay with whoever gets the server's session next
+		w.config.Logger.InfoContext(ctx, "a pooler stands before the database: wakes are not heard, and new messages are found by polling",
+			"poll_interval", w.config.PollInterval)
+	} else {
+		background.Go(func() { w.listener.run(ctx) })
+	}
 	recorded := make(chan struct{})
 	record, stopRecord := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopRecord()
