@@ -11,6 +11,7 @@ import (
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/rivertype"
 
+	"github.com/seed-abbacb8b/epilogue/internal/rivertime"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/postgres"
 )
 
@@ -39,6 +40,11 @@ type drainArgs struct{}
 
 // Kind is the job's kind in river_job.
 func (drainArgs) Kind() string { return "outbox_drain" }
+
+// Hooks are River's, for jobs of this kind: the database says when they may run.
+func (drainArgs) Hooks() []rivertype.Hook {
+	return []rivertype.Hook{rivertime.Database{Periodic: true}}
+}
 
 // drainOptions: a drain is never tried again, for the next one is inserted anew.
 func drainOptions() *river.InsertOpts { return &river.InsertOpts{Queue: drainQueue, MaxAttempts: 1} }
@@ -71,6 +77,9 @@ type retentionArgs struct{}
 
 // Kind is the job's kind in river_job.
 func (retentionArgs) Kind() string { return "outbox_retention" }
+
+// Hooks are as for drains.
+func (retentionArgs) Hooks() []rivertype.Hook { return drainArgs{}.Hooks() }
 
 // Retention runs every retentionEvery and stops after retentionTurn: the next run goes on.
 const (

@@ -7,6 +7,7 @@ import (
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/rivertype"
 
+	"github.com/seed-abbacb8b/epilogue/internal/rivertime"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -28,8 +29,8 @@ type StepArgs struct {
 // Kind is [StepKind].
 func (StepArgs) Kind() string { return StepKind }
 
-// Hooks are River's, for jobs of this kind: see databaseTime.
-func (StepArgs) Hooks() []rivertype.Hook { return []rivertype.Hook{databaseTime{}} }
+// Hooks are River's, for jobs of this kind: the database says when they may run.
+func (StepArgs) Hooks() []rivertype.Hook { return []rivertype.Hook{rivertime.Database{}} }
 
 // UnmarshalJSON never fails: see fault.
 func (a *StepArgs) UnmarshalJSON(text []byte) error {
@@ -71,4 +72,6 @@ type sweepArgs struct{}
 
 func (sweepArgs) Kind() string { return SweepKind }
 
-func (sweepArgs) Hooks() []rivertype.Hook { return []rivertype.Hook{databaseTime{periodic: true}} }
+func (sweepArgs) Hooks() []rivertype.Hook {
+	return []rivertype.Hook{rivertime.Database{Periodic: true}}
+}

@@ -7,31 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/riverqueue/river/rivertype"
 )
-
-// databaseTime is a River hook that has the database say when a job was inserted, and from when on it may run. River's
-// driver would write this process's time, which the database then compares with its own when it gives jobs out: ahead by
-// ten seconds, each step would begin ten seconds late. River's insert takes now() in place of a zero time.
-//
-// A time that somebody chose, a test or a hook of the service's, stays.
-type databaseTime struct{ periodic bool } // periodic: River chooses a time itself
-
-var zeroTime time.Time
-
-// IsHook is for River.
-func (databaseTime) IsHook() bool { return true }
-
-// InsertBegin is called by River before each insert.
-func (d databaseTime) InsertBegin(_ context.Context, p *rivertype.JobInsertParams) error {
-	if p.CreatedAt == nil {
-		p.CreatedAt = &zeroTime
-	}
-	if p.ScheduledAt == nil || d.periodic {
-		p.ScheduledAt = &zeroTime
-	}
-	return nil
-}
 
 // queryer is a pool or a transaction.
 type queryer interface {
