@@ -26,6 +26,7 @@ type loops struct {
 	stopping  context.Context // its end: no new claims
 
 	clocks *clocks
+	lost   *lostSessions
 
 	claims, scans, inserts *outage.Part
 }
@@ -94,6 +95,7 @@ func (l *loops) scanOnce(ctx context.Context, order schedule.ScanOrder) {
 	}
 	l.scans.Worked()
 	answered := time.Now()
+	l.lost.end(ctx)
 	l.clocks.compare(ctx, asked, scan.Clock, answered)
 	l.scheduler.Scanned(order, candidates(scan.Candidates), scan.Took, answered)
 }

@@ -84,9 +84,12 @@ func New(pool *pgxpool.Pool, config Config) (*Worker, error) {
 // assemble makes the parts, in the order in which a message passes them.
 func (w *Worker) assemble() (err error) {
 	c := w.config
+	lost := &lostSessions{logger: c.Logger, open: map[*pgx.Conn]backend{}}
+	lost.watch(w.poolWith)
 	if w.pool, err = pgxpool.NewWithConfig(context.Background(), w.poolWith); err != nil {
 		return err
 	}
+	lost.pool = w.pool
 	w.outage = outage.New(c.Logger, c.PollInterval)
 	results := make(chan postgres.Result, c.MaxInFlight)
 	sending, tearDown := context.WithCancel(context.Background())
@@ -103,7 +106,7 @@ func (w *Worker) assemble() (err error) {
 		in: results, outage: w.outage.Part("records"), logger: c.Logger,
 	}
 	w.loops = &loops{
-		scheduler: w.scheduler, senders: w.senders, stopping: w.stopping, clocks: &clocks{logger: c.Logger},
+		scheduler: w.scheduler, senders: w.senders, stopping: w.stopping, clocks: &clocks{logger: c.Logger}, lost: lost,
 		claimer: postgres.NewClaimer(w.pool, postgres.ClaimerConfig{Schema: c.Schema, Worker: w.name, Lease: c.Lease, OpenAfter: c.OpenAfter}),
 		scanner: postgres.NewScanner(w.pool, c.Schema),
 		claims:  w.outage.Part("claims"), scans: w.outage.Part("scans"), inserts: w.outage.Part("drain jobs"),
