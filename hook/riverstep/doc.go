@@ -104,7 +104,7 @@
 //
 // A step is one read and a transaction of three statements; by hand, with JobCompleteTx and InsertTx alone, it is two and
 // no read, without any of the above but success. bench (-only steps) prints the ratio: 0.7 of the steps per second, and
-// as many as by hand with a row per run.
+// nearly as many as by hand with a row per run.
 //
 // No goroutine is started here; River's own run everything.
 package riverstep
