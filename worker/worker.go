@@ -190,8 +190,10 @@ func (w *Worker) start(ctx context.Context) error {
 
 // isFinal reports an answer that waiting does not change: of the check, or a refusal of the login or the database.
 func isFinal(err error) bool {
-	if errors.Is(err, migrations.ErrNotMigrated) || errors.Is(err, migrations.ErrNewer) {
-		return true
+	for _, final := range []error{migrations.ErrNotMigrated, migrations.ErrNewer, migrations.ErrEncoding} {
+		if errors.Is(err, final) {
+			return true
+		}
 	}
 	var pgErr *pgconn.PgError
 	return errors.As(err, &pgErr) && (strings.HasPrefix(pgErr.Code, "28") || pgErr.Code == "3D000" || pgErr.Code == "42501")
