@@ -65,7 +65,8 @@ type backend struct {
 	began int64 // microseconds since 1970, by the server's clock
 }
 
-const beganSQL = `(extract(epoch FROM backend_start) * 1000000)::bigint`
+// Qualified, for it is also asked on a session of a pooler's, which has no search_path of ours.
+const beganSQL = `(pg_catalog.date_part('epoch', backend_start) OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8`
 
 // lostMax bounds what is kept, should the server be away for long.
 const lostMax = 1000
@@ -78,8 +79,9 @@ func (l *lostSessions) watch(config *pgxpool.Config) {
 			return err
 		}
 		var b backend
-		err := conn.QueryRow(ctx, `SELECT pid, `+beganSQL+` FROM pg_stat_activity WHERE pid = pg_backend_pid()`).Scan(&b.pid, &b.began)
-		if err == nil && b.pid == conn.PgConn().PID() { // otherwise it is a pooler's
+		err := conn.QueryRow(ctx, `SELECT pid, coalesce(`+beganSQL+`, 0) FROM pg_catalog.pg_stat_activity WHERE pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()`).Scan(&b.pid, &b.began)
+		// Otherwise it is a pooler's, or belongs to a role whose sessions ours may not see.
+		if err == nil && b.pid == conn.PgConn().PID() && b.began != 0 {
 			l.mu.Lock()
 			defer l.mu.Unlock()
 			l.open[conn] = b
