@@ -318,6 +318,9 @@ func (s *Scheduler) Claimed(now time.Time, messages []Message, left []Candidate)
 	if len(messages) > 0 || next == afterSlot {
 		d.idleEnds = now.Add(drainLinger)
 	}
+	if len(messages) > 0 {
+		s.progress.madeAt = now
+	}
 	s.wait(next, now)
 	return start, nil
 }
