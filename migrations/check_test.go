@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/migrations"
 )
@@ -15,6 +17,9 @@ func TestCheckSaysHowFarTheSchemaIsAndWhatToDo(t *testing.T) {
 	latest := migrations.Latest()
 	setVersion := func(schema string, version int64) string {
 		return fmt.Sprintf("CREATE OR REPLACE FUNCTION %s.version() RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT %d'", schema, version)
+	}
+	compatibleFrom := func(schema string, version int64) string {
+		return strings.ReplaceAll(setVersion(schema, version), ".version()", ".compatible_from()")
 	}
 	for name, c := range map[string]struct {
 		change   func(schema string) string
@@ -26,8 +31,22 @@ func TestCheckSaysHowFarTheSchemaIsAndWhatToDo(t *testing.T) {
 		"a schema without an outbox": {
 			func(s string) string { return "DROP SCHEMA " + s + " CASCADE; CREATE SCHEMA " + s }, migrations.ErrNotMigrated, "no outbox",
 		},
-		"newer": {func(s string) string { return setVersion(s, latest+1) }, migrations.ErrNewer, fmt.Sprintf("version %d", latest+1)},
-		"older": {func(s string) string { return setVersion(s, latest-1) }, migrations.ErrNotMigrated, "migrate up"},
+		"newer, and compatible": {func(s string) string { return setVersion(s, latest+1) + ";" + compatibleFrom(s, latest) }, nil, ""},
+		"newer, and not": {
+			func(s string) string { return setVersion(s, latest+2) + ";" + compatibleFrom(s, latest+1) },
+			migrations.ErrNewer, fmt.Sprintf("version %d", latest+2),
+		},
+		"newer, of programs that knew no overlap": {
+			func(s string) string {
+				return setVersion(s, latest+1) + "; DROP FUNCTION " + s + ".compatible_from()"
+			}, migrations.ErrNewer, fmt.Sprintf("version %d", latest+1),
+		},
+		"older, and enough": {
+			func(s string) string {
+				return setVersion(s, migrations.Needed) + "; DROP FUNCTION " + s + ".compatible_from()"
+			}, nil, "",
+		},
+		"too old": {func(s string) string { return setVersion(s, migrations.Needed-1) }, migrations.ErrNotMigrated, "migrate up"},
 		"River missing": {
 			func(s string) string { return "DROP TABLE " + s + ".river_migration" }, migrations.ErrNotMigrated, "River",
 		},
@@ -55,18 +74,30 @@ func TestCheckSaysHowFarTheSchemaIsAndWhatToDo(t *testing.T) {
 
 func TestUpAndDownLeaveANewerSchemaAsItIs(t *testing.T) {
 	t.Parallel()
-	db := testdb.New(t)
-	config := migrations.Config{Schema: db.Schema}
-	execute(t, db.Pool, "INSERT INTO "+db.Schema+".goose_db_version (version_id, is_applied) VALUES ($1, true)", migrations.Latest()+1)
-	before := catalogue(t, db.Pool, db.Schema)
-	for what, err := range map[string]error{
-		"Up": migrations.Up(t.Context(), db.Pool, config), "Down": migrations.Down(t.Context(), db.Pool, config),
+	for name, c := range map[string]struct {
+		compatibleFrom int64
+		up             error
+	}{
+		"that works with this program": {migrations.Latest(), nil},
+		"that no longer does":          {migrations.Latest() + 1, migrations.ErrNewer},
 	} {
-		if !errors.Is(err, migrations.ErrNewer) {
-			t.Errorf("%s returns %v", what, err)
-		}
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			db := testdb.New(t)
+			config := migrations.Config{Schema: db.Schema}
+			execute(t, db.Pool, "INSERT INTO "+db.Schema+".goose_db_version (version_id, is_applied) VALUES ($1, true)", migrations.Latest()+1)
+			execute(t, db.Pool, fmt.Sprintf("CREATE OR REPLACE FUNCTION %s.compatible_from() RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT %d'",
+				db.Schema, c.compatibleFrom))
+			before := catalogue(t, db.Pool, db.Schema)
+			if err := migrations.Up(t.Context(), db.Pool, config); !errors.Is(err, c.up) {
+				t.Errorf("Up returns %v", err)
+			}
+			if err := migrations.Down(t.Context(), db.Pool, config); !errors.Is(err, migrations.ErrNewer) {
+				t.Errorf("Down returns %v", err)
+			}
+			mustBeSame(t, before, catalogue(t, db.Pool, db.Schema))
+		})
 	}
-	mustBeSame(t, before, catalogue(t, db.Pool, db.Schema))
 }
 
 func TestStatusCountsTheVersions(t *testing.T) {
@@ -75,8 +106,8 @@ func TestStatusCountsTheVersions(t *testing.T) {
 	config := migrations.Config{Schema: db.Schema}
 	latest := int(migrations.Latest())
 	for _, want := range []migrations.Versions{
-		{Outbox: 0, OutboxLatest: latest, RiverPending: true},
-		{Outbox: latest, OutboxLatest: latest, RiverPending: false},
+		{Outbox: 0, OutboxLatest: latest, OutboxNeeded: migrations.Needed, RiverPending: true},
+		{Outbox: latest, CompatibleFrom: 2, OutboxLatest: latest, OutboxNeeded: migrations.Needed, RiverPending: false},
 	} {
 		got, err := migrations.Status(t.Context(), db.Pool, config)
 		must(t, err)
@@ -84,5 +115,29 @@ func TestStatusCountsTheVersions(t *testing.T) {
 			t.Errorf("Status returns %+v, want %+v", got, want)
 		}
 		must(t, migrations.Up(t.Context(), db.Pool, config))
+	}
+}
+
+// A database of another encoding cannot hold every text that a run leaves behind: the start says so, not the first such run.
+func TestADatabaseOfAnotherEncodingIsRefused(t *testing.T) {
+	t.Parallel()
+	server := testdb.OwnServer(t)
+	for _, encoding := range []string{"LATIN1", "SQL_ASCII"} {
+		name := strings.ToLower(encoding)
+		admin := testdb.NewEmptyAt(t, server.URL())
+		execute(t, admin.Pool, "CREATE DATABASE "+name+" ENCODING '"+encoding+"' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+		pool := admin.NewPool(t, func(c *pgxpool.Config) { c.ConnConfig.Database = name })
+		config := migrations.Config{Schema: "outbox"}
+		_, statusErr := migrations.Status(t.Context(), pool, config)
+		for what, err := range map[string]error{
+			"Up": migrations.Up(t.Context(), pool, config), "Check": migrations.Check(t.Context(), pool, config), "Status": statusErr,
+		} {
+			if !errors.Is(err, migrations.ErrEncoding) || !strings.Contains(err.Error(), encoding) {
+				t.Errorf("%s of a %s database returns %v", what, encoding, err)
+			}
+		}
+		if n := one[int](t, pool, "SELECT count(*) FROM pg_namespace WHERE nspname = 'outbox'"); n > 0 {
+			t.Error("the schema was made")
+		}
 	}
 }

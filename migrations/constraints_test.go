@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -39,7 +40,7 @@ type badRow struct {
 func longer(max int) string { return fmt.Sprintf("repeat('x', %d)", max+1) }
 
 func badRows() []badRow {
-	return []badRow{
+	rows := []badRow{
 		{"message_run_id", "message", columns{"run_id": "''"}},
 		{"message_run_id", "message", columns{"run_id": longer(outbox.RunIDBytesMax)}},
 		{"message_status", "message", columns{"status": "'running'", "error": "''"}},
@@ -72,10 +73,31 @@ func badRows() []badRow {
 		{"dead_reason", "dead", columns{"reason": "'bored'"}},
 		{"endpoint_endpoint", "endpoint", columns{"endpoint": "''"}},
 		{"endpoint_failures", "endpoint", columns{"failures": "-1"}},
+		{"endpoint_failures", "endpoint", columns{"failures": "2147483647"}},
 		{"endpoint_openings", "endpoint", columns{"openings": "-1"}},
+		{"endpoint_openings", "endpoint", columns{"openings": "2147483647"}},
 		{"endpoint_max_in_flight", "endpoint", columns{"max_in_flight": "0"}},
+		{"endpoint_max_in_flight", "endpoint", columns{"max_in_flight": fmt.Sprint(outbox.LimitInFlightMax + 1)}},
 		{"endpoint_rate_per_second", "endpoint", columns{"rate_per_second": "0"}},
+		{"endpoint_rate_per_second", "endpoint", columns{"rate_per_second": "1e-13"}},
+		{"endpoint_rate_per_second", "endpoint", columns{"rate_per_second": "'NaN'"}},
+		{"endpoint_rate_per_second", "endpoint", columns{"rate_per_second": "'Infinity'"}},
+		{"endpoint_rate_per_second", "endpoint", columns{"rate_per_second": fmt.Sprint(outbox.LimitRateMax + 0.1)}},
 	}
+	for _, at := range badTimes {
+		rows = append(rows,
+			badRow{"dead_at_range", "dead", columns{"at": at}},
+			badRow{"endpoint_open_until_range", "endpoint", columns{"open_until": at}},
+			badRow{"endpoint_granted_at_range", "endpoint", columns{"granted_at": at}},
+			badRow{"endpoint_since_range", "endpoint", columns{"since": at}})
+	}
+	return rows
+}
+
+// badTimes are what a column of times takes and a program does not: infinite, of five digits, or long before anything.
+var badTimes = []string{
+	"'infinity'", "'-infinity'", "'294276-12-31 23:59:59+00'", "'10000-01-01 00:00:00+00'", "'4713-01-01 00:00:00+00 BC'",
+	"timestamptz '1970-01-01 00:00:00+00' - interval '1 us'", "timestamptz '9999-01-01 00:00:00+00' + interval '1 us'",
 }
 
 func TestTheConstraintsRepeatTheRules(t *testing.T) {
@@ -114,6 +136,13 @@ func TestTheConstraintsTakeTheLimitsThemselves(t *testing.T) {
 		{"", "attempt", columns{"status_code": "999"}},
 		{"", "dead", nil},
 		{"", "endpoint", nil},
+		{"", "endpoint", columns{"rate_per_second": fmt.Sprint(outbox.LimitRateMin), "max_in_flight": "1", "failures": "1000000000"}},
+		{"", "endpoint", columns{"rate_per_second": fmt.Sprint(outbox.LimitRateMax), "max_in_flight": fmt.Sprint(outbox.LimitInFlightMax)}},
+	}
+	for _, bound := range []time.Time{outbox.TimeMin, outbox.TimeMax} {
+		text := "'" + bound.Format(time.RFC3339Nano) + "'"
+		rows = append(rows, badRow{"", "dead", columns{"at": text}},
+			badRow{"", "endpoint", columns{"open_until": text, "granted_at": text, "since": text}})
 	}
 	for _, status := range []outbox.TerminalStatus{outbox.Succeeded, outbox.Failed, outbox.Cancelled} {
 		text := "NULL"
@@ -122,7 +151,7 @@ func TestTheConstraintsTakeTheLimitsThemselves(t *testing.T) {
 		}
 		rows = append(rows, badRow{"", "message", columns{"status": "'" + status.String() + "'", "error": text}})
 	}
-	for _, reason := range []string{"invalid", "refused", "exhausted", "gone", "cancelled"} {
+	for _, reason := range []string{"invalid", "refused", "exhausted", "gone", "cancelled", "poison"} {
 		rows = append(rows, badRow{"", "dead", columns{"reason": "'" + reason + "'"}})
 	}
 	for _, row := range rows {

@@ -5,7 +5,17 @@
 // everything away again.
 //
 // A service that migrates with its own goose adds [FS] to it (the version table is then its own), and calls [UpRiver]
-// for River's tables. The SQL files also run as they lie in the repository, for the default schema.
+// for River's tables. The SQL files also run as they lie in the repository, for the default schema. For other tools,
+// [Plan.SQL] writes both as plain SQL.
+//
+// [Check] tells a program whether it can work on a schema. Versions overlap: a program works on the schema of its own
+// version, of the next one, and of the one before unless it needs what the newest migration adds. DESIGN.md says what
+// that asks of whoever writes a migration.
+//
+// Migrations set their sessions themselves (package session): what the database, the role or the connection string says
+// about search_path, encodings or timeouts does not change what they do. They work on connections of their own, opened
+// from the pool's configuration; through a pooler in transaction mode, which is recognised, they set nothing beyond a
+// transaction.
 package migrations
 
 import (
@@ -18,13 +28,10 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
-	"github.com/riverqueue/river/riverdriver/riverpgxv5"
-	"github.com/riverqueue/river/rivermigrate"
 
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
@@ -35,7 +42,7 @@ var files embed.FS
 // Config says where and how to migrate. The zero value is usable.
 type Config struct {
 	Schema string       // outbox.DefaultSchema when empty; see outbox.CheckSchema for what is allowed
-	Logger *slog.Logger // each migration that ran, at level Info; nothing when nil
+	Logger *slog.Logger // each migration that ran, at level Info, and what it repaired, at Warn; nothing when nil
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -49,75 +56,82 @@ func (c Config) withDefaults() (Config, error) {
 }
 
 // Up creates the schema and brings the outbox's and River's tables in it to the version this package knows. A schema
-// that is newer is left as it is, with an error that says so.
+// that is newer is left as it is: without an error when this program works on it, with [ErrNewer] when not.
 func Up(ctx context.Context, pool *pgxpool.Pool, config Config) error {
-	return locked(ctx, pool, config, "up", func(ctx context.Context, c Config) error {
-		if err := refuseForeign(ctx, pool, c); err != nil {
+	return locked(ctx, pool, config, "up", func(ctx context.Context, m migrator) error {
+		if err := m.refuseForeign(ctx); err != nil {
 			return err
 		}
-		if _, err := pool.Exec(ctx, "CREATE SCHEMA IF NOT EXISTS "+c.Schema); err != nil {
+		if _, err := m.pool.Exec(ctx, "CREATE SCHEMA IF NOT EXISTS "+m.Schema); err != nil {
 			return err
 		}
-		if err := gooseUp(ctx, pool, c); err != nil {
+		if err := m.patiently(ctx, m.gooseUp); err != nil {
 			return err
 		}
-		return riverUp(ctx, pool, c)
+		return m.patiently(ctx, m.riverUp)
 	})
 }
 
 // UpRiver brings only River's tables up to date, in a schema that exists: for a service that migrates the outbox's
 // tables with its own goose.
 func UpRiver(ctx context.Context, pool *pgxpool.Pool, config Config) error {
-	return locked(ctx, pool, config, "up", func(ctx context.Context, c Config) error { return riverUp(ctx, pool, c) })
+	return locked(ctx, pool, config, "up", func(ctx context.Context, m migrator) error { return m.patiently(ctx, m.riverUp) })
 }
 
 // Down removes the outbox's and River's tables with all they hold, and the schema unless something else lives in it.
-// A schema that does not exist is no error.
+// A schema that does not exist is no error; one that is newer is left as it is, with [ErrNewer].
 func Down(ctx context.Context, pool *pgxpool.Pool, config Config) error {
-	return locked(ctx, pool, config, "down", func(ctx context.Context, c Config) error {
+	return locked(ctx, pool, config, "down", func(ctx context.Context, m migrator) error {
 		var exists bool
-		err := pool.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_namespace WHERE nspname = $1)", c.Schema).Scan(&exists)
+		err := m.pool.QueryRow(ctx, `SELECT pg_catalog.to_regnamespace($1::pg_catalog.text) IS NOT NULL`, m.Schema).Scan(&exists)
 		if err != nil || !exists {
 			return err
 		}
-		if err := refuseForeign(ctx, pool, c); err != nil {
+		if err := m.refuseForeign(ctx); err != nil {
 			return err
 		}
-		if err := gooseDown(ctx, pool, c); err != nil { // first, for it is what refuses a newer schema
+		if err := m.patiently(ctx, m.gooseDown); err != nil { // first, for it is what refuses a newer schema
 			return err
 		}
-		if err := riverDown(ctx, pool, c); err != nil {
+		if err := m.patiently(ctx, m.riverDown); err != nil {
 			return err
 		}
-		return dropSchema(ctx, pool, c)
+		return m.dropSchema(ctx)
 	})
+}
+
+// migrator is what a migration works with: the configuration, complete, and a pool of its own with our settings.
+type migrator struct {
+	Config
+	pool *pgxpool.Pool
 }
 
 // versionTable is goose's record of what ran, in the outbox's own schema.
 func versionTable(schema string) string { return schema + ".goose_db_version" }
 
-// refuseForeign reports tables that are there without a record of ours: a service's own goose made them, and to create
-// or drop them behind its back would leave its record wrong.
-func refuseForeign(ctx context.Context, pool *pgxpool.Pool, c Config) error {
-	version, err := outboxVersion(ctx, pool, c.Schema)
+// refuseForeign reports tables that are there without a record of ours: a service's own goose, or another tool, made
+// them, and to create or drop them behind its back would leave its record wrong.
+func (m migrator) refuseForeign(ctx context.Context) error {
+	version, err := functionValue(ctx, m.pool, m.Schema, "version")
 	if err != nil || version == 0 {
 		return err
 	}
 	var recorded bool
-	if err := pool.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", versionTable(c.Schema)).Scan(&recorded); err != nil {
+	err = m.pool.QueryRow(ctx, "SELECT pg_catalog.to_regclass($1::pg_catalog.text) IS NOT NULL", versionTable(m.Schema)).Scan(&recorded)
+	if err != nil {
 		return err
 	}
 	if !recorded {
-		return fmt.Errorf("schema %s: its tables were made by another goose, for %s is not there; "+
-			"migrate them with that one, and River's with UpRiver", c.Schema, versionTable(c.Schema))
+		return fmt.Errorf("schema %s: its tables were made by another goose, or from 'migrate sql', for %s is not there; "+
+			"migrate them in that way, and River's too or with UpRiver", m.Schema, versionTable(m.Schema))
 	}
 	return nil
 }
 
-func provider(pool *pgxpool.Pool, c Config) (*goose.Provider, func() error, error) {
-	db := stdlib.OpenDBFromPool(pool)
-	p, err := goose.NewProvider(goose.DialectPostgres, db, FS(c.Schema),
-		goose.WithTableName(versionTable(c.Schema)), goose.WithDisableGlobalRegistry(true), goose.WithSlog(slog.New(slog.DiscardHandler)))
+func (m migrator) provider() (*goose.Provider, func() error, error) {
+	db := stdlib.OpenDBFromPool(m.pool)
+	p, err := goose.NewProvider(goose.DialectPostgres, db, FS(m.Schema),
+		goose.WithTableName(versionTable(m.Schema)), goose.WithDisableGlobalRegistry(true), goose.WithSlog(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		_ = db.Close()
 		return nil, nil, err
@@ -125,8 +139,8 @@ func provider(pool *pgxpool.Pool, c Config) (*goose.Provider, func() error, erro
 	return p, db.Close, nil
 }
 
-func gooseUp(ctx context.Context, pool *pgxpool.Pool, c Config) error {
-	p, done, err := provider(pool, c)
+func (m migrator) gooseUp(ctx context.Context) error {
+	p, done, err := m.provider()
 	if err != nil {
 		return err
 	}
@@ -136,17 +150,35 @@ func gooseUp(ctx context.Context, pool *pgxpool.Pool, c Config) error {
 		return err
 	}
 	if current > target {
-		return fmt.Errorf("%w: schema %s is at version %d, this program knows %d", ErrNewer, c.Schema, current, target)
+		return m.leaveNewer(ctx, current, target)
 	}
 	results, err := p.Up(ctx)
+	var partial *goose.PartialError
+	if errors.As(err, &partial) {
+		results = partial.Applied
+	}
 	for _, r := range results {
-		c.Logger.InfoContext(ctx, "migrated", "schema", c.Schema, "line", "outbox", "file", r.Source.Path, "took", r.Duration)
+		m.Logger.InfoContext(ctx, "migrated", "schema", m.Schema, "line", "outbox", "file", r.Source.Path, "took", r.Duration)
 	}
 	return err
 }
 
-func gooseDown(ctx context.Context, pool *pgxpool.Pool, c Config) error {
-	p, done, err := provider(pool, c)
+// leaveNewer says of a schema that a newer program migrated whether this one can work on it.
+func (m migrator) leaveNewer(ctx context.Context, current, target int64) error {
+	from, err := functionValue(ctx, m.pool, m.Schema, "compatible_from")
+	if err != nil {
+		return err
+	}
+	if from == 0 || int64(from) > target {
+		return newer(m.Schema, int(current), from)
+	}
+	m.Logger.InfoContext(ctx, "left as it is: migrated by a newer version, which this one works with",
+		"schema", m.Schema, "version", current, "compatible_from", from)
+	return nil
+}
+
+func (m migrator) gooseDown(ctx context.Context) error {
+	p, done, err := m.provider()
 	if err != nil {
 		return err
 	}
@@ -156,54 +188,21 @@ func gooseDown(ctx context.Context, pool *pgxpool.Pool, c Config) error {
 		return err
 	}
 	if current > target {
-		return fmt.Errorf("%w: schema %s is at version %d, this program knows %d", ErrNewer, c.Schema, current, target)
+		return fmt.Errorf("%w: schema %s is at version %d, this program knows %d", ErrNewer, m.Schema, current, target)
 	}
 	if _, err := p.DownTo(ctx, 0); err != nil {
 		return err
 	}
-	_, err = pool.Exec(ctx, "DROP TABLE IF EXISTS "+versionTable(c.Schema))
+	_, err = m.pool.Exec(ctx, "DROP TABLE IF EXISTS "+versionTable(m.Schema))
 	return err
 }
 
-func riverMigrator(pool *pgxpool.Pool, c Config) (*rivermigrate.Migrator[pgx.Tx], error) {
-	return rivermigrate.New(riverpgxv5.New(pool), &rivermigrate.Config{
-		Schema: c.Schema, Logger: slog.New(slog.DiscardHandler),
-	})
-}
-
-func riverUp(ctx context.Context, pool *pgxpool.Pool, c Config) error {
-	m, err := riverMigrator(pool, c)
-	if err != nil {
-		return err
-	}
-	result, err := m.Migrate(ctx, rivermigrate.DirectionUp, nil)
-	if err != nil {
-		return fmt.Errorf("river: %w", err)
-	}
-	for _, v := range result.Versions {
-		c.Logger.InfoContext(ctx, "migrated", "schema", c.Schema, "line", "river", "version", v.Version, "took", v.Duration)
-	}
-	return nil
-}
-
-func riverDown(ctx context.Context, pool *pgxpool.Pool, c Config) error {
-	m, err := riverMigrator(pool, c)
-	if err != nil {
-		return err
-	}
-	_, err = m.Migrate(ctx, rivermigrate.DirectionDown, &rivermigrate.MigrateOpts{TargetVersion: -1})
-	if err != nil {
-		return fmt.Errorf("river: %w", err)
-	}
-	return nil
-}
-
 // dropSchema drops the schema when nothing is left in it; what a stranger put there stays, and is logged.
-func dropSchema(ctx context.Context, pool *pgxpool.Pool, c Config) error {
-	_, err := pool.Exec(ctx, "DROP SCHEMA "+c.Schema+" RESTRICT")
+func (m migrator) dropSchema(ctx context.Context) error {
+	_, err := m.pool.Exec(ctx, "DROP SCHEMA "+m.Schema+" RESTRICT")
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) && pgErr.Code == dependentObjectsStillExist {
-		c.Logger.WarnContext(ctx, "schema kept: it holds objects that are not the outbox's", "schema", c.Schema)
+		m.Logger.WarnContext(ctx, "schema kept: it holds objects that are not the outbox's", "schema", m.Schema)
 		return nil
 	}
 	return err

@@ -72,25 +72,25 @@ func (f Filter) where() (conditions []string, args []any, err error) {
 		states = append(states, string(state))
 	}
 	if len(states) > 0 {
-		conditions = append(conditions, "s.state = ANY ("+arg(states)+"::text[])")
+		conditions = append(conditions, "s.state OPERATOR(pg_catalog.=) ANY ("+arg(states)+"::pg_catalog.text[])")
 	}
 	if within(f.States, StateDead, StateCancelled) {
-		conditions = append(conditions, "s.id IN (SELECT message_id FROM outbox.dead)")
+		conditions = append(conditions, "s.id OPERATOR(pg_catalog.=) ANY (SELECT message_id FROM outbox.dead)")
 	}
 	if within(f.States, StatePending, StateDelivering, StateRetrying) {
-		conditions = append(conditions, "s.id IN (SELECT message_id FROM outbox.due)")
+		conditions = append(conditions, "s.id OPERATOR(pg_catalog.=) ANY (SELECT message_id FROM outbox.due)")
 	}
 	if f.Endpoint != "" {
-		conditions = append(conditions, "s.endpoint = "+arg(f.Endpoint))
+		conditions = append(conditions, "s.endpoint OPERATOR(pg_catalog.=) "+arg(f.Endpoint)+"::pg_catalog.text")
 	}
 	if f.RunID != "" {
-		conditions = append(conditions, "s.run_id = "+arg(f.RunID))
+		conditions = append(conditions, "s.run_id OPERATOR(pg_catalog.=) "+arg(f.RunID)+"::pg_catalog.text")
 	}
 	if f.OlderThan > 0 {
-		conditions = append(conditions, "s.created_at <= now() - "+arg(f.OlderThan)+"::interval")
+		conditions = append(conditions, "s.created_at OPERATOR(pg_catalog.<=) (pg_catalog.now() OPERATOR(pg_catalog.-) "+arg(f.OlderThan)+"::interval)")
 	}
 	if f.NewerThan > 0 {
-		conditions = append(conditions, "s.created_at >= now() - "+arg(f.NewerThan)+"::interval")
+		conditions = append(conditions, "s.created_at OPERATOR(pg_catalog.>=) (pg_catalog.now() OPERATOR(pg_catalog.-) "+arg(f.NewerThan)+"::interval)")
 	}
 	return conditions, args, nil
 }

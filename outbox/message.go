@@ -53,7 +53,7 @@ func newRow(m Message, resultBytesMax int) (row, error) {
 	r.keyed = key != nil
 	r.args = []any{
 		m.ID.String(), cutRunes(cleanText(m.Outcome.RunID), RunIDBytesMax), string(m.Outcome.Status), result, errorArg(m.Outcome),
-		mustJSON(headers), int64(m.Outcome.FinalStep), cutRunes(cleanText(m.URL), URLBytesMax), endpoint,
+		asciiJSON(mustJSON(headers)), int64(m.Outcome.FinalStep), cutRunes(cleanText(m.URL), URLBytesMax), endpoint,
 		optionsArg(m.Options, headers), key,
 	}
 	return r, nil

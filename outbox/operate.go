@@ -137,16 +137,16 @@ func (s *Store) operate(ctx context.Context, what string, ids []ID, f func(pgx.T
 
 func (s *Store) lock(ctx context.Context, tx pgx.Tx, id ID) (subject, error) {
 	for _, sql := range []string{
-		`SELECT FROM outbox.message WHERE id = $1 FOR KEY SHARE`,  // against retention
-		`SELECT FROM outbox.due WHERE message_id = $1 FOR UPDATE`, // against claims and records
+		`SELECT FROM outbox.message WHERE id OPERATOR(pg_catalog.=) $1::pg_catalog.uuid FOR KEY SHARE`,  // against retention
+		`SELECT FROM outbox.due WHERE message_id OPERATOR(pg_catalog.=) $1::pg_catalog.uuid FOR UPDATE`, // against claims and records
 	} {
 		if _, err := tx.Exec(ctx, s.in(sql), id); err != nil {
 			return subject{}, err
 		}
 	}
 	m := subject{ID: id}
-	err := tx.QueryRow(ctx, s.in(`SELECT s.state, s.endpoint, m.result IS NOT NULL OR m.status <> 'succeeded', s.attempts
-FROM outbox.status s JOIN outbox.message m ON m.id = s.id WHERE s.id = $1`), id).Scan(&m.State, &m.Endpoint, &m.Kept, &m.Attempts)
+	err := tx.QueryRow(ctx, s.in(`SELECT s.state, s.endpoint, m.result IS NOT NULL OR m.status OPERATOR(pg_catalog.<>) 'succeeded'::pg_catalog.text, s.attempts
+FROM outbox.status s JOIN outbox.message m ON m.id OPERATOR(pg_catalog.=) s.id WHERE s.id OPERATOR(pg_catalog.=) $1::pg_catalog.uuid`), id).Scan(&m.State, &m.Endpoint, &m.Kept, &m.Attempts)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return m, fault{"is not there: ", ErrNotFound}
 	}
@@ -154,11 +154,11 @@ FROM outbox.status s JOIN outbox.message m ON m.id = s.id WHERE s.id = $1`), id)
 }
 
 func (s *Store) dueAgain(ctx context.Context, tx pgx.Tx, m subject) error {
-	if _, err := tx.Exec(ctx, s.in(`DELETE FROM outbox.dead WHERE message_id = $1`), m.ID); err != nil {
+	if _, err := tx.Exec(ctx, s.in(`DELETE FROM outbox.dead WHERE message_id OPERATOR(pg_catalog.=) $1::pg_catalog.uuid`), m.ID); err != nil {
 		return err
 	}
-	_, err := tx.Exec(ctx, s.in(`INSERT INTO outbox.due (message_id, endpoint, attempt, attempts_before) VALUES ($1, $2, $3, $3)
-ON CONFLICT (message_id) DO UPDATE SET due_at = statement_timestamp(), attempts_before = outbox.due.attempt`),
+	_, err := tx.Exec(ctx, s.in(`INSERT INTO outbox.due (message_id, endpoint, attempt, attempts_before) VALUES ($1::pg_catalog.uuid, $2::pg_catalog.text, $3::integer, $3::integer)
+ON CONFLICT (message_id) DO UPDATE SET due_at = pg_catalog.statement_timestamp(), attempts_before = outbox.due.attempt`),
 		m.ID, m.Endpoint, m.Attempts)
 	return err
 }
@@ -166,7 +166,8 @@ ON CONFLICT (message_id) DO UPDATE SET due_at = statement_timestamp(), attempts_
 func (s *Store) copyTo(ctx context.Context, tx pgx.Tx, m subject, copied ID, url, endpoint string) error {
 	_, err := tx.Exec(ctx, s.in(`WITH m AS (
 INSERT INTO outbox.message (id, run_id, status, result, error, headers, final_step, url, endpoint, options, replay_of)
-SELECT $2, run_id, status, result, error, headers, final_step, $3, $4, options, id FROM outbox.message WHERE id = $1
+SELECT $2::pg_catalog.uuid, run_id, status, result, error, headers, final_step, $3::pg_catalog.text, $4::pg_catalog.text, options, id
+FROM outbox.message WHERE id OPERATOR(pg_catalog.=) $1::pg_catalog.uuid
 RETURNING id, endpoint)
 INSERT INTO outbox.due (message_id, endpoint) SELECT id, endpoint FROM m`), m.ID, copied, url, endpoint)
 	if err != nil || m.State == StateDelivered {
@@ -177,11 +178,11 @@ INSERT INTO outbox.due (message_id, endpoint) SELECT id, endpoint FROM m`), m.ID
 
 // close moves a message to dead as cancelled, from wherever it was.
 func (s *Store) close(ctx context.Context, tx pgx.Tx, id ID, reason string) error {
-	if _, err := tx.Exec(ctx, s.in(`DELETE FROM outbox.due WHERE message_id = $1`), id); err != nil {
+	if _, err := tx.Exec(ctx, s.in(`DELETE FROM outbox.due WHERE message_id OPERATOR(pg_catalog.=) $1::pg_catalog.uuid`), id); err != nil {
 		return err
 	}
 	_, err := tx.Exec(ctx, s.in(`INSERT INTO outbox.dead (message_id, endpoint, reason, error)
-SELECT id, endpoint, 'cancelled', $2 FROM outbox.message WHERE id = $1
+SELECT id, endpoint, 'cancelled', $2::pg_catalog.text FROM outbox.message WHERE id OPERATOR(pg_catalog.=) $1::pg_catalog.uuid
 ON CONFLICT (message_id) DO UPDATE SET reason = excluded.reason, error = excluded.error, at = excluded.at`), id, cleanText(reason))
 	return err
 }
@@ -194,7 +195,7 @@ func (s *Store) Pause(ctx context.Context, endpoint, reason string) error {
 	if reason == "" {
 		reason = "paused by an operator"
 	}
-	_, err := s.db.Exec(ctx, s.in(`INSERT INTO outbox.endpoint (endpoint, paused, reason) VALUES ($1, true, $2)
+	_, err := s.db.Exec(ctx, s.in(`INSERT INTO outbox.endpoint (endpoint, paused, reason) VALUES ($1::pg_catalog.text, true, $2::pg_catalog.text)
 ON CONFLICT (endpoint) DO UPDATE SET paused = true, reason = excluded.reason, since = excluded.since`), endpoint, cleanText(reason))
 	if err != nil {
 		return fmt.Errorf("pause %s: %w", endpoint, err)
@@ -209,8 +210,8 @@ func (s *Store) Resume(ctx context.Context, endpoint string) (bool, error) {
 		return false, fmt.Errorf("resume: %w", err)
 	}
 	tag, err := s.db.Exec(ctx, s.in(`UPDATE outbox.endpoint
-SET paused = false, open_until = NULL, failures = 0, openings = 0, probing = false, reason = 'resumed by an operator', since = statement_timestamp()
-WHERE endpoint = $1 AND (paused OR open_until IS NOT NULL OR failures > 0)`), endpoint)
+SET paused = false, open_until = NULL, failures = 0, openings = 0, probing = false, reason = 'resumed by an operator', since = pg_catalog.statement_timestamp()
+WHERE endpoint OPERATOR(pg_catalog.=) $1::pg_catalog.text AND (paused OR open_until IS NOT NULL OR failures OPERATOR(pg_catalog.>) 0)`), endpoint)
 	if err != nil {
 		return false, fmt.Errorf("resume %s: %w", endpoint, err)
 	}
@@ -231,8 +232,20 @@ func checkEndpoint(endpoint string) error {
 
 // Limits bound what is sent to one endpoint. Zero fields set no limit.
 type Limits struct {
-	MaxInFlight   int     // requests at once, of each worker; from 1
-	RatePerSecond float64 // requests begun per second, of all workers together; more than 0, at most 1,000,000
+	MaxInFlight   int     // requests at once, of each worker; 1 to LimitInFlightMax
+	RatePerSecond float64 // requests begun per second, of all workers together; LimitRateMin to LimitRateMax
+}
+
+// Validate reports every limit that is out of its bounds.
+func (l Limits) Validate() error {
+	var faults []error
+	if l.MaxInFlight < 0 || l.MaxInFlight > LimitInFlightMax {
+		faults = append(faults, fmt.Errorf("MaxInFlight is %d; want 1 to %d, or 0 for no limit", l.MaxInFlight, LimitInFlightMax))
+	}
+	if rate := l.RatePerSecond; rate != 0 && !(rate >= LimitRateMin && rate <= LimitRateMax) { // so written, NaN is refused
+		faults = append(faults, fmt.Errorf("RatePerSecond is %v; want %v to %d, or 0 for no limit", rate, LimitRateMin, int(LimitRateMax)))
+	}
+	return errors.Join(faults...)
 }
 
 // Limit sets an endpoint's limits, in place of those it had; the zero value takes them away. Requests already under way
@@ -241,20 +254,28 @@ func (s *Store) Limit(ctx context.Context, endpoint string, l Limits, reason str
 	if err := checkEndpoint(endpoint); err != nil {
 		return fmt.Errorf("limit: %w", err)
 	}
-	if l.MaxInFlight < 0 || l.RatePerSecond < 0 || l.RatePerSecond > 1_000_000 {
-		return fmt.Errorf("limit: MaxInFlight is %d, RatePerSecond %v; want none below 0, and at most 1000000 a second",
-			l.MaxInFlight, l.RatePerSecond)
+	if err := l.Validate(); err != nil {
+		return fmt.Errorf("limit: %w", err)
 	}
 	if reason == "" {
 		reason = "limited by an operator"
 	}
 	_, err := s.db.Exec(ctx, s.in(`INSERT INTO outbox.endpoint (endpoint, max_in_flight, rate_per_second, reason)
-VALUES ($1, nullif($2::integer, 0), nullif($3::double precision, 0), $4)
+VALUES ($1::pg_catalog.text, $2::integer, $3::double precision, $4::pg_catalog.text)
 ON CONFLICT (endpoint) DO UPDATE SET max_in_flight = excluded.max_in_flight, rate_per_second = excluded.rate_per_second,
     reason = CASE WHEN outbox.endpoint.paused THEN outbox.endpoint.reason ELSE excluded.reason END`),
-		endpoint, l.MaxInFlight, l.RatePerSecond, cleanText(reason))
+		endpoint, orNull(l.MaxInFlight), orNull(l.RatePerSecond), cleanText(reason))
 	if err != nil {
 		return fmt.Errorf("limit %s: %w", endpoint, err)
 	}
 	return nil
+}
+
+// orNull is NULL for the zero value.
+func orNull[T comparable](value T) *T {
+	var zero T
+	if value == zero {
+		return nil
+	}
+	return &value
 }

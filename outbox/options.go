@@ -167,7 +167,7 @@ func (o *Options) UnmarshalJSON(text []byte) error {
 // arg is the column's value: NULL for options that leave all to the worker.
 func (o Options) arg() any {
 	if text := mustJSON(o); text != "{}" {
-		return text
+		return asciiJSON(text)
 	}
 	return nil
 }

@@ -21,6 +21,8 @@ type DB interface {
 }
 
 // Store reads the outbox and changes it on an operator's word. It is safe for concurrent use when its DB is.
+//
+// Times are read within [TimeMin] and [TimeMax]: an infinite one, which somebody wrote by hand, is shown as the bound.
 type Store struct {
 	db     DB
 	schema string
@@ -39,6 +41,19 @@ func NewStore(db DB, schema string) (*Store, error) {
 
 // in writes the schema's name into SQL that names the default one.
 func (s *Store) in(sql string) string { return strings.ReplaceAll(sql, "outbox.", s.schema+".") }
+
+// The sessions are the caller's, and so is their search_path. So every function, type and operator is named with its
+// schema; IN, BETWEEN, NULLIF and CASE x WHEN are not used, for they look up an operator by themselves.
+
+// bounded is a time column as it is read: within TimeMin and TimeMax, so that Go and JSON have a form for it.
+func bounded(column string) string {
+	return fmt.Sprintf(`CASE WHEN %[1]s OPERATOR(pg_catalog.<) '%[2]s'::pg_catalog.timestamptz THEN '%[2]s'::pg_catalog.timestamptz
+WHEN %[1]s OPERATOR(pg_catalog.>) '%[3]s'::pg_catalog.timestamptz THEN '%[3]s'::pg_catalog.timestamptz ELSE %[1]s END`,
+		column, TimeMin.Format(sqlTime), TimeMax.Format(sqlTime))
+}
+
+// sqlTime is read alike under every DateStyle.
+const sqlTime = "2006-01-02T15:04:05Z07:00"
 
 // State says where a message stands.
 type State string
@@ -83,9 +98,9 @@ type MessageStatus struct {
 	CreatedAt      time.Time      `json:"created_at"`
 }
 
-const statusColumns = `s.id, s.run_id, s.status, s.endpoint, s.url, s.state, s.attempts, s.last_class, s.last_status_code,
-s.last_error, s.last_attempt_at, s.next_attempt_at, s.waits_for, s.locked_by, s.locked_until, s.dead_reason, s.dead_error, s.dead_at,
-s.replay_of, s.created_at`
+var statusColumns = `s.id, s.run_id, s.status, s.endpoint, s.url, s.state, s.attempts, s.last_class, s.last_status_code,
+s.last_error, ` + bounded("s.last_attempt_at") + `, ` + bounded("s.next_attempt_at") + `, s.waits_for, s.locked_by, ` +
+	bounded("s.locked_until") + `, s.dead_reason, s.dead_error, ` + bounded("s.dead_at") + `, s.replay_of, ` + bounded("s.created_at")
 
 func (m *MessageStatus) fields() []any {
 	return []any{
@@ -125,7 +140,7 @@ func (s *Store) Show(ctx context.Context, id ID) (MessageDetail, error) {
 	var d MessageDetail
 	var headers []byte
 	row := s.db.QueryRow(ctx, s.in(`SELECT `+statusColumns+`, m.result, m.error, m.headers, m.final_step, m.options, m.dedupe_key
-FROM outbox.status s JOIN outbox.message m ON m.id = s.id WHERE s.id = $1`), id)
+FROM outbox.status s JOIN outbox.message m ON m.id OPERATOR(pg_catalog.=) s.id WHERE s.id OPERATOR(pg_catalog.=) $1::pg_catalog.uuid`), id)
 	err := row.Scan(append(d.fields(), &d.Result, &d.Error, &headers, &d.FinalStep, &d.Options, &d.DedupeKey)...)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return d, fmt.Errorf("show %s: %w", id, ErrNotFound)
@@ -134,8 +149,8 @@ FROM outbox.status s JOIN outbox.message m ON m.id = s.id WHERE s.id = $1`), id)
 		return d, fmt.Errorf("show %s: %w", id, err)
 	}
 	d.Headers = readHeaders(headers)
-	rows, err := s.db.Query(ctx, s.in(`SELECT attempt, started_at, duration_ms, class, status_code, error, response, note, worker
-FROM outbox.attempt WHERE message_id = $1 ORDER BY attempt`), id)
+	rows, err := s.db.Query(ctx, s.in(`SELECT attempt, `+bounded("started_at")+`, duration_ms, class, status_code, error, response, note, worker
+FROM outbox.attempt WHERE message_id OPERATOR(pg_catalog.=) $1::pg_catalog.uuid ORDER BY attempt`), id)
 	if err == nil {
 		d.AttemptList, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Attempt])
 	}
@@ -176,7 +191,8 @@ type StateCount struct {
 // Overview counts the messages in each state.
 func (s *Store) Overview(ctx context.Context) ([]StateCount, error) {
 	return collect[StateCount](ctx, s, "overview",
-		`SELECT state, messages, oldest_due, oldest_in_flight, oldest_lease_until, oldest_dead FROM outbox.overview`)
+		`SELECT state, messages, `+bounded("oldest_due")+`, `+bounded("oldest_in_flight")+`, `+bounded("oldest_lease_until")+`, `+
+			bounded("oldest_dead")+` FROM outbox.overview`)
 }
 
 // EndpointStatus is one row of the view outbox.endpoint_status.
@@ -202,10 +218,15 @@ type EndpointStatus struct {
 // Endpoints lists the endpoints that have something waiting, dead or remembered, the worst first; limit 0 means all.
 func (s *Store) Endpoints(ctx context.Context, limit int) ([]EndpointStatus, error) {
 	return collect[EndpointStatus](ctx, s, "endpoints",
-		`SELECT endpoint, retrying, dead, waiting, delivering, oldest_due, last_dead, paused, open_until, failures,
-       max_in_flight, rate_per_second, reason, since
-FROM outbox.endpoint_status LIMIT nullif($1::bigint, 0)`, limit)
+		`SELECT endpoint, retrying, dead, waiting, delivering, `+bounded("oldest_due")+`, `+bounded("last_dead")+`, paused, `+
+			bounded("open_until")+`, failures, max_in_flight, `+boundedRate+`, reason, `+bounded("since")+`
+FROM outbox.endpoint_status LIMIT $1::bigint`, orNull(limit))
 }
+
+// boundedRate keeps a rate that somebody wrote by hand, before version 3 of the tables, within what has a form in JSON. NaN
+// is greater than every number.
+var boundedRate = fmt.Sprintf(`CASE WHEN rate_per_second OPERATOR(pg_catalog.>) %[1]d::double precision THEN %[1]d::double precision
+ELSE rate_per_second END`, int(LimitRateMax))
 
 func collect[T any](ctx context.Context, s *Store, what, sql string, args ...any) ([]T, error) {
 	rows, err := s.db.Query(ctx, s.in(sql), args...)

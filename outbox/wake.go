@@ -67,7 +67,7 @@ func (w *Waker) Wake() {
 func (w *Waker) send() {
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), wakeTimeout)
-		_, _ = w.db.Exec(ctx, "SELECT set_config('synchronous_commit', 'off', true), pg_notify($1::text, '')", w.channel)
+		_, _ = w.db.Exec(ctx, "SELECT pg_catalog.set_config('synchronous_commit', 'off', true), pg_catalog.pg_notify($1::pg_catalog.text, '')", w.channel)
 		cancel()
 		time.Sleep(w.every) // the debounce: what is called meanwhile becomes one wake
 		w.mu.Lock()

@@ -2,9 +2,13 @@ package outbox
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
+	"regexp"
+	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -17,9 +21,15 @@ type Config struct {
 
 // Writer writes messages. It holds no connection and is safe for concurrent use.
 type Writer struct {
-	bytesMax             int
-	due, dueOnce         string // statements: the message is due; the same, once per dedupe key
-	invalid, invalidOnce string // statements: the message is dead at once
+	bytesMax int
+	plain    statements // for text that is ASCII, which every client_encoding writes alike
+	encoded  statements // for other text
+}
+
+// statements are the ways in which a message is written.
+type statements struct {
+	due, dueOnce         string // the message is due; the same, once per dedupe key
+	invalid, invalidOnce string // the message is dead at once
 }
 
 // NewWriter reports every fault of the configuration at once, and prepares the statements' text. It touches no database.
@@ -38,35 +48,83 @@ func NewWriter(c Config) (*Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	in := func(sql string) string { return strings.ReplaceAll(sql, "outbox.", c.Schema+".") }
 	return &Writer{
-		bytesMax:    c.ResultBytesMax,
-		due:         in(insertMessage + returningMessage + intoDue),
-		dueOnce:     in(insertMessage + onceOnly + returningMessage + intoDue),
-		invalid:     in(insertMessage + returningMessage + intoDead),
-		invalidOnce: in(insertMessage + onceOnly + returningMessage + intoDead),
+		bytesMax: c.ResultBytesMax,
+		plain:    statementsIn(c.Schema, `$0::pg_catalog.text`),
+		encoded:  statementsIn(c.Schema, `pg_catalog.convert_from($0::pg_catalog.bytea, 'UTF8')`),
 	}, nil
 }
 
+// statementsIn writes the statements for a schema. In text, $0 stands for an argument that any text may be in.
+func statementsIn(schema, text string) statements {
+	in := func(parts ...string) string {
+		sql := strings.ReplaceAll(strings.Join(parts, ""), "outbox.", schema+".")
+		return anyText.ReplaceAllStringFunc(sql, func(arg string) string {
+			return strings.ReplaceAll(text, "$0", strings.TrimSuffix(arg, "::any_text"))
+		})
+	}
+	return statements{
+		due:         in(insertMessage, returningMessage, intoDue),
+		dueOnce:     in(insertMessage, onceOnly, returningMessage, intoDue),
+		invalid:     in(insertMessage, returningMessage, intoDead),
+		invalidOnce: in(insertMessage, onceOnly, returningMessage, intoDead),
+	}
+}
+
+var anyText = regexp.MustCompile(`\$\d+::any_text`)
+
 // The message and its due row are one statement: one round trip, or a place in the caller's pgx.Batch. Every argument
 // is cast from text or bytea, so that drivers that know no uuid or jsonb, and the simple protocol, write the same.
+//
+// The session is the caller's, and none of its settings is changed. So every type and function is named with its schema:
+// no search_path leads elsewhere. And text that is not ASCII goes as bytes (any_text), JSON with such characters escaped:
+// under a client_encoding that is not UTF8, the server would take their bytes for other characters.
 const (
 	insertMessage = `WITH m AS (
 INSERT INTO outbox.message (id, run_id, status, result, error, headers, final_step, url, endpoint, options, dedupe_key)
-VALUES ($1::text::uuid, $2::text, $3::text, $4::bytea, $5::text, $6::text::jsonb, $7::bigint, $8::text, $9::text,
-        $10::text::jsonb, $11::text)`
+VALUES ($1::pg_catalog.text::pg_catalog.uuid, $2::any_text, $3::pg_catalog.text, $4::pg_catalog.bytea, $5::any_text,
+        $6::pg_catalog.text::pg_catalog.jsonb, $7::pg_catalog.int8, $8::any_text, $9::any_text,
+        $10::pg_catalog.text::pg_catalog.jsonb, $11::any_text)`
 	onceOnly         = ` ON CONFLICT (dedupe_key) WHERE dedupe_key IS NOT NULL DO NOTHING`
 	returningMessage = ` RETURNING id, endpoint)`
 	intoDue          = ` INSERT INTO outbox.due (message_id, endpoint) SELECT id, endpoint FROM m`
-	intoDead         = ` INSERT INTO outbox.dead (message_id, endpoint, reason, error) SELECT id, endpoint, 'invalid', $12::text FROM m`
+	intoDead         = ` INSERT INTO outbox.dead (message_id, endpoint, reason, error) SELECT id, endpoint, 'invalid', $12::any_text FROM m`
 )
+
+// textArgs are the indexes of the arguments that any_text stands for.
+var textArgs = []int{1, 4, 7, 8, 10, 11}
+
+// ErrTransaction is in errors about a transaction of the caller's that nothing can be written in: a read-only one, one in
+// which an earlier statement failed, one that has ended.
+var ErrTransaction = errors.New("the caller's transaction cannot be written in")
+
+// ofTransaction names the transaction's faults, by SQLSTATE as every driver gives it. Others are returned as they are.
+func ofTransaction(err error) error {
+	var coded interface{ SQLState() string }
+	state := ""
+	if errors.As(err, &coded) {
+		state = coded.SQLState()
+	}
+	switch {
+	case state == "25006":
+		return fmt.Errorf("%w: it is read-only, or the server is: %w", ErrTransaction, err)
+	case state == "25P02":
+		return fmt.Errorf("%w: an earlier statement in it failed; roll it back: %w", ErrTransaction, err)
+	case errors.Is(err, pgx.ErrTxClosed), errors.Is(err, sql.ErrTxDone):
+		return fmt.Errorf("%w: it has ended: %w", ErrTransaction, err)
+	}
+	return err
+}
 
 // Insert writes the message in the caller's transaction and returns its id: due, or dead with the reason "invalid" when
 // its URL, result or headers can never be delivered. When the dedupe key was written before, it writes nothing and
 // returns the zero ID.
 //
-// An error is the caller's (it wraps [ErrInvalidOutcome], and nothing was written) or the database's; after either the
-// transaction should be rolled back, for what cannot be recorded must not be acknowledged.
+// An error is the caller's (it wraps [ErrInvalidOutcome] or [ErrTransaction], and nothing was written) or the database's;
+// after either the transaction should be rolled back, for what cannot be recorded must not be acknowledged.
+//
+// No setting of the session changes what is written. One under which a driver cannot write text safely (pgx's simple
+// protocol wants standard_conforming_strings and client_encoding UTF8) is that driver's error.
 func (w *Writer) Insert(ctx context.Context, tx Tx, m Message) (ID, error) {
 	id, sql, args, err := w.statement(m)
 	if err != nil {
@@ -74,7 +132,7 @@ func (w *Writer) Insert(ctx context.Context, tx Tx, m Message) (ID, error) {
 	}
 	tag, err := tx.Exec(ctx, sql, args...)
 	if err != nil {
-		return ID{}, fmt.Errorf("insert message: %w", err)
+		return ID{}, fmt.Errorf("insert message: %w", ofTransaction(err))
 	}
 	if tag.RowsAffected() == 0 {
 		return ID{}, nil
@@ -101,13 +159,52 @@ func (w *Writer) statement(m Message) (id ID, sql string, args []any, err error)
 	if err != nil {
 		return ID{}, "", nil, fmt.Errorf("insert message: %w", err)
 	}
+	args = r.args
+	if r.dead() {
+		args = append(args, r.reason())
+	}
+	st := w.plain
+	if encodeText(args) {
+		st = w.encoded
+	}
 	switch {
 	case r.dead() && r.keyed:
-		return m.ID, w.invalidOnce, append(r.args, r.reason()), nil
+		return m.ID, st.invalidOnce, args, nil
 	case r.dead():
-		return m.ID, w.invalid, append(r.args, r.reason()), nil
+		return m.ID, st.invalid, args, nil
 	case r.keyed:
-		return m.ID, w.dueOnce, r.args, nil
+		return m.ID, st.dueOnce, args, nil
 	}
-	return m.ID, w.due, r.args, nil
+	return m.ID, st.due, args, nil
+}
+
+// encodeText turns the text arguments into bytes when one of them is not ASCII, and reports whether it did.
+func encodeText(args []any) bool {
+	if !slices.ContainsFunc(textArgs, func(i int) bool {
+		if i >= len(args) {
+			return false
+		}
+		text, ok := args[i].(string)
+		return ok && !isASCII(text)
+	}) {
+		return false
+	}
+	for _, i := range textArgs {
+		if i >= len(args) {
+			break
+		}
+		if text, ok := args[i].(string); ok {
+			args[i] = []byte(text)
+		}
+	}
+	return true
+}
+
+func isASCII(text string) bool {
+	for i := range len(text) {
+		if text[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
 }

@@ -9,7 +9,10 @@ import (
 // age is a flag's duration that can be told in days too.
 type age time.Duration
 
-const wantAge = "a duration like 90s, 15m, 36h or 7d"
+const wantAge = "a duration like 90s, 15m, 36h or 7d; at most 36500d"
+
+// ageDaysMax is a century: more is a slip, and would not fit into a Duration before long.
+const ageDaysMax = 36500
 
 func (a *age) Type() string { return "age" }
 
@@ -23,18 +26,21 @@ func (a *age) String() string {
 
 // Set reads what time.ParseDuration does, and whole days.
 func (a *age) Set(text string) error {
+	const day = 24 * time.Hour
 	d, err := time.ParseDuration(text)
 	if days, ok := strings.CutSuffix(text, "d"); ok {
 		var n int
-		n, err = strconv.Atoi(days)
-		d = time.Duration(n) * 24 * time.Hour
-		if n > 36500 { // a century; more would not fit into a Duration before long
-			return usagef("too long")
+		if n, err = strconv.Atoi(days); n < 0 || n > ageDaysMax {
+			return usagef("not within 0 and %d days", ageDaysMax)
 		}
+		d = time.Duration(n) * day
 	}
-	if err == nil && d < 0 {
-		return usagef("negative")
+	if err != nil {
+		return err
+	}
+	if d < 0 || d > ageDaysMax*day {
+		return usagef("not within 0 and %d days", ageDaysMax)
 	}
 	*a = age(d)
-	return err
+	return nil
 }

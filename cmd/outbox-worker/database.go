@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/seed-abbacb8b/epilogue/internal/session"
 	"github.com/seed-abbacb8b/epilogue/migrations"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 	"github.com/seed-abbacb8b/epilogue/worker"
@@ -18,6 +19,10 @@ type connections struct {
 	usual   int32         // at most so many, unless pool_max_conns in the URL says otherwise
 	least   int32         // below which the command cannot work, whatever the URL says
 	timeout time.Duration // to connect, unless connect_timeout in the URL says otherwise; pgxpool's when 0
+
+	// The server's bounds on a session. With them the sessions are set up here (package session); without, whoever gets
+	// the pool does so: the worker and the migrations open connections of their own.
+	bounds []session.Setting
 }
 
 // workerConnections leave a worker some room above what it needs.
@@ -47,6 +52,9 @@ func (p *program) connect(ctx context.Context, s settings, n connections) (*pgxp
 	if config.ConnConfig.ConnectTimeout == 0 {
 		config.ConnConfig.ConnectTimeout = n.timeout
 	}
+	if n.bounds != nil {
+		session.Pin(config, session.Pooler(s.Pooler), n.bounds...)
+	}
 	p.pool, err = pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("opening the pool of connections: %w", err)
@@ -60,11 +68,12 @@ func (p *program) database(ctx context.Context) (*pgxpool.Pool, string, error) {
 	if err != nil {
 		return nil, "", err
 	}
+	p.pooler = session.Pooler(c.settings.Pooler)
 	pool, err := p.connect(ctx, c.settings, operatorConnections())
 	return pool, c.settings.inForce().Schema, err
 }
 
-// store connects and checks that the schema is one that this program knows.
+// store connects and checks that this program works on the schema.
 func (p *program) store(ctx context.Context) (*outbox.Store, error) {
 	pool, schema, err := p.database(ctx)
 	if err != nil {
@@ -73,13 +82,33 @@ func (p *program) store(ctx context.Context) (*outbox.Store, error) {
 	if err := migrations.Check(ctx, pool, migrations.Config{Schema: schema}); err != nil {
 		return nil, err
 	}
-	return outbox.NewStore(pool, schema)
+	db, err := p.db(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return outbox.NewStore(db, schema)
+}
+
+// db is the pool, or what stands in for it where a pooler lends a session for one transaction only.
+func (p *program) db(ctx context.Context) (outbox.DB, error) {
+	pooled, err := session.Pooled(ctx, p.pool, p.pooler)
+	if err != nil {
+		return nil, err
+	}
+	if pooled {
+		return session.Transactions(p.pool, operatorConnections().bounds...), nil
+	}
+	return p.pool, nil
 }
 
 // now reads the database's clock, by which ages are told: leases and due times go by it too.
 func (p *program) now(ctx context.Context) (time.Time, error) {
+	db, err := p.db(ctx)
+	if err != nil {
+		return time.Time{}, err
+	}
 	var now time.Time
-	if err := p.pool.QueryRow(ctx, "SELECT now()").Scan(&now); err != nil {
+	if err := db.QueryRow(ctx, "SELECT pg_catalog.now()").Scan(&now); err != nil {
 		return now, fmt.Errorf("reading the database's clock: %w", err)
 	}
 	return now, nil

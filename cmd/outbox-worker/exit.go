@@ -27,7 +27,7 @@ const exitHelp = `Exit status:
   1  failed: the database cannot be reached, or refused; an operation was not possible
   2  wrong usage or configuration: nothing was tried
   3  what was named is not there
-  4  the schema is not migrated, or was migrated by a newer version`
+  4  the schema is not migrated, or no longer works with this version; or the database is not of the encoding UTF8`
 
 // usageError is a fault of the command line.
 type usageError struct {
@@ -69,7 +69,7 @@ func exitStatus(err error) int {
 		return exitUsage
 	case errors.Is(err, outbox.ErrNotFound), errors.Is(err, errNothing):
 		return exitNotFound
-	case errors.Is(err, migrations.ErrNotMigrated), errors.Is(err, migrations.ErrNewer):
+	case errors.Is(err, migrations.ErrNotMigrated), errors.Is(err, migrations.ErrNewer), errors.Is(err, migrations.ErrEncoding):
 		return exitNotMigrated
 	}
 	return exitFailed

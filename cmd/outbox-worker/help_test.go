@@ -46,7 +46,7 @@ func TestASlipIsAnsweredWithTheNearestWord(t *testing.T) {
 		{"lst", "did you mean list?"},
 		{"statsu", "did you mean status?"},
 		{"migrate upp", "did you mean up?"},
-		{"migrate", "name one of down, status, up"},
+		{"migrate", "name one of down, sql, status, up"},
 		{"list --stat dead", "there is no flag --stat; did you mean --state?"},
 		{"list --state deda", "did you mean dead?"},
 		{"list --limit many", `--limit is "many"; want a whole number`},

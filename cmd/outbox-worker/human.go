@@ -6,10 +6,15 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
 // ago says how long before now a time was: "3m12s ago".
 func ago(now, t time.Time) string {
+	if far := farFrom(now, t); far != "" {
+		return far
+	}
 	if d := now.Sub(t); d >= time.Second {
 		return span(d) + " ago"
 	}
@@ -18,10 +23,28 @@ func ago(now, t time.Time) string {
 
 // until says how long after now a time is: "in 4m58s", or "now" when it has come.
 func until(now, t time.Time) string {
+	if far := farFrom(now, t); far != "" {
+		return far
+	}
 	if d := t.Sub(now); d > 0 {
 		return "in " + span(d)
 	}
 	return "now"
+}
+
+// farFrom names a time that nothing of ours ever wrote, because a distance from it says nothing: what is out of the bounds
+// within which times are read (an infinite one is), or more than a century away.
+func farFrom(now, t time.Time) string {
+	const century = 100 * 365 * 24 * time.Hour
+	switch {
+	case !t.After(outbox.TimeMin):
+		return "in 1970 or before"
+	case !t.Before(outbox.TimeMax):
+		return "in the year 9999 or later"
+	case t.Sub(now) > century:
+		return fmt.Sprintf("in the year %d", t.Year())
+	}
+	return ""
 }
 
 // span writes a duration in its two largest units, which is as much as one wants to know.

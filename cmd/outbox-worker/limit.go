@@ -50,8 +50,8 @@ already under way go on.`,
 			return nil
 		},
 	}
-	cmd.Flags().IntVar(&limits.MaxInFlight, "max-in-flight", 0, "requests at once, of each worker")
-	cmd.Flags().Float64Var(&limits.RatePerSecond, "rate", 0, "requests begun per second, of all workers together")
+	cmd.Flags().IntVar(&limits.MaxInFlight, "max-in-flight", 0, fmt.Sprintf("requests at once, of each worker; 1 to %d", outbox.LimitInFlightMax))
+	cmd.Flags().Float64Var(&limits.RatePerSecond, "rate", 0, fmt.Sprintf("requests begun per second, of all workers together; %v to %d", outbox.LimitRateMin, int(outbox.LimitRateMax)))
 	cmd.Flags().BoolVar(&none, "none", false, "take the limits away")
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for whoever looks later")
 	jsonFlag(cmd, &asJSON)
@@ -64,8 +64,10 @@ func checkLimits(l outbox.Limits, none bool) error {
 		return usagef("--none takes the limits away; leave it out to set --max-in-flight or --rate")
 	case !none && l == (outbox.Limits{}):
 		return usagef("nothing to limit; want --max-in-flight N, --rate N, or --none")
-	case l.MaxInFlight < 0 || l.RatePerSecond < 0 || l.RatePerSecond > 1_000_000:
-		return usagef("--max-in-flight is %d, --rate %v; want none below 0, and a rate of 1000000 at the most", l.MaxInFlight, l.RatePerSecond)
+	case l.MaxInFlight < 0 || l.MaxInFlight > outbox.LimitInFlightMax:
+		return usagef("--max-in-flight is %d; want 1 to %d", l.MaxInFlight, outbox.LimitInFlightMax)
+	case l.RatePerSecond != 0 && !(l.RatePerSecond >= outbox.LimitRateMin && l.RatePerSecond <= outbox.LimitRateMax): // so written, NaN is refused
+		return usagef("--rate is %v; want %v to %d", l.RatePerSecond, outbox.LimitRateMin, int(outbox.LimitRateMax))
 	}
 	return nil
 }

@@ -14,20 +14,25 @@ import (
 func (p *program) migrateCommand() *cobra.Command {
 	return groupCommand(&cobra.Command{
 		Use:   "migrate",
-		Short: "bring the outbox's tables up, down, or tell how far they are",
+		Short: "bring the outbox's tables up, down, tell how far they are, or print the SQL",
 		Long: `Migrates the outbox's tables, and River's beside them, in a schema of their own. It is safe to run twice, and from
 several processes at once: one works, the others wait.`,
 		Example: `  outbox-worker migrate up
   outbox-worker migrate status --json
-  outbox-worker migrate up --schema billing_outbox`,
-	}, p.migrateUpCommand(), p.migrateDownCommand(), p.migrateStatusCommand())
+  outbox-worker migrate up --schema billing_outbox
+  outbox-worker migrate sql > outbox.sql`,
+	}, p.migrateUpCommand(), p.migrateDownCommand(), p.migrateStatusCommand(), p.migrateSQLCommand())
 }
 
 func (p *program) migrateUpCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:     "up",
-		Short:   "create the tables, or bring them up to date",
-		Long:    "Creates the schema and its tables, or brings them to the version that this program knows.",
+		Use:   "up",
+		Short: "create the tables, or bring them up to date",
+		Long: `Creates the schema and its tables, or brings them to the version that this program knows. A schema that a newer
+version migrated is left as it is: that is no error while this program works on it.
+
+A table that another transaction has locked is asked for again and again, for two seconds each time, so that nothing
+queues behind the migration for longer.`,
 		Example: "  outbox-worker migrate up",
 		Args:    takes(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -39,7 +44,11 @@ func (p *program) migrateUpCommand() *cobra.Command {
 			if err := migrations.Up(cmd.Context(), pool, config); err != nil {
 				return err
 			}
-			p.printf("schema %s is up to date: version %d\n", schema, migrations.Latest())
+			versions, err := migrations.Status(cmd.Context(), pool, config)
+			if err != nil {
+				return err
+			}
+			p.printf("schema %s is up to date: version %d\n", schema, versions.Outbox)
 			return nil
 		},
 	}
@@ -85,7 +94,11 @@ func (p *program) refuseDown(ctx context.Context, config migrations.Config) erro
 	if versions.Outbox == 0 {
 		return usagef("migrate down: schema %s holds no outbox; say --yes to remove what is left of one", config.Schema)
 	}
-	store, err := outbox.NewStore(p.pool, config.Schema)
+	db, err := p.db(ctx)
+	if err != nil {
+		return err
+	}
+	store, err := outbox.NewStore(db, config.Schema)
 	if err != nil {
 		return err
 	}
@@ -110,9 +123,10 @@ func (p *program) refuseDown(ctx context.Context, config migrations.Config) erro
 func (p *program) migrateStatusCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:     "status",
-		Short:   "tell how far the tables are",
-		Long:    "Tells the version of the tables and of this program. The exit status is 4 unless this program can work on them.",
+		Use:   "status",
+		Short: "tell how far the tables are",
+		Long: `Tells the version of the tables, which programs work on them, and the version of this program with the oldest tables
+that it works on. The exit status is 4 unless this program can work on them.`,
 		Example: "  outbox-worker migrate status\n  outbox-worker migrate status --json",
 		Args:    takes(0, 0, ""),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return p.migrateStatus(cmd.Context(), asJSON) },
@@ -141,8 +155,11 @@ func (p *program) migrateStatus(ctx context.Context, asJSON bool) error {
 		if versions.RiverPending {
 			river = "missing or old"
 		}
-		p.table([]string{"SCHEMA", "VERSION", "THIS PROGRAM", "RIVER'S TABLES"},
-			[][]string{{schema, fmt.Sprint(versions.Outbox), fmt.Sprint(versions.OutboxLatest), river}})
+		p.table([]string{"SCHEMA", "VERSION", "WORKS WITH PROGRAMS FROM", "THIS PROGRAM", "WORKS ON TABLES FROM", "RIVER'S TABLES"},
+			[][]string{{
+				schema, fmt.Sprint(versions.Outbox), fmt.Sprint(versions.CompatibleFrom), fmt.Sprint(versions.OutboxLatest),
+				fmt.Sprint(versions.OutboxNeeded), river,
+			}})
 	}
 	if err != nil {
 		return err

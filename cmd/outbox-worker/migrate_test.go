@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
@@ -35,10 +37,74 @@ func TestMigrateGoesUpAndDownAndSaysWhatWouldBeLost(t *testing.T) {
 	invoke(t, env, "migrate", "status").wants(t, exitNotMigrated)
 }
 
+// The release after this one has migrated already: this one works on until it is replaced.
+func TestANewerSchemaThatIsCompatibleIsWorkedOn(t *testing.T) {
+	t.Parallel()
+	db := testdb.New(t)
+	execute(t, db, fmt.Sprintf(`CREATE OR REPLACE FUNCTION outbox.version() RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT %d'`, migrations.Latest()+1))
+	execute(t, db, fmt.Sprintf(`INSERT INTO outbox.goose_db_version (version_id, is_applied) VALUES (%d, true)`, migrations.Latest()+1))
+	for _, args := range [][]string{{"status"}, {"migrate", "status"}, {"list"}, {"pause", endpointA}} {
+		invoke(t, environment(db), args...).wants(t, exitOK)
+	}
+	invoke(t, environment(db), "migrate", "up").wants(t, exitOK, "left as it is", fmt.Sprintf("version %d", migrations.Latest()+1))
+	invoke(t, environment(db), "cancel", unknownID).wants(t, exitNotFound)
+}
+
+// The release before this one has not migrated yet, or its migration waits: this one works on what it finds.
+func TestTheSchemaOfTheReleaseBeforeIsWorkedOn(t *testing.T) {
+	t.Parallel()
+	db := testdb.NewEmpty(t)
+	text := invoke(t, environment(db), "migrate", "sql", "--line", "outbox", "--to", fmt.Sprint(migrations.Needed))
+	text.wants(t, exitOK)
+	if _, err := db.Pool.Exec(t.Context(), text.stdout); err != nil {
+		t.Fatal(err)
+	}
+	if err := migrations.UpRiver(t.Context(), db.Pool, migrations.Config{Schema: db.Schema}); err != nil {
+		t.Fatal(err)
+	}
+	id := written(t, db, outbox.Message{Outcome: testdb.Outcome("r", endpointA), URL: endpointA}).String()
+	for _, args := range [][]string{
+		{"status"}, {"migrate", "status"}, {"list"}, {"show", id}, {"pause", endpointA}, {"resume", endpointA},
+		{"limit", endpointA, "--rate", "5"}, {"cancel", id}, {"replay", id}, {"replay", id}, {"cancel", id}, {"replay", id, "--url", endpointB},
+	} {
+		invoke(t, environment(db), args...).wants(t, exitOK)
+	}
+}
+
+func TestMigrateSQLPrintsWhatAnotherToolRuns(t *testing.T) {
+	t.Parallel()
+	env := []string{"OUTBOX_SCHEMA=billing"}
+	for _, c := range []struct {
+		args   []string
+		status int
+		has    []string
+		hasNot []string
+	}{
+		{nil, exitOK, []string{"CREATE TABLE billing.message", "billing.river_job", "BEGIN;", "COMMIT;", "to version 1"}, []string{"outbox.message", "+goose", "DROP TABLE billing.message"}},
+		{[]string{"--line", "outbox", "--from", "2"}, exitOK, []string{"to version 3", "to version 4"}, []string{"to version 2", "river_job"}},
+		{[]string{"--line", "river", "--from", "6", "--to", "7"}, exitOK, []string{"to version 7", "'main', 7"}, []string{"version 8", "billing.message"}},
+		{[]string{"--down", "--line", "outbox", "--to", "2"}, exitOK, []string{"back from version 4", "back from version 3"}, []string{"from version 2"}},
+		{[]string{"--down"}, exitOK, []string{"DROP TABLE billing.message", "-- DROP SCHEMA billing;"}, nil},
+		{[]string{"--schema", "other", "--line", "river", "--to", "4", "--bare"}, exitOK, []string{"other.river_job"}, []string{"BEGIN;", "COMMIT;"}},
+		{[]string{"--from", "2"}, exitUsage, []string{"--line outbox or --line river"}, nil},
+		{[]string{"--line", "outbox", "--from", "9"}, exitUsage, []string{"0 to 4"}, nil},
+		{[]string{"--bare"}, exitUsage, []string{"a transaction of its own"}, nil},
+	} {
+		got := invoke(t, env, append([]string{"migrate", "sql"}, c.args...)...)
+		got.wants(t, c.status, c.has...)
+		for _, text := range c.hasNot {
+			if strings.Contains(got.stdout, text) {
+				t.Errorf("migrate sql %v prints %q", c.args, text)
+			}
+		}
+	}
+}
+
 func TestANewerSchemaIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	execute(t, db, `CREATE OR REPLACE FUNCTION outbox.version() RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 9999'`)
+	execute(t, db, `CREATE OR REPLACE FUNCTION outbox.compatible_from() RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 9999'`)
 	for _, args := range [][]string{{"status"}, {"migrate", "status"}, {"cancel", unknownID}, {"run"}} {
 		invoke(t, environment(db), args...).wants(t, exitNotMigrated, "migrated by a newer version", "9999")
 	}

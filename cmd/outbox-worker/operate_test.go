@@ -288,7 +288,7 @@ func TestLimitTellsWhatItSetAndStatusShowsIt(t *testing.T) {
 	}
 	invoke(t, environment(db), "limit", endpointA).wants(t, exitUsage, "nothing to limit")
 	invoke(t, environment(db), "limit", endpointA, "--none", "--rate", "1").wants(t, exitUsage, "--none takes the limits away")
-	invoke(t, environment(db), "limit", endpointA, "--rate", "-1").wants(t, exitUsage, "--rate -1")
+	invoke(t, environment(db), "limit", endpointA, "--rate", "-1").wants(t, exitUsage, "--rate is -1")
 }
 
 func TestJSONLeavesURLsReadable(t *testing.T) {

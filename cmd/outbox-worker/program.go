@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/seed-abbacb8b/epilogue/internal/session"
 )
 
 // program is one invocation: what it was given, and what it opened.
@@ -17,6 +19,7 @@ type program struct {
 
 	schema string // --schema; the environment's when empty
 	pool   *pgxpool.Pool
+	pooler session.Pooler // what stands before it
 }
 
 // run is the whole program: it parses, runs and closes, and returns the exit status. It ends soon after ctx does.

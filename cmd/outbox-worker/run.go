@@ -16,8 +16,8 @@ func (p *program) runCommand() *cobra.Command {
 finish for up to OUTBOX_SHUTDOWN_TIMEOUT and releases the rest at once. A second signal ends it on the spot.
 
 Any number of workers can run on one schema. A database that is away is waited for. /healthz, /readyz and
-/.well-known/jwks.json are answered at OUTBOX_ADMIN_ADDR. It ends with status 4 on a schema that was not migrated, or by
-a newer version.
+/.well-known/jwks.json are answered at OUTBOX_ADMIN_ADDR. It ends with status 4 on a schema that was not migrated, or
+that no longer works with this version.
 
 Messages are signed with OUTBOX_SIGNING_KEYS and OUTBOX_SIGNING_KEYS_FILE ('outbox-worker keys --help'). The file is
 read again when it changes; one that is wrong then is told of, and changes nothing.`,

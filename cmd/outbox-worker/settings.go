@@ -18,6 +18,7 @@ const envPrefix = "OUTBOX_"
 type settings struct {
 	DatabaseURL databaseURL `env:"DATABASE_URL" default:"none: it must be set" help:"where the outbox lives: postgres://USER:PASSWORD@HOST:5432/DATABASE, or key=value settings; pool_max_conns in it bounds the worker's connections"`
 	Schema      string      `env:"SCHEMA" help:"schema of the outbox's tables, and of River's beside them"`
+	Pooler      pooler      `env:"POOLER" default:"auto" help:"what stands before the database: none; session or transaction, for a pooler in that mode (behind transaction, no setting outlives a transaction); auto finds out, and takes every pooler for one in transaction mode"`
 	Name        string      `env:"NAME" default:"the host's name" help:"name of this process in leases, attempts and logs; a random suffix is added"`
 
 	PollInterval        time.Duration `env:"POLL_INTERVAL" help:"how often an idle worker looks for due messages when no wake arrives; from 10ms"`

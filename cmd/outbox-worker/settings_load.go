@@ -55,7 +55,9 @@ func (c loaded) needs(names ...string) error {
 }
 
 // databaseVariables are what a command needs that only looks at the database.
-func databaseVariables() []string { return []string{envPrefix + "DATABASE_URL", envPrefix + "SCHEMA"} }
+func databaseVariables() []string {
+	return []string{envPrefix + "DATABASE_URL", envPrefix + "SCHEMA", envPrefix + "POOLER"}
+}
 
 // load reads the environment, the flag --schema before it, and warns of variables that we don't know.
 func (p *program) load(needs ...string) (loaded, error) {

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/seed-abbacb8b/epilogue/internal/session"
 )
 
 // decodeError is a fault that one of the types here found in its variable's text. It reads on from the variable's name.
@@ -34,6 +36,21 @@ func (a *adminAddr) EnvDecode(text string) error {
 		return decodef("is %.64q; want HOST:PORT like 127.0.0.1:9464, :9464 for every address, or off", text)
 	}
 	return nil
+}
+
+// pooler is a session.Pooler; nothing stands for session.Auto.
+type pooler string
+
+// EnvDecode refuses other words.
+func (o *pooler) EnvDecode(text string) error {
+	if text == "" {
+		return nil
+	}
+	var known []string
+	for _, word := range session.Poolers {
+		known = append(known, string(word))
+	}
+	return decodeOneOf(o, text, known)
 }
 
 type logLevel string

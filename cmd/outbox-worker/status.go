@@ -28,8 +28,8 @@ have something waiting, the worst first. Delivered messages are counted until re
 }
 
 func (p *program) status(ctx context.Context, limit int, asJSON bool) error {
-	if limit < 0 {
-		return usagef("--endpoints is %d; want 0 or more", limit)
+	if limit < 0 || limit > listLimitMax {
+		return usagef("--endpoints is %d; want 1 to %d, or 0 for all", limit, listLimitMax)
 	}
 	store, err := p.store(ctx)
 	if err != nil {

@@ -49,7 +49,7 @@ func New(t testing.TB) *DB {
 // NewAt is [New] on another server, such as [OwnServer].
 func NewAt(t testing.TB, url string) *DB {
 	t.Helper()
-	db := empty(t, url)
+	db := NewEmptyAt(t, url)
 	if err := migrations.Up(context.Background(), db.Pool, migrations.Config{Schema: db.Schema}); err != nil {
 		t.Fatalf("testdb: %v", err)
 	}
@@ -59,7 +59,7 @@ func NewAt(t testing.TB, url string) *DB {
 // NewEmpty returns the name of a schema that does not exist yet, dropped when the test ends if it does by then.
 func NewEmpty(t testing.TB) *DB {
 	t.Helper()
-	return empty(t, sharedURL(t))
+	return NewEmptyAt(t, sharedURL(t))
 }
 
 func sharedURL(t testing.TB) string {
@@ -71,7 +71,8 @@ func sharedURL(t testing.TB) string {
 	return url
 }
 
-func empty(t testing.TB, url string) *DB {
+// NewEmptyAt is [NewEmpty] on another server.
+func NewEmptyAt(t testing.TB, url string) *DB {
 	t.Helper()
 	db := &DB{Schema: randomSchema(), URL: url}
 	db.Pool = db.NewPool(t, nil)

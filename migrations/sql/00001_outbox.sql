@@ -6,6 +6,10 @@
 
 -- +goose Up
 
+-- What is bound while this file runs is Postgres's own, whatever the search_path.
+SELECT pg_catalog.set_config('epilogue.search_path', pg_catalog.current_setting('search_path'), true);
+SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+
 CREATE SCHEMA IF NOT EXISTS outbox;
 
 -- Endpoints are in the collation "C": the worker walks them in an order that it must know too.
@@ -229,6 +233,9 @@ COMMENT ON VIEW outbox.endpoint_status IS 'endpoints by failures: what is retryi
 CREATE FUNCTION outbox.version() RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 1';
 
 COMMENT ON FUNCTION outbox.version() IS 'version of the outbox tables';
+
+-- The transaction goes on with the caller's search_path: a service's own goose records the file in a table of its own.
+SELECT pg_catalog.set_config('search_path', pg_catalog.current_setting('epilogue.search_path', true), true);
 
 -- +goose Down
 

@@ -5,6 +5,10 @@
 
 -- +goose Up
 
+-- What is bound while this file runs is Postgres's own, whatever the search_path.
+SELECT pg_catalog.set_config('epilogue.search_path', pg_catalog.current_setting('search_path'), true);
+SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
+
 CREATE SCHEMA IF NOT EXISTS outbox; -- exists since 00001; here so that each file can be run by itself
 
 -- One row per run instance: one life of a run id. The row says how the run stands; the River job of its current step only
@@ -61,6 +65,9 @@ COMMENT ON COLUMN outbox.riverstep_run.result IS 'of a succeeded run; NULL when 
 COMMENT ON COLUMN outbox.riverstep_run.job_end IS 'the state in which the last River job ends';
 
 CREATE OR REPLACE FUNCTION outbox.version() RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 2';
+
+-- The transaction goes on with the caller's search_path: a service's own goose records the file in a table of its own.
+SELECT pg_catalog.set_config('search_path', pg_catalog.current_setting('epilogue.search_path', true), true);
 
 -- +goose Down
 

@@ -1,0 +1,233 @@
+package main
+
+import (
+	"database/sql"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	_ "github.com/lib/pq"
+
+	"github.com/seed-abbacb8b/epilogue/hook"
+	"github.com/seed-abbacb8b/epilogue/internal/testdb"
+	"github.com/seed-abbacb8b/epilogue/migrations"
+	"github.com/seed-abbacb8b/epilogue/outbox"
+)
+
+// A role that may create objects in a schema on the search_path plants one under the name of each function, operator and
+// type that Postgres has. None of ours calls any of them: not the migrations, by whatever tool they are run, not the hook
+// in its caller's session, not the store in its caller's, not the commands.
+func TestAPlantedFunctionIsNeverCalled(t *testing.T) {
+	t.Parallel()
+	server := testdb.OwnServer(t)
+	for name, c := range map[string]struct{ schema, path string }{
+		"in a schema before pg_catalog": {"evil", "evil, pg_catalog, public"},
+		"in public":                     {"public", `"$user", public`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			database := "shadow_" + c.schema
+			admin := testdb.NewEmptyAt(t, server.URL())
+			execute(t, admin, "CREATE DATABASE "+database)
+			clean := admin.NewPool(t, func(config *pgxpool.Config) {
+				config.ConnConfig.Database = database
+				config.ConnConfig.RuntimeParams["search_path"] = "pg_catalog"
+			})
+			mustExec(t, clean, "CREATE SCHEMA IF NOT EXISTS "+c.schema)
+			shadows := testdb.Plant(t, clean, c.schema)
+			mustExec(t, clean, "ALTER DATABASE "+database+" SET search_path = "+c.path)
+			hostile := &testdb.DB{Schema: "outbox", URL: withDatabase(t, server.URL(), database)}
+			hostile.Pool = hostile.NewPool(t, nil)
+			if c.schema == "evil" { // in public, Postgres's own come first where they match as well
+				if _, err := hostile.Pool.Exec(t.Context(), "SELECT now()"); err == nil || !strings.Contains(err.Error(), "a planted now() was called") {
+					t.Fatalf("the planted function is not found: %v", err)
+				}
+			}
+			if _, err := hostile.Pool.Exec(t.Context(), `SELECT pg_column_size('{}'::pg_catalog.jsonb)`); err == nil || !strings.Contains(err.Error(), "a planted") {
+				t.Fatalf("the planted function is not found: %v", err)
+			}
+			before := shadows.Calls(t)
+			unharmed := func(what string) {
+				t.Helper()
+				if n := shadows.Calls(t); n != before {
+					t.Errorf("%s: %d calls of what was planted", what, n-before)
+					before = n
+				}
+			}
+
+			invoke(t, environment(hostile), "migrate", "up").wants(t, exitOK)
+			unharmed("migrate up")
+			shadows.PlantDomains(t, c.schema, "outbox")
+			invoke(t, environment(hostile), "migrate", "status").wants(t, exitOK)
+			unharmed("migrate status")
+			bound(t, clean, "outbox")
+
+			writeUnderShadows(t, hostile)
+			unharmed("the hook")
+			storeUnderShadows(t, hostile)
+			unharmed("the store")
+			commandsUnderShadows(t, hostile)
+			unharmed("the commands")
+
+			shadows.RemoveDomains(t, c.schema)
+			invoke(t, environment(hostile), "migrate", "down", "--yes").wants(t, exitOK)
+			unharmed("migrate down")
+			plain := invoke(t, environment(hostile), "migrate", "sql")
+			mustExec(t, hostile.Pool, plain.stdout)
+			unharmed("migrate sql")
+			bound(t, clean, "outbox")
+			mustExec(t, hostile.Pool, invoke(t, environment(hostile), "migrate", "sql", "--down").stdout)
+			unharmed("migrate sql --down")
+		})
+	}
+}
+
+func mustExec(t *testing.T, pool *pgxpool.Pool, sql string) {
+	t.Helper()
+	if _, err := pool.Exec(t.Context(), sql); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// withDatabase names another database of the same server.
+func withDatabase(t *testing.T, url, database string) string {
+	t.Helper()
+	base, query, _ := strings.Cut(url, "?")
+	i := strings.LastIndex(base, "/")
+	if i < len("postgres://") {
+		t.Fatalf("the server's URL names no database: %s", url)
+	}
+	return base[:i+1] + database + "?" + query
+}
+
+// bound looks whether a constraint, view, default or index of ours uses what is not Postgres's or ours.
+func bound(t *testing.T, pool *pgxpool.Pool, schema string) {
+	t.Helper()
+	rows, err := pool.Query(t.Context(), `SELECT pg_describe_object(d.classid, d.objid, 0) || ' uses ' || pg_describe_object(d.refclassid, d.refobjid, 0)
+FROM pg_depend d
+WHERE (pg_identify_object(d.refclassid, d.refobjid, 0)).schema IN ('evil', 'public', 'planted')
+  AND d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_type'::regclass)
+  AND d.classid NOT IN ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_type'::regclass) -- those that are planted themselves
+  AND (pg_identify_object(d.classid, d.objid, d.objsubid)).identity ~ ('\y' || $1 || '\.')`, schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil || len(list) > 0 {
+		t.Errorf("%v, %v", list, err)
+	}
+}
+
+func writeUnderShadows(t *testing.T, db *testdb.DB) {
+	t.Helper()
+	h, err := hook.NewWebhook(hook.WebhookConfig{Schema: db.Schema, DedupeKey: func(o outbox.RunOutcome) string { return o.RunID }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	outcomes := []outbox.RunOutcome{
+		testdb.Outcome("ascii", endpointA), testdb.Outcome("not ascii: é 🎉", endpointA), testdb.Outcome("dead", "é relative"),
+		{RunID: "failed", Status: outbox.Failed, Error: "→", Headers: map[string]string{"callback_url": endpointB, "k": "é"}},
+	}
+	end := func(tx outbox.Tx, way string) error {
+		for _, o := range outcomes {
+			for range 2 { // the second time it is a duplicate
+				o := o
+				o.RunID += way
+				if err := h.OnTermination(t.Context(), tx, o); err != nil {
+					return err
+				}
+			}
+		}
+		return tx.Commit(t.Context())
+	}
+	for _, mode := range []pgx.QueryExecMode{
+		pgx.QueryExecModeCacheStatement, pgx.QueryExecModeCacheDescribe, pgx.QueryExecModeDescribeExec,
+		pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol,
+	} {
+		pool := db.NewPool(t, func(c *pgxpool.Config) { c.ConnConfig.DefaultQueryExecMode = mode })
+		tx, err := pool.Begin(t.Context())
+		if err == nil {
+			err = end(tx, mode.String())
+		}
+		if err != nil {
+			t.Errorf("%v: %v", mode, err)
+		}
+	}
+	pq, err := sql.Open("postgres", db.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = pq.Close() }()
+	tx, err := pq.BeginTx(t.Context(), nil)
+	if err == nil {
+		err = end(outbox.SQLTx(tx), "pq")
+	}
+	if err != nil {
+		t.Errorf("lib/pq: %v", err)
+	}
+	waker, err := outbox.NewWaker(db.Pool, db.Schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	waker.Wake()
+	if err := waker.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func storeUnderShadows(t *testing.T, db *testdb.DB) {
+	t.Helper()
+	store, err := outbox.NewStore(db.Pool, db.Schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := t.Context()
+	all, err := store.List(ctx, outbox.Filter{
+		States: []outbox.State{outbox.StatePending}, Endpoint: endpointA, NewerThan: time.Hour, Limit: 3,
+	})
+	if err != nil || len(all) < 2 {
+		t.Fatalf("%d messages are listed: %v", len(all), err)
+	}
+	id := []outbox.ID{all[0].ID}
+	_, showErr := store.Show(ctx, id[0])
+	cancelErr := store.Cancel(ctx, id, "")
+	_, replayErr := store.Replay(ctx, id, "")
+	cancelAgainErr := store.Cancel(ctx, id, "")
+	_, copyErr := store.Replay(ctx, id, endpointB)
+	pauseErr := store.Pause(ctx, endpointA, "")
+	_, resumeErr := store.Resume(ctx, endpointA)
+	limitErr := store.Limit(ctx, endpointA, outbox.Limits{MaxInFlight: 1, RatePerSecond: 2}, "")
+	_, overviewErr := store.Overview(ctx)
+	_, endpointsErr := store.Endpoints(ctx, 3)
+	_, deadErr := store.List(ctx, outbox.Filter{States: []outbox.State{outbox.StateDead, outbox.StateCancelled}, RunID: "x", OlderThan: time.Second})
+	checkErr := migrations.Check(ctx, db.Pool, migrations.Config{Schema: db.Schema})
+	upErr := migrations.Up(ctx, db.Pool, migrations.Config{Schema: db.Schema})
+	err = errors.Join(showErr, cancelErr, replayErr, cancelAgainErr, copyErr, pauseErr, resumeErr, limitErr, overviewErr, endpointsErr, deadErr, checkErr, upErr)
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+func commandsUnderShadows(t *testing.T, db *testdb.DB) {
+	t.Helper()
+	list := decoded[[]outbox.MessageStatus](t, invoke(t, environment(db), "list", "--state", "pending", "--json"))
+	if len(list) < 2 {
+		t.Fatalf("%d messages are pending", len(list))
+	}
+	id := list[0].ID.String()
+	for _, args := range [][]string{
+		{"status"}, {"status", "--json", "--endpoints", "0"}, {"list", "--newer-than", "1d"}, {"show", id}, {"cancel", id}, {"replay", id},
+		{"cancel", id}, {"replay", id, "--url", endpointB}, {"pause", endpointA}, {"resume", endpointA},
+		{"limit", endpointA, "--rate", "5"}, {"limit", endpointA, "--none"}, {"migrate", "status", "--json"}, {"migrate", "up"},
+	} {
+		invoke(t, environment(db), args...).wants(t, exitOK)
+		through := append(environment(db), "OUTBOX_POOLER=transaction") // nothing is set beyond a transaction
+		if args[0] == "status" || args[0] == "list" || args[0] == "show" || args[0] == "limit" {
+			invoke(t, through, args...).wants(t, exitOK)
+		}
+	}
+	invoke(t, environment(db), "replay", "--dead", "--endpoint", endpointA).wants(t, exitNotFound)
+	invoke(t, environment(db), "migrate", "down").wants(t, exitUsage, "would lose")
+}

@@ -1,0 +1,155 @@
+package migrations_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+
+	"github.com/seed-abbacb8b/epilogue/internal/testdb"
+	"github.com/seed-abbacb8b/epilogue/migrations"
+)
+
+// upTo migrates the outbox's tables, not River's, to a version.
+func upTo(t *testing.T, db *testdb.DB, version int64) {
+	t.Helper()
+	conn := stdlib.OpenDBFromPool(db.Pool)
+	defer func() { must(t, conn.Close()) }()
+	execute(t, db.Pool, "CREATE SCHEMA "+db.Schema)
+	provider, err := goose.NewProvider(goose.DialectPostgres, conn, migrations.FS(db.Schema),
+		goose.WithTableName(db.Schema+".goose_db_version"), goose.WithDisableGlobalRegistry(true))
+	must(t, err)
+	_, err = provider.UpTo(t.Context(), version)
+	must(t, err)
+}
+
+// One such row stopped all deliveries. The migration sets it to what it meant, as far as that can be told, and says how
+// many there were.
+func TestRowsOutOfBoundsAreRepairedAndCounted(t *testing.T) {
+	t.Parallel()
+	db := testdb.NewEmpty(t)
+	upTo(t, db, 2)
+	for i, rate := range []string{"1e-13", "'NaN'", "'Infinity'", "5"} {
+		must(t, insert(t, db, "endpoint", columns{"endpoint": fmt.Sprintf("'https://rate%d'", i), "rate_per_second": rate}))
+	}
+	for i, at := range badTimes {
+		must(t, insert(t, db, "dead", columns{"at": at}))
+		must(t, insert(t, db, "endpoint", columns{
+			"endpoint": fmt.Sprintf("'https://time%d'", i), "open_until": at, "granted_at": at, "since": at,
+		}))
+	}
+	must(t, insert(t, db, "endpoint", columns{
+		"endpoint": "'https://counts'", "max_in_flight": "2147483647", "failures": "2147483647", "openings": "2147483647",
+		"granted_at": "now() + interval '1 day'",
+	}))
+
+	var log bytes.Buffer
+	must(t, migrations.Up(t.Context(), db.Pool, migrations.Config{Schema: db.Schema, Logger: slog.New(slog.NewTextHandler(&log, nil))}))
+	for _, want := range []string{
+		"(at) of 7 rows", "open_until of 7 rows", "since of 7 rows", "granted_at of 8 rows", "rate_per_second of 3 rows",
+		"max_in_flight of 1 rows", "failures or openings of 1 rows", "level=WARN",
+	} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("the log lacks %q:\n%s", want, log.String())
+		}
+	}
+	rates := one[string](t, db.Pool, "SELECT string_agg(rate_per_second::text, ' ' ORDER BY endpoint) FROM "+db.Schema+".endpoint WHERE endpoint ~ 'rate'")
+	if rates != "0.001 1000000 1000000 5" {
+		t.Errorf("the rates are %s", rates)
+	}
+	for _, sql := range []string{
+		"SELECT count(*) FROM %s.endpoint WHERE granted_at > now() OR max_in_flight > 10000 OR failures > 1000000 OR openings > 1000000",
+		"SELECT count(*) FROM %s.dead WHERE at NOT BETWEEN '1970-01-01 00:00:00+00' AND '9999-01-01 00:00:00+00'",
+		"SELECT count(*) FROM pg_constraint WHERE connamespace = '%s'::regnamespace AND NOT convalidated",
+	} {
+		if n := one[int](t, db.Pool, fmt.Sprintf(sql, db.Schema)); n > 0 {
+			t.Errorf("%d rows of %s", n, sql)
+		}
+	}
+}
+
+func TestAMigrationThatRepairsNothingSaysNothing(t *testing.T) {
+	t.Parallel()
+	db := testdb.NewEmpty(t)
+	upTo(t, db, 2)
+	var log bytes.Buffer
+	must(t, migrations.Up(t.Context(), db.Pool, migrations.Config{Schema: db.Schema, Logger: slog.New(slog.NewTextHandler(&log, nil))}))
+	if strings.Contains(log.String(), "WARN") {
+		t.Errorf("the log says %s", log.String())
+	}
+}
+
+// A forgotten transaction holds a lock on endpoint: the migration does not queue for it for long, because all that comes
+// later would queue behind it. It tries again, and is done soon after the transaction has ended.
+func TestAMigrationWaitsForALockInShortTries(t *testing.T) {
+	t.Parallel()
+	db := testdb.NewEmpty(t)
+	upTo(t, db, 2)
+	must(t, insert(t, db, "endpoint", columns{"endpoint": "'https://a'"}))
+	tx, err := db.Pool.Begin(t.Context())
+	must(t, err)
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	_, err = tx.Exec(t.Context(), "SELECT FROM "+db.Schema+".endpoint FOR UPDATE")
+	must(t, err)
+
+	var log bytes.Buffer
+	done := make(chan error, 1)
+	go func() {
+		done <- migrations.Up(t.Context(), db.Pool, migrations.Config{Schema: db.Schema, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	}()
+	// What comes behind it gets through within the migration's lock_timeout and a little.
+	for range 3 {
+		began := time.Now()
+		execute(t, db.Pool, "UPDATE "+db.Schema+".endpoint SET reason = 'x' WHERE endpoint = 'https://b'")
+		if took := time.Since(began); took > 4*time.Second {
+			t.Errorf("a statement waited %v behind the migration", took)
+		}
+		time.Sleep(time.Second)
+	}
+	must(t, tx.Rollback(t.Context()))
+	must(t, <-done)
+	if !strings.Contains(log.String(), "locked by another transaction") {
+		t.Errorf("the log says %s", log.String())
+	}
+}
+
+// Down gives back what version 2 can hold.
+func TestDownTurnsPoisonIntoWhatTheOlderVersionKnows(t *testing.T) {
+	t.Parallel()
+	db := testdb.New(t)
+	must(t, insert(t, db, "dead", columns{"reason": "'poison'"}))
+	conn := stdlib.OpenDBFromPool(db.Pool)
+	defer func() { must(t, conn.Close()) }()
+	provider, err := goose.NewProvider(goose.DialectPostgres, conn, migrations.FS(db.Schema),
+		goose.WithTableName(db.Schema+".goose_db_version"), goose.WithDisableGlobalRegistry(true))
+	must(t, err)
+	_, err = provider.DownTo(t.Context(), 2)
+	must(t, err)
+	if reason := one[string](t, db.Pool, "SELECT reason FROM "+db.Schema+".dead"); reason != "refused" {
+		t.Errorf("the reason is %s", reason)
+	}
+	var pgErr *pgconn.PgError
+	if err := insert(t, db, "dead", columns{"reason": "'poison'"}); !errors.As(err, &pgErr) || pgErr.ConstraintName != "dead_reason" {
+		t.Errorf("poison is answered with %v", err)
+	}
+	old := testdb.NewEmpty(t)
+	upTo(t, old, 2)
+	must(t, migrations.UpRiver(t.Context(), old.Pool, migrations.Config{Schema: old.Schema}))
+	viewsAside := func(list []string, schema string) (rest []string) { // overview says the same in other words
+		for _, line := range list {
+			if !strings.HasPrefix(line, "view overview") {
+				rest = append(rest, strings.ReplaceAll(line, schema, "SCHEMA"))
+			}
+		}
+		return rest
+	}
+	mustBeSame(t, viewsAside(catalogue(t, old.Pool, old.Schema), old.Schema), viewsAside(catalogue(t, db.Pool, db.Schema), db.Schema))
+}
