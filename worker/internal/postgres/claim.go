@@ -97,20 +97,25 @@ const recentOverlap = 300 * time.Millisecond
 //
 // taken are the picked messages that need no grant, or got one.
 //
-// claimed counts the attempt and leases the row. Neither column is indexed, so the update stays on its page. It goes by
+// claimed counts the attempt and leases the row. None of these columns is indexed, so the update stays on its page. It goes by
 // the row's place, too: a row that moved stays locked for the moment and unclaimed, for the next claim.
 //
 // lost keeps a trace of the attempt whose lease ran out.
+//
+// What somebody wrote into the rows by hand is brought within bounds wherever it is calculated with or returned, so that no
+// row makes the statement fail for the others (claimable.go, rate.go).
 //
 // The answer's rows are the messages, and after them the recent endpoints with how many messages were written for each.
 const claimSQL = `WITH recent AS MATERIALIZED (
     ` + recentSQL + `
 ),
 turns AS MATERIALIZED (
-    (SELECT endpoint::text, due_at AS due_from, 1 AS most, false AS asked FROM recent
-     WHERE endpoint <> ALL ($4) AND endpoint <> ALL ($12::text[]) LIMIT $13)
-    UNION ALL
-    SELECT *, true FROM unnest($4::text[], $5::timestamptz[], $6::integer[])
+    SELECT endpoint, CASE WHEN due_from <= ` + earliest + ` THEN timestamptz '-infinity' ELSE due_from END AS due_from, most, asked FROM (
+        (SELECT endpoint::text, due_at AS due_from, 1 AS most, false AS asked FROM recent
+         WHERE endpoint <> ALL ($4) AND endpoint <> ALL ($12::text[]) LIMIT $13)
+        UNION ALL
+        SELECT endpoint, due_from, most, true FROM unnest($4::text[], $5::timestamptz[], $6::integer[]) AS o (endpoint, due_from, most)
+    ) o
 ),
 picked AS MATERIALIZED (
     SELECT d.place, d.message_id, d.attempt, d.locked_by, d.locked_until, e.guarded
@@ -118,7 +123,7 @@ picked AS MATERIALIZED (
     LEFT JOIN LATERAL (
         SELECT CASE WHEN e.failures >= $10 OR e.rate_per_second IS NOT NULL THEN e.endpoint END AS guarded,
                ` + heldBack + ` AS held_back,
-               least(e.max_in_flight, CASE WHEN e.failures >= $10 THEN 1 END,
+               least(` + maxInFlight + `, CASE WHEN e.failures >= $10 THEN 1 END,
                      CASE WHEN e.rate_per_second IS NULL THEN NULL WHEN NOT t.asked THEN 0
                           ELSE ` + rateLeft + ` END)::integer AS most
         FROM outbox.endpoint e WHERE e.endpoint = t.endpoint OFFSET 0
@@ -154,35 +159,49 @@ taken AS MATERIALIZED (
     SELECT p.* FROM picked p JOIN granted g ON g.endpoint = p.guarded
 ),
 claimed AS (
-    UPDATE outbox.due d SET attempt = d.attempt + 1, locked_by = $8, locked_until = now() + $9::interval, waits_for = NULL
+    UPDATE outbox.due d SET attempt = ` + nextAttempt + `, attempts_before = ` + attemptsBefore + `,
+        locked_by = $8, locked_until = now() + $9::interval, waits_for = NULL
     WHERE d.ctid = ANY (ARRAY(SELECT place FROM taken))
     RETURNING d.message_id, d.endpoint, d.attempt, d.attempts_before, d.due_at
 ),
 lost AS (
     INSERT INTO outbox.attempt (message_id, attempt, started_at, class, error, worker)
-    SELECT message_id, attempt, locked_until, 'lost', 'the worker''s lease ran out before it recorded an answer',
+    SELECT message_id, attempt, CASE WHEN locked_until BETWEEN ` + earliest + ` AND now() THEN locked_until ELSE now() END, 'lost', 'the worker''s lease ran out before it recorded an answer',
            coalesce(locked_by, 'unknown')
-    FROM taken WHERE locked_until IS NOT NULL AND attempt > 0
+    FROM taken WHERE locked_until IS NOT NULL AND attempt > 0 AND attempt < ` + attemptMax + `
     ON CONFLICT DO NOTHING
 )
-SELECT c.message_id, c.endpoint, least(c.due_at, now() - interval '250 ms'), c.attempt, c.attempts_before,
-       coalesce(e.max_in_flight, 0), coalesce(e.rate, 0),
+SELECT c.message_id, c.endpoint, greatest(least(c.due_at, now() - interval '250 ms'), ` + earliest + `) AS due_from, c.attempt,
+       CASE WHEN c.attempt < ` + attemptMax + ` THEN c.attempts_before ELSE 0 END AS attempts_before,
+       coalesce(e.max_in_flight, 0) AS max_in_flight, coalesce(e.rate, 0) AS rate,
        m.run_id, m.status, m.body_bytes, m.body, m.url, m.headers, m.options
 FROM claimed c
 LEFT JOIN LATERAL (
-    SELECT e.max_in_flight, CASE WHEN e.rate_per_second IS NOT NULL THEN ` + rate + ` END AS rate
+    SELECT ` + maxInFlight + ` AS max_in_flight, CASE WHEN e.rate_per_second IS NOT NULL THEN ` + rate + ` END AS rate
     FROM outbox.endpoint e WHERE e.endpoint = c.endpoint OFFSET 0
 ) e ON true
-CROSS JOIN LATERAL (
+LEFT JOIN LATERAL (
     SELECT m.run_id, m.status, octet_length(b.body) AS body_bytes,
            CASE WHEN octet_length(b.body) <= $11 THEN b.body END AS body, m.url,
            CASE WHEN m.options ? 'forward' THEN m.headers END AS headers, m.options
     FROM outbox.message m
     CROSS JOIN LATERAL (SELECT ` + body + ` AS body) b
     WHERE m.id = c.message_id OFFSET 0
-) m
+) m ON true
 UNION ALL
 SELECT NULL, endpoint, due_at, written, 0, 0, 0, '', '', 0, NULL, '', NULL, NULL FROM recent`
+
+const (
+	// nextAttempt counts an attempt of a row d of outbox.due. The last number is given again and again: no answer to it
+	// leads to a further attempt, because attempts before a replay no longer count then.
+	nextAttempt = `greatest(least(d.attempt, ` + attemptMax + ` - 1), 0) + 1`
+
+	// attemptsBefore is what d has of it, and no more than were made: else the retry schedule would begin anew each time.
+	attemptsBefore = `greatest(least(d.attempts_before, d.attempt), 0)`
+
+	// maxInFlight is the limit of a row e of outbox.endpoint: at least 1, or NULL for none.
+	maxInFlight = `CASE WHEN e.max_in_flight < 1 THEN 1 ELSE e.max_in_flight END`
+)
 
 // Claim takes messages; they come in no order. left are the endpoints with recent messages that this claim left behind.
 // When it fails, the next claim reads the same recent messages again.
