@@ -47,12 +47,29 @@ type Turn struct {
 	Most     int
 }
 
+// Claimed is what a claim brought.
+type Claimed struct {
+	Messages []Message   // in no order
+	Left     []Candidate // the endpoints with recent messages, or with a turn, that this claim left behind
+	Aside    []Aside     // what it set aside so that the others could be claimed (aside.go)
+}
+
 // Claimer takes due messages under a lease. It makes one claim at a time: it must not be used by two goroutines at once.
 type Claimer struct {
 	pool   *pgxpool.Pool
-	sql    string
+	sql    claimStatements
 	config ClaimerConfig
 	since  time.Time // the start of the last claim that succeeded; recent messages are read from here
+
+	accepted         time.Time // when the database last accepted a claim that took something
+	rowsLeftOut      leftOut[outbox.ID]
+	endpointsLeftOut leftOut[string]
+}
+
+type claimStatements struct {
+	claim, chosen                 string // the second one is slower: it goes by message ids, too
+	poison, pause, remove         string // aside.go
+	tryEndpoint, claimableOfATurn string // narrow.go
 }
 
 // ClaimerConfig is checked by the worker, not here.
@@ -65,7 +82,11 @@ type ClaimerConfig struct {
 
 // NewClaimer returns a claimer that reads recent messages from now on.
 func NewClaimer(pool *pgxpool.Pool, c ClaimerConfig) *Claimer {
-	return &Claimer{pool: pool, sql: inSchema(claimSQL, c.Schema), config: c, since: time.Now()}
+	return &Claimer{pool: pool, config: c, since: time.Now(), sql: claimStatements{
+		claim: inSchema(claimSQL, c.Schema), chosen: inSchema(claimChosenSQL, c.Schema),
+		poison: inSchema(poisonSQL, c.Schema), pause: inSchema(pauseSQL, c.Schema), remove: inSchema(removeSQL, c.Schema),
+		tryEndpoint: inSchema(tryEndpointSQL, c.Schema), claimableOfATurn: inSchema(claimableOfATurnSQL, c.Schema),
+	}}
 }
 
 // ClaimTimeout bounds one claim, and one scan for recent messages. A claim that committed after it is released by its
@@ -105,8 +126,16 @@ const recentOverlap = 300 * time.Millisecond
 // What somebody wrote into the rows by hand is brought within bounds wherever it is calculated with or returned, so that no
 // row makes the statement fail for the others (claimable.go, rate.go).
 //
-// The answer's rows are the messages, and after them the recent endpoints with how many messages were written for each.
-const claimSQL = `WITH recent AS MATERIALIZED (
+// The answer's rows are the messages, and after them the recent endpoints with how many messages were written for each. A
+// message without body_bytes is a row of due whose message is gone.
+const claimSQL = claimUpToChosen + claimFromChosen
+
+// claimChosenSQL is the claim with two more arguments: message ids that are left out, and those that it may take, or NULL
+// for any. It is used while some are left out, and to narrow down a refusal.
+const claimChosenSQL = claimUpToChosen + ` AND d.message_id <> ALL ($14::text[]::uuid[])
+              AND ($15::text[] IS NULL OR d.message_id = ANY ($15::text[]::uuid[]))` + claimFromChosen
+
+const claimUpToChosen = `WITH recent AS MATERIALIZED (
     ` + recentSQL + `
 ),
 turns AS MATERIALIZED (
@@ -131,7 +160,9 @@ picked AS MATERIALIZED (
     CROSS JOIN LATERAL (
         SELECT d.ctid AS place, d.message_id, d.attempt, d.locked_by, d.locked_until
         FROM outbox.due d
-        WHERE d.endpoint = t.endpoint AND d.due_at >= t.due_from AND ` + claimable + `
+        WHERE d.endpoint = t.endpoint AND d.due_at >= t.due_from AND ` + claimable
+
+const claimFromChosen = `
         ORDER BY d.due_at
         LIMIT least(t.most, e.most)
         FOR UPDATE SKIP LOCKED
@@ -203,23 +234,55 @@ const (
 	maxInFlight = `CASE WHEN e.max_in_flight < 1 THEN 1 ELSE e.max_in_flight END`
 )
 
-// Claim takes messages; they come in no order. left are the endpoints with recent messages that this claim left behind.
-// When it fails, the next claim reads the same recent messages again.
-func (c *Claimer) Claim(ctx context.Context, o Order) (messages []Message, left []Candidate, err error) {
+// Claim takes messages. When it fails, the next claim reads the same recent messages again. Where the database refuses a
+// row or an endpoint, that one is set aside, and the others are claimed. What was set aside is told beside an error, too.
+func (c *Claimer) Claim(ctx context.Context, o Order) (Claimed, error) {
 	began, since := time.Now(), c.since.Add(-recentOverlap)
-	var recent []written
+	o = c.leaveOut(o, began)
+	taken, err := c.take(ctx, o, since, nil)
+	var aside []Aside
+	if refuses(err) {
+		taken, aside, err = c.narrow(ctx, o, since, err)
+	}
+	if err != nil {
+		return Claimed{Aside: aside}, err
+	}
+	if taken.whole {
+		c.since = began
+	}
+	aside = append(aside, c.setAside(ctx, taken)...)
+	return Claimed{Messages: taken.messages, Left: c.left(o, taken, outbox.IDFloor(since)), Aside: aside}, nil
+}
+
+// take makes one claim: of the messages with the ids only, or of any when there are none.
+func (c *Claimer) take(ctx context.Context, o Order, since time.Time, only []outbox.ID) (taken taken, err error) {
+	sql, args := c.sql.claim, c.args(o, since)
+	if out := c.rowsLeftOut.now(time.Now()); len(out) > 0 || only != nil {
+		sql, args = c.sql.chosen, append(args, texts(append([]outbox.ID{}, out...)), texts(only))
+	}
 	err = within(ctx, "claim", ClaimTimeout, func(ctx context.Context) error {
-		queue := func(b *pgx.Batch) { b.Queue(c.sql, c.args(o, since)...) }
+		queue := func(b *pgx.Batch) { b.Queue(sql, args...) }
 		return hotBatch(ctx, c.pool, queue, func(results pgx.BatchResults) (err error) {
-			messages, recent, err = readClaim(results)
+			taken, err = readClaim(results)
 			return err
 		})
 	})
-	if err != nil {
-		return nil, nil, err
+	if err == nil && taken.rows() > 0 {
+		c.wasAccepted()
 	}
-	c.since = began
-	return messages, o.leftBehind(recent, messages, outbox.IDFloor(since)), nil
+	return taken, err
+}
+
+// texts are ids as every mode of the protocol can write them; none are NULL.
+func texts(ids []outbox.ID) []string {
+	if ids == nil {
+		return nil
+	}
+	all := make([]string, len(ids))
+	for i, id := range ids {
+		all[i] = id.String()
+	}
+	return all
 }
 
 func (c *Claimer) args(o Order, since time.Time) []any {
@@ -264,29 +327,4 @@ func (o Order) leftBehind(recent []written, messages []Message, floor outbox.ID)
 		}
 	}
 	return left
-}
-
-// readClaim reads both kinds of rows: one without an id is a recent endpoint.
-func readClaim(results pgx.BatchResults) (messages []Message, recent []written, err error) {
-	rows, err := results.Query()
-	if err != nil {
-		return nil, nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if rows.RawValues()[0] == nil {
-			var w written
-			err = rows.Scan(nil, &w.Endpoint, &w.Since, &w.messages, nil, nil, nil, nil, nil, nil, nil, nil, nil, nil)
-			recent = append(recent, w)
-		} else {
-			var m Message
-			err = rows.Scan(&m.ID, &m.Endpoint, &m.DueFrom, &m.Attempt, &m.AttemptsBefore, &m.MaxInFlight, &m.Rate,
-				&m.RunID, &m.Status, &m.BodyBytes, &m.Body, &m.URL, &m.Headers, &m.Options)
-			messages = append(messages, m)
-		}
-		if err != nil {
-			return nil, nil, err
-		}
-	}
-	return messages, recent, rows.Err()
 }
