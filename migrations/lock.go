@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -35,7 +34,7 @@ func locked(ctx context.Context, pool *pgxpool.Pool, config Config, direction st
 	if pool.Config().MaxConns < connections {
 		return fmt.Errorf("migrate: the pool allows 1 connection; %d are needed, for one holds the lock", connections)
 	}
-	own, err := ownPool(ctx, pool, c.Logger)
+	own, err := ownPool(ctx, pool, c)
 	if err != nil {
 		return fmt.Errorf("migrate %s: %w", direction, err)
 	}
@@ -61,14 +60,17 @@ func locked(ctx context.Context, pool *pgxpool.Pool, config Config, direction st
 func timeouts() []session.Setting { return session.Timeouts(0, 5*time.Second, 0) }
 
 // ownPool opens connections like the caller's, with our settings. Warnings of the migrations go to the log.
-func ownPool(ctx context.Context, pool *pgxpool.Pool, logger *slog.Logger) (*pgxpool.Pool, error) {
-	config := pool.Config()
+func ownPool(ctx context.Context, pool *pgxpool.Pool, c Config) (*pgxpool.Pool, error) {
+	config, pooler := pool.Config(), session.Auto
+	if c.Pooled {
+		pooler = session.Transaction
+	}
 	config.MaxConns, config.MinConns, config.MinIdleConns = connections, 0, 0
-	session.Pin(config, session.Auto, timeouts()...)
+	session.Pin(config, pooler, timeouts()...)
 	theirs := config.ConnConfig.OnNotice
 	config.ConnConfig.OnNotice = func(conn *pgconn.PgConn, n *pgconn.Notice) {
 		if n.SeverityUnlocalized == "WARNING" {
-			logger.Warn("migration: " + n.Message)
+			c.Logger.Warn("migration: " + n.Message)
 		}
 		if theirs != nil {
 			theirs(conn, n)

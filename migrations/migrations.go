@@ -43,6 +43,10 @@ var files embed.FS
 type Config struct {
 	Schema string       // outbox.DefaultSchema when empty; see outbox.CheckSchema for what is allowed
 	Logger *slog.Logger // each migration that ran, at level Info, and what it repaired, at Warn; nothing when nil
+
+	// Pooled says that the pool's connections go through a pooler in transaction mode, where no setting may outlive a
+	// transaction. One that makes up the key for cancellations, as they all do that we know, is recognised without it.
+	Pooled bool
 }
 
 func (c Config) withDefaults() (Config, error) {

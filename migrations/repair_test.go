@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 
@@ -84,6 +86,50 @@ func TestAMigrationThatRepairsNothingSaysNothing(t *testing.T) {
 	must(t, migrations.Up(t.Context(), db.Pool, migrations.Config{Schema: db.Schema, Logger: slog.New(slog.NewTextHandler(&log, nil))}))
 	if strings.Contains(log.String(), "WARN") {
 		t.Errorf("the log says %s", log.String())
+	}
+}
+
+// Before they pinned their search_path, the files bound what they found: a pg_column_size(jsonb) in public is preferred to
+// Postgres's own, and ran inside the rule with the writer's rights. The migration makes the rule anew, and says so.
+func TestARuleThatCallsAPlantedFunctionIsMadeAnew(t *testing.T) {
+	t.Parallel()
+	db, evil := testdb.NewEmpty(t), testdb.NewEmpty(t)
+	execute(t, db.Pool, "CREATE SCHEMA "+evil.Schema)
+	execute(t, db.Pool, "CREATE TABLE "+evil.Schema+".called (what text)")
+	for _, f := range []string{"pg_column_size(jsonb) RETURNS integer", "unnest(text[]) RETURNS SETOF text"} {
+		execute(t, db.Pool, fmt.Sprintf(`CREATE FUNCTION %[1]s.%[2]s LANGUAGE plpgsql AS
+$$ BEGIN INSERT INTO %[1]s.called VALUES ('%[2]s'); RETURN %[3]s; END $$`, evil.Schema, f, map[bool]string{true: "", false: "1"}[strings.Contains(f, "SETOF")]))
+	}
+	old := plain(t, migrations.Plan{Schema: db.Schema, Line: migrations.LineOutbox, To: 2})
+	old = strings.ReplaceAll(old, "SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);", "")
+	send(t, db, "SET search_path = "+evil.Schema+", pg_catalog; "+old)
+	send(t, db, plain(t, migrations.Plan{Schema: db.Schema, Line: migrations.LineRiver}))
+	calls := func() int {
+		must(t, insert(t, db, "message", columns{"options": "'{}'"}))
+		execute(t, db.Pool, "SELECT * FROM "+db.Schema+".overview")
+		return one[int](t, db.Pool, "SELECT count(*) FROM "+evil.Schema+".called")
+	}
+	before := calls()
+	if before == 0 {
+		t.Fatal("the planted functions are not called before the migration either")
+	}
+	var notices []string
+	conn := db.NewPool(t, func(c *pgxpool.Config) {
+		c.ConnConfig.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { notices = append(notices, n.Message) }
+	})
+	execute(t, conn, plain(t, migrations.Plan{Schema: db.Schema, Line: migrations.LineOutbox, From: 2}))
+	if after := calls(); after != before {
+		t.Errorf("%d more calls", after-before)
+	}
+	for _, rule := range []string{"message_headers", "message_options"} {
+		if !slices.ContainsFunc(notices, func(n string) bool { return strings.Contains(n, rule) && strings.Contains(n, evil.Schema) }) {
+			t.Errorf("no warning names %s: %q", rule, notices)
+		}
+		var pgErr *pgconn.PgError
+		err := insert(t, db, "message", columns{strings.TrimPrefix(rule, "message_"): "jsonb_build_object('k', repeat('x', 262144))"})
+		if !errors.As(err, &pgErr) || pgErr.ConstraintName != rule {
+			t.Errorf("a value that is too large for %s is answered with %v", rule, err)
+		}
 	}
 }
 

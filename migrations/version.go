@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -48,7 +49,8 @@ func Status(ctx context.Context, pool *pgxpool.Pool, config Config) (Versions, e
 	if err != nil {
 		return v, err
 	}
-	tx, err := session.Begin(ctx, pool) // our settings for this transaction only: the pool is the caller's
+	// Our settings for this transaction only: the pool is the caller's.
+	tx, err := session.Begin(ctx, pool, session.Timeouts(30*time.Second, 10*time.Second, 30*time.Second)...)
 	if err != nil {
 		return v, fmt.Errorf("migrate status: %w", err)
 	}

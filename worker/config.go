@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/seed-abbacb8b/epilogue/internal/session"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 	"github.com/seed-abbacb8b/epilogue/webhook"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/delivery"
@@ -24,6 +25,11 @@ type Config struct {
 	// Name of this process in leases, attempts and logs; the host's name when empty. A random suffix is added, for
 	// no two running workers may share a name.
 	Name string
+
+	// Pooler says what stands between this process and Postgres: "none", "session" or "transaction" (a pooler in that
+	// mode), or "auto", which finds out and takes every pooler for one in transaction mode. "auto" when empty. Behind
+	// "transaction" no setting outlives a transaction, and wakes are not heard.
+	Pooler string
 
 	// PollInterval is how often an idle worker looks for due messages when no wake arrives. 1 s when 0; from 10 ms.
 	PollInterval time.Duration
@@ -225,6 +231,7 @@ func (c Config) Validate() error {
 	if err := outbox.CheckSchema(c.Schema); err != nil {
 		faults = append(faults, fmt.Errorf("Schema: %w", err))
 	}
+	check(c.Pooler == "" || slices.Contains(session.Poolers, session.Pooler(c.Pooler)), "Pooler is %.20q; want one of %v", c.Pooler, session.Poolers)
 	check(len(c.Name) <= 64, "Name has %d bytes; want at most 64", len(c.Name))
 	check(c.PollInterval >= 10*time.Millisecond, "PollInterval is %v; want 10ms or more", c.PollInterval)
 	check(c.DeliveryTimeout >= 10*time.Millisecond, "DeliveryTimeout is %v; want 10ms or more", c.DeliveryTimeout)

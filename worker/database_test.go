@@ -102,6 +102,7 @@ func TestRunRefusesWhatWaitingDoesNotChange(t *testing.T) {
 	newer := func(t testing.TB) *testdb.DB {
 		r := newRig(t)
 		r.exec(`CREATE OR REPLACE FUNCTION outbox.version() RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 999'`)
+		r.exec(`CREATE OR REPLACE FUNCTION outbox.compatible_from() RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 999'`)
 		return r.DB
 	}
 	halfway := func(t testing.TB) *testdb.DB {

@@ -25,6 +25,9 @@ type loops struct {
 	client    *river.Client[pgx.Tx]
 	stopping  context.Context // its end: no new claims
 
+	clocks *clocks
+	lost   *lostSessions
+
 	claims, scans, inserts *outage.Part
 	aside                  asideLog
 }
@@ -80,23 +83,35 @@ func (l *loops) scan(ctx context.Context) {
 }
 
 func (l *loops) scanOnce(ctx context.Context, order schedule.ScanOrder) {
-	var found []postgres.Candidate
+	var scan postgres.Scan
 	var err error
+	asked := time.Now()
 	if order.Kind == schedule.Full {
-		found, err = l.scanner.Full(ctx, order.After)
+		scan, err = l.scanner.Full(ctx, order.After)
 	} else {
-		found, err = l.scanner.Recent(ctx, order.Since)
+		scan, err = l.scanner.Recent(ctx, asked.Sub(order.Since))
 	}
 	if err != nil {
 		l.scheduler.ScanFailed(order, time.Now(), l.scans.Failed(ctx, err))
 		return
 	}
 	l.scans.Worked()
-	l.scheduler.Scanned(order, candidates(found), time.Now())
+	answered := time.Now()
+	l.lost.end(ctx)
+	l.clocks.compare(ctx, asked, scan.Clock, answered)
+	l.scheduler.Scanned(order, candidates(scan.Candidates), scan.Took, answered)
 }
 
+// insertDrain inserts a drain, unless one waits to be taken already: while nobody takes any, as with a paused queue, each
+// process adds one at most.
 func (l *loops) insertDrain(ctx context.Context) {
-	if _, err := l.client.Insert(ctx, drainArgs{}, drainOptions()); err != nil {
+	ctx, cancel := context.WithTimeout(ctx, insertTimeout)
+	defer cancel()
+	waiting, err := l.client.JobList(ctx, waitingDrains())
+	if err == nil && len(waiting.Jobs) == 0 {
+		_, err = l.client.Insert(ctx, drainArgs{}, drainOptions())
+	}
+	if err != nil {
 		l.scheduler.InsertFailed(time.Now(), l.inserts.Failed(ctx, fmt.Errorf("insert a drain job: %w", err)))
 		return
 	}

@@ -189,18 +189,18 @@ func (p *play) endScan(w *player) {
 		w.scheduler.ScanFailed(order, p.now(), 100*time.Millisecond)
 		return
 	}
-	var found []postgres.Candidate
+	var scan postgres.Scan
 	var err error
 	if order.Kind == schedule.Full {
-		found, err = w.scanner.Full(p.t.Context(), order.After)
+		scan, err = w.scanner.Full(p.t.Context(), order.After)
 	} else {
-		found, err = w.scanner.Recent(p.t.Context(), order.Since.Add(-p.ahead))
+		scan, err = w.scanner.Recent(p.t.Context(), p.now().Sub(order.Since))
 	}
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	p.note("%s scans and finds %d", w.name, len(found))
-	w.scheduler.Scanned(order, candidates(found), p.now())
+	p.note("%s scans and finds %d", w.name, len(scan.Candidates))
+	w.scheduler.Scanned(order, candidates(scan.Candidates), scan.Took, p.now())
 }
 
 // takeDrain has some worker take a River job.

@@ -9,7 +9,9 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+	"github.com/riverqueue/river/rivertype"
 
+	"github.com/seed-abbacb8b/epilogue/internal/rivertime"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/postgres"
 )
 
@@ -21,7 +23,7 @@ const (
 
 // River's settings, where its defaults do not fit. A job whose worker died is rescued after riverRescue rather than an
 // hour: nothing waits for it, but an operator who looks at river_job should not be misled. A drain's row says nothing
-// after an hour. Between jobs River listens; its poll is for a lost notification.
+// after an hour. Its poll is for jobs that another process inserted.
 const (
 	riverFetchCooldown = 2 * time.Millisecond // default 100 ms: the latency of a new drain
 	riverFetchPoll     = 5 * time.Second      // default 1 s
@@ -39,8 +41,21 @@ type drainArgs struct{}
 // Kind is the job's kind in river_job.
 func (drainArgs) Kind() string { return "outbox_drain" }
 
+// Hooks are River's, for jobs of this kind: the database says when they may run.
+func (drainArgs) Hooks() []rivertype.Hook {
+	return []rivertype.Hook{rivertime.Database{Periodic: true}}
+}
+
 // drainOptions: a drain is never tried again, for the next one is inserted anew.
 func drainOptions() *river.InsertOpts { return &river.InsertOpts{Queue: drainQueue, MaxAttempts: 1} }
+
+// waitingDrains lists a drain that nobody has taken yet, if there is one.
+func waitingDrains() *river.JobListParams {
+	return river.NewJobListParams().Queues(drainQueue).States(rivertype.JobStateAvailable, rivertype.JobStateScheduled).First(1)
+}
+
+// insertTimeout bounds the insert of a drain.
+const insertTimeout = 10 * time.Second
 
 // drainWorker works the drain jobs: each is one run of the claim loop.
 type drainWorker struct {
@@ -62,6 +77,9 @@ type retentionArgs struct{}
 
 // Kind is the job's kind in river_job.
 func (retentionArgs) Kind() string { return "outbox_retention" }
+
+// Hooks are as for drains.
+func (retentionArgs) Hooks() []rivertype.Hook { return drainArgs{}.Hooks() }
 
 // Retention runs every retentionEvery and stops after retentionTurn: the next run goes on.
 const (
@@ -99,7 +117,7 @@ func newRiverClient(pool *pgxpool.Pool, c Config, l *loops, p *postgres.Pruner) 
 	workers := river.NewWorkers()
 	river.AddWorker(workers, &drainWorker{loops: l})
 	river.AddWorker(workers, &retentionWorker{pruner: p, logger: c.Logger})
-	return river.NewClient(riverpgxv5.New(pool), &river.Config{
+	return river.NewClient(localDriver{riverpgxv5.New(pool)}, &river.Config{
 		Schema:                      c.Schema,
 		Logger:                      slog.New(atLeast{c.Logger.Handler(), slog.LevelWarn}).With("component", "river"),
 		Workers:                     workers,
@@ -120,6 +138,14 @@ func newRiverClient(pool *pgxpool.Pool, c Config, l *loops, p *postgres.Pruner) 
 		},
 	})
 }
+
+// localDriver is River's driver without its listener: a client then starts the jobs that it inserted itself at once, and
+// finds those of others by its poll. Each worker inserts its own drains, so nothing waits for a notification, which a
+// pooler in transaction mode would swallow, and no connection is held for it.
+type localDriver struct{ *riverpgxv5.Driver }
+
+// SupportsListener is asked by River.
+func (localDriver) SupportsListener() bool { return false }
 
 // atLeast passes on records of a level and above: what River says below that is about its own house.
 type atLeast struct {

@@ -28,12 +28,12 @@ func (r *rig) newTurns(slots, perEndpoint int) *turns {
 		}, now),
 		claimer: postgres.NewClaimer(r.Pool, postgres.ClaimerConfig{Schema: r.Schema, Worker: "one", Lease: time.Minute, OpenAfter: 10}),
 	}
-	found, err := postgres.NewScanner(r.Pool, r.Schema).Full(r.t.Context(), "")
+	scan, err := postgres.NewScanner(r.Pool, r.Schema).Full(r.t.Context(), "")
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	step := c.scheduler.NextScan(now)
-	c.scheduler.Scanned(step.Scan, candidates(found), now)
+	c.scheduler.Scanned(step.Scan, candidates(scan.Candidates), 0, now)
 	c.scheduler.DrainBegan(now)
 	return c
 }

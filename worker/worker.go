@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
 
+	"github.com/seed-abbacb8b/epilogue/internal/session"
 	"github.com/seed-abbacb8b/epilogue/migrations"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/delivery"
@@ -25,13 +26,12 @@ import (
 	"github.com/seed-abbacb8b/epilogue/worker/internal/schedule"
 )
 
-// ConnsMin is how many connections the caller's pool must allow. A worker never opens more than the pool's MaxConns, its
-// two listeners (River's and its own, for wakes) included. The others serve the claim loop, the scan loop, the recorder
-// and River's fetching.
+// ConnsMin is how many connections the caller's pool must allow. A worker never opens more than the pool's MaxConns, the
+// listener for wakes included. The others serve the claim loop, the scan loop, the recorder and River.
 const ConnsMin = 6
 
 // listeners are the connections that leave a pool for good: a LISTEN outlives its caller.
-const listeners = 2
+const listeners = 1
 
 // Worker drains one outbox. Create it with [New].
 type Worker struct {
@@ -47,6 +47,7 @@ type Worker struct {
 
 	// What Run makes.
 	pool     *pgxpool.Pool
+	pooled   bool // behind a pooler in transaction mode, or one of an unknown mode
 	outage   *outage.Outage
 	loops    *loops
 	senders  *senders
@@ -57,25 +58,23 @@ type Worker struct {
 }
 
 // New returns a worker, or every fault of the configuration at once. It touches no database. The worker opens a pool of
-// its own like the caller's, which it never uses or closes; see [ConnsMin] for its size.
+// its own like the caller's, which it never uses or closes; see [ConnsMin] for its size. The sessions of that pool have
+// settings of their own, whatever the database, the role or the URL says.
 func New(pool *pgxpool.Pool, config Config) (*Worker, error) {
-	own := pool.Config()
 	faults := []error{config.Validate()}
-	if own.MaxConns < ConnsMin {
-		faults = append(faults, fmt.Errorf("the pool allows %d connections; the worker needs %d (pool_max_conns in the URL)", own.MaxConns, ConnsMin))
+	if most := pool.Config().MaxConns; most < ConnsMin {
+		faults = append(faults, fmt.Errorf("the pool allows %d connections; the worker needs %d (pool_max_conns in the URL)", most, ConnsMin))
 	}
 	if err := errors.Join(faults...); err != nil {
 		return nil, fmt.Errorf("worker: %w", err)
 	}
-	own.MaxConns -= listeners
-	own.MinConns, own.MinIdleConns = min(own.MinConns, own.MaxConns), min(own.MinIdleConns, own.MaxConns)
 	c := config.WithDefaults()
 	sender, err := delivery.New(deliveryConfig(c))
 	if err != nil {
 		return nil, fmt.Errorf("worker: %w", err)
 	}
 	w := &Worker{
-		config: c, name: uniqueName(c.Name), poolWith: own, sender: sender, scheduler: schedule.New(scheduleConfig(c), time.Now()),
+		config: c, name: uniqueName(c.Name), poolWith: ownPool(pool.Config(), c.Pooler), sender: sender, scheduler: schedule.New(scheduleConfig(c), time.Now()),
 	}
 	w.config.Logger = c.Logger.With("worker", w.name)
 	w.stopping, w.stopClaims = context.WithCancel(context.Background())
@@ -85,10 +84,13 @@ func New(pool *pgxpool.Pool, config Config) (*Worker, error) {
 // assemble makes the parts, in the order in which a message passes them.
 func (w *Worker) assemble() (err error) {
 	c := w.config
+	lost := &lostSessions{logger: c.Logger, open: map[*pgx.Conn]backend{}}
+	lost.watch(w.poolWith)
 	if w.pool, err = pgxpool.NewWithConfig(context.Background(), w.poolWith); err != nil {
 		return err
 	}
-	w.outage = outage.New(c.Logger)
+	lost.pool = w.pool
+	w.outage = outage.New(c.Logger, c.PollInterval)
 	results := make(chan postgres.Result, c.MaxInFlight)
 	sending, tearDown := context.WithCancel(context.Background())
 	w.tearDown = tearDown
@@ -104,7 +106,7 @@ func (w *Worker) assemble() (err error) {
 		in: results, outage: w.outage.Part("records"), logger: c.Logger,
 	}
 	w.loops = &loops{
-		scheduler: w.scheduler, senders: w.senders, stopping: w.stopping,
+		scheduler: w.scheduler, senders: w.senders, stopping: w.stopping, clocks: &clocks{logger: c.Logger}, lost: lost,
 		claimer: postgres.NewClaimer(w.pool, postgres.ClaimerConfig{Schema: c.Schema, Worker: w.name, Lease: c.Lease, OpenAfter: c.OpenAfter}),
 		scanner: postgres.NewScanner(w.pool, c.Schema),
 		claims:  w.outage.Part("claims"), scans: w.outage.Part("scans"), inserts: w.outage.Part("drain jobs"),
@@ -169,6 +171,9 @@ func (w *Worker) start(ctx context.Context) error {
 	for {
 		err := migrations.Check(ctx, w.pool, migrations.Config{Schema: w.config.Schema})
 		if err == nil {
+			w.pooled, err = session.Pooled(ctx, w.pool, session.Pooler(w.config.Pooler))
+		}
+		if err == nil {
 			err = w.client.Start(context.WithoutCancel(ctx))
 		}
 		if err == nil {
@@ -186,8 +191,10 @@ func (w *Worker) start(ctx context.Context) error {
 
 // isFinal reports an answer that waiting does not change: of the check, or a refusal of the login or the database.
 func isFinal(err error) bool {
-	if errors.Is(err, migrations.ErrNotMigrated) || errors.Is(err, migrations.ErrNewer) {
-		return true
+	for _, final := range []error{migrations.ErrNotMigrated, migrations.ErrNewer, migrations.ErrEncoding} {
+		if errors.Is(err, final) {
+			return true
+		}
 	}
 	var pgErr *pgconn.PgError
 	return errors.As(err, &pgErr) && (strings.HasPrefix(pgErr.Code, "28") || pgErr.Code == "3D000" || pgErr.Code == "42501")
@@ -197,7 +204,12 @@ func isFinal(err error) bool {
 func (w *Worker) work(ctx context.Context) {
 	var background sync.WaitGroup
 	background.Go(func() { w.loops.scan(ctx) })
-	background.Go(func() { w.listener.run(ctx) })
+	if w.pooled { // a LISTEN would stay with whoever gets the server's session next
+		w.config.Logger.InfoContext(ctx, "a pooler stands before the database: wakes are not heard, and new messages are found by polling",
+			"poll_interval", w.config.PollInterval)
+	} else {
+		background.Go(func() { w.listener.run(ctx) })
+	}
 	recorded := make(chan struct{})
 	record, stopRecord := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopRecord()

@@ -114,6 +114,9 @@ VALUES ('https://nan', 'r', 'NaN', 2147483647), ('https://inf', 'r', 'Infinity',
 					}
 				}
 			}
+			for _, view := range []string{"status", "overview", "dead_message", "endpoint_status"} { // as psql shows them, and as JSON
+				execute(t, db, "SELECT v::text, to_jsonb(v) FROM outbox."+view+" v")
+			}
 			invoke(t, environment(db), "status").wants(t, exitOK, "due in 1970 or before")
 			invoke(t, environment(db), "status", "--endpoints", "0").wants(t, exitOK, "resumes in the year 9999 or later")
 			invoke(t, environment(db), "list").wants(t, exitOK, "in the year 9999 or later", "in the year 2500", "in 1970 or before")

@@ -31,9 +31,13 @@ func workerConnections() connections {
 }
 
 // operatorConnections are for one person who waits: a migration holds its lock on one and works on the other. A host
-// that answers nothing is not waited for long.
+// that answers nothing is not waited for long, nor is a row that somebody else has locked, and a command that is stopped
+// in the middle of its transaction does not keep its own locks.
 func operatorConnections() connections {
-	return connections{usual: 2, least: 2, timeout: 10 * time.Second}
+	return connections{
+		usual: 2, least: 2, timeout: 10 * time.Second,
+		bounds: session.Timeouts(2*time.Minute, 10*time.Second, time.Minute),
+	}
 }
 
 // connect makes the pool, which close closes. It does not wait for the database.

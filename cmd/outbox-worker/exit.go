@@ -89,9 +89,13 @@ func explain(ctx context.Context, err error) string {
 		return "the database refused the connection: " + oneLine(connect.Error()) + "; check OUTBOX_DATABASE_URL"
 	case errors.As(err, &connect):
 		return "the database cannot be reached: " + oneLine(connect.Error()) + "; check that it is up, and OUTBOX_DATABASE_URL"
+	case errors.As(err, &server) && server.Code == lockNotAvailable:
+		return err.Error() + "; another transaction holds the lock for longer than a command waits: end it (pg_locks names it), and try again"
 	}
 	return err.Error()
 }
+
+const lockNotAvailable = "55P03"
 
 // oneLine joins the lines of pgx's connection errors: one per address that was tried, and again without TLS.
 func oneLine(text string) string {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/seed-abbacb8b/epilogue/internal/session"
 	"github.com/seed-abbacb8b/epilogue/migrations"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
@@ -22,6 +23,13 @@ several processes at once: one works, the others wait.`,
   outbox-worker migrate up --schema billing_outbox
   outbox-worker migrate sql > outbox.sql`,
 	}, p.migrateUpCommand(), p.migrateDownCommand(), p.migrateStatusCommand(), p.migrateSQLCommand())
+}
+
+// migration configures one of the schema, which tells what it does on stderr.
+func (p *program) migration(schema string) migrations.Config {
+	return migrations.Config{
+		Schema: schema, Logger: slog.New(slog.NewTextHandler(p.stderr, nil)), Pooled: p.pooler == session.Transaction,
+	}
 }
 
 func (p *program) migrateUpCommand() *cobra.Command {
@@ -40,7 +48,7 @@ queues behind the migration for longer.`,
 			if err != nil {
 				return err
 			}
-			config := migrations.Config{Schema: schema, Logger: slog.New(slog.NewTextHandler(p.stderr, nil))}
+			config := p.migration(schema)
 			if err := migrations.Up(cmd.Context(), pool, config); err != nil {
 				return err
 			}
@@ -74,7 +82,7 @@ func (p *program) migrateDown(ctx context.Context, yes bool) error {
 	if err != nil {
 		return err
 	}
-	config := migrations.Config{Schema: schema, Logger: slog.New(slog.NewTextHandler(p.stderr, nil))}
+	config := p.migration(schema)
 	if !yes {
 		return p.refuseDown(ctx, config)
 	}

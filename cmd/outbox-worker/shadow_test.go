@@ -190,7 +190,11 @@ func storeUnderShadows(t *testing.T, db *testdb.DB) {
 	if err != nil || len(all) < 2 {
 		t.Fatalf("%d messages are listed: %v", len(all), err)
 	}
-	id := []outbox.ID{all[0].ID}
+	failed, err := store.List(ctx, outbox.Filter{States: []outbox.State{outbox.StatePending}, Endpoint: endpointB}) // they have no result
+	if err != nil || len(failed) == 0 {
+		t.Fatalf("%d messages are listed: %v", len(failed), err)
+	}
+	id := []outbox.ID{all[0].ID, failed[0].ID}
 	_, showErr := store.Show(ctx, id[0])
 	cancelErr := store.Cancel(ctx, id, "")
 	_, replayErr := store.Replay(ctx, id, "")
@@ -199,12 +203,13 @@ func storeUnderShadows(t *testing.T, db *testdb.DB) {
 	pauseErr := store.Pause(ctx, endpointA, "")
 	_, resumeErr := store.Resume(ctx, endpointA)
 	limitErr := store.Limit(ctx, endpointA, outbox.Limits{MaxInFlight: 1, RatePerSecond: 2}, "")
+	_, resumeAgainErr := store.Resume(ctx, endpointA) // which is not paused, so that the other conditions are looked at
 	_, overviewErr := store.Overview(ctx)
 	_, endpointsErr := store.Endpoints(ctx, 3)
 	_, deadErr := store.List(ctx, outbox.Filter{States: []outbox.State{outbox.StateDead, outbox.StateCancelled}, RunID: "x", OlderThan: time.Second})
 	checkErr := migrations.Check(ctx, db.Pool, migrations.Config{Schema: db.Schema})
 	upErr := migrations.Up(ctx, db.Pool, migrations.Config{Schema: db.Schema})
-	err = errors.Join(showErr, cancelErr, replayErr, cancelAgainErr, copyErr, pauseErr, resumeErr, limitErr, overviewErr, endpointsErr, deadErr, checkErr, upErr)
+	err = errors.Join(showErr, cancelErr, replayErr, cancelAgainErr, copyErr, pauseErr, resumeErr, limitErr, resumeAgainErr, overviewErr, endpointsErr, deadErr, checkErr, upErr)
 	if err != nil {
 		t.Error(err)
 	}

@@ -5,7 +5,9 @@ import (
 	"errors"
 
 	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/rivertype"
 
+	"github.com/seed-abbacb8b/epilogue/internal/rivertime"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -26,6 +28,9 @@ type StepArgs struct {
 
 // Kind is [StepKind].
 func (StepArgs) Kind() string { return StepKind }
+
+// Hooks are River's, for jobs of this kind: the database says when they may run.
+func (StepArgs) Hooks() []rivertype.Hook { return []rivertype.Hook{rivertime.Database{}} }
 
 // UnmarshalJSON never fails: see fault.
 func (a *StepArgs) UnmarshalJSON(text []byte) error {
@@ -66,3 +71,7 @@ func insertOpts(instance outbox.ID, attempts int, base river.InsertOpts) (*river
 type sweepArgs struct{}
 
 func (sweepArgs) Kind() string { return SweepKind }
+
+func (sweepArgs) Hooks() []rivertype.Hook {
+	return []rivertype.Hook{rivertime.Database{Periodic: true}}
+}

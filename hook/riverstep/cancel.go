@@ -17,7 +17,7 @@ import (
 // it again changes nothing. It returns [ErrNotFound] or [ErrEnded] where there is nothing to cancel.
 func (s *Steps) Cancel(ctx context.Context, runID string) error {
 	ended := false
-	err := s.transact(ctx, func(tx pgx.Tx) (err error) {
+	err := s.transact(ctx, s.config.Logger.With("run_id", runID), func(ctx context.Context, tx pgx.Tx) (err error) {
 		ended, err = s.cancel(ctx, tx, runID)
 		return err
 	})

@@ -40,8 +40,10 @@ type Config struct {
 	// without one, for River would not rescue it.
 	Timeout time.Duration
 
-	// SettleTimeout bounds one settling transaction, the runner's own writes and the hook included. 15 s when 0. It does
-	// not count into Timeout: a verdict in the last moment is still settled.
+	// SettleTimeout bounds a transaction of riverstep's own with its repetitions, Submit and Cancel too, the runner's own
+	// writes and the hook included. It is also the server's bound of each statement in it and of a client gone silent. 15 s
+	// when 0. Each wait for a lock ends after a second, or a third of it where that is less, and the transaction is tried
+	// again. It does not count into Timeout: a verdict in the last moment is still settled.
 	SettleTimeout time.Duration
 
 	// InputBytesMax bounds a run's input and every payload of Continue. 1 MiB when 0; at most 16 MiB. A larger input is

@@ -68,6 +68,11 @@
 // hook refused: such a step is snoozed, with growing delays, and the refusal stands in the job's metadata (riverstep_error)
 // and in the log. An outcome that cannot be recorded is never acknowledged.
 //
+// A transaction that collides with another (it cannot be serialised, is the victim of a deadlock, does not get a lock) is
+// tried again within Config.SettleTimeout; the runner is not called again for it. While another session holds the row of
+// the step's job or of its run, the settling waits and tries again, in its slot, until that session lets go or the client is
+// stopped hard.
+//
 // # Caller's duties
 //
 //  1. Migrate: the outbox's tables, and River's where the client has them.
@@ -78,7 +83,17 @@
 //     worker; then it has lost the step.
 //  4. Give all processes that register the same limits and hook: whoever settles a run calls its own hook.
 //  5. Set river.Config.RescueStuckJobsAfter to what a crash may delay a step; River's default is an hour, and it must be
-//     longer than Config.Timeout.
+//     longer than Config.Timeout and Config.SettleTimeout together, by as much as the processes' clocks may differ.
+//  6. Set TCP keepalives for the pool (tcp_keepalives_idle and its siblings, tcp_user_timeout): they alone end a session
+//     whose host vanished in the middle of a message.
+//
+// # Whose settings, whose clock
+//
+// riverstep's own transactions are READ COMMITTED and READ WRITE, whatever the database's defaults are, with timeouts of
+// their own. In the caller's transaction ([Steps.SubmitTx], [Steps.CancelTx]) no setting is changed: isolation is the
+// caller's, and a failure to serialise (SQLSTATE 40001) is returned, to be found by errors.As. The database's clock decides
+// when a step may begin; retries and snoozes are River's, and follow the clock of the process. A process warns when the
+// two clocks differ by more than a second.
 //
 // # Not promised
 //
@@ -89,7 +104,7 @@
 //
 // A step is one read and a transaction of three statements; by hand, with JobCompleteTx and InsertTx alone, it is two and
 // no read, without any of the above but success. bench (-only steps) prints the ratio: 0.7 of the steps per second, and
-// as many as by hand with a row per run.
+// nearly as many as by hand with a row per run.
 //
 // No goroutine is started here; River's own run everything.
 package riverstep

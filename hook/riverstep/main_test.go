@@ -180,6 +180,16 @@ func (c *calls) all() []riverstep.Step {
 	return append([]riverstep.Step(nil), c.steps...)
 }
 
+// callsOf counts the calls for one run.
+func (r *rig) callsOf(runID string) (n int) {
+	for _, s := range r.calls.all() {
+		if s.RunID == runID {
+			n++
+		}
+	}
+	return n
+}
+
 func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {

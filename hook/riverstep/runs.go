@@ -3,13 +3,17 @@ package riverstep
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
@@ -25,9 +29,10 @@ type run struct {
 	Payload  []byte
 	Headers  []byte // JSON
 	JobEnd   *string
-	Error    *string
+	Error    string // "" while it is active
 
 	CancelRequested bool
+	Clock           time.Time // the database's, when the row was read
 }
 
 func (r run) active() bool { return r.Status == string(Active) }
@@ -53,6 +58,11 @@ func (r run) headers() (map[string]string, error) {
 }
 
 // rows are the statements on riverstep_run, of one schema.
+//
+// They run in sessions whose settings are the service's, some of them in its own transactions. So they name every function,
+// operator and type with pg_catalog, and no IN, BETWEEN or IS DISTINCT FROM, which look their operators up on the search
+// path; and what goes in and comes out reads the same under every setting and in every protocol of pgx: numbers, ASCII
+// text, and bytes, of which those that come out are in base64.
 type rows struct{ schema string }
 
 func (r rows) in(sql string) string { return strings.ReplaceAll(sql, "outbox.", r.schema+".") }
@@ -62,42 +72,48 @@ func (r rows) insert(ctx context.Context, tx pgx.Tx, instance outbox.ID, spec Ru
 	if err != nil {
 		return false, err
 	}
+	headers = ascii(headers)
 	tag, err := tx.Exec(ctx, r.in(`INSERT INTO outbox.riverstep_run (instance, run_id, attempts, input_sha256, payload, headers)
-VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (run_id) WHERE status = 'active' DO NOTHING`),
+VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (run_id) WHERE status OPERATOR(pg_catalog.=) 'active' DO NOTHING`),
 		instance, spec.ID, spec.Attempts, hash(spec.Input), notNilBytes(spec.Input), string(headers))
 	return tag.RowsAffected() == 1, err
 }
 
 func (r rows) setJob(ctx context.Context, tx pgx.Tx, instance outbox.ID, jobID int64) error {
-	_, err := tx.Exec(ctx, r.in(`UPDATE outbox.riverstep_run SET job_id = $2 WHERE instance = $1`), instance, jobID)
+	_, err := tx.Exec(ctx, r.in(`UPDATE outbox.riverstep_run SET job_id = $2 WHERE instance OPERATOR(pg_catalog.=) $1`), instance, jobID)
 	return err
 }
 
 // activeOf finds the active run of an id.
 func (r rows) activeOf(ctx context.Context, db outbox.DB, runID string) (instance outbox.ID, jobID int64, inputHash []byte, err error) {
-	err = db.QueryRow(ctx, r.in(`SELECT instance, coalesce(job_id, 0), input_sha256 FROM outbox.riverstep_run
-WHERE run_id = $1 AND status = 'active'`), runID).Scan(&instance, &jobID, &inputHash)
+	err = db.QueryRow(ctx, r.in(`SELECT instance, coalesce(job_id, 0), `+base64Of("input_sha256")+` FROM outbox.riverstep_run
+WHERE run_id OPERATOR(pg_catalog.=) $1 AND status OPERATOR(pg_catalog.=) 'active'`), runID).
+		Scan(&instance, &jobID, (*base64Bytes)(&inputHash))
 	return instance, jobID, inputHash, err
 }
 
 func (r rows) exists(ctx context.Context, db outbox.DB, runID string) (found bool, err error) {
-	err = db.QueryRow(ctx, r.in(`SELECT EXISTS (SELECT FROM outbox.riverstep_run WHERE run_id = $1)`), runID).Scan(&found)
+	err = db.QueryRow(ctx, r.in(`SELECT EXISTS (SELECT FROM outbox.riverstep_run WHERE run_id OPERATOR(pg_catalog.=) $1)`), runID).Scan(&found)
 	return found, err
 }
 
 func (r rows) load(ctx context.Context, db outbox.DB, instance outbox.ID) (got run, err error) {
-	err = db.QueryRow(ctx, r.in(`SELECT instance, run_id, status, step, attempts, coalesce(job_id, 0), payload, headers::text,
-       job_end, error, cancel_requested_at IS NOT NULL
-FROM outbox.riverstep_run WHERE instance = $1`), instance).Scan(&got.Instance, &got.RunID, &got.Status, &got.Step,
-		&got.Attempts, &got.JobID, &got.Payload, &got.Headers, &got.JobEnd, &got.Error, &got.CancelRequested)
+	var clock int64
+	var reason []byte
+	err = db.QueryRow(ctx, r.in(`SELECT instance, run_id, status, step, attempts, coalesce(job_id, 0), `+base64Of("payload")+`, `+base64Of(utf8Of("headers::pg_catalog.text"))+`,
+       job_end, `+base64Of(utf8Of("error"))+`, cancel_requested_at IS NOT NULL, `+micros("pg_catalog.clock_timestamp()")+`
+FROM outbox.riverstep_run WHERE instance OPERATOR(pg_catalog.=) $1`), instance).Scan(&got.Instance, &got.RunID, &got.Status, &got.Step,
+		&got.Attempts, &got.JobID, (*base64Bytes)(&got.Payload), (*base64Bytes)(&got.Headers), &got.JobEnd, (*base64Bytes)(&reason),
+		&got.CancelRequested, &clock)
+	got.Error, got.Clock = string(reason), time.UnixMicro(clock)
 	return got, err
 }
 
 // advance moves an active run on to its next step. It reports false when the run is not at this job any more, or is to
 // be cancelled.
 func (r rows) advance(ctx context.Context, tx pgx.Tx, at run, nextJob int64, payload []byte) (bool, error) {
-	tag, err := tx.Exec(ctx, r.in(`UPDATE outbox.riverstep_run SET step = step + 1, job_id = $3, payload = $4
-WHERE instance = $1 AND job_id = $2 AND status = 'active' AND cancel_requested_at IS NULL`),
+	tag, err := tx.Exec(ctx, r.in(`UPDATE outbox.riverstep_run SET step = step OPERATOR(pg_catalog.+) 1, job_id = $3, payload = $4
+WHERE instance OPERATOR(pg_catalog.=) $1 AND job_id OPERATOR(pg_catalog.=) $2 AND status OPERATOR(pg_catalog.=) 'active' AND cancel_requested_at IS NULL`),
 		at.Instance, at.JobID, nextJob, notNilBytes(payload))
 	return tag.RowsAffected() == 1, err
 }
@@ -117,15 +133,18 @@ func (r rows) end(ctx context.Context, tx pgx.Tx, instance outbox.ID, jobID int6
 	var reason, result any
 	switch {
 	case e.status != outbox.Succeeded:
-		reason = cut(clean(e.reason))
+		reason = []byte(cut(clean(e.reason)))
 	case len(e.result) <= outbox.ResultBytesKept:
 		result = notNilBytes(e.result)
 	}
 	err = tx.QueryRow(ctx, r.in(`UPDATE outbox.riverstep_run
-SET status = $3, result = $4, error = $5, job_end = $6, ended_at = statement_timestamp(), payload = NULL
-WHERE instance = $1 AND coalesce(job_id, 0) = $2 AND status = 'active' AND (cancel_requested_at IS NULL OR NOT $7)
-RETURNING instance, run_id, step, headers::text`),
-		instance, jobID, string(e.status), result, reason, string(e.job), e.regards).Scan(&got.Instance, &got.RunID, &got.Step, &got.Headers)
+SET status = $3, result = $4, error = pg_catalog.convert_from($5, 'UTF8'), job_end = $6,
+    ended_at = pg_catalog.statement_timestamp(), payload = NULL
+WHERE instance OPERATOR(pg_catalog.=) $1 AND coalesce(job_id, 0) OPERATOR(pg_catalog.=) $2
+  AND status OPERATOR(pg_catalog.=) 'active' AND (cancel_requested_at IS NULL OR NOT $7)
+RETURNING instance, run_id, step, `+base64Of(utf8Of("headers::pg_catalog.text"))),
+		instance, jobID, string(e.status), result, reason, string(e.job), e.regards).
+		Scan(&got.Instance, &got.RunID, &got.Step, (*base64Bytes)(&got.Headers))
 	if errors.Is(err, pgx.ErrNoRows) {
 		return got, false, nil
 	}
@@ -135,21 +154,24 @@ RETURNING instance, run_id, step, headers::text`),
 // release notes that nothing runs until the job is taken up again. False as in end.
 func (r rows) release(ctx context.Context, tx pgx.Tx, at run, attemptedAt *time.Time) (bool, error) {
 	tag, err := tx.Exec(ctx, r.in(`UPDATE outbox.riverstep_run SET released_at = $3
-WHERE instance = $1 AND job_id = $2 AND status = 'active' AND cancel_requested_at IS NULL`), at.Instance, at.JobID, attemptedAt)
+WHERE instance OPERATOR(pg_catalog.=) $1 AND job_id OPERATOR(pg_catalog.=) $2 AND status OPERATOR(pg_catalog.=) 'active' AND cancel_requested_at IS NULL`), at.Instance, at.JobID, attemptedAt)
 	return tag.RowsAffected() == 1, err
 }
 
 // requestCancel notes a cancel that a running step is to see. False when the run is not at this job any more, or when
 // its runner returned from this taking-up already, so that nobody would see it.
 func (r rows) requestCancel(ctx context.Context, tx pgx.Tx, instance outbox.ID, jobID int64, attemptedAt *time.Time) (bool, error) {
-	tag, err := tx.Exec(ctx, r.in(`UPDATE outbox.riverstep_run SET cancel_requested_at = coalesce(cancel_requested_at, statement_timestamp())
-WHERE instance = $1 AND job_id = $2 AND status = 'active' AND released_at IS DISTINCT FROM $3`), instance, jobID, attemptedAt)
+	tag, err := tx.Exec(ctx, r.in(`UPDATE outbox.riverstep_run 
+SET cancel_requested_at = coalesce(cancel_requested_at, pg_catalog.statement_timestamp())
+WHERE instance OPERATOR(pg_catalog.=) $1 AND job_id OPERATOR(pg_catalog.=) $2 AND status OPERATOR(pg_catalog.=) 'active'
+  AND NOT coalesce(released_at OPERATOR(pg_catalog.=) $3, false)`), instance, jobID, attemptedAt)
 	return tag.RowsAffected() == 1, err
 }
 
 // released reports whether the runner returned from this taking-up without settling.
 func (r rows) released(ctx context.Context, tx pgx.Tx, instance outbox.ID, attemptedAt *time.Time) (yes bool, err error) {
-	err = tx.QueryRow(ctx, r.in(`SELECT released_at IS NOT DISTINCT FROM $2 FROM outbox.riverstep_run WHERE instance = $1`),
+	err = tx.QueryRow(ctx, r.in(`SELECT coalesce(released_at OPERATOR(pg_catalog.=) $2, false)
+FROM outbox.riverstep_run WHERE instance OPERATOR(pg_catalog.=) $1`),
 		instance, attemptedAt).Scan(&yes)
 	return yes, err
 }
@@ -176,4 +198,43 @@ func cut(text string) string {
 		return text
 	}
 	return strings.ToValidUTF8(text[:outbox.ErrorBytesMax], "")
+}
+
+// base64Bytes reads what base64Of writes.
+type base64Bytes []byte
+
+// ScanText is called by pgx. NULL is nil.
+func (b *base64Bytes) ScanText(v pgtype.Text) (err error) {
+	if *b = nil; v.Valid {
+		*b, err = base64.StdEncoding.DecodeString(v.String) // which ignores the line ends that Postgres puts in
+	}
+	return err
+}
+
+// base64Of is a column of bytes, or SQL for bytes, in a form that no setting changes.
+func base64Of(bytea string) string { return `pg_catalog.encode(` + bytea + `, 'base64')` }
+
+// utf8Of is SQL for the bytes of a text, whatever the client's encoding is.
+func utf8Of(text string) string { return `pg_catalog.convert_to(` + text + `, 'UTF8')` }
+
+// micros is SQL for a time in microseconds since 1970.
+func micros(time string) string {
+	return `(pg_catalog.date_part('epoch', ` + time + `) OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8`
+}
+
+// ascii writes JSON without characters that depend on the client's encoding.
+func ascii(text []byte) []byte {
+	out := make([]byte, 0, len(text))
+	for _, r := range string(text) {
+		switch {
+		case r < utf8.RuneSelf:
+			out = append(out, byte(r))
+		case r <= 0xFFFF:
+			out = fmt.Appendf(out, `\u%04x`, r)
+		default:
+			high, low := utf16.EncodeRune(r)
+			out = fmt.Appendf(out, `\u%04x\u%04x`, high, low)
+		}
+	}
+	return out
 }

@@ -4,95 +4,79 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
+	"log/slog"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/rivertype"
-
-	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// jobEnd is the state in which a run's last job ends.
-type jobEnd string
-
-const (
-	endsCompleted jobEnd = "completed"
-	endsDiscarded jobEnd = "discarded"
-	endsCancelled jobEnd = "cancelled"
-)
-
-// decision is what is to be settled: the next step, or an ending.
-type decision struct {
-	next    bool
-	payload []byte
-	delay   time.Duration
-	ending
-	err    error // what River is told, when the job does not end as completed
-	writes func(context.Context, pgx.Tx) error
-}
-
-func fromOutside() decision {
-	return decision{ending: ending{status: outbox.Cancelled, job: endsCancelled}, err: errCancelled}
-}
-
-func fromError(err error) decision {
-	return decision{ending: ending{status: outbox.Failed, reason: err.Error(), job: endsDiscarded, regards: true}, err: err}
-}
-
-func (t *taking) fromVerdict(v Verdict) decision {
-	switch {
-	case v.next && len(v.payload) > t.config.InputBytesMax:
-		return fromError(fmt.Errorf("payload of Continue: %d bytes, the limit is %d", len(v.payload), t.config.InputBytesMax))
-	case !v.next && v.status == "":
-		return fromError(errors.New("the runner returned neither a verdict nor an error"))
-	}
-	return decision{
-		next: v.next, payload: v.payload, delay: v.delay, writes: v.writes,
-		ending: ending{
-			status: v.status, result: v.result, reason: v.reason, job: endsCompleted,
-			regards: v.next || v.status != outbox.Cancelled, // the runner's own Cancel wins
-		},
-	}
-}
-
-// settle commits the decision, or what must take its place: a cancel from outside, an error of the runner's writes. It
+// settle commits the decision, or what must take its place: the failure of the runner's writes, a cancel from outside. It
 // returns what makes River end the job accordingly.
 //
-// The work's context may have ended; a verdict is settled all the same.
+// The work's context may have ended; a decision is settled all the same. Each turn of the loop decides something simpler
+// than the one before, of at most three: a verdict, a failure, a cancel. Only a lock that another session holds makes
+// it turn more often, until the lock is released or the client is stopped. The job is not given back meanwhile: River
+// would wait for the same row, in a statement that also ends the jobs of others.
 func (t *taking) settle(work context.Context, d decision) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(work), t.config.SettleTimeout)
-	defer cancel()
-	err := t.transact(ctx, func(tx pgx.Tx) error { return t.settleIn(ctx, tx, d) })
-	var writes *writesError
-	switch {
-	case err == nil:
-		if !d.next {
-			t.config.Wake()
+	for {
+		err := t.transact(context.WithoutCancel(work), t.jobLog(), func(ctx context.Context, tx pgx.Tx) error {
+			return t.settleIn(ctx, tx, d)
+		})
+		var writes *writesError
+		switch {
+		case err == nil:
+			return t.settled(d)
+		case errors.Is(err, errLost):
+			// Nothing that is returned leaves a job alone that runs elsewhere by now; to complete it harms least. Whoever
+			// runs it settles all the same, and if he does not, the sweep has the job tried again.
+			t.jobLog().WarnContext(work, "the step was lost to another worker; nothing was written", "dropped", d.err)
+			return nil
+		case errors.Is(err, errCancelled) && d.regards:
+			d = fromOutside()
+		case errors.As(err, &writes):
+			d = t.fromFailure(work, writes.err)
+		case d.writes != nil && refused(err):
+			d = t.fromFailure(work, fmt.Errorf("settle: %w", err)) // what the writes did can show as late as at the commit
+		case sqlstate(err) == lockNotAvailable && !t.stopping(work):
+			// The log has it, and will have it again.
+		case d.release:
+			t.jobLog().WarnContext(work, "a step that failed could not be released; a cancel may take until the next sweep", "error", err)
+			return d.err
+		default:
+			return t.snooze(work, fmt.Errorf("settle: %w", err))
 		}
-		return t.end(d.job, d.err)
-	case errors.Is(err, errLost):
-		// Nothing that is returned leaves a job alone that runs elsewhere by now; to complete it harms least. Whoever
-		// runs it settles all the same, and if he does not, the sweep has the job tried again.
-		t.log(t.run).WarnContext(ctx, "the step was lost to another worker; nothing was written", "attempt", t.job.Attempt)
-		return nil
-	case errors.Is(err, errCancelled) && d.regards:
-		return t.settle(work, fromOutside())
-	case errors.As(err, &writes):
-		return t.failed(work, writes.err)
-	case d.writes != nil && refused(err):
-		return t.failed(work, fmt.Errorf("settle: %w", err)) // what the writes did can show as late as at the commit
 	}
-	return t.snooze(ctx, fmt.Errorf("settle: %w", err))
 }
 
-// settleIn is the settling transaction.
+// settled is what the worker returns of a decision that was committed.
+func (t *taking) settled(d decision) error {
+	if d.release {
+		return d.err
+	}
+	if !d.next {
+		t.config.Wake()
+	}
+	return t.end(d.job, d.err)
+}
+
+func (t *taking) jobLog() *slog.Logger {
+	return t.log(t.run).With("job_id", t.job.ID, "attempt", t.job.Attempt)
+}
+
+// settleIn is the settling transaction. It locks the job's row, then the run's, as every transaction here does.
 func (t *taking) settleIn(ctx context.Context, tx pgx.Tx, d decision) error {
 	if err := t.lockJob(ctx, tx, d); err != nil {
 		return err
+	}
+	if d.release {
+		ok, err := t.rows.release(ctx, tx, t.run, t.job.AttemptedAt)
+		if err != nil || !ok {
+			return t.orWhy(ctx, tx, err)
+		}
+		return nil
 	}
 	ended := t.run
 	if d.next {
@@ -100,11 +84,11 @@ func (t *taking) settleIn(ctx context.Context, tx pgx.Tx, d decision) error {
 			return err
 		}
 	} else {
-		var ok bool
-		var err error
-		if ended, ok, err = t.rows.end(ctx, tx, t.run.Instance, t.job.ID, d.ending); err != nil || !ok {
+		got, ok, err := t.rows.end(ctx, tx, t.run.Instance, t.job.ID, d.ending)
+		if err != nil || !ok {
 			return t.orWhy(ctx, tx, err)
 		}
+		ended = got
 	}
 	if d.writes != nil {
 		if err := t.write(ctx, tx, d.writes); err != nil {
@@ -157,7 +141,11 @@ func (t *taking) goOn(ctx context.Context, tx pgx.Tx, d decision) error {
 		base.Priority = max(1, base.Priority-1)
 	}
 	if d.delay > 0 {
-		base.ScheduledAt = time.Now().Add(d.delay)
+		now, err := databaseClock(ctx, tx)
+		if err != nil {
+			return err
+		}
+		base.ScheduledAt = now.Add(d.delay)
 	}
 	opts, err := insertOpts(t.run.Instance, t.run.Attempts, base)
 	if err != nil {
@@ -198,10 +186,20 @@ func (t *taking) write(ctx context.Context, tx pgx.Tx, writes func(context.Conte
 	return err
 }
 
-// refused reports an answer of the database that is about what was written, and would be the same the next time.
-func refused(err error) bool {
-	var pgErr *pgconn.PgError
-	return errors.Is(err, pgx.ErrTxCommitRollback) ||
-		errors.As(err, &pgErr) && (strings.HasPrefix(pgErr.Code, "22") || strings.HasPrefix(pgErr.Code, "23") ||
-			strings.HasPrefix(pgErr.Code, "25") || strings.HasPrefix(pgErr.Code, "42") || strings.HasPrefix(pgErr.Code, "P0"))
+// The waits before a step is taken up again that could not be settled.
+const (
+	snoozeFirst = time.Second
+	snoozeMost  = 5 * time.Minute
+)
+
+// snooze has the step taken up again later, without counting the attempt: what refused was the database or the hook.
+func (t *taking) snooze(ctx context.Context, err error) error {
+	delay := snoozeMost
+	if n := decodeMetadata(t.job.Metadata).Snoozes; n < 9 {
+		delay = min(snoozeFirst<<n, snoozeMost)
+	}
+	_ = river.MetadataSet(ctx, "riverstep_error", clean(err.Error())) // for River UI; the log has it too
+	t.config.Logger.ErrorContext(ctx, "a step could not be settled; trying again", "run_id", t.job.Args.RunID,
+		"step", t.job.Args.Step, "job_id", t.job.ID, "in", delay, "error", err)
+	return river.JobSnooze(delay)
 }

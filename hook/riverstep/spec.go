@@ -21,7 +21,7 @@ type RunSpec struct {
 	Headers  map[string]string // the submitter's metadata; no key begins with HeaderPrefix
 	Priority int               // River's, of every step (but see Config.BegunFirst): 1 (the highest) to 4; River's default when 0
 	Attempts int               // of each step; Config.Attempts when 0
-	RunAt    time.Time         // not before; at once when zero or past
+	RunAt    time.Time         // not before, by the database's clock; at once when zero or past
 }
 
 // HeaderPrefix begins the header keys that are this package's own.

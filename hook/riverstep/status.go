@@ -37,7 +37,8 @@ type RunStatus struct {
 
 // Status tells how the latest run of an id stands. It returns [ErrNotFound] when there is none.
 func (s *Steps) Status(ctx context.Context, runID string) (RunStatus, error) {
-	got, err := s.status(ctx, `WHERE run_id = $1 ORDER BY status = 'active' DESC, submitted_at DESC LIMIT 1`, runID)
+	got, err := s.status(ctx, `WHERE run_id OPERATOR(pg_catalog.=) $1
+ORDER BY status OPERATOR(pg_catalog.=) 'active' DESC, submitted_at DESC LIMIT 1`, runID)
 	if err != nil {
 		return got, fmt.Errorf("status: run %q: %w", runID, err)
 	}
@@ -46,14 +47,21 @@ func (s *Steps) Status(ctx context.Context, runID string) (RunStatus, error) {
 
 func (s *Steps) status(ctx context.Context, where string, arg any) (got RunStatus, err error) {
 	var instance outbox.ID
-	err = s.db.QueryRow(ctx, s.rows.in(`SELECT run_id, instance, status, step, result, coalesce(error, ''),
-       status = 'active' AND cancel_requested_at IS NOT NULL, submitted_at, ended_at
-FROM outbox.riverstep_run `)+where, arg).Scan(&got.RunID, &instance, &got.State, &got.Step, &got.Result, &got.Error,
-		&got.Cancelling, &got.SubmittedAt, &got.EndedAt)
+	var reason []byte
+	var submitted int64
+	var ended *int64
+	err = s.db.QueryRow(ctx, s.rows.in(`SELECT run_id, instance, status, step, `+base64Of("result")+`, `+base64Of(utf8Of("error"))+`,
+       status OPERATOR(pg_catalog.=) 'active' AND cancel_requested_at IS NOT NULL, `+micros("submitted_at")+`, `+micros("ended_at")+`
+FROM outbox.riverstep_run `)+where, arg).Scan(&got.RunID, &instance, &got.State, &got.Step, (*base64Bytes)(&got.Result),
+		(*base64Bytes)(&reason), &got.Cancelling, &submitted, &ended)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return RunStatus{}, ErrNotFound
 	}
-	got.Instance = instance.String()
+	got.Instance, got.Error, got.SubmittedAt = instance.String(), string(reason), time.UnixMicro(submitted)
+	if ended != nil {
+		at := time.UnixMicro(*ended)
+		got.EndedAt = &at
+	}
 	return got, err
 }
 
@@ -75,7 +83,7 @@ func (s *Steps) Wait(ctx context.Context, runID string) (RunStatus, error) {
 			return got, fmt.Errorf("wait: run %q: %w", runID, ctx.Err())
 		case <-timer.C:
 		}
-		got, err = s.status(ctx, `WHERE instance = $1`, got.Instance)
+		got, err = s.status(ctx, `WHERE instance OPERATOR(pg_catalog.=) $1`, got.Instance)
 	}
 	if err != nil {
 		return got, fmt.Errorf("wait: run %q: %w", runID, err)

@@ -13,23 +13,24 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// Steps runs steps and takes runs. It holds nothing but its settings and is safe for concurrent use.
+// Steps runs steps and takes runs. It is safe for concurrent use.
 type Steps struct {
 	db     outbox.DB
 	runner Runner
 	config Config
 	rows   rows
 	client atomic.Pointer[river.Client[pgx.Tx]]
+	clocks clocks
 }
 
 // New returns a runtime, or every fault of its configuration at once. It touches no database. A process that only
 // submits, cancels and asks needs no runner.
 //
-// db is the pool that the River client works on: runs and jobs must be in one database, to be in one transaction. A test
-// may give it a pgx.Tx, as rivertest.Worker wants.
+// db is the pool that the River client works on: runs and jobs must be in one database, to be in one transaction. It has
+// pgx's BeginTx too. A test may give it a pgx.Tx, as rivertest.Worker wants.
 func New(db outbox.DB, runner Runner, config Config) (*Steps, error) {
 	c := config.withDefaults()
-	if err := c.validate(); err != nil {
+	if err := errors.Join(c.validate(), beginnable(db)); err != nil {
 		return nil, fmt.Errorf("riverstep: %w", err)
 	}
 	return &Steps{db: db, runner: runner, config: c, rows: rows{c.Schema}}, nil
@@ -81,11 +82,6 @@ func (s *Steps) working(ctx context.Context) *river.Client[pgx.Tx] {
 
 func (s *Steps) log(r run) *slog.Logger {
 	return s.config.Logger.With("run_id", r.RunID, "instance", r.Instance.String(), "step", r.Step)
-}
-
-// transact runs f in a transaction of its own.
-func (s *Steps) transact(ctx context.Context, f func(pgx.Tx) error) error {
-	return pgx.BeginFunc(ctx, s.db, f)
 }
 
 // tell writes a run's end: the hook, in the transaction that ended it.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/riverqueue/river"
@@ -27,7 +26,7 @@ func (s *Steps) Submit(ctx context.Context, spec RunSpec) (submitted Submitted, 
 	if err != nil {
 		return submitted, fmt.Errorf("submit: %w", err)
 	}
-	err = s.transact(ctx, func(tx pgx.Tx) error {
+	err = s.transact(ctx, s.config.Logger.With("run_id", spec.ID), func(ctx context.Context, tx pgx.Tx) error {
 		submitted, err = s.submit(ctx, tx, spec)
 		return err
 	})
@@ -83,8 +82,14 @@ func (s *Steps) submit(ctx context.Context, tx pgx.Tx, spec RunSpec) (Submitted,
 
 func (s *Steps) insertFirst(ctx context.Context, tx pgx.Tx, client *river.Client[pgx.Tx], instance outbox.ID, spec RunSpec) error {
 	base := river.InsertOpts{Queue: s.config.Queue, Priority: spec.Priority}
-	if spec.RunAt.After(time.Now()) { // River's scheduler takes up to five seconds for what has a time, a past one too
-		base.ScheduledAt = spec.RunAt
+	if !spec.RunAt.IsZero() {
+		now, err := databaseClock(ctx, tx)
+		if err != nil {
+			return err
+		}
+		if spec.RunAt.After(now) { // River's scheduler takes up to five seconds for what has a time, a past one too
+			base.ScheduledAt = spec.RunAt
+		}
 	}
 	opts, err := insertOpts(instance, spec.Attempts, base)
 	if err != nil {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/rivertype"
 
@@ -19,15 +21,26 @@ type sweeper struct {
 }
 
 func (w *sweeper) Work(ctx context.Context, _ *river.Job[sweepArgs]) error {
+	clockErr := w.steps.compareClocks(ctx) // here too, so that it is known before there is a step to run
 	ended, sweepErr := w.steps.sweep(ctx)
 	if ended > 0 {
 		w.steps.config.Wake()
 		w.steps.config.Logger.WarnContext(ctx, "ended runs whose job had ended without a worker", "runs", ended)
 	}
-	if err := errors.Join(sweepErr, w.steps.prune(ctx)); err != nil {
+	if err := errors.Join(clockErr, sweepErr, w.steps.prune(ctx)); err != nil {
+		w.steps.config.Logger.WarnContext(ctx, "the sweep left something for the next one", "error", err)
 		return &cleanError{fmt.Errorf("sweep: %w", err)}
 	}
 	return nil
+}
+
+func (s *Steps) compareClocks(ctx context.Context) error {
+	asked := time.Now()
+	database, err := databaseClock(ctx, s.db)
+	if err == nil {
+		s.clocks.compare(ctx, s.config.Logger, asked, database, time.Now())
+	}
+	return err
 }
 
 // atJob is a run and the job it is at.
@@ -37,32 +50,51 @@ type atJob struct {
 	JobID    int64
 }
 
-// Batches of the sweep and of pruning.
-const (
-	sweepBatch = 500
-	pruneBatch = 1000
-)
+// sweepBatch is how many active runs are looked at in one question.
+const sweepBatch = 500
+
+// faults are errors about single rows. The first few are named, the others counted.
+type faults struct {
+	named []error
+	more  int
+}
+
+const faultsNamed = 10
+
+func (f *faults) add(format string, args ...any) {
+	if len(f.named) == faultsNamed {
+		f.more++
+		return
+	}
+	f.named = append(f.named, fmt.Errorf(format, args...))
+}
+
+// err joins the faults with an error that ended everything, if there is one.
+func (f *faults) err(last error) error {
+	all := f.named
+	if f.more > 0 {
+		all = append(all, fmt.Errorf("and %d more", f.more))
+	}
+	return errors.Join(append(all, last)...)
+}
 
 // sweep walks through the active runs in the order of their ids. A run whose end fails does not keep others from theirs.
 func (s *Steps) sweep(ctx context.Context) (ended int, err error) {
-	var faults []error
+	var f faults
 	for last := ""; ; {
 		page, err := s.activeAfter(ctx, last)
-		if err != nil {
-			return ended, errors.Join(append(faults, err)...)
-		}
-		if len(page) == 0 {
-			return ended, errors.Join(faults...)
+		if err != nil || len(page) == 0 {
+			return ended, f.err(err)
 		}
 		last = page[len(page)-1].RunID
-		orphans, err := s.orphans(ctx, page)
+		orphans, err := s.orphans(ctx, page, &f)
 		if err != nil {
-			return ended, errors.Join(append(faults, err)...)
+			return ended, f.err(err)
 		}
 		for _, at := range orphans {
 			done, err := s.endOrphan(ctx, at)
-			if err != nil && len(faults) < 10 {
-				faults = append(faults, fmt.Errorf("run %q: %w", at.RunID, err))
+			if err != nil {
+				f.add("run %q: %w", at.RunID, err)
 			}
 			if done {
 				ended++
@@ -73,21 +105,41 @@ func (s *Steps) sweep(ctx context.Context) (ended int, err error) {
 
 func (s *Steps) activeAfter(ctx context.Context, runID string) ([]atJob, error) {
 	found, err := s.db.Query(ctx, s.rows.in(`SELECT run_id, instance, coalesce(job_id, 0) FROM outbox.riverstep_run
-WHERE status = 'active' AND run_id > $1 ORDER BY run_id LIMIT $2`), runID, sweepBatch)
+WHERE status OPERATOR(pg_catalog.=) 'active' AND run_id OPERATOR(pg_catalog.>) $1 ORDER BY run_id LIMIT $2`), runID, sweepBatch)
 	if err != nil {
 		return nil, err
 	}
 	return pgx.CollectRows(found, pgx.RowToStructByPos[atJob])
 }
 
-// orphans are those of the runs whose job has ended, or is gone.
-func (s *Steps) orphans(ctx context.Context, page []atJob) (orphans []atJob, err error) {
+// orphans are those of the runs whose job has ended, or is gone. A job that River cannot read fails its whole page: the
+// page is halved until that job is alone, and named.
+func (s *Steps) orphans(ctx context.Context, page []atJob, f *faults) (orphans []atJob, err error) {
+	orphans, err = s.orphansAtOnce(ctx, page)
+	switch {
+	case err == nil || ctx.Err() != nil || sqlstate(err) != "" || pgconn.SafeToRetry(err):
+		return orphans, err // nothing that is about one job
+	case len(page) == 1:
+		f.add("run %q: job %d: %w", page[0].RunID, page[0].JobID, err)
+		return nil, nil
+	}
+	for _, half := range [][]atJob{page[:len(page)/2], page[len(page)/2:]} {
+		found, err := s.orphans(ctx, half, f)
+		if err != nil {
+			return orphans, err
+		}
+		orphans = append(orphans, found...)
+	}
+	return orphans, nil
+}
+
+func (s *Steps) orphansAtOnce(ctx context.Context, page []atJob) (orphans []atJob, err error) {
 	ids := make([]int64, len(page))
 	for i, at := range page {
 		ids[i] = at.JobID
 	}
 	var list *river.JobListResult
-	err = s.transact(ctx, func(tx pgx.Tx) (err error) {
+	err = s.once(ctx, lockBrief, func(ctx context.Context, tx pgx.Tx) (err error) {
 		list, err = s.working(ctx).JobListTx(ctx, tx, river.NewJobListParams().IDs(ids...).First(len(ids)))
 		return err
 	})
@@ -108,7 +160,7 @@ func (s *Steps) orphans(ctx context.Context, page []atJob) (orphans []atJob, err
 
 // endOrphan ends a run by what became of its job. It locks as everywhere: the job, then the run.
 func (s *Steps) endOrphan(ctx context.Context, at atJob) (ended bool, err error) {
-	err = s.transact(ctx, func(tx pgx.Tx) error {
+	err = s.once(ctx, lockBrief, func(ctx context.Context, tx pgx.Tx) error {
 		row, err := s.working(ctx).JobUpdateTx(ctx, tx, at.JobID, nil)
 		if err != nil && !errors.Is(err, rivertype.ErrNotFound) {
 			return err
@@ -146,16 +198,4 @@ func (s *Steps) revive(ctx context.Context, tx pgx.Tx, at atJob) error {
 	}
 	_, err = s.working(ctx).JobRetryTx(ctx, tx, at.JobID)
 	return err
-}
-
-// prune removes runs that ended long ago, in bounded batches.
-func (s *Steps) prune(ctx context.Context) error {
-	for {
-		tag, err := s.db.Exec(ctx, s.rows.in(`DELETE FROM outbox.riverstep_run WHERE instance IN (
-SELECT instance FROM outbox.riverstep_run WHERE ended_at < now() - make_interval(secs => $1) ORDER BY ended_at LIMIT $2)`),
-			s.config.Retention.Seconds(), pruneBatch)
-		if err != nil || tag.RowsAffected() < pruneBatch {
-			return err
-		}
-	}
 }

@@ -24,7 +24,7 @@ type Verdict struct {
 // Continue goes on with the next step, which gets payload.
 func Continue(payload []byte) Verdict { return Verdict{next: true, payload: payload} }
 
-// ContinueAfter is [Continue], not before delay has passed, and up to five seconds later: River's scheduler looks no
+// ContinueAfter is [Continue], not before delay has passed by the database's clock, and up to five seconds later: River's scheduler looks no
 // more often.
 func ContinueAfter(payload []byte, delay time.Duration) Verdict {
 	return Verdict{next: true, payload: payload, delay: delay}
@@ -42,7 +42,8 @@ func Cancel(reason string) Verdict { return Verdict{status: outbox.Cancelled, re
 // With returns the verdict with the runner's own writes. They run in the settling transaction, once it is certain that
 // the step is still this worker's; tx cannot be committed or rolled back by them. An error of theirs is as one of the
 // runner's: nothing is settled, and the step is tried again unless it is [Permanent] or this was the last attempt. They
-// may run more than once, in transactions of which at most one is committed. Called twice, both run, in that order.
+// may run more than once, in transactions of which at most one is committed; one that collides with another transaction runs
+// them again, and does not count an attempt before Config.SettleTimeout has passed. Called twice, both run, in that order.
 func (v Verdict) With(writes func(ctx context.Context, tx pgx.Tx) error) Verdict {
 	before := v.writes
 	if before == nil {

@@ -25,6 +25,25 @@ type job = river.Job[StepArgs]
 // Timeout is the client's when 0.
 func (w *worker) Timeout(*job) time.Duration { return w.steps.config.Timeout }
 
+// lifetime is the key of a context that ends when the client is stopped, not with the step's timeout.
+type lifetime struct{}
+
+// Middleware is called by River outside of the step's timeout.
+func (w *worker) Middleware(*rivertype.JobRow) []rivertype.WorkerMiddleware {
+	return []rivertype.WorkerMiddleware{river.WorkerMiddlewareFunc(
+		func(ctx context.Context, _ *rivertype.JobRow, do func(context.Context) error) error {
+			return do(context.WithValue(ctx, lifetime{}, ctx))
+		})}
+}
+
+// stopping reports whether the client is being stopped, hard, or the job was cancelled.
+func (t *taking) stopping(work context.Context) bool {
+	if ctx, ok := work.Value(lifetime{}).(context.Context); ok {
+		return ctx.Err() != nil
+	}
+	return work.Err() != nil
+}
+
 // Work takes a step up, has the runner do it, and settles it.
 func (w *worker) Work(ctx context.Context, j *job) error {
 	t := &taking{Steps: w.steps, job: j}
@@ -74,7 +93,7 @@ func (t *taking) work(ctx context.Context) error {
 		Attempt: t.job.Attempt, Last: t.last(),
 	})
 	if err != nil {
-		return t.failed(ctx, err)
+		return t.settle(ctx, t.fromFailure(ctx, err))
 	}
 	return t.settle(ctx, t.fromVerdict(verdict))
 }
@@ -89,7 +108,11 @@ func (t *taking) find(ctx context.Context) (bool, error) {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), t.config.SettleTimeout)
 	defer cancel()
+	asked := time.Now()
 	got, err := t.rows.load(ctx, t.db, instance)
+	if err == nil {
+		t.clocks.compare(ctx, t.config.Logger, asked, got.Clock, time.Now())
+	}
 	if errors.Is(err, pgx.ErrNoRows) {
 		return false, nil
 	}
@@ -122,39 +145,16 @@ func (t *taking) guarded(ctx context.Context, f func() (Verdict, error)) (v Verd
 	return f()
 }
 
-// failed deals with an error of the runner.
-func (t *taking) failed(ctx context.Context, err error) error {
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) && !isPermanent(err) {
-		err = fmt.Errorf("the attempt timed out: %w", err)
-	}
-	cause := context.Cause(ctx)
-	switch {
-	case errors.Is(cause, rivertype.ErrJobCancelledRemotely):
-		return t.settle(ctx, fromOutside())
-	case isPermanent(err):
-		return t.settle(ctx, fromError(err))
-	case errors.Is(ctx.Err(), context.Canceled):
-		// The client is being stopped, and is going to take this attempt back; by its cause, River knows.
-		return t.release(ctx, fmt.Errorf("%w: %w", cause, err))
-	case t.last():
-		return t.settle(ctx, fromError(err))
-	}
-	return t.release(ctx, err)
-}
-
 // repeatEnd ends the job of a run that has ended, as it was to end then.
 func (t *taking) repeatEnd() error {
-	end, reason := endsCompleted, ""
+	end := endsCompleted
 	if t.run.JobEnd != nil {
 		end = jobEnd(*t.run.JobEnd)
-	}
-	if t.run.Error != nil {
-		reason = *t.run.Error
 	}
 	if t.run.JobID != t.job.ID {
 		end = endsCompleted // it was an earlier step's
 	}
-	return t.end(end, errors.New(reason))
+	return t.end(end, errors.New(t.run.Error))
 }
 
 // end lets the job end; River makes its state of what is returned.

@@ -189,9 +189,8 @@ func quoted(text string) string {
 // Local is a statement that gives [Settings] and extra to the transaction it runs in, and to nothing after it. It has no
 // arguments and returns one row.
 //
-// A transaction's isolation is fixed before its first statement, so this cannot set it: begin it with
-// pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, or queue "BEGIN ISOLATION LEVEL READ COMMITTED" in a batch. Settings of
-// newer servers (Since) are left out.
+// A transaction's isolation is fixed before its first query, so this cannot set it: see [BeginQuery]. Settings of newer
+// servers (Since) are left out.
 func Local(extra ...Setting) string {
 	settings := slices.DeleteFunc(merged(extra), func(s Setting) bool {
 		return s.Since > 0 || strings.HasPrefix(s.Name, "default_transaction_")
@@ -199,20 +198,18 @@ func Local(extra ...Setting) string {
 	return setConfig(settings, true)
 }
 
-// Begin starts a read committed transaction with the settings of [Local].
+// BeginQuery begins a read committed transaction with [Local] settings, in one round trip: for pgx.TxOptions. Between two
+// round trips, a role's idle_in_transaction_session_timeout could end the transaction before it has ours.
+func BeginQuery(extra ...Setting) string {
+	return "BEGIN ISOLATION LEVEL READ COMMITTED; " + Local(extra...)
+}
+
+// Begin starts a transaction with [BeginQuery].
 func Begin(ctx context.Context, db interface {
 	BeginTx(context.Context, pgx.TxOptions) (pgx.Tx, error)
 }, extra ...Setting,
 ) (pgx.Tx, error) {
-	tx, err := db.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.ReadCommitted})
-	if err != nil {
-		return nil, err
-	}
-	if _, err := tx.Exec(ctx, Local(extra...)); err != nil {
-		_ = tx.Rollback(context.WithoutCancel(ctx))
-		return nil, err
-	}
-	return tx, nil
+	return db.BeginTx(ctx, pgx.TxOptions{BeginQuery: BeginQuery(extra...)})
 }
 
 // Behind reports whether a pooler stands between the connection and the server: the server's process is then another one

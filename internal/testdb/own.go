@@ -10,9 +10,13 @@ import (
 // server in production would lose too. Use [NewAt] for a schema on it.
 func OwnServer(t testing.TB) *throwaway.Server {
 	t.Helper()
-	server, err := throwaway.Start(t.Context(), throwaway.Options{
-		Own: true, Log: t.Logf, Settings: map[string]string{"fsync": "on"},
-	})
+	return ownServer(t, throwaway.Options{Settings: map[string]string{"fsync": "on"}})
+}
+
+func ownServer(t testing.TB, o throwaway.Options) *throwaway.Server {
+	t.Helper()
+	o.Own, o.Log = true, t.Logf
+	server, err := throwaway.Start(t.Context(), o)
 	if err != nil {
 		t.Fatalf("testdb: %v", err)
 	}

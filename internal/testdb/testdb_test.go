@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -59,6 +60,18 @@ func TestAnOwnServerSurvivesItsCrash(t *testing.T) {
 	db.Pool.Reset() // its idle connections were the dead server's
 	if err := migrations.Check(t.Context(), db.Pool, migrations.Config{Schema: db.Schema}); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestAServersClockCanDiffer(t *testing.T) {
+	t.Parallel()
+	for _, offset := range []time.Duration{10 * time.Second, -time.Hour} {
+		server := testdb.ServerWithClock(t, offset) // looks at the clock itself
+		db := testdb.NewAt(t, server.URL())
+		must(t, server.Restart(t.Context()))
+		db.Pool.Reset()
+		var slept string
+		must(t, db.Pool.QueryRow(t.Context(), "SELECT pg_sleep(0.01)::text").Scan(&slept)) // and it ends
 	}
 }
 

@@ -31,7 +31,7 @@ func dockerAnswers(ctx context.Context) error {
 	return docker(ctx, "info", "--format", "{{.ServerVersion}}") // short, and fails without a server
 }
 
-func startContainer(ctx context.Context, settings []string, say logf) (_ *Server, err error) {
+func startContainer(ctx context.Context, o launchOptions, say logf) (_ *Server, err error) {
 	say("starting a throwaway Postgres with Docker (%s, pulled if it isn't there yet)", dockerImage)
 	c := &container{}
 	defer func() {
@@ -50,7 +50,7 @@ func startContainer(ctx context.Context, settings []string, say logf) (_ *Server
 	if c.port, err = freePort(); err != nil {
 		return nil, err
 	}
-	if err = docker(ctx, runArgs(c.name, c.port, settings)...); err != nil {
+	if err = docker(ctx, runArgs(c.name, c.port, o)...); err != nil {
 		return nil, err
 	}
 	version, err := c.waitReady(ctx)
@@ -61,13 +61,16 @@ func startContainer(ctx context.Context, settings []string, say logf) (_ *Server
 }
 
 // runArgs doesn't ask for --rm: the container has to be there after a crash.
-func runArgs(name string, port int, settings []string) []string {
-	return append([]string{
+func runArgs(name string, port int, o launchOptions) []string {
+	args := []string{
 		"run", "--detach", "--name", name,
 		"--publish", fmt.Sprintf("127.0.0.1:%d:5432", port),
 		"--env", "POSTGRES_HOST_AUTH_METHOD=trust",
-		dockerImage,
-	}, settings...)
+	}
+	for _, variable := range o.env {
+		args = append(args, "--env", variable)
+	}
+	return append(append(args, dockerImage), o.settings...)
 }
 
 func (c *container) waitReady(ctx context.Context) (version string, err error) {

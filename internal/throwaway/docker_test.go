@@ -27,13 +27,13 @@ func fakeDocker(t *testing.T) (calls func() string) {
 func TestAContainerThatDoesNotStartIsRemoved(t *testing.T) {
 	calls := fakeDocker(t)
 	temp := ownTemp(t)
-	_, err := startContainer(t.Context(), []string{"-c", "fsync=off"}, t.Logf)
+	_, err := startContainer(t.Context(), launchOptions{settings: []string{"-c", "fsync=off"}, env: []string{"TZ=UTC"}}, t.Logf)
 	if err == nil || !strings.Contains(err.Error(), "no room") {
 		t.Errorf("startContainer returns %v", err)
 	}
 	mustBeEmpty(t, temp)
 	run, remove, _ := strings.Cut(calls(), "\n")
-	if !strings.Contains(run, dockerImage+" -c fsync=off") || !strings.HasPrefix(remove, "rm --force --volumes "+scratchPrefix) {
+	if !strings.Contains(run, "--env TZ=UTC "+dockerImage+" -c fsync=off") || !strings.HasPrefix(remove, "rm --force --volumes "+scratchPrefix) {
 		t.Errorf("docker was asked for:\n%s", calls())
 	}
 }

@@ -29,7 +29,7 @@ func (s *Server) ListenAlso(ctx context.Context, address netip.Prefix) error {
 	}
 	// A setting that is given twice counts as given last.
 	l.listening = append(l.listening, address.Addr().String())
-	l.settings = append(l.settings, "-c", "listen_addresses="+listenList(l.listening))
+	l.options.settings = append(l.options.settings, "-c", "listen_addresses="+listenList(l.listening))
 	if err := l.restart(ctx); err != nil {
 		return err
 	}

@@ -13,18 +13,18 @@ import (
 
 // local is a server of our own, run from an installation on this machine.
 type local struct {
-	found    installation
-	settings []string
-	scratch  *scratch
-	port     int
-	running  *process // nil before the first start
+	found   installation
+	options launchOptions
+	scratch *scratch
+	port    int
+	running *process // nil before the first start
 
 	listening []string // addresses besides the loopback one, see ListenAlso
 }
 
-func startLocal(ctx context.Context, found installation, settings []string, say logf) (_ *Server, err error) {
+func startLocal(ctx context.Context, found installation, o launchOptions, say logf) (_ *Server, err error) {
 	say("starting a throwaway Postgres %s (%s)%s", found.version, found.dir, found.asWhom())
-	l := &local{found: found, settings: settings}
+	l := &local{found: found, options: o}
 	defer func() {
 		if err != nil {
 			err = fmt.Errorf("throwaway: starting Postgres %s (%s): %w", found.version, found.dir, errors.Join(err, l.stop()))
@@ -80,10 +80,11 @@ func (l *local) start(ctx context.Context) (version string, err error) {
 		"-c", "listen_addresses=127.0.0.1",
 		"-c", "port=" + strconv.Itoa(l.port),
 		"-c", "unix_socket_directories=",
-	}, l.settings...)
+	}, l.options.settings...)
 	// Not ctx: it bounds the start only, the server outlives it.
 	cmd := l.found.command(context.Background(), "postgres", args...)
 	cmd.Dir = l.scratch.dir
+	cmd.Env = append(cmd.Env, l.options.env...)
 	cmd.Stdout, cmd.Stderr = log, log
 	shareLock(cmd, l.scratch.marker)
 	if l.running, err = launch(cmd); err != nil {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -158,7 +159,7 @@ func TestAPortInUseIsNotTaken(t *testing.T) {
 	t.Parallel()
 	s, l := startOwnServer(t, nil)
 	// A second server on the first one's port must not take the first one's answers for its own.
-	second := &local{found: l.found, settings: l.settings, port: l.port}
+	second := &local{found: l.found, options: l.options, port: l.port}
 	var err error
 	second.scratch, err = newScratch(l.found.runAs)
 	must(t, err)
@@ -169,5 +170,21 @@ func TestAPortInUseIsNotTaken(t *testing.T) {
 	}
 	if got := query(t, s.URL(), "SELECT 1::text"); got != "1" {
 		t.Errorf("SELECT 1 gives %q", got)
+	}
+}
+
+func TestTheServerGetsTheVariablesItIsGiven(t *testing.T) {
+	t.Parallel()
+	s, err := Start(t.Context(), Options{Own: true, Env: []string{"EPILOGUE_ONE=1", "EPILOGUE_TWO=2"}, Log: t.Logf})
+	must(t, err)
+	defer func() { must(t, s.Stop()) }()
+	pid := s.engine.(*local).running.cmd.Process.Pid
+	environment, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "environ"))
+	if errors.Is(err, fs.ErrNotExist) {
+		t.Skip("this system does not show the environment of a process")
+	}
+	must(t, err)
+	if !strings.Contains(string(environment), "EPILOGUE_ONE=1\x00EPILOGUE_TWO=2") {
+		t.Errorf("its environment is %q", environment)
 	}
 }

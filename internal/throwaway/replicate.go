@@ -37,7 +37,7 @@ func (s *Server) StartStandby(ctx context.Context, log func(format string, args 
 	say("starting a standby of %s", s.url)
 	standby := *primary // the same installation and settings
 	standby.scratch, standby.port, standby.running = nil, 0, nil
-	standby.settings = slices.Clone(primary.settings)
+	standby.options.settings = slices.Clone(primary.options.settings)
 	l := &standby
 	defer func() {
 		if err != nil {

@@ -51,6 +51,11 @@ type Options struct {
 	// URL tells where the server listens.
 	Settings map[string]string
 
+	// Env are environment variables, NAME=VALUE, for the server process of our own; they have no effect on a server
+	// named in the environment. LD_PRELOAD=libfaketime with FAKETIME=+10 gives it another clock, for example.
+	// Default: nil, which leaves what the server needs to find its libraries.
+	Env []string
+
 	// Install allows installing Postgres with the system's package manager when none is found. The package stays
 	// installed. The environment overrules it: EPILOGUE_INSTALL_POSTGRES=no forbids it, =yes allows it.
 	// Default: false, nothing is installed.
@@ -79,12 +84,18 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 		return useNamed(ctx, named, say)
 	}
 	sweep(ctx, say)
-	return startOwn(ctx, settings, mayInstall, say)
+	return startOwn(ctx, launchOptions{settings, o.Env}, mayInstall, say)
+}
+
+// launchOptions are how a server of our own is run.
+type launchOptions struct {
+	settings []string // its arguments
+	env      []string // NAME=VALUE
 }
 
 // startOwn tries one way after the other to get at Postgres. A way that is there but fails ends the search: hiding a
 // broken installation behind a container would puzzle more than it helps.
-func startOwn(ctx context.Context, settings []string, mayInstall bool, say logf) (*Server, error) {
+func startOwn(ctx context.Context, o launchOptions, mayInstall bool, say logf) (*Server, error) {
 	var tried trail
 	found, err := findInstallation(ctx)
 	if err != nil && ctx.Err() == nil {
@@ -92,7 +103,7 @@ func startOwn(ctx context.Context, settings []string, mayInstall bool, say logf)
 		found, err = installAndFind(ctx, mayInstall, &tried, say)
 	}
 	if err == nil {
-		return startLocal(ctx, found, settings, say)
+		return startLocal(ctx, found, o, say)
 	}
 	if ctx.Err() != nil {
 		return nil, fmt.Errorf("throwaway: looking for Postgres: %w", context.Cause(ctx))
@@ -101,7 +112,7 @@ func startOwn(ctx context.Context, settings []string, mayInstall bool, say logf)
 		tried.add("Docker", err)
 		return nil, tried.err()
 	}
-	return startContainer(ctx, settings, say)
+	return startContainer(ctx, o, say)
 }
 
 func installAndFind(ctx context.Context, allowed bool, tried *trail, say logf) (installation, error) {

@@ -20,7 +20,7 @@
 //
 // # Invariants
 //
-//  1. One call of Send is at most one request at the receiver. Redirects are not followed, and net/http may not send a
+//  1. One call of Send is at most one request at the receiver. Redirects are not followed, and net/http must not send a
 //     request again by itself.
 //  2. Every wait has a bound. Send returns soon after its timeout, and each phase can have a shorter timeout of its own. A
 //     dial ends at the latest one second (dialGrace) after the deadline of its request.

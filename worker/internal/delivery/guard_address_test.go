@@ -87,7 +87,7 @@ func TestAllowedCIDRsAllowWhatTheyNameAndNothingElse(t *testing.T) {
 	for text, allowed := range map[string]bool{
 		"10.1.0.1": true, "10.1.255.255": true, "10.2.0.1": false, "10.0.0.1": false,
 		"127.0.0.2": true, "127.0.0.1": false, "127.0.0.3": false,
-		"fd12::1": true, "fd13::1": false, "::ffff:10.1.0.1": true, "::ffff:10.2.0.1": false,
+		"fd12::1": true, "fd12::1%eth0": true, "fd13::1": false, "::ffff:10.1.0.1": true, "::ffff:10.2.0.1": false,
 		"172.16.1.5": true, "::ffff:172.16.1.5": true, "172.16.2.5": false,
 		"64:ff9b::8.8.8.8": true, "64:ff9b::10.1.0.1": true, "64:ff9b::10.2.0.1": false, "64:ff9b::127.0.0.1": false,
 		"64:ff9b::169.254.169.254": false, "64:ff9b::168.63.129.16": false,

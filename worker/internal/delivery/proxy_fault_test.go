@@ -87,7 +87,7 @@ func TestAFailureOfTheProxyIsNotAnAttempt(t *testing.T) {
 			p := newEgress(t, f.kind, proxyUser+":"+proxyPassword, tunnels, identity)
 			p.breaks(f.how)
 			c := allowing("127.0.0.1")
-			c.ProxyURL, c.CAFile, c.ConnectTimeout = p.URL, ca.file(t), time.Second
+			c.ProxyURL, c.CAFile, c.ConnectTimeout, c.Timeout = p.URL, ca.file(t), time.Second, 10*testPatience
 			wantWait(t, sendOnce(t, c, messageTo(to.URL)), f.says)
 			if strings.Contains(errProxySilent.Error(), f.says) { // the whole request's timeout ends it
 				c.ConnectTimeout, c.Timeout = time.Hour, time.Second

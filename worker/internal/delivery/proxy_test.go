@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"crypto/tls"
+	"io"
 	"net/netip"
 	"slices"
 	"strings"
@@ -122,6 +123,26 @@ func TestSilenceBehindASOCKSProxyIsTheEndpoints(t *testing.T) {
 		if a.Class != ClassTimeout || !strings.Contains(a.Err, "connect") || a.WaitsFor != "" {
 			t.Errorf("%s", describe(a))
 		}
+	}
+}
+
+// What comes with the answer to CONNECT, or after it, is part of the tunnel. The bound of the answer does not bound the tunnel.
+func TestATunnelLosesNoByteThatFollowsTheProxysAnswer(t *testing.T) {
+	t.Parallel()
+	early := strings.Repeat("early ", proxyHeadBytes/3)
+	p := newEgress(t, "http", "", func(string) string { return "HTTP/1.1 200 OK\r\n\r\n" + early }, nil)
+	through, err := newProxy(p.URL, testPatience, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := through.dial(t.Context(), netip.MustParseAddrPort("127.0.0.1:9"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	got, err := io.ReadAll(conn)
+	if err != nil || string(got) != early {
+		t.Errorf("%d bytes came through of %d, %v", len(got), len(early), err)
 	}
 }
 

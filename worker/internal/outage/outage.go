@@ -12,7 +12,8 @@ import (
 // Outage says in the log when the first part of the worker cannot use the database, and when the last one can again. One
 // part may fail alone (a full disk), so each is a [Part] of its own.
 type Outage struct {
-	logger *slog.Logger
+	logger   *slog.Logger
+	pauseMax time.Duration
 
 	mu       sync.Mutex
 	since    time.Time // zero while every part can use the database
@@ -27,7 +28,8 @@ type Part struct {
 	pause  time.Duration // before the next try; zero while it works
 }
 
-// A part that fails waits pauseMin, and twice as long each time, up to PauseMax.
+// A part that fails waits pauseMin, and twice as long each time, up to PauseMax, or the bound that New was given if that is
+// shorter.
 const (
 	pauseMin  = 100 * time.Millisecond
 	PauseMax  = 5 * time.Second
@@ -35,9 +37,9 @@ const (
 	sayAgain  = 30 * time.Second
 )
 
-// New returns an outage that has not begun.
-func New(logger *slog.Logger) *Outage {
-	return &Outage{logger: logger, failing: map[*Part]bool{}}
+// New returns an outage that has not begun. No part waits longer than longest before it tries again.
+func New(logger *slog.Logger, longest time.Duration) *Outage {
+	return &Outage{logger: logger, pauseMax: min(max(longest, pauseMin), PauseMax), failing: map[*Part]bool{}}
 }
 
 // Part returns a part by the name that the log gives it.
@@ -60,7 +62,7 @@ func (p *Part) Failed(ctx context.Context, err error) time.Duration {
 	o := p.outage
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	p.pause = min(max(p.pause*pauseGrow, pauseMin), PauseMax)
+	p.pause = min(max(p.pause*pauseGrow, pauseMin), o.pauseMax)
 	if ctx.Err() != nil { // our own end, not the database's
 		return p.pause
 	}

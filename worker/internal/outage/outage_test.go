@@ -21,7 +21,7 @@ func TestAnOutageIsToldWhenItBeginsNowAndThenAndWhenItEnds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var text strings.Builder
-		o := New(slog.New(slog.NewTextHandler(&text, nil)))
+		o := New(slog.New(slog.NewTextHandler(&text, nil)), time.Minute)
 		one, other := o.Part("one"), o.Part("other")
 		for range 100 {
 			_ = one.Failed(t.Context(), errAway)
@@ -43,7 +43,7 @@ func TestAnOutageIsToldWhenItBeginsNowAndThenAndWhenItEnds(t *testing.T) {
 
 func TestAPartWaitsLongerEachTimeUpToABound(t *testing.T) {
 	t.Parallel()
-	p := New(slog.New(slog.DiscardHandler)).Part("one")
+	p := New(slog.New(slog.DiscardHandler), time.Minute).Part("one")
 	last := time.Duration(0)
 	for i := range 10 {
 		pause := p.Failed(t.Context(), errAway)
@@ -55,13 +55,20 @@ func TestAPartWaitsLongerEachTimeUpToABound(t *testing.T) {
 	if p.Worked(); p.Failed(t.Context(), errAway) != pauseMin {
 		t.Error("a success does not begin anew")
 	}
+	p = New(slog.New(slog.DiscardHandler), time.Second).Part("one")
+	for range 10 {
+		last = p.Failed(t.Context(), errAway)
+	}
+	if last != time.Second {
+		t.Errorf("with a bound of a second it waits %v", last)
+	}
 }
 
 // TestOurOwnEndIsNoOutage: what fails because the worker stops says nothing of the database.
 func TestOurOwnEndIsNoOutage(t *testing.T) {
 	t.Parallel()
 	var text strings.Builder
-	p := New(slog.New(slog.NewTextHandler(&text, nil))).Part("one")
+	p := New(slog.New(slog.NewTextHandler(&text, nil)), time.Minute).Part("one")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := p.Wait(ctx, errAway); !errors.Is(err, context.Canceled) || text.Len() > 0 {

@@ -141,8 +141,8 @@ func (c *Claimer) leaveOut(o Order, now time.Time) Order {
 }
 
 // left are the endpoints that a claim left behind, and can be claimed.
-func (c *Claimer) left(o Order, t taken, floor outbox.ID) []Candidate {
-	left := append(o.leftBehind(t.recent, t.messages, floor), t.unserved...)
+func (c *Claimer) left(o Order, t taken) []Candidate {
+	left := append(o.leftBehind(t.recent, t.messages), t.unserved...)
 	if out := c.endpointsLeftOut.now(time.Now()); len(out) > 0 {
 		left = slices.DeleteFunc(left, func(c Candidate) bool { return slices.Contains(out, c.Endpoint) })
 	}

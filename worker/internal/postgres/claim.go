@@ -220,7 +220,7 @@ LEFT JOIN LATERAL (
     WHERE m.id = c.message_id OFFSET 0
 ) m ON true
 UNION ALL
-SELECT NULL, endpoint, due_at, written, 0, 0, 0, '', '', 0, NULL, '', NULL, NULL FROM recent`
+SELECT NULL, endpoint, due_at, written, 0, 0, 0, ` + recentFloor + `::text, '', 0, NULL, '', NULL, NULL FROM recent`
 
 const (
 	// nextAttempt counts an attempt of a row d of outbox.due. The last number is given again and again: no answer to it
@@ -251,12 +251,12 @@ func (c *Claimer) Claim(ctx context.Context, o Order) (Claimed, error) {
 		c.since = began
 	}
 	aside = append(aside, c.setAside(ctx, taken)...)
-	return Claimed{Messages: taken.messages, Left: c.left(o, taken, outbox.IDFloor(since)), Aside: aside}, nil
+	return Claimed{Messages: taken.messages, Left: c.left(o, taken), Aside: aside}, nil
 }
 
 // take makes one claim: of the messages with the ids only, or of any when there are none.
 func (c *Claimer) take(ctx context.Context, o Order, since time.Time, only []outbox.ID) (taken taken, err error) {
-	sql, args := c.sql.claim, c.args(o, since)
+	sql, args := c.sql.claim, c.args(o, time.Since(since))
 	if out := c.rowsLeftOut.now(time.Now()); len(out) > 0 || only != nil {
 		sql, args = c.sql.chosen, append(args, texts(append([]outbox.ID{}, out...)), texts(only))
 	}
@@ -285,7 +285,7 @@ func texts(ids []outbox.ID) []string {
 	return all
 }
 
-func (c *Claimer) args(o Order, since time.Time) []any {
+func (c *Claimer) args(o Order, ago time.Duration) []any {
 	n := len(o.Turns)
 	endpoints, from, most := make([]string, n), make([]time.Time, n), make([]int32, n)
 	for i, t := range o.Turns {
@@ -295,19 +295,20 @@ func (c *Claimer) args(o Order, since time.Time) []any {
 	if except == nil {
 		except = []string{} // <> ALL (NULL) is never true
 	}
-	return append(recentArgs(since), endpoints, from, most, o.Most, c.config.Worker, c.config.Lease,
+	return append(recentArgs(ago), endpoints, from, most, o.Most, c.config.Worker, c.config.Lease,
 		max(c.config.OpenAfter, 1), BodyMax, except, o.Recent)
 }
 
-// written is an endpoint that messages were written for since the last claim, and how many.
+// written is an endpoint that messages were written for since the last claim, how many, and the least id of such a message.
 type written struct {
 	Candidate
 	messages int
+	floor    outbox.ID
 }
 
 // leftBehind returns the recent endpoints at which the claim left something: one that had no turn and gave less than was
 // written for it, or one whose turn began later than its recent messages are due.
-func (o Order) leftBehind(recent []written, messages []Message, floor outbox.ID) (left []Candidate) {
+func (o Order) leftBehind(recent []written, messages []Message) (left []Candidate) {
 	if len(recent) == 0 {
 		return nil
 	}
@@ -316,7 +317,7 @@ func (o Order) leftBehind(recent []written, messages []Message, floor outbox.ID)
 		from[t.Endpoint] = t.From
 	}
 	for i := range messages {
-		if bytes.Compare(messages[i].ID[:], floor[:]) >= 0 {
+		if bytes.Compare(messages[i].ID[:], recent[0].floor[:]) >= 0 {
 			gave[messages[i].Endpoint]++
 		}
 	}

@@ -37,11 +37,12 @@ func TestEverySessionWillDo(t *testing.T) {
 			ids := []outbox.ID{r.writeTo("https://a.test/hook", "delivered"), r.writeTo("https://b.test/hook", "gone")}
 			r.exec(`INSERT INTO outbox.endpoint (endpoint, rate_per_second, max_in_flight, granted_at, reason) VALUES ('https://a.test', 2.5, 3, now() - interval '1 h', '')`)
 			s := NewScanner(pool, r.Schema)
-			if recent, err := s.Recent(t.Context(), time.Now().Add(-time.Hour)); err != nil || len(recent) != 2 {
+			if recent, err := s.Recent(t.Context(), time.Hour); err != nil || len(recent.Candidates) != 2 {
 				t.Errorf("a recent scan finds %v: %v", recent, err)
 			}
-			full, err := s.Full(t.Context(), "")
-			if err != nil || len(full) != 2 {
+			scan, err := s.Full(t.Context(), "")
+			full := scan.Candidates
+			if err != nil || len(full) != 2 || scan.Took < 0 || time.Since(scan.Clock).Abs() > time.Minute {
 				t.Fatalf("a full scan finds %v: %v", full, err)
 			}
 			claimed, err := r.claimerOn(pool, "one").Claim(t.Context(), Order{

@@ -55,8 +55,12 @@ func readClaim(results pgx.BatchResults) (t taken, err error) {
 // add reads one row. One without a readable id cannot be told: its lease ends, and it is claimed again.
 func (t *taken) add(read *rowReader, row [][]byte) {
 	if row[columnID] == nil {
-		var w written
-		if read.into(row, nil, &w.Endpoint, &w.Since, &w.messages) == nil {
+		w, floor := written{}, ""
+		err := read.into(row, nil, &w.Endpoint, &w.Since, &w.messages, nil, nil, nil, &floor)
+		if err == nil {
+			w.floor, err = outbox.ParseID(floor)
+		}
+		if err == nil {
 			t.recent = append(t.recent, w)
 		}
 		return

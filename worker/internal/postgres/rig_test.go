@@ -149,11 +149,11 @@ func (r *rig) recorderOn(pool *pgxpool.Pool, worker string) *Recorder {
 // turns are those of all candidates, of so many messages each.
 func (r *rig) turns(most int) (turns []Turn) {
 	r.t.Helper()
-	candidates, err := NewScanner(r.Pool, r.Schema).Full(r.t.Context(), "")
+	scan, err := NewScanner(r.Pool, r.Schema).Full(r.t.Context(), "")
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	for _, c := range candidates {
+	for _, c := range scan.Candidates {
 		turns = append(turns, Turn{Endpoint: c.Endpoint, From: c.Since, Most: most})
 	}
 	return turns

@@ -6,8 +6,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-
-	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
 // Candidate is an endpoint that has something to claim, and since when. It may be gone when it is claimed.
@@ -34,14 +32,14 @@ type Scanner struct {
 
 // NewScanner returns a scanner of a schema.
 func NewScanner(pool *pgxpool.Pool, schema string) *Scanner {
-	return &Scanner{pool: pool, full: inSchema(fullScanSQL, schema), recent: inSchema(recentScanSQL, schema)}
+	return &Scanner{pool: pool, full: inSchema(timed(fullScanSQL), schema), recent: inSchema(timed(recentScanSQL), schema)}
 }
 
 // ScanMax is the most candidates that one full scan returns, and the most messages that one recent scan reads.
 const ScanMax = 1000
 
-// FullScanTimeout bounds a full scan: one over the dead rows of days takes long, and must end.
-const FullScanTimeout = 5 * time.Minute
+// FullScanTimeout bounds a full scan, waits included: one over the dead rows of days takes long, and must end.
+const FullScanTimeout = 30 * time.Second
 
 const fullScanSQL = `WITH RECURSIVE walk (endpoint) AS (
     SELECT (SELECT d.endpoint FROM outbox.due d WHERE d.endpoint > $1 ORDER BY d.endpoint LIMIT 1)
@@ -57,50 +55,110 @@ SELECT c.endpoint, d.since FROM walk c CROSS JOIN LATERAL (
 WHERE c.endpoint IS NOT NULL AND ` + candidateIsServed + `
 LIMIT $2`
 
-// recentSQL finds the endpoints of the messages written from $1 to $2, the newest $3 of them: since when each has
-// something to claim, and how many of these messages. The claim begins with it, too.
+// recentSQL finds the endpoints of the messages written from $1 ago to $2 from now, the newest $3 of them: since when each
+// has something to claim, and how many of these messages. The claim begins with it, too.
 const recentSQL = `SELECT c.endpoint, c.due_at, c.written FROM (
         SELECT r.endpoint, min(r.due_at) AS due_at, count(*)::integer AS written FROM (
             SELECT d.endpoint, ` + since + ` AS due_at FROM outbox.due d
-            WHERE d.message_id >= $1 AND d.message_id < $2 AND ` + claimable + `
+            WHERE d.message_id >= ` + recentFloor + ` AND d.message_id < ` + recentEnd + ` AND ` + claimable + `
             ORDER BY d.message_id DESC LIMIT $3
         ) r GROUP BY r.endpoint
     ) c
     WHERE ` + candidateIsServed
 
+// Ids begin with their writer's time. This process's clock decides nothing here: it only measures how long ago something
+// was. The end keeps what a writer whose clock is ahead wrote from being read again and again.
+const (
+	recentFloor = idFloorLeft + `now() - $1::interval` + idFloorRight
+	recentEnd   = idFloorLeft + `now() + $2::interval` + idFloorRight
+
+	// Around a time, these make the least id of a message that was written then, as outbox.IDFloor does.
+	idFloorLeft  = `(lpad(to_hex(floor(greatest(extract(epoch FROM `
+	idFloorRight = `), 0) * 1000)::bigint), 12, '0') || '00000000000000000000')::uuid`
+)
+
 const recentScanSQL = `SELECT endpoint, due_at FROM (
     ` + recentSQL + `
 ) recent`
 
-// recentArgs returns the arguments of recentSQL. Ids begin with their writer's time. The end keeps a writer whose clock is
-// ahead from being read again and again.
-func recentArgs(since time.Time) []any {
-	return []any{outbox.IDFloor(since), outbox.IDFloor(time.Now().Add(time.Second)), ScanMax}
+// recentArgs returns the arguments of recentSQL.
+func recentArgs(ago time.Duration) []any { return []any{max(ago, 0), recentAhead, ScanMax} }
+
+// recentAhead is how far ahead a writer's clock may be for its messages to be found as recent ones.
+const recentAhead = time.Second
+
+// timed adds a row before and one behind what a scan returns, with the database's clock in microseconds since 1970. The
+// locks of a statement are taken before its first row: what lies between the two is the work of the scan, without any wait
+// for locks, for a connection or for the network.
+func timed(scan string) string {
+	const clock = `(extract(epoch FROM clock_timestamp()) * 1000000)::bigint`
+	return `SELECT NULL::text, NULL::timestamptz, ` + clock + `
+UNION ALL
+SELECT c.endpoint, c.due_at, 0 FROM (
+` + scan + `
+) AS c (endpoint, due_at)
+UNION ALL
+SELECT NULL, NULL, ` + clock
+}
+
+// Scan is the result of one scan.
+type Scan struct {
+	Candidates []Candidate
+	Took       time.Duration // the work on the server, without waits
+	Clock      time.Time     // the database's, when it ended
 }
 
 // Full returns the candidates behind an endpoint, in the order of their names; from the first on when it is "". When it
 // returns ScanMax, there may be more behind the last.
-func (s *Scanner) Full(ctx context.Context, after string) ([]Candidate, error) {
+func (s *Scanner) Full(ctx context.Context, after string) (Scan, error) {
 	return s.scan(ctx, FullScanTimeout, s.full, after, ScanMax)
 }
 
-// Recent returns the candidates that messages were written for since a time of this process's clock. The caller goes back
-// a little further than its last scan, for clocks that differ and commits that take their time. It is bound by
-// ClaimTimeout.
-func (s *Scanner) Recent(ctx context.Context, since time.Time) ([]Candidate, error) {
-	return s.scan(ctx, ClaimTimeout, s.recent, recentArgs(since)...)
+// Recent returns the candidates that messages were written for since so long ago. The caller goes back a little further
+// than its last scan, for writers' clocks that differ and commits that take their time. It is bound by ClaimTimeout.
+func (s *Scanner) Recent(ctx context.Context, ago time.Duration) (Scan, error) {
+	return s.scan(ctx, ClaimTimeout, s.recent, recentArgs(ago)...)
 }
 
-func (s *Scanner) scan(ctx context.Context, most time.Duration, sql string, args ...any) (all []Candidate, err error) {
+func (s *Scanner) scan(ctx context.Context, most time.Duration, sql string, args ...any) (scan Scan, err error) {
 	err = within(ctx, "scan for candidates", most, func(ctx context.Context) error {
 		queue := func(b *pgx.Batch) { b.Queue(sql, args...) }
 		return hotBatch(ctx, s.pool, queue, func(results pgx.BatchResults) (err error) {
-			all, err = collect(results, pgx.RowToStructByPos[Candidate])
+			scan, err = readScan(results)
 			return err
 		})
 	})
 	if err != nil {
-		return nil, err
+		return Scan{}, err
 	}
-	return all, nil
+	return scan, nil
+}
+
+// readScan reads the candidates between the two rows that hold the clock.
+func readScan(results pgx.BatchResults) (scan Scan, err error) {
+	rows, err := results.Query()
+	if err != nil {
+		return Scan{}, err
+	}
+	defer rows.Close()
+	var began time.Time
+	for rows.Next() {
+		if rows.RawValues()[0] == nil {
+			var micros int64
+			if err := rows.Scan(nil, nil, &micros); err != nil {
+				return Scan{}, err
+			}
+			if scan.Clock = time.UnixMicro(micros); began.IsZero() {
+				began = scan.Clock
+			}
+			continue
+		}
+		var c Candidate
+		if err := rows.Scan(&c.Endpoint, &c.Since, nil); err != nil {
+			return Scan{}, err
+		}
+		scan.Candidates = append(scan.Candidates, c)
+	}
+	scan.Took = max(scan.Clock.Sub(began), 0)
+	return scan, rows.Err()
 }

@@ -1,16 +1,18 @@
 package postgres
 
 import (
-	"bytes"
 	"testing"
 	"time"
 
+	"github.com/seed-abbacb8b/epilogue/internal/faulty"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
 func TestAScanFindsWhatCanBeClaimedAndNothingElse(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
+	r.exec(`CREATE FUNCTION outbox.id() RETURNS uuid LANGUAGE sql AS
+$$SELECT (lpad(to_hex((extract(epoch FROM now()) * 1000)::bigint), 12, '0') || substr(replace(gen_random_uuid()::text, '-', ''), 13))::uuid$$`)
 	for _, endpoint := range []string{"closed", "due", "half-leased", "leased", "open", "over", "paused", "probe"} {
 		r.due(endpoint, 2, 0)
 	}
@@ -25,19 +27,18 @@ WHERE message_id = (SELECT message_id FROM outbox.due WHERE endpoint = 'half-lea
 	const want = "closed due half-leased over probe"
 	s := NewScanner(r.Pool, r.Schema)
 	full, err := s.Full(t.Context(), "")
-	if got := endpoints(full); err != nil || got != want {
+	if got := endpoints(full.Candidates); err != nil || got != want {
 		t.Errorf("a full scan finds %s: %v; want %s", got, err, want)
 	}
-	for _, c := range full {
+	for _, c := range full.Candidates {
 		since := one[time.Time](r, `SELECT min(due_at) FROM outbox.due WHERE endpoint = $1 AND coalesce(locked_until < now(), true)`, c.Endpoint)
 		if !since.Equal(c.Since) {
 			t.Errorf("%s has something to claim since %v, and not since %v", c.Endpoint, since, c.Since)
 		}
 	}
-	// The ids in this test were made without a clock, so the recent scan is asked for all there are.
-	last := outbox.ID(bytes.Repeat([]byte{255}, len(outbox.ID{})))
-	recent, err := s.scan(t.Context(), ClaimTimeout, s.recent, outbox.ID{}, last, ScanMax)
-	if got := endpoints(recent); err != nil || got != want {
+	r.exec(`UPDATE outbox.due SET message_id = outbox.id()`) // the ids of this test were made without a clock
+	recent, err := s.Recent(t.Context(), time.Minute)
+	if got := endpoints(recent.Candidates); err != nil || got != want {
 		t.Errorf("a recent scan of everything finds %s: %v; want %s", got, err, want)
 	}
 }
@@ -50,9 +51,9 @@ func TestARecentScanFindsWhatWasWrittenSince(t *testing.T) {
 		r.exec(`INSERT INTO outbox.due (message_id, endpoint) VALUES ($1, $2)`, outbox.IDFloor(at), endpoint)
 	}
 	s := NewScanner(r.Pool, r.Schema)
-	for since, want := range map[time.Time]string{now.Add(-time.Second): "late", now.Add(-time.Hour): "early late"} {
-		if got, err := s.Recent(t.Context(), since); err != nil || endpoints(got) != want {
-			t.Errorf("since %v it finds %s: %v; want %s", since, endpoints(got), err, want)
+	for ago, want := range map[time.Duration]string{10 * time.Second: "late", time.Hour: "early late", 100 * 365 * 24 * time.Hour: "early late"} {
+		if got, err := s.Recent(t.Context(), ago); err != nil || endpoints(got.Candidates) != want {
+			t.Errorf("since %v ago it finds %s: %v; want %s", ago, endpoints(got.Candidates), err, want)
 		}
 	}
 }
@@ -65,7 +66,8 @@ func TestFullScansGoOnWhereTheLastOneWasCut(t *testing.T) {
 	s, after := NewScanner(r.Pool, r.Schema), ""
 	seen := map[string]bool{}
 	for i, want := range []int{ScanMax, ScanMax, 1, 0} {
-		found, err := s.Full(t.Context(), after)
+		scan, err := s.Full(t.Context(), after)
+		found := scan.Candidates
 		if err != nil || len(found) != want {
 			t.Fatalf("scan %d found %d: %v; want %d", i+1, len(found), err, want)
 		}
@@ -76,5 +78,32 @@ func TestFullScansGoOnWhereTheLastOneWasCut(t *testing.T) {
 	}
 	if len(seen) != all {
 		t.Errorf("%d endpoints were found, want %d", len(seen), all)
+	}
+}
+
+// TestWaitingIsNotWork: a scan that waited for a lock says how long it worked.
+func TestWaitingIsNotWork(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.due("a", 1, 0)
+	release := faulty.Hold(t, r.Pool, inSchema(`LOCK TABLE outbox.due IN ACCESS EXCLUSIVE MODE`, r.Schema))
+	type result struct {
+		scan Scan
+		err  error
+		took time.Duration
+	}
+	done := make(chan result)
+	go func() {
+		began := time.Now()
+		scan, err := NewScanner(r.Pool, r.Schema).Full(t.Context(), "")
+		done <- result{scan, err, time.Since(began)}
+	}()
+	for one[int](r, `SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = to_regclass('outbox.due')`) == 0 {
+		time.Sleep(time.Millisecond) // polls for the wait to begin
+	}
+	time.Sleep(300 * time.Millisecond) // the wait that is not to be counted
+	release()
+	if got := <-done; got.err != nil || len(got.scan.Candidates) != 1 || got.scan.Took > got.took/2 {
+		t.Errorf("found %v after %v, of which it says that it worked %v: %v", got.scan.Candidates, got.took, got.scan.Took, got.err)
 	}
 }

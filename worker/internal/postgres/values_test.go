@@ -129,15 +129,15 @@ func (r *rig) mustClaimOnce(pool *pgxpool.Pool, what string, waits bool, ids []o
 	}
 	s := NewScanner(pool, r.Schema)
 	full, err := s.Full(r.t.Context(), "")
-	if err != nil || endpoints(full) != want {
+	if err != nil || endpoints(full.Candidates) != want {
 		r.t.Errorf("%s: a full scan finds %v: %v", what, full, err)
 	}
-	recent, err := s.Recent(r.t.Context(), time.Now().Add(-time.Minute))
-	if err != nil || endpoints(recent) != want {
+	recent, err := s.Recent(r.t.Context(), time.Minute)
+	if err != nil || endpoints(recent.Candidates) != want {
 		r.t.Errorf("%s: a recent scan finds %v: %v", what, recent, err)
 	}
 	var turns []Turn
-	for _, c := range full {
+	for _, c := range full.Candidates {
 		turns = append(turns, Turn{Endpoint: c.Endpoint, From: c.Since, Most: 9})
 	}
 	c := r.claimerOn(pool, "one")

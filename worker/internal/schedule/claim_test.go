@@ -152,7 +152,7 @@ func TestADrainThatHandsOverIsFollowedWithoutAScan(t *testing.T) {
 		r.drains().claim()
 		r.Claimed(r.now, nil, nil)
 		r.NextScan(r.now)
-		r.Scanned(ScanOrder{}, nil, r.now)
+		r.Scanned(ScanOrder{}, nil, 0, r.now)
 		told(r.ScanLoop)
 		r.later(over)
 		if over == testTurn {

@@ -54,7 +54,8 @@ const (
 	// ScanMax bounds the endpoints that a full scan returns; the next one goes on behind them.
 	ScanMax = 1000
 
-	scanPause      = 9                     // times what a scan took: scanning takes a tenth of the time at most
+	scanPause      = 9                     // times what a scan worked: scanning takes a tenth of the time at most
+	scanPauseMax   = time.Minute           // whatever it took
 	scanSlow       = 20 * time.Millisecond // a full scan that takes longer is too expensive to run on every wake
 	recentBefore   = 2 * time.Second       // a recent scan begins so long before the last scan: for clocks that differ, and slow commits
 	wakeScanDelay  = 100 * time.Millisecond
@@ -165,16 +166,17 @@ func (c *scans) waitUntil(now time.Time) time.Time {
 // scanOwedWait bounds the wait for a scan that is under way; its end comes as an event.
 const scanOwedWait = time.Minute
 
-// Scanned takes the result of a scan.
-func (s *Scheduler) Scanned(order ScanOrder, found []Candidate, now time.Time) {
+// Scanned takes the result of a scan. worked is how long it took the server; waits for locks, connections and the network
+// are no reason to scan less often.
+func (s *Scheduler) Scanned(order ScanOrder, found []Candidate, worked time.Duration, now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer token(s.ScanLoop)
 	c := &s.scans
 	p := c.pace(order.Kind)
 	began := p.began
-	p.took = now.Sub(began)
-	p.began, p.failed, p.pausedTo = time.Time{}, false, now.Add(scanPause*p.took)
+	p.took = worked
+	p.began, p.failed, p.pausedTo = time.Time{}, false, now.Add(min(scanPause*worked, scanPauseMax))
 	cut := len(found) == ScanMax
 	if order.Kind == Full {
 		c.cursor = ""
@@ -202,7 +204,7 @@ func (s *Scheduler) Scanned(order ScanOrder, found []Candidate, now time.Time) {
 	}
 }
 
-// ScanFailed says that a scan failed; the next one of its kind is made after pause. What it should have read, the next one
+// ScanFailed says that a scan failed; the next one of its kind is made after pause, however long it took to fail. What it should have read, the next one
 // reads.
 func (s *Scheduler) ScanFailed(order ScanOrder, now time.Time, pause time.Duration) {
 	s.mu.Lock()

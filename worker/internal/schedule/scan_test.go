@@ -25,7 +25,7 @@ func (r *rig) scanned(took time.Duration, names ...string) {
 	for _, name := range names {
 		found = append(found, Candidate{name, longAgo})
 	}
-	r.Scanned(order, found, r.now)
+	r.Scanned(order, found, took, r.now)
 	told(r.ScanLoop)
 }
 
@@ -100,7 +100,7 @@ func TestAFullScanGoesOnWhereTheLastOneWasCut(t *testing.T) {
 	if got := r.NextScan(r.now).String(); got != `scan behind "e0999"` {
 		t.Errorf("then: %s", got)
 	}
-	r.Scanned(ScanOrder{After: "e0999"}, nil, r.now)
+	r.Scanned(ScanOrder{After: "e0999"}, nil, 0, r.now)
 	r.later(testPoll)
 	if got := r.NextScan(r.now).String(); got != `scan behind ""` {
 		t.Errorf("and then: %s", got)
@@ -120,7 +120,7 @@ func TestWhatAFailedScanShouldHaveReadTheNextOneReads(t *testing.T) {
 	if got := r.NextScan(r.now).String(); got != "scan what was written since -2s" {
 		t.Errorf("after a failure: %s", got)
 	}
-	r.Scanned(order, nil, r.now) // it began 350 ms after the test
+	r.Scanned(order, nil, 0, r.now) // it began 350 ms after the test
 	r.later(time.Second)
 	r.Woken(r.now)
 	full := r.scan()

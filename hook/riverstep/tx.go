@@ -1,0 +1,120 @@
+package riverstep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/seed-abbacb8b/epilogue/outbox"
+)
+
+// How long a transaction waits for a row that another session has locked.
+const (
+	lockWait  = time.Second           // in the transactions that are tried again
+	lockBrief = 50 * time.Millisecond // in the sweep's, which comes again; and a worker that holds the row is at work on it
+)
+
+// The pauses before a transaction is tried again. Each is up to half longer, by chance.
+const (
+	againFirst = 5 * time.Millisecond
+	againMost  = time.Second
+)
+
+// beginner is a pool or a connection.
+type beginner interface {
+	BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error)
+}
+
+// beginnable reports whether transactions of riverstep's own can be begun on db: a pool's, or savepoints of a test's.
+func beginnable(db outbox.DB) error {
+	switch db.(type) {
+	case nil, beginner, pgx.Tx:
+		return nil
+	}
+	return errors.New("db has no BeginTx, as *pgxpool.Pool has; the isolation of riverstep's transactions could not be set")
+}
+
+// beginning begins a transaction of riverstep's own, in one round trip. It names what must not depend on the database, the
+// role or the URL: isolation and access mode; how long the server waits for a lock, for a statement's end, and for a
+// client that has gone silent; and the form of dates, which River's statements need in the text protocols (the order of
+// day and month stays the session's). All of it ends with the transaction. The search path stays the session's, for the
+// runner's writes and the hook run here too; riverstep's own statements do not depend on it.
+func beginning(wait, most time.Duration) pgx.TxOptions {
+	ms := func(d time.Duration) int64 { return max(1, d.Milliseconds()) }
+	return pgx.TxOptions{BeginQuery: fmt.Sprintf(`BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
+SET LOCAL lock_timeout = %d; SET LOCAL statement_timeout = %d; SET LOCAL idle_in_transaction_session_timeout = %d;
+SET LOCAL DateStyle = 'ISO'`, ms(min(wait, most/3)), ms(most), ms(most))}
+}
+
+// transact runs f in a transaction of riverstep's own. Where that was in another's way (see collided), it is rolled back
+// and run again, until SettleTimeout has passed or ctx ends. log says whose transaction it is.
+func (s *Steps) transact(ctx context.Context, log *slog.Logger, f func(context.Context, pgx.Tx) error) error {
+	ctx, cancel := context.WithTimeout(ctx, s.config.SettleTimeout)
+	defer cancel()
+	var last error // the collision before
+	for n := 0; ; n++ {
+		err := s.once(ctx, lockWait, f)
+		switch {
+		case last != nil && ctx.Err() != nil && err != nil:
+			return last // which says more than that the time is over
+		case !collided(err) || s.lent():
+			return err
+		case n == 0:
+			log.WarnContext(ctx, "another session is in the way of a transaction; trying again", "sqlstate", sqlstate(err), "error", err)
+		}
+		last = err
+		pause(ctx, min(againFirst<<min(n, 10), againMost))
+	}
+}
+
+// once runs f in a transaction, and waits so long for each lock.
+func (s *Steps) once(ctx context.Context, wait time.Duration, f func(context.Context, pgx.Tx) error) error {
+	in := func(tx pgx.Tx) error { return f(ctx, tx) }
+	if pool, ok := s.db.(beginner); ok {
+		return pgx.BeginTxFunc(ctx, pool, beginning(wait, s.config.SettleTimeout), in)
+	}
+	return pgx.BeginFunc(ctx, s.db, in)
+}
+
+// lent reports whether all happens within a transaction of a test's, which cannot be begun again.
+func (s *Steps) lent() bool {
+	_, ok := s.db.(pgx.Tx)
+	return ok
+}
+
+// pause waits for d, or half longer, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d + rand.N(d/2))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
+
+// collided reports that a transaction was in another's way and left no trace: it could not be serialised, was the victim
+// of a deadlock, or did not get a lock in time. The same transaction can succeed a moment later.
+func collided(err error) bool {
+	switch sqlstate(err) {
+	case "40001", "40P01", lockNotAvailable:
+		return true
+	}
+	return false
+}
+
+const lockNotAvailable = "55P03"
+
+// sqlstate is the code of a database's error, "" of others.
+func sqlstate(err error) string {
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) {
+		return pgErr.Code
+	}
+	return ""
+}

@@ -1,0 +1,62 @@
+package testdb
+
+import (
+	"fmt"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/seed-abbacb8b/epilogue/internal/throwaway"
+)
+
+// ServerWithClock returns a server for this test alone whose clock is ahead of this machine's by offset, which has whole
+// seconds and may be negative. libfaketime (a package of Debian's of that name) gives the server process its clock; Go
+// programs do not ask libc for the time, so it is the server that gets another one. The test is skipped, with the
+// reason, where the library is not installed or has no effect.
+func ServerWithClock(t testing.TB, offset time.Duration) *throwaway.Server {
+	t.Helper()
+	library, found := fakeTimeLibrary()
+	if !found {
+		t.Skip("testdb: libfaketime is not installed (Debian: apt-get install libfaketime)")
+	}
+	server := ownServer(t, throwaway.Options{Env: []string{
+		"LD_PRELOAD=" + library,
+		fmt.Sprintf("FAKETIME=%+d", int(offset.Seconds())),
+		"FAKETIME_DONT_FAKE_MONOTONIC=1", // timeouts take as long as ever
+		"NO_FAKE_STAT=1",
+	}})
+	mustDiffer(t, server.URL(), offset)
+	return server
+}
+
+func fakeTimeLibrary() (path string, found bool) {
+	for _, pattern := range []string{
+		"/usr/lib/*/faketime/libfaketime.so.1", // Debian, Ubuntu
+		"/usr/lib*/faketime/libfaketime.so.1",  // Fedora, Arch, Alpine
+		"/usr/local/lib/faketime/libfaketime.so.1",
+	} {
+		if matches, _ := filepath.Glob(pattern); len(matches) > 0 { // its only error is a malformed pattern
+			return matches[0], true
+		}
+	}
+	return "", false
+}
+
+// mustDiffer skips the test when the server's clock is this machine's: in a container the library is not there.
+func mustDiffer(t testing.TB, url string, offset time.Duration) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatalf("testdb: %v", err)
+	}
+	defer func() { _ = conn.Close(t.Context()) }()
+	var now time.Time
+	if err := conn.QueryRow(t.Context(), "SELECT clock_timestamp()").Scan(&now); err != nil {
+		t.Fatalf("testdb: %v", err)
+	}
+	if off := time.Until(now) - offset; off.Abs() > offset.Abs()/2 {
+		t.Skipf("testdb: libfaketime has no effect on this server: its clock is ahead by %v, not by %v", time.Until(now), offset)
+	}
+}

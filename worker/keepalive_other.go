@@ -1,0 +1,11 @@
+//go:build !linux
+
+package worker
+
+import (
+	"net"
+	"time"
+)
+
+// setUserTimeout does nothing where the kernel has no such option.
+func setUserTimeout(*net.TCPConn, time.Duration) {}

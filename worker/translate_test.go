@@ -1,0 +1,24 @@
+package worker
+
+import (
+	"net"
+	"net/netip"
+	"reflect"
+	"testing"
+)
+
+// TestEveryFieldReachesTheDelivery: none of its configuration is left at zero when everything is configured.
+func TestEveryFieldReachesTheDelivery(t *testing.T) {
+	t.Parallel()
+	c := Config{
+		AllowHTTP: true, AllowedCIDRs: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, AllowedPorts: []uint16{443},
+		DeniedAddrs: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:1")}, ProxyURL: "http://proxy", CAFile: "ca",
+		ClientCertFile: "cert", ClientKeyFile: "key", Keys: newRing(nil), resolver: new(net.Resolver),
+	}.WithDefaults()
+	d := reflect.ValueOf(deliveryConfig(c))
+	for i := range d.NumField() {
+		if d.Field(i).IsZero() {
+			t.Errorf("%s is not set", d.Type().Field(i).Name)
+		}
+	}
+}
