@@ -157,15 +157,15 @@ func (c *Claimer) wasAccepted() {
 }
 
 // refuses reports an error that a single row can be the reason of: a data fault (SQLSTATE class 22), a broken rule (23,
-// 44), something raised on purpose (P0), and whatever else a function of somebody's raises in a trigger, a constraint or a
-// domain. A session, a lock, a disk, a shutdown or a read-only server is no row's fault.
+// 44), something raised on purpose (P0), a damaged page (XX), and whatever else a function of somebody's raises in a
+// trigger, a constraint or a domain. A session, a lock, a disk, a shutdown or a read-only server is no row's fault.
 func refuses(err error) bool {
 	var e *pgconn.PgError
 	if !errors.As(err, &e) || len(e.Code) != 5 {
 		return false
 	}
 	switch e.Code[:2] {
-	case "22", "23", "44", "P0":
+	case "22", "23", "44", "P0", "XX":
 		return true
 	case "08", "25", "28", "40", "53", "55", "57", "58":
 		return false

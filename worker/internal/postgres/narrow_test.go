@@ -1,10 +1,13 @@
 package postgres
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
@@ -270,5 +273,25 @@ func TestWhatIsLeftOutIsBoundedAndComesBack(t *testing.T) {
 	}
 	if one.now(now.Add(time.Hour)); !one.since(1).IsZero() {
 		t.Error("it is never forgotten")
+	}
+}
+
+func TestWhoseFaultAnErrorIs(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		code, where string
+		want        bool
+	}{
+		{"22003", "", true}, {"22008", "", true}, {"22021", "", true}, {"23505", "", true}, {"23514", "", true}, {"44000", "", true}, {"P0001", "", true},
+		{"XX001", "", true}, {"42P01", "PL/pgSQL function f() line 1", true}, {"42501", "PL/pgSQL function f() line 1", true}, {"U0001", "in a function", true},
+		{"42P01", "", false}, {"42501", "", false}, {"25006", "", false}, {"53100", "", false}, {"57014", "in a function", false}, {"57P01", "", false},
+		{"40P01", "in a function", false}, {"40001", "", false}, {"55P03", "in a function", false}, {"08006", "", false}, {"58030", "", false}, {"28000", "", false}, {"", "", false},
+	} {
+		if got := refuses(fmt.Errorf("claim: %w", &pgconn.PgError{Code: c.code, Where: c.where})); got != c.want {
+			t.Errorf("%s %s: a refusal: %v", c.code, c.where, got)
+		}
+	}
+	if refuses(context.DeadlineExceeded) || refuses(nil) {
+		t.Error("what the database did not say is a refusal")
 	}
 }
