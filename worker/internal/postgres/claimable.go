@@ -18,8 +18,8 @@ const (
 	// statement returns, or calculates with, is infinite or before the common era.
 	earliest = `timestamptz '1970-01-01 00:00:00+00'`
 
-	// since is from when on a claim must look to find a row d of outbox.due.
-	since = `greatest(d.due_at, ` + earliest + `)`
+	// dueSince is from when on a claim must look to find a row d of outbox.due.
+	dueSince = `greatest(d.due_at, ` + earliest + `)`
 
 	// attemptMax is the last attempt that has a number.
 	attemptMax = `2147483647`
