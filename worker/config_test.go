@@ -37,6 +37,7 @@ var faults = []struct {
 	{"Lease", func(c *Config) { c.DeliveryTimeout = 30*time.Second - LeaseMargin + 1 }},  // of the default lease
 	{"Lease", func(c *Config) { c.Lease, c.DeliveryTimeout = time.Minute, time.Minute }}, // of neither
 	{"Lease", func(c *Config) { c.Lease = -time.Hour }},
+	{"Lease", func(c *Config) { c.Lease = LeaseMax + 1 }},
 	{"MaxInFlight", func(c *Config) { c.MaxInFlight = -1 }},
 	{"MaxInFlight", func(c *Config) { c.MaxInFlight = 10_001 }},
 	{"EndpointMaxInFlight", func(c *Config) { c.EndpointMaxInFlight = -1 }},

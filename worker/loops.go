@@ -29,6 +29,7 @@ type loops struct {
 	lost   *lostSessions
 
 	claims, scans, inserts *outage.Part
+	aside                  asideLog
 }
 
 // drain claims until nothing was due for a while, its turn is over, or the worker stops.
@@ -50,14 +51,15 @@ func (l *loops) drain(ctx context.Context) {
 // claim takes messages and starts their delivery.
 func (l *loops) claim(ctx context.Context, order schedule.Order) {
 	began := time.Now()
-	rows, left, err := l.claimer.Claim(ctx, claimOrder(order))
+	claimed, err := l.claimer.Claim(ctx, claimOrder(order))
 	now := time.Now()
+	l.aside.log(ctx, claimed.Aside, now)
 	if err != nil {
 		l.scheduler.ClaimFailed(now, l.claims.Failed(ctx, err))
 		return
 	}
 	l.claims.Worked()
-	start, back := l.scheduler.Claimed(now, claimedMessages(rows, began), candidates(left))
+	start, back := l.scheduler.Claimed(now, claimedMessages(claimed.Messages, began), candidates(claimed.Left))
 	for _, m := range start {
 		l.senders.start(rowOf(m))
 	}

@@ -240,15 +240,16 @@ func (p *play) claimOf(w *player) (waits bool) {
 	for i, t := range order.Turns {
 		from[i] = int(t.From.Sub(modelEpoch) / time.Second)
 	}
-	rows, left, err := w.claimer.Claim(p.t.Context(), order)
+	claimed, err := w.claimer.Claim(p.t.Context(), order)
 	if err != nil {
 		p.t.Fatal(err)
 	}
+	rows := claimed.Messages
 	p.note("%s claims %d of %v and %d recent, takes %d", w.name, order.Most, order.Turns, order.Recent, len(rows))
 	for _, fault := range p.model.claim(w.name, order, from, rows) {
 		p.t.Error(fault)
 	}
-	start, back := w.scheduler.Claimed(p.now(), claimedMessages(rows, p.now()), candidates(left))
+	start, back := w.scheduler.Claimed(p.now(), claimedMessages(rows, p.now()), candidates(claimed.Left))
 	w.inFlight = append(w.inFlight, rowsOf(start)...)
 	p.release(w, rowsOf(back))
 	return false

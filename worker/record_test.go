@@ -19,7 +19,8 @@ func TestARowThatTheDatabaseRefusesTakesNoOtherAlong(t *testing.T) {
 		r.writeTo("https://a.test/hook", runID)
 	}
 	claimer := postgres.NewClaimer(r.Pool, postgres.ClaimerConfig{Schema: r.Schema, Worker: "one", Lease: time.Minute, OpenAfter: 10})
-	rows, _, err := claimer.Claim(t.Context(), postgres.Order{Most: 10, Turns: []postgres.Turn{{Endpoint: "https://a.test", Most: 10}}})
+	claimed, err := claimer.Claim(t.Context(), postgres.Order{Most: 10, Turns: []postgres.Turn{{Endpoint: "https://a.test", Most: 10}}})
+	rows := claimed.Messages
 	if err != nil || len(rows) != 6 {
 		t.Fatalf("%d messages claimed: %v", len(rows), err)
 	}

@@ -45,11 +45,11 @@ func (c *turns) claim() map[string]int {
 	for ; step.Do == schedule.WaitFor; step = c.scheduler.NextClaim(c.now) {
 		c.now = step.Until
 	}
-	rows, left, err := c.claimer.Claim(c.t.Context(), claimOrder(step.Order))
+	claimed, err := c.claimer.Claim(c.t.Context(), claimOrder(step.Order))
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	start, _ := c.scheduler.Claimed(c.now, claimedMessages(rows, c.now), candidates(left))
+	start, _ := c.scheduler.Claimed(c.now, claimedMessages(claimed.Messages, c.now), candidates(claimed.Left))
 	served := map[string]int{}
 	for len(start) > 0 {
 		m := start[0]

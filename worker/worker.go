@@ -110,6 +110,7 @@ func (w *Worker) assemble() (err error) {
 		claimer: postgres.NewClaimer(w.pool, postgres.ClaimerConfig{Schema: c.Schema, Worker: w.name, Lease: c.Lease, OpenAfter: c.OpenAfter}),
 		scanner: postgres.NewScanner(w.pool, c.Schema),
 		claims:  w.outage.Part("claims"), scans: w.outage.Part("scans"), inserts: w.outage.Part("drain jobs"),
+		aside: asideLog{logger: c.Logger},
 	}
 	pruner := postgres.NewPruner(w.pool, postgres.PrunerConfig{Schema: c.Schema, Delivered: c.Retention, Dead: c.DeadRetention})
 	if w.client, err = newRiverClient(w.pool, c, w.loops, pruner); err != nil {

@@ -45,11 +45,12 @@ func TestEverySessionWillDo(t *testing.T) {
 			if err != nil || len(full) != 2 || scan.Took < 0 || time.Since(scan.Clock).Abs() > time.Minute {
 				t.Fatalf("a full scan finds %v: %v", full, err)
 			}
-			messages, left, err := r.claimerOn(pool, "one").Claim(t.Context(), Order{
+			claimed, err := r.claimerOn(pool, "one").Claim(t.Context(), Order{
 				Most: 10, Turns: []Turn{{full[0].Endpoint, full[0].Since, 3}}, Recent: 5, Except: []string{"https://c.test"},
 			})
-			if err != nil || len(messages) != 2 || len(left) != 0 {
-				t.Fatalf("%d messages claimed, left %v: %v", len(messages), left, err)
+			messages := claimed.Messages
+			if err != nil || len(messages) != 2 || len(claimed.Left) != 0 || len(claimed.Aside) != 0 {
+				t.Fatalf("%d messages claimed, left %v, aside %v: %v", len(messages), claimed.Left, claimed.Aside, err)
 			}
 			var batch []Result
 			for _, m := range messages {
@@ -88,7 +89,7 @@ WHERE name IN ('synchronous_commit', 'plan_cache_mode', 'enable_seqscan', 'enabl
 		return all
 	}
 	before := settings()
-	if _, _, err := r.claimerOn(pool, "one").Claim(t.Context(), Order{Most: 1}); err != nil {
+	if _, err := r.claimerOn(pool, "one").Claim(t.Context(), Order{Most: 1}); err != nil {
 		t.Fatal(err)
 	}
 	if after := settings(); after != before {

@@ -162,11 +162,11 @@ func (r *rig) turns(most int) (turns []Turn) {
 // claimOrder makes one claim.
 func (r *rig) claimOrder(worker string, o Order) []Message {
 	r.t.Helper()
-	messages, _, err := r.claimer(worker).Claim(r.t.Context(), o)
+	claimed, err := r.claimer(worker).Claim(r.t.Context(), o)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	return messages
+	return claimed.Messages
 }
 
 // claim takes what is due, without bounds.

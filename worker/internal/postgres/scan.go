@@ -47,8 +47,8 @@ const fullScanSQL = `WITH RECURSIVE walk (endpoint) AS (
     SELECT (SELECT d.endpoint FROM outbox.due d WHERE d.endpoint > w.endpoint ORDER BY d.endpoint LIMIT 1)
     FROM walk w WHERE w.endpoint IS NOT NULL
 )
-SELECT c.endpoint, d.due_at FROM walk c CROSS JOIN LATERAL (
-    SELECT d.due_at FROM outbox.due d
+SELECT c.endpoint, d.since FROM walk c CROSS JOIN LATERAL (
+    SELECT ` + dueSince + ` AS since FROM outbox.due d
     WHERE d.endpoint = c.endpoint AND ` + claimable + `
     ORDER BY d.due_at LIMIT 1
 ) d
@@ -59,7 +59,7 @@ LIMIT $2`
 // has something to claim, and how many of these messages. The claim begins with it, too.
 const recentSQL = `SELECT c.endpoint, c.due_at, c.written FROM (
         SELECT r.endpoint, min(r.due_at) AS due_at, count(*)::integer AS written FROM (
-            SELECT d.endpoint, d.due_at FROM outbox.due d
+            SELECT d.endpoint, ` + dueSince + ` AS due_at FROM outbox.due d
             WHERE d.message_id >= ` + recentFloor + ` AND d.message_id < ` + recentEnd + ` AND ` + claimable + `
             ORDER BY d.message_id DESC LIMIT $3
         ) r GROUP BY r.endpoint
