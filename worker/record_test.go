@@ -11,7 +11,8 @@ import (
 	"github.com/seed-abbacb8b/epilogue/worker/internal/postgres"
 )
 
-// TestARowThatTheDatabaseRefusesTakesNoOtherAlong, and only that row is logged as not recorded.
+// TestARowThatTheDatabaseRefusesTakesNoOtherAlong, and is set aside: a delivery without what the receiver said, or as
+// poison. Only that row is named in the log.
 func TestARowThatTheDatabaseRefusesTakesNoOtherAlong(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -54,11 +55,15 @@ func TestARowThatTheDatabaseRefusesTakesNoOtherAlong(t *testing.T) {
 			t.Errorf("%s is named once in the log: %v", runID, named)
 		}
 		want := outbox.StateDelivered
-		if bad {
-			want = outbox.StateDelivering // until its lease ends, and then anew
+		if runID == "bad reason" {
+			want = outbox.StateDead
 		}
-		if d := r.state(id); d.State != want {
+		d := r.state(id)
+		if d.State != want {
 			t.Errorf("%s is %s, want %s", runID, d.State, want)
+		}
+		if noted := len(d.AttemptList) == 1 && d.AttemptList[0].Note != nil; noted != (bad && want == outbox.StateDelivered) {
+			t.Errorf("%s: its attempts are %+v", runID, d.AttemptList)
 		}
 	}
 	if n := lines.count("level=ERROR"); n != 3 {

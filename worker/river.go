@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -110,7 +111,7 @@ func (w *retentionWorker) Work(ctx context.Context, _ *river.Job[retentionArgs])
 	if total.Delivered+total.Dead > 0 {
 		w.logger.InfoContext(ctx, "retention", "delivered_pruned", total.Delivered, "dead_pruned", total.Dead)
 	}
-	return w.pruner.PruneEndpoints(ctx)
+	return errors.Join(w.pruner.PruneEndpoints(ctx), w.pruner.PruneOrphans(ctx))
 }
 
 func newRiverClient(pool *pgxpool.Pool, c Config, l *loops, p *postgres.Pruner) (*river.Client[pgx.Tx], error) {

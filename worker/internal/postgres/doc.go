@@ -6,7 +6,7 @@
 //
 //	Claimer    takes due messages under a lease         claim.go, claimable.go, rate.go, read.go
 //	           and sets aside what is refused           narrow.go, aside.go, leftout.go
-//	Recorder   writes results                           record.go
+//	Recorder   writes results                           record.go, try.go, refusal.go
 //	Scanner    finds candidates for the next claims     scan.go
 //	Loader     brings one large body                    load.go
 //	Pruner     deletes what is old                      prune.go
@@ -27,6 +27,7 @@
 //     and to probe an endpoint behind an open circuit breaker, it does only if it could lock the endpoint's row unchanged.
 //   - The hot statements go by an index wherever they read. Their cost depends on what they take, not on what waits. A claim
 //     changes no indexed column of due, so that its update stays on the row's page (HOT).
+//   - All records take their locks in one order. None waits long for a lock, and [Recorder.TryRecord] for none.
 //   - One bad row, endpoint or setting fails only itself. Claims and scans calculate within bounds, and a claim sets aside what
-//     the database refuses. [IsRefusal] tells the caller when to write a batch row by row.
+//     the database refuses. [IsRefusal] and [IsLocked] tell the caller when to write a batch in parts.
 package postgres

@@ -28,8 +28,13 @@ const hotSettings = `SELECT set_config('synchronous_commit', 'off', true), set_c
 
 // hotBatch runs statements under hotSettings, in one round trip: queue puts them into the batch, read takes their rows.
 func hotBatch(ctx context.Context, pool *pgxpool.Pool, queue func(*pgx.Batch), read func(pgx.BatchResults) error) error {
+	return hotBatchUnder(ctx, pool, hotSettings, queue, read)
+}
+
+// hotBatchUnder is hotBatch under settings that begin with hotSettings.
+func hotBatchUnder(ctx context.Context, pool *pgxpool.Pool, settings string, queue func(*pgx.Batch), read func(pgx.BatchResults) error) error {
 	var batch pgx.Batch
-	batch.Queue(hotSettings)
+	batch.Queue(settings)
 	queue(&batch)
 	results := pool.SendBatch(ctx, &batch)
 	_, err := results.Exec()

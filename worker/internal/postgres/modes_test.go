@@ -31,7 +31,7 @@ func TestEverySessionWillDo(t *testing.T) {
 			if n, more, err := p.Prune(t.Context()); err != nil || more || n.Delivered != 1 {
 				t.Errorf("pruned %+v, more: %v: %v", n, more, err)
 			}
-			if err := p.PruneEndpoints(t.Context()); err != nil {
+			if err := errors.Join(p.PruneEndpoints(t.Context()), p.PruneOrphans(t.Context())); err != nil {
 				t.Error(err)
 			}
 			ids := []outbox.ID{r.writeTo("https://a.test/hook", "delivered"), r.writeTo("https://b.test/hook", "gone")}
@@ -64,6 +64,15 @@ func TestEverySessionWillDo(t *testing.T) {
 			}
 			if changes, err := r.recorderOn(pool, "one").Record(t.Context(), batch); err != nil || len(changes) != 1 {
 				t.Fatalf("it changed %v: %v", changes, err)
+			}
+			if tried, err := r.recorderOn(pool, "one").TryRecord(t.Context(), batch, false); err != nil || tried.Recorded+len(tried.Held) > 0 {
+				t.Errorf("recorded again: %+v, %v", tried, err)
+			}
+			if _, err := r.recorderOn(pool, "one").Holders(t.Context(), batch); err != nil {
+				t.Error(err)
+			}
+			if changes, err := r.recorderOn(pool, "one").PauseRefused(t.Context(), "https://c.test", "SQLSTATE 23514"); err != nil || len(changes) != 1 {
+				t.Errorf("pausing changed %v: %v", changes, err)
 			}
 			for i, want := range []outbox.State{outbox.StateDelivered, outbox.StateDead} {
 				if d := r.state(ids[i]); d.State != want {

@@ -27,8 +27,8 @@ END $$`)
 	r.exec(`CREATE TRIGGER ` + name + ` BEFORE ` + what + ` ON outbox.` + table + ` FOR EACH ROW EXECUTE FUNCTION outbox.` + name + `()`)
 }
 
-// refusals are ways in which the database refuses a claim of what it is not to claim.
-var refusals = map[string]struct {
+// claimRefusals are ways in which the database refuses a claim of what it is not to claim.
+var claimRefusals = map[string]struct {
 	refuse   func(r *rig, id outbox.ID)
 	fault    string
 	endpoint bool // it is the endpoint that is refused
@@ -72,7 +72,7 @@ var refusals = map[string]struct {
 // TestWhatTheDatabaseRefusesIsSetAsideAlone, beside 40 endpoints and messages of its own endpoint, within a few claims.
 func TestWhatTheDatabaseRefusesIsSetAsideAlone(t *testing.T) {
 	t.Parallel()
-	for name, c := range refusals {
+	for name, c := range claimRefusals {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t)

@@ -53,6 +53,8 @@ func (s *Scheduler) Stuck(now time.Time) string {
 
 // scanPatience is how long no scan may succeed. Polls shorter than a third of a second are not taken at their word: a scan
 // takes its time.
-func (s *Scheduler) scanPatience() time.Duration { return max(3*s.config.PollInterval, scanPatienceMin) }
+func (s *Scheduler) scanPatience() time.Duration {
+	return max(3*s.config.PollInterval, scanPatienceMin)
+}
 
 const scanPatienceMin = time.Second

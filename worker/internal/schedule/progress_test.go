@@ -41,7 +41,9 @@ func TestReadyMeansProgress(t *testing.T) {
 			r.Claimed(r.now, r.gave("a", 1, 1), nil)
 		}, ""},
 		"somebody else claims from one": {func(r *rig) {
-			scans(r, func(i int) []Candidate { return []Candidate{waits[0], {"b", longAgo.Add(time.Duration(i) * time.Second)}} })
+			scans(r, func(i int) []Candidate {
+				return []Candidate{waits[0], {"b", longAgo.Add(time.Duration(i) * time.Second)}}
+			})
 		}, ""},
 		"somebody else claims all of one": {func(r *rig) {
 			scans(r, func(i int) []Candidate { return waits[i%2:] })
