@@ -29,7 +29,7 @@ func (r *rig) record(ctx context.Context) *recording {
 	lines := &logLines{}
 	logger := slog.New(slog.NewTextHandler(lines, nil))
 	x := &recording{rig: r, lines: lines, ended: make(chan struct{}), recorder: &recorder{
-		to: postgres.NewRecorder(r.Pool, postgres.RecorderConfig{
+		to: postgres.NewRecorder(postgres.Direct(r.Pool), postgres.RecorderConfig{
 			Schema: r.Schema, Worker: "one", OpenAfter: 10, OpenFor: time.Hour, OpenForMax: time.Hour,
 		}),
 		in: make(chan postgres.Result, 4*batchMax), outage: outage.New(logger, time.Second).Part("test"), logger: logger,
@@ -60,7 +60,7 @@ func (r *rig) claimed(kind string, n int, endpoints ...string) (all []postgres.R
 		r.due(e, n, 0)
 		turns = append(turns, postgres.Turn{Endpoint: e, Most: n})
 	}
-	claimer := postgres.NewClaimer(r.Pool, postgres.ClaimerConfig{Schema: r.Schema, Worker: "one", Lease: time.Hour, OpenAfter: 10})
+	claimer := postgres.NewClaimer(postgres.Direct(r.Pool), postgres.ClaimerConfig{Schema: r.Schema, Worker: "one", Lease: time.Hour, OpenAfter: 10})
 	claimed, err := claimer.Claim(r.t.Context(), postgres.Order{Most: n * len(endpoints), Turns: turns})
 	rows := claimed.Messages
 	if err != nil || len(rows) != n*len(endpoints) {

@@ -107,11 +107,11 @@ func (p *play) player() *player {
 		scheduler: schedule.New(schedule.Config{
 			MaxInFlight: slots, EndpointMaxInFlight: 1 + p.rng.IntN(slots), PollInterval: time.Second, DrainTurn: time.Minute,
 		}, p.now()),
-		claimer: postgres.NewClaimer(p.Pool, postgres.ClaimerConfig{Schema: p.Schema, Worker: name, Lease: time.Hour, OpenAfter: 1_000_000}),
-		recorder: postgres.NewRecorder(p.Pool, postgres.RecorderConfig{
+		claimer: postgres.NewClaimer(postgres.Direct(p.Pool), postgres.ClaimerConfig{Schema: p.Schema, Worker: name, Lease: time.Hour, OpenAfter: 1_000_000}),
+		recorder: postgres.NewRecorder(postgres.Direct(p.Pool), postgres.RecorderConfig{
 			Schema: p.Schema, Worker: name, OpenAfter: 1_000_000, OpenFor: time.Second, OpenForMax: time.Second,
 		}),
-		scanner: postgres.NewScanner(p.Pool, p.Schema),
+		scanner: postgres.NewScanner(postgres.Direct(p.Pool), p.Schema),
 	}
 }
 

@@ -19,7 +19,7 @@ func TestARowThatTheDatabaseRefusesTakesNoOtherAlong(t *testing.T) {
 	for _, runID := range []string{"good-1", "bad reason", "good-2", "bad text", "bad status", "good-3"} {
 		r.writeTo("https://a.test/hook", runID)
 	}
-	claimer := postgres.NewClaimer(r.Pool, postgres.ClaimerConfig{Schema: r.Schema, Worker: "one", Lease: time.Minute, OpenAfter: 10})
+	claimer := postgres.NewClaimer(postgres.Direct(r.Pool), postgres.ClaimerConfig{Schema: r.Schema, Worker: "one", Lease: time.Minute, OpenAfter: 10})
 	claimed, err := claimer.Claim(t.Context(), postgres.Order{Most: 10, Turns: []postgres.Turn{{Endpoint: "https://a.test", Most: 10}}})
 	rows := claimed.Messages
 	if err != nil || len(rows) != 6 {
@@ -43,7 +43,7 @@ func TestARowThatTheDatabaseRefusesTakesNoOtherAlong(t *testing.T) {
 	lines := &logLines{}
 	logger := slog.New(slog.NewTextHandler(lines, nil))
 	to := &recorder{
-		to:     postgres.NewRecorder(r.Pool, postgres.RecorderConfig{Schema: r.Schema, Worker: "one", OpenAfter: 10, OpenFor: time.Second, OpenForMax: time.Second}),
+		to:     postgres.NewRecorder(postgres.Direct(r.Pool), postgres.RecorderConfig{Schema: r.Schema, Worker: "one", OpenAfter: 10, OpenFor: time.Second, OpenForMax: time.Second}),
 		outage: outage.New(logger, time.Second).Part("test"), logger: logger,
 	}
 	if unwritten, err := to.write(t.Context(), batch); err != nil || unwritten != 0 {

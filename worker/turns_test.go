@@ -26,9 +26,9 @@ func (r *rig) newTurns(slots, perEndpoint int) *turns {
 		scheduler: schedule.New(schedule.Config{
 			MaxInFlight: slots, EndpointMaxInFlight: perEndpoint, PollInterval: time.Second, DrainTurn: time.Hour,
 		}, now),
-		claimer: postgres.NewClaimer(r.Pool, postgres.ClaimerConfig{Schema: r.Schema, Worker: "one", Lease: time.Minute, OpenAfter: 10}),
+		claimer: postgres.NewClaimer(postgres.Direct(r.Pool), postgres.ClaimerConfig{Schema: r.Schema, Worker: "one", Lease: time.Minute, OpenAfter: 10}),
 	}
-	scan, err := postgres.NewScanner(r.Pool, r.Schema).Full(r.t.Context(), "")
+	scan, err := postgres.NewScanner(postgres.Direct(r.Pool), r.Schema).Full(r.t.Context(), "")
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -47,6 +47,7 @@ type Worker struct {
 
 	// What Run makes.
 	pool     *pgxpool.Pool
+	db       *postgres.DB
 	pooled   bool // behind a pooler in transaction mode, or one of an unknown mode
 	outage   *outage.Outage
 	loops    *loops
@@ -89,30 +90,30 @@ func (w *Worker) assemble() (err error) {
 	if w.pool, err = pgxpool.NewWithConfig(context.Background(), w.poolWith); err != nil {
 		return err
 	}
-	lost.pool = w.pool
+	lost.pool, w.db = w.pool, postgres.Direct(w.pool)
 	w.outage = outage.New(c.Logger, c.PollInterval)
 	results := make(chan postgres.Result, c.MaxInFlight)
 	sending, tearDown := context.WithCancel(context.Background())
 	w.tearDown = tearDown
 	w.senders = &senders{
-		ctx: sending, bodies: newBodies(postgres.NewLoader(w.pool, c.Schema), c.MaxBytesInFlight), delivery: w.sender,
+		ctx: sending, bodies: newBodies(postgres.NewLoader(w.db, c.Schema), c.MaxBytesInFlight), delivery: w.sender,
 		policy: policyOf(c), scheduler: w.scheduler, results: results, logger: c.Logger,
 		next: make(chan *postgres.Message), stopped: w.stopping.Done(),
 	}
 	w.recorder = &recorder{
-		to: postgres.NewRecorder(w.pool, postgres.RecorderConfig{
+		to: postgres.NewRecorder(w.db, postgres.RecorderConfig{
 			Schema: c.Schema, Worker: w.name, OpenAfter: c.OpenAfter, OpenFor: c.OpenFor, OpenForMax: c.OpenForMax,
 		}),
 		in: results, outage: w.outage.Part("records"), logger: c.Logger,
 	}
 	w.loops = &loops{
 		scheduler: w.scheduler, senders: w.senders, stopping: w.stopping, clocks: &clocks{logger: c.Logger}, lost: lost,
-		claimer: postgres.NewClaimer(w.pool, postgres.ClaimerConfig{Schema: c.Schema, Worker: w.name, Lease: c.Lease, OpenAfter: c.OpenAfter}),
-		scanner: postgres.NewScanner(w.pool, c.Schema),
+		claimer: postgres.NewClaimer(w.db, postgres.ClaimerConfig{Schema: c.Schema, Worker: w.name, Lease: c.Lease, OpenAfter: c.OpenAfter}),
+		scanner: postgres.NewScanner(w.db, c.Schema),
 		claims:  w.outage.Part("claims"), scans: w.outage.Part("scans"), inserts: w.outage.Part("drain jobs"),
 		aside: asideLog{logger: c.Logger},
 	}
-	pruner := postgres.NewPruner(w.pool, postgres.PrunerConfig{Schema: c.Schema, Delivered: c.Retention, Dead: c.DeadRetention})
+	pruner := postgres.NewPruner(w.db, postgres.PrunerConfig{Schema: c.Schema, Delivered: c.Retention, Dead: c.DeadRetention})
 	if w.client, err = newRiverClient(w.pool, c, w.loops, pruner); err != nil {
 		return fmt.Errorf("river: %w", err)
 	}
@@ -172,6 +173,9 @@ func (w *Worker) start(ctx context.Context) error {
 		err := migrations.Check(ctx, w.pool, migrations.Config{Schema: w.config.Schema})
 		if err == nil {
 			w.pooled, err = session.Pooled(ctx, w.pool, session.Pooler(w.config.Pooler))
+		}
+		if w.pooled {
+			w.db.Pooled()
 		}
 		if err == nil {
 			err = w.client.Start(context.WithoutCancel(ctx))

@@ -120,7 +120,7 @@ func untilText(reason string, until time.Time) string {
 func (c *Claimer) change(ctx context.Context, sql string, args ...any) (n int, err error) {
 	err = within(ctx, "set aside", ClaimTimeout, func(ctx context.Context) error {
 		queue := func(b *pgx.Batch) { b.Queue(sql, args...) }
-		return hotBatch(ctx, c.pool, queue, func(results pgx.BatchResults) error {
+		return hotBatch(ctx, c.db, queue, func(results pgx.BatchResults) error {
 			tag, err := results.Exec()
 			n = int(tag.RowsAffected())
 			return err

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
@@ -56,7 +55,7 @@ type Claimed struct {
 
 // Claimer takes due messages under a lease. It makes one claim at a time: it must not be used by two goroutines at once.
 type Claimer struct {
-	pool   *pgxpool.Pool
+	db     *DB
 	sql    claimStatements
 	config ClaimerConfig
 	since  time.Time // the start of the last claim that succeeded; recent messages are read from here
@@ -81,8 +80,8 @@ type ClaimerConfig struct {
 }
 
 // NewClaimer returns a claimer that reads recent messages from now on.
-func NewClaimer(pool *pgxpool.Pool, c ClaimerConfig) *Claimer {
-	return &Claimer{pool: pool, config: c, since: time.Now(), sql: claimStatements{
+func NewClaimer(db *DB, c ClaimerConfig) *Claimer {
+	return &Claimer{db: db, config: c, since: time.Now(), sql: claimStatements{
 		claim: inSchema(claimSQL, c.Schema), chosen: inSchema(claimChosenSQL, c.Schema),
 		poison: inSchema(poisonSQL, c.Schema), pause: inSchema(pauseSQL, c.Schema), remove: inSchema(removeSQL, c.Schema),
 		tryEndpoint: inSchema(tryEndpointSQL, c.Schema), claimableOfATurn: inSchema(claimableOfATurnSQL, c.Schema),
@@ -262,7 +261,7 @@ func (c *Claimer) take(ctx context.Context, o Order, since time.Time, only []out
 	}
 	err = within(ctx, "claim", ClaimTimeout, func(ctx context.Context) error {
 		queue := func(b *pgx.Batch) { b.Queue(sql, args...) }
-		return hotBatch(ctx, c.pool, queue, func(results pgx.BatchResults) (err error) {
+		return hotBatch(ctx, c.db, queue, func(results pgx.BatchResults) (err error) {
 			taken, err = readClaim(results)
 			return err
 		})

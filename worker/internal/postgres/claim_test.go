@@ -247,7 +247,7 @@ func TestAClaimReadsWhatWasWrittenSinceTheLastOneThatSucceeded(t *testing.T) {
 	if !c.since.Equal(began) {
 		t.Error("a claim that failed moved on, and the next one misses what was written before")
 	}
-	c.pool = r.Pool
+	c.db = Direct(r.Pool)
 	claimed, err := c.Claim(t.Context(), Order{Most: 9, Recent: 9})
 	if err != nil || len(claimed.Messages) != 1 || !c.since.After(began) {
 		t.Errorf("%d messages claimed, and then reading from %v: %v", len(claimed.Messages), c.since, err)

@@ -36,7 +36,7 @@ func TestEverySessionWillDo(t *testing.T) {
 			}
 			ids := []outbox.ID{r.writeTo("https://a.test/hook", "delivered"), r.writeTo("https://b.test/hook", "gone")}
 			r.exec(`INSERT INTO outbox.endpoint (endpoint, rate_per_second, max_in_flight, granted_at, reason) VALUES ('https://a.test', 2.5, 3, now() - interval '1 h', '')`)
-			s := NewScanner(pool, r.Schema)
+			s := NewScanner(Direct(pool), r.Schema)
 			if recent, err := s.Recent(t.Context(), time.Hour); err != nil || len(recent.Candidates) != 2 {
 				t.Errorf("a recent scan finds %v: %v", recent, err)
 			}
@@ -57,7 +57,7 @@ func TestEverySessionWillDo(t *testing.T) {
 				if limits := m.Endpoint == "https://a.test"; (m.Rate == 2.5) != limits || (m.MaxInFlight == 3) != limits {
 					t.Errorf("%s: %v per second, %d in flight", m.Endpoint, m.Rate, m.MaxInFlight)
 				}
-				if body, err := NewLoader(pool, r.Schema).Load(t.Context(), m.ID); err != nil || string(body) != string(m.Body) {
+				if body, err := NewLoader(Direct(pool), r.Schema).Load(t.Context(), m.ID); err != nil || string(body) != string(m.Body) {
 					t.Errorf("loaded %q, want %q: %v", body, m.Body, err)
 				}
 				batch = append(batch, results(m)[m.RunID])

@@ -128,7 +128,7 @@ func (n *narrowing) endpoint(t Turn, cause error) {
 	err := within(n.ctx, "narrow down a claim", ClaimTimeout, func(ctx context.Context) error {
 		args := []any{t.Endpoint, t.From, min(t.Most, narrowRows), texts(append([]outbox.ID{}, n.c.rowsLeftOut.now(time.Now())...))}
 		queue := func(b *pgx.Batch) { b.Queue(n.c.sql.claimableOfATurn, args...) }
-		return hotBatch(ctx, n.c.pool, queue, func(results pgx.BatchResults) (err error) {
+		return hotBatch(ctx, n.c.db, queue, func(results pgx.BatchResults) (err error) {
 			ids, err = collect(results, pgx.RowTo[outbox.ID])
 			return err
 		})
@@ -174,7 +174,7 @@ func (n *narrowing) blamesEndpoint(endpoint string, cause error) bool {
 	}
 	n.statements--
 	err := within(n.ctx, "try an endpoint", ClaimTimeout, func(ctx context.Context) error {
-		tx, err := n.c.pool.Begin(ctx)
+		tx, err := n.c.db.begin(ctx)
 		if err != nil {
 			return err
 		}

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
@@ -17,7 +16,7 @@ import (
 // another session has it locked or a rule refuses it, stands in the way of nothing. It must not be used by two goroutines
 // at once.
 type Pruner struct {
-	pool   *pgxpool.Pool
+	db     *DB
 	sql    pruneStatements
 	config PrunerConfig
 
@@ -41,8 +40,8 @@ type PrunerConfig struct {
 }
 
 // NewPruner returns a pruner.
-func NewPruner(pool *pgxpool.Pool, c PrunerConfig) *Pruner {
-	return &Pruner{pool: pool, config: c, sql: pruneStatements{
+func NewPruner(db *DB, c PrunerConfig) *Pruner {
+	return &Pruner{db: db, config: c, sql: pruneStatements{
 		oldDelivered: inSchema(oldDeliveredSQL, c.Schema), oldDead: inSchema(oldDeadSQL, c.Schema),
 		prune: inSchema(pruneSQL, c.Schema), oldEndpoints: inSchema(oldEndpointsSQL, c.Schema), endpoints: inSchema(pruneEndpointsSQL, c.Schema),
 		orphans: inSchema(pruneOrphansSQL, c.Schema), deadOrphans: inSchema(pruneDeadOrphansSQL, c.Schema),
@@ -160,7 +159,7 @@ func (p *Pruner) PruneEndpoints(ctx context.Context) error {
 func (p *Pruner) PruneOrphans(ctx context.Context) error {
 	from := p.orphan
 	p.orphan = mark{} // begin anew behind the last, and after a fault
-	err := pgx.BeginTxFunc(ctx, p.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
+	err := p.db.transact(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, pruneSettings); err != nil {
 			return err
 		}
@@ -198,8 +197,7 @@ func (p *Pruner) removeMessages(dead bool) remove {
 // prune chooses a batch behind a mark, locks it and deletes it. more says that the batch was full.
 func (p *Pruner) prune(ctx context.Context, from *mark, remove remove, choose string, args ...any) (n int64, more bool, err error) {
 	var next mark
-	// Not the database's default isolation, which may be a stricter one: the second statement must see what the first did not.
-	err = pgx.BeginTxFunc(ctx, p.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
+	err = p.db.transact(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, pruneSettings); err != nil {
 			return err
 		}

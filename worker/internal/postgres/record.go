@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
@@ -75,7 +74,7 @@ const (
 // half-open: a claim sends a single message as a probe. An answer closes it, a failure opens it again. The endpoint's
 // messages wait meanwhile: they are not claimed, and no attempt is counted.
 type Recorder struct {
-	pool   *pgxpool.Pool
+	db     *DB
 	sql    recordStatements
 	config RecorderConfig
 }
@@ -95,8 +94,8 @@ const RecordTimeout = 15 * time.Second
 type recordStatements struct{ deliveries, deliveriesBeside, all, try, pause, holders string }
 
 // NewRecorder returns a recorder.
-func NewRecorder(pool *pgxpool.Pool, c RecorderConfig) *Recorder {
-	return &Recorder{pool: pool, config: c, sql: recordStatements{
+func NewRecorder(db *DB, c RecorderConfig) *Recorder {
+	return &Recorder{db: db, config: c, sql: recordStatements{
 		deliveries: inSchema(recordDeliveriesSQL, c.Schema), deliveriesBeside: inSchema(recordDeliveriesBesideSQL, c.Schema),
 		all: inSchema(recordSQL, c.Schema), try: inSchema(tryRecordSQL, c.Schema),
 		pause: inSchema(pauseRefusedSQL, c.Schema), holders: inSchema(holdersSQL, c.Schema),
@@ -273,7 +272,7 @@ func (r *Recorder) Record(ctx context.Context, batch []Result) (changes []Endpoi
 				b.Queue(r.sql.all, r.args(others)...)
 			}
 		}
-		return hotBatchUnder(ctx, r.pool, recordSettings, queue, func(results pgx.BatchResults) (err error) {
+		return hotBatchUnder(ctx, r.db, recordSettings, queue, func(results pgx.BatchResults) (err error) {
 			if len(deliveries) > 0 && len(others) > 0 {
 				if _, err := results.Exec(); err != nil {
 					return err

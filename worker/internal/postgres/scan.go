@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // Candidate is an endpoint that has something to claim, and since when. It may be gone when it is claimed.
@@ -26,13 +25,13 @@ type Candidate struct {
 //
 // Both leave out endpoints that are held back. A Scanner may run several scans at once.
 type Scanner struct {
-	pool         *pgxpool.Pool
+	db           *DB
 	full, recent string
 }
 
 // NewScanner returns a scanner of a schema.
-func NewScanner(pool *pgxpool.Pool, schema string) *Scanner {
-	return &Scanner{pool: pool, full: inSchema(timed(fullScanSQL), schema), recent: inSchema(timed(recentScanSQL), schema)}
+func NewScanner(db *DB, schema string) *Scanner {
+	return &Scanner{db: db, full: inSchema(timed(fullScanSQL), schema), recent: inSchema(timed(recentScanSQL), schema)}
 }
 
 // ScanMax is the most candidates that one full scan returns, and the most messages that one recent scan reads.
@@ -123,7 +122,7 @@ func (s *Scanner) Recent(ctx context.Context, ago time.Duration) (Scan, error) {
 func (s *Scanner) scan(ctx context.Context, most time.Duration, sql string, args ...any) (scan Scan, err error) {
 	err = within(ctx, "scan for candidates", most, func(ctx context.Context) error {
 		queue := func(b *pgx.Batch) { b.Queue(sql, args...) }
-		return hotBatch(ctx, s.pool, queue, func(results pgx.BatchResults) (err error) {
+		return hotBatch(ctx, s.db, queue, func(results pgx.BatchResults) (err error) {
 			scan, err = readScan(results)
 			return err
 		})

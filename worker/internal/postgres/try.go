@@ -93,7 +93,7 @@ func (r *Recorder) TryRecord(ctx context.Context, batch []Result, withoutEndpoin
 		queue := func(b *pgx.Batch) {
 			b.Queue(r.sql.try, append(r.args(inLockOrder(batch)), withoutEndpoints, leaseOfHeld.Milliseconds())...)
 		}
-		return hotBatchUnder(ctx, r.pool, trySettings, queue, func(results pgx.BatchResults) (err error) {
+		return hotBatchUnder(ctx, r.db, trySettings, queue, func(results pgx.BatchResults) (err error) {
 			rows, err = collect(results, pgx.RowToStructByPos[row])
 			return err
 		})
@@ -134,7 +134,7 @@ func (r *Recorder) PauseRefused(ctx context.Context, endpoint, why string) (chan
 		queue := func(b *pgx.Batch) {
 			b.Queue(r.sql.pause, endpoint, "poison: the database refused to change this row: "+why)
 		}
-		return hotBatchUnder(ctx, r.pool, recordSettings, queue, func(results pgx.BatchResults) (err error) {
+		return hotBatchUnder(ctx, r.db, recordSettings, queue, func(results pgx.BatchResults) (err error) {
 			changes, err = collect(results, pgx.RowToStructByPos[EndpointChange])
 			return err
 		})
@@ -161,12 +161,14 @@ func (r *Recorder) Holders(ctx context.Context, held []Result) (pids []int32, er
 		ids[i], endpoints[i] = held[i].ID.String(), held[i].Endpoint
 	}
 	err = within(ctx, "find who holds rows", holdersTimeout, func(ctx context.Context) error {
-		rows, err := r.pool.Query(ctx, r.sql.holders, ids, endpoints)
-		if err != nil {
+		return r.db.transact(ctx, func(tx pgx.Tx) error {
+			rows, err := tx.Query(ctx, r.sql.holders, ids, endpoints)
+			if err != nil {
+				return err
+			}
+			pids, err = pgx.CollectRows(rows, pgx.RowTo[int32])
 			return err
-		}
-		pids, err = pgx.CollectRows(rows, pgx.RowTo[int32])
-		return err
+		})
 	})
 	return pids, err
 }
