@@ -175,6 +175,16 @@ func (r *recorder) everythingIsRefused() bool {
 	return !slices.ContainsFunc(r.held, func(x *heldResult) bool { return x.refusal == nil || x.written < r.written })
 }
 
+// oldestHeld is when the oldest of the held results came; zero when none is held.
+func (r *recorder) oldestHeld() (at time.Time) {
+	for _, x := range r.held {
+		if at.IsZero() || x.since.Before(at) {
+			at = x.since
+		}
+	}
+	return at
+}
+
 // heldPause is how long it takes until one of the held results is to be tried.
 func (r *recorder) heldPause(now time.Time) time.Duration {
 	pause := time.Hour

@@ -23,6 +23,8 @@ type recorder struct {
 	last   time.Time // when the last batch was begun
 	stream bool      // it was one of many results
 
+	unrecorded oldest // answer, of the batch that is written and of those that are held
+
 	held         []*heldResult // in the order in which they came
 	written      int           // attempts on record since the start: it grows while the database takes something
 	carefulUntil time.Time     // until then no batch waits for a lock: one was met a moment ago
@@ -43,11 +45,15 @@ func (r *recorder) run(ctx context.Context) {
 			in = nil // wait for the database, and let the requests wait
 		}
 		again.Reset(r.heldPause(time.Now()))
+		r.unrecorded.set(r.oldestHeld())
 		select {
 		case first, ok := <-in:
 			if !ok {
 				r.giveUpHeld(ctx)
 				return
+			}
+			if r.unrecorded.since().IsZero() {
+				r.unrecorded.set(time.Now())
 			}
 			if unwritten, err := r.write(ctx, r.gather(first)); err != nil {
 				r.tellLost(ctx, unwritten, err)

@@ -208,6 +208,7 @@ func isFinal(err error) bool {
 func (w *Worker) work(ctx context.Context) {
 	var background sync.WaitGroup
 	background.Go(func() { w.loops.scan(ctx) })
+	background.Go(func() { w.tellReady(ctx) })
 	if w.pooled { // a LISTEN would stay with whoever gets the server's session next
 		w.config.Logger.InfoContext(ctx, "a pooler stands before the database: wakes are not heard, and new messages are found by polling",
 			"poll_interval", w.config.PollInterval)
@@ -273,15 +274,4 @@ func (w *Worker) closePool() {
 	case <-time.After(stopPoolTimeout):
 		w.config.Logger.Warn("connections to the database are still in use; not waiting for them", "in_use", w.pool.Stat().AcquiredConns())
 	}
-}
-
-// Ready reports whether messages are being drained: nil, or what keeps them from it.
-func (w *Worker) Ready(ctx context.Context) error {
-	if !w.up.Load() {
-		return errors.New("not started, or stopping")
-	}
-	if err := w.pool.Ping(ctx); err != nil {
-		return fmt.Errorf("the database does not answer: %w", err)
-	}
-	return nil
 }

@@ -51,7 +51,7 @@ SELECT c.endpoint, d.since FROM walk c CROSS JOIN LATERAL (
     WHERE d.endpoint = c.endpoint AND ` + claimable + `
     ORDER BY d.due_at LIMIT 1
 ) d
-WHERE c.endpoint IS NOT NULL AND ` + candidateIsServed + `
+WHERE c.endpoint IS NOT NULL AND ` + candidateCanGive + `
 LIMIT $2`
 
 // recentSQL finds the endpoints of the messages written from $1 ago to $2 from now, the newest $3 of them: since when each
