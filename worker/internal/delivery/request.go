@@ -118,7 +118,7 @@ func (s *Sender) sign(h http.Header, id, name string, at time.Time, body []byte)
 }
 
 // noteBytesMax bounds a note; a submitter may name any number of headers.
-const noteBytesMax = 4096
+const noteBytesMax = 8192
 
 // leftOutNote says which headers were left out of a request, and why, in a text that a column can hold.
 func leftOutNote(reasons []string) string {
