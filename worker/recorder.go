@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/seed-abbacb8b/epilogue/worker/internal/outage"
@@ -20,6 +21,8 @@ type recorder struct {
 	logger *slog.Logger
 	last   time.Time // when the last batch was begun
 	stream bool      // it was one of many results
+
+	unwritten atomic.Int64 // results that were given up
 }
 
 // batchMax bounds a batch, and with it one statement's memory.
@@ -31,8 +34,7 @@ func (r *recorder) run(ctx context.Context) {
 	for first := range r.in {
 		batch := r.gather(first)
 		if unwritten, err := r.write(ctx, batch); err != nil {
-			r.logger.ErrorContext(ctx, "answers not recorded; their messages will be delivered again",
-				"messages", unwritten, "error", err)
+			r.unwritten.Add(int64(unwritten))
 		}
 	}
 }
