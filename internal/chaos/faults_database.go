@@ -25,7 +25,7 @@ const databaseGroup = "database" // of these, one at a time
 func drawCrash(s *stage, r *rand.Rand) planned {
 	return planned{
 		kind: "crash", group: databaseGroup, touches: touches{everything: true}, length: between(r, 0, 4*time.Second),
-		make: func(context.Context) (func(context.Context) error, error) {
+		make: func(context.Context, touch) (undo, error) {
 			if err := s.server.Crash(); err != nil {
 				return nil, err
 			}
@@ -39,7 +39,7 @@ func drawTerminate(s *stage, r *rand.Rand) planned {
 	share := 0.1 + 0.9*r.Float64()
 	return planned{
 		kind: "terminate", group: databaseGroup, detail: fmt.Sprintf("%.0f %% of the sessions", share*100), touches: touches{everything: true},
-		make: func(ctx context.Context) (func(context.Context) error, error) {
+		make: func(ctx context.Context, touch touch) (undo, error) {
 			_, err := s.admin.Exec(ctx, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 WHERE backend_type = 'client backend' AND application_name <> $1 AND random() < $2`, adminName, share)
 			return nil, err
@@ -51,7 +51,7 @@ WHERE backend_type = 'client backend' AND application_name <> $1 AND random() < 
 func drawReadOnly(s *stage, r *rand.Rand) planned {
 	return planned{
 		kind: "read-only", group: databaseGroup, touches: touches{everything: true}, length: between(r, time.Second, 6*time.Second),
-		make: func(ctx context.Context) (func(context.Context) error, error) {
+		make: func(ctx context.Context, touch touch) (undo, error) {
 			err := s.each(ctx, `ALTER SYSTEM SET default_transaction_read_only = on`, `SELECT pg_reload_conf()`)
 			return func(ctx context.Context) error {
 				return s.each(ctx, `ALTER SYSTEM RESET default_transaction_read_only`, `SELECT pg_reload_conf()`)

@@ -48,7 +48,7 @@ func drawCut(s *stage, r *rand.Rand) planned {
 	action := []faulty.Action{faulty.Cut(how), faulty.CutClient(how), faulty.CutServer(how)}[side]
 	return planned{
 		kind: "cut", group: group, touches: what, detail: name + ", " + text + " on " + []string{"both sides", "its side", "the server's side"}[side],
-		make: func(context.Context) (func(context.Context) error, error) {
+		make: func(context.Context, touch) (undo, error) {
 			peer().proxy.Do(faulty.Existing, action)
 			return nil, nil
 		},
@@ -98,7 +98,7 @@ func drawCutBatch(s *stage, r *rand.Rand) planned {
 
 // armed completes a fault that comes at a place in the protocol, once.
 func armed(p planned, peer func() *process, trigger faulty.Trigger, action faulty.Action) planned {
-	p.make = func(context.Context) (func(context.Context) error, error) {
+	p.make = func(context.Context, touch) (undo, error) {
 		a := peer().proxy.On(trigger, action)
 		return func(context.Context) error { a.Disarm(); return nil }, nil
 	}
@@ -111,7 +111,7 @@ func drawLasting(kind string, action faulty.Action, from, to time.Duration) func
 		peer, name, group, what := s.drawPeer(r)
 		return planned{
 			kind: kind, group: group, detail: name, touches: what, length: between(r, from, to),
-			make: func(context.Context) (func(context.Context) error, error) {
+			make: func(context.Context, touch) (undo, error) {
 				proxy := peer().proxy
 				proxy.Do(faulty.All, action)
 				return func(context.Context) error {
@@ -128,7 +128,7 @@ func drawRefuse(s *stage, r *rand.Rand) planned {
 	peer, name, group, what := s.drawPeer(r)
 	return planned{
 		kind: "refuse", group: group, detail: name, touches: what, length: between(r, 500*time.Millisecond, 5*time.Second),
-		make: func(context.Context) (func(context.Context) error, error) {
+		make: func(context.Context, touch) (undo, error) {
 			proxy := peer().proxy
 			proxy.Refuse(true)
 			proxy.Do(faulty.Existing, faulty.Cut(faulty.RST))
@@ -143,7 +143,7 @@ func drawLatency(s *stage, r *rand.Rand) planned {
 	return planned{
 		kind: "latency", group: group, detail: fmt.Sprintf("%s, %v", name, latency), touches: what,
 		length: between(r, time.Second, 6*time.Second),
-		make: func(context.Context) (func(context.Context) error, error) {
+		make: func(context.Context, touch) (undo, error) {
 			proxy := peer().proxy
 			proxy.Do(faulty.All, faulty.Delay(faulty.Both, latency))
 			return func(context.Context) error { proxy.Do(faulty.All, faulty.Delay(faulty.Both, 0)); return nil }, nil

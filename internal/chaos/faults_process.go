@@ -31,7 +31,7 @@ func drawKill(s *stage, r *rand.Rand) planned {
 	n, worker, group := s.drawWorker(r)
 	return planned{
 		kind: "kill", group: group, detail: worker.name, touches: touches{workers: []int{n}}, length: between(r, 0, 3*time.Second),
-		make: func(context.Context) (func(context.Context) error, error) {
+		make: func(context.Context, touch) (undo, error) {
 			worker.current().kill()
 			return func(context.Context) error { return worker.run(s.server.URL()) }, nil
 		},
@@ -43,7 +43,7 @@ func drawTerm(s *stage, r *rand.Rand) planned {
 	n, worker, group := s.drawWorker(r)
 	return planned{
 		kind: "term", group: group, detail: worker.name, touches: touches{workers: []int{n}}, length: between(r, 0, 500*time.Millisecond),
-		make: func(context.Context) (func(context.Context) error, error) {
+		make: func(context.Context, touch) (undo, error) {
 			took, err := worker.current().stop(stopMax)
 			s.stopped(worker.name, took, err)
 			return func(context.Context) error { return worker.run(s.server.URL()) }, nil
@@ -57,7 +57,7 @@ func drawStop(s *stage, r *rand.Rand) planned {
 	return planned{
 		kind: "stop", group: group, detail: worker.name, touches: touches{workers: []int{n}},
 		length: between(r, 2*time.Second, lease+3*time.Second),
-		make: func(context.Context) (func(context.Context) error, error) {
+		make: func(context.Context, touch) (undo, error) {
 			c := worker.current()
 			c.signal(stopSignal)
 			return func(context.Context) error { c.signal(continueSignal); return nil }, nil
@@ -70,7 +70,7 @@ func drawKillWriter(s *stage, r *rand.Rand) planned {
 	n := r.IntN(len(writerKinds))
 	return planned{
 		kind: "kill-writer", group: fmt.Sprintf("writer %d", n), detail: writerKinds[n], length: between(r, 0, time.Second),
-		make: func(context.Context) (func(context.Context) error, error) {
+		make: func(context.Context, touch) (undo, error) {
 			writer := s.writers[n]
 			writer.current().signal(syscall.SIGKILL)
 			<-writer.current().done

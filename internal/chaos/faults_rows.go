@@ -2,9 +2,10 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
@@ -21,13 +22,13 @@ func rowKinds() []kind {
 	}
 }
 
-// hold runs a statement in a transaction that is left open until undo. scan, if not nil, is given the rows, as text.
-func (s *stage) hold(ctx context.Context, seen func(text string), sql string, args ...any) (undo func(context.Context) error, err error) {
+// hold runs a statement in a transaction that is left open until undo. The messages that it returns are touched.
+func (s *stage) hold(ctx context.Context, touch touch, sql string, args ...any) (_ undo, err error) {
 	conn, err := s.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
-	undo = func(ctx context.Context) error {
+	undo := func(ctx context.Context) error {
 		_, _ = conn.Exec(ctx, "ROLLBACK") // so that the locks are free on return; a crash may have ended the session
 		_ = conn.Close(ctx)
 		return nil
@@ -39,21 +40,23 @@ func (s *stage) hold(ctx context.Context, seen func(text string), sql string, ar
 	if err != nil {
 		return undo, err
 	}
-	for rows.Next() {
-		if seen != nil {
-			seen(fmt.Sprint(rows.RawValues()))
-		}
+	return undo, touchAll(rows, touch)
+}
+
+func touchAll(rows pgx.Rows, touch touch) error {
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	for _, id := range ids {
+		touch(id)
 	}
-	rows.Close()
-	return undo, rows.Err()
+	return err
 }
 
 // drawLockRows: somebody selects some due rows FOR UPDATE, and goes to lunch.
 func drawLockRows(s *stage, r *rand.Rand) planned {
 	p := planned{kind: "lock-rows", group: "locks", detail: "SELECT FOR UPDATE of due rows", length: between(r, time.Second, 8*time.Second)}
 	most := 1 + r.IntN(20)
-	p.make = func(ctx context.Context) (func(context.Context) error, error) {
-		return s.hold(ctx, nil, `SELECT 1 FROM outbox.due ORDER BY random() LIMIT $1 FOR UPDATE`, most)
+	p.make = func(ctx context.Context, touch touch) (undo, error) {
+		return s.hold(ctx, touch, `SELECT message_id::text FROM outbox.due ORDER BY random() LIMIT $1 FOR UPDATE`, most)
 	}
 	return p
 }
@@ -64,8 +67,8 @@ func drawLockOrigin(s *stage, r *rand.Rand) planned {
 	return planned{
 		kind: "lock-origin", group: "locks", detail: "SELECT FOR UPDATE of the endpoint row of " + o.url + " (" + o.name + ")",
 		touches: touches{origins: []string{o.url}}, length: between(r, time.Second, 8*time.Second),
-		make: func(ctx context.Context) (func(context.Context) error, error) {
-			return s.hold(ctx, nil, `SELECT 1 FROM outbox.endpoint WHERE endpoint = $1 FOR UPDATE`, o.url)
+		make: func(ctx context.Context, touch touch) (undo, error) {
+			return s.hold(ctx, touch, `SELECT endpoint FROM outbox.endpoint WHERE endpoint = $1 FOR UPDATE`, o.url)
 		},
 	}
 }
@@ -78,8 +81,8 @@ func drawLockTable(s *stage, r *rand.Rand) planned {
 	return planned{
 		kind: "lock-table", group: databaseGroup, detail: table + " IN " + mode + " MODE", touches: touches{everything: true},
 		length: between(r, time.Second, 5*time.Second),
-		make: func(ctx context.Context) (func(context.Context) error, error) {
-			return s.hold(ctx, nil, "LOCK TABLE "+table+" IN "+mode+" MODE")
+		make: func(ctx context.Context, touch touch) (undo, error) {
+			return s.hold(ctx, touch, "LOCK TABLE "+table+" IN "+mode+" MODE")
 		},
 	}
 }
@@ -107,7 +110,7 @@ func drawPoison(s *stage, r *rand.Rand) planned {
 	return planned{
 		kind: "poison", group: "poison", detail: p.what + " at " + o.url, touches: touches{messages: []string{id, orphan}},
 		length: between(r, 0, time.Second),
-		make: func(ctx context.Context) (func(context.Context) error, error) {
+		make: func(ctx context.Context, touch touch) (undo, error) {
 			s.poison.add(id)
 			s.poison.add(orphan)
 			_, err := s.admin.Exec(ctx, `WITH m AS (
@@ -131,7 +134,7 @@ func drawBadLimits(s *stage, r *rand.Rand) planned {
 	return planned{
 		kind: "bad-limits", group: "limits", detail: bad + " for " + o.url, touches: touches{origins: []string{o.url}},
 		length: between(r, time.Second, 6*time.Second),
-		make: func(ctx context.Context) (func(context.Context) error, error) {
+		make: func(ctx context.Context, touch touch) (undo, error) {
 			_, err := s.admin.Exec(ctx, `INSERT INTO outbox.endpoint (endpoint, reason) VALUES ($1, 'by hand') ON CONFLICT DO NOTHING`, o.url)
 			if err == nil {
 				_, err = s.admin.Exec(ctx, `UPDATE outbox.endpoint SET `+bad+` WHERE endpoint = $1`, o.url)
@@ -148,21 +151,13 @@ func drawCursed(s *stage, r *rand.Rand) planned {
 	length := between(r, time.Second, 6*time.Second)
 	return planned{
 		kind: "cursed", group: "cursed", detail: "a trigger refuses whatever is recorded of some messages", length: length,
-		make: func(ctx context.Context) (func(context.Context) error, error) {
+		make: func(ctx context.Context, touch touch) (undo, error) {
 			undo := func(ctx context.Context) error { return s.untilDone(ctx, `DELETE FROM chaos.cursed`) }
 			rows, err := s.admin.Query(ctx, `INSERT INTO chaos.cursed SELECT message_id FROM outbox.due LIMIT 3 ON CONFLICT DO NOTHING RETURNING message_id::text`)
 			if err != nil {
 				return undo, err
 			}
-			defer rows.Close()
-			for rows.Next() {
-				var id string
-				if err := rows.Scan(&id); err != nil {
-					return undo, err
-				}
-				s.poison.add(id)
-			}
-			return undo, rows.Err()
+			return undo, touchAll(rows, func(id string) { s.poison.add(id); touch(id) })
 		},
 	}
 }

@@ -18,8 +18,14 @@ type planned struct {
 	length  time.Duration // how long it is in force
 	// make makes the fault; the function that it returns undoes it. Either may fail while the database is away; a fault
 	// that could not be made is passed over.
-	make func(ctx context.Context) (undo func(context.Context) error, err error)
+	make func(ctx context.Context, touch touch) (undo, error)
 }
+
+// undo undoes a fault. touch tells of a message that it turned out to touch.
+type (
+	undo  func(context.Context) error
+	touch func(message string)
+)
 
 // kind is a kind of fault: draw plans one. It uses r only, so that the plan depends on the seed alone.
 type kind struct {
@@ -109,9 +115,9 @@ func (t *trial) makeFault(ctx context.Context, p planned) {
 	}
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoMax)
 	defer cancel()
-	end := t.timeline.begin(p.kind, p.detail, p.touches)
-	defer end()
-	undo, err := p.make(bounded)
+	entry := t.timeline.begin(p.kind, p.detail, p.touches)
+	defer entry.end()
+	undo, err := p.make(bounded, entry.touch)
 	if err != nil {
 		t.detail("%s %s could not be made: %v", p.kind, p.detail, err)
 	}

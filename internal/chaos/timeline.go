@@ -22,21 +22,21 @@ type fault struct {
 	detail  string
 	touches touches
 	begin   time.Time
-	end     time.Time // zero while it lasts
+	ended   time.Time // zero while it lasts
 }
 
 func (f fault) String() string {
 	text := fmt.Sprintf("%s %-10s %s", f.begin.Format("15:04:05.000"), f.kind, f.detail)
-	if f.end.IsZero() {
+	if f.ended.IsZero() {
 		return text + " (lasts)"
 	}
-	return fmt.Sprintf("%s (%v)", text, f.end.Sub(f.begin).Round(time.Millisecond))
+	return fmt.Sprintf("%s (%v)", text, f.ended.Sub(f.begin).Round(time.Millisecond))
 }
 
 // overlaps says whether the fault was in force at any moment from one time to the other, or had ended no longer than linger
 // before.
 func (f fault) overlaps(from, to time.Time, linger time.Duration) bool {
-	return !f.begin.After(to) && (f.end.IsZero() || !f.end.Add(linger).Before(from))
+	return !f.begin.After(to) && (f.ended.IsZero() || !f.ended.Add(linger).Before(from))
 }
 
 // timeline is the record of all faults.
@@ -47,19 +47,33 @@ type timeline struct {
 	faults []*fault
 }
 
-// begin records a fault before it is made; the function that it returns ends it, once, when it is undone.
-func (t *timeline) begin(kind, detail string, what touches) (end func()) {
+// entry is a fault in the timeline, for whoever makes it.
+type entry struct {
+	timeline *timeline
+	fault    *fault
+}
+
+// begin records a fault before it is made.
+func (t *timeline) begin(kind, detail string, what touches) entry {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	f := &fault{kind: kind, detail: detail, touches: what, begin: time.Now()}
 	t.faults = append(t.faults, f)
-	return func() {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		if f.end.IsZero() {
-			f.end = time.Now()
-		}
-	}
+	return entry{t, f}
+}
+
+// end records that the fault was undone.
+func (e entry) end() {
+	e.timeline.mu.Lock()
+	defer e.timeline.mu.Unlock()
+	e.fault.ended = time.Now()
+}
+
+// touch adds a message that the fault touches.
+func (e entry) touch(message string) {
+	e.timeline.mu.Lock()
+	defer e.timeline.mu.Unlock()
+	e.fault.touches.messages = append(e.fault.touches.messages, message)
 }
 
 // overlapping returns the faults of that time, the oldest first.

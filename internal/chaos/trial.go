@@ -217,7 +217,7 @@ func (t *trial) compare() error {
 
 // linger is how long after its end a fault may still keep an answer from being recorded: a statement that went into a
 // frozen connection is given up by its timeout.
-const linger = 10 * time.Second
+const linger = 1 * time.Second
 
 // report prints the counts and the verdict.
 func (t *trial) report(err error) (passed bool) {
@@ -243,8 +243,9 @@ func (t *trial) report(err error) (passed bool) {
 	line("messages", "%d delivered, %d dead for the receiver's reasons", f.delivered, f.dead)
 	line("requests", "%d; %d repeated what was accepted before, %d of them with a fault between", requests, f.repeats, f.excused)
 	if t.watch != nil {
-		line("longest stall", "%v of a message at an origin that is well (%s; bound %v), %v of an origin (bound %v)",
-			t.watch.longest.Round(time.Millisecond), t.watch.longestWhat, messageMax, t.watch.longestOrigin.Round(time.Millisecond), originMax)
+		line("longest stall", "%v of a message at an origin that is well (%s; bound %v), %v of an origin (bound %v); %v beside a fault that touched others only",
+			t.watch.longest.Round(time.Millisecond), t.watch.longestWhat, messageMax, t.watch.longestOrigin.Round(time.Millisecond), originMax, t.watch.longestBeside.Round(time.Millisecond))
+		line("watched", "%d times what was due, %d times in vain", t.watch.samples, t.watch.missed)
 	}
 	line("stops", "%d by SIGTERM, the longest %v", t.stage.stops, t.stage.longestStop.Round(time.Millisecond))
 	for rule, n := range t.byRule {

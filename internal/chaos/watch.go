@@ -35,6 +35,9 @@ type watch struct {
 	longest       time.Duration // that a message waited
 	longestWhat   string
 	longestOrigin time.Duration // that an origin did
+	longestBeside time.Duration // that either did beside a fault that touched others only
+	samples       int
+	missed        int // samples that could not be taken
 }
 
 func newWatch(workers int, well map[string]bool) *watch {
@@ -43,6 +46,7 @@ func newWatch(workers int, well map[string]bool) *watch {
 
 // sample is given what is due now; before is the time of the last sample. It returns the violations.
 func (w *watch) sample(before, now time.Time, rows []dueRow) (stalls []violation) {
+	w.samples++
 	faults := w.faults(before, now)
 	messages, origins := map[string]time.Time{}, map[string]time.Time{}
 	for _, row := range rows {
@@ -52,17 +56,25 @@ func (w *watch) sample(before, now time.Time, rows []dueRow) (stalls []violation
 			if waited := now.Sub(since); waited > w.longest {
 				w.longest, w.longestWhat = waited, fmt.Sprintf("%s to %s, at %s", row.id, row.origin, now.Format(timeFormat))
 			}
+			w.beside(faults, now.Sub(since))
 			stalls = w.judge(stalls, "message "+row.id, row.origin, since, now, messageMax)
 		}
 		if _, seen := origins[row.origin]; !row.leased && !seen && !mayWait(faults, w.workers, row.origin, row.id) {
 			since := clock(w.origins[row.origin], w.triedAt(row.origin), now, false)
 			origins[row.origin] = since
 			w.longestOrigin = max(w.longestOrigin, now.Sub(since))
+			w.beside(faults, now.Sub(since))
 			stalls = w.judge(stalls, "origin", row.origin, since, now, originMax)
 		}
 	}
 	w.messages, w.origins = messages, origins
 	return stalls
+}
+
+func (w *watch) beside(faults []fault, waited time.Duration) {
+	if len(faults) > 0 {
+		w.longestBeside = max(w.longestBeside, waited)
+	}
 }
 
 const timeFormat = "15:04:05.000"
@@ -110,6 +122,7 @@ func (t *trial) watchDue(ctx context.Context) {
 			if len(t.timeline.overlapping(before, now, allowance)) == 0 && ctx.Err() == nil {
 				t.detail("what is due could not be read: %v", err)
 			}
+			t.watch.missed++
 			t.watch.messages, t.watch.origins = map[string]time.Time{}, map[string]time.Time{}
 			before = now
 			continue
