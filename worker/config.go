@@ -14,6 +14,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 	"github.com/seed-abbacb8b/epilogue/webhook"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/delivery"
+	"github.com/seed-abbacb8b/epilogue/worker/internal/postgres"
 )
 
 // Config configures a [Worker]. The zero value is usable: every field says what its zero means.
@@ -34,7 +35,8 @@ type Config struct {
 	PollInterval time.Duration
 
 	// Lease is how long a claimed message belongs to this worker; after a crash it is due again when the lease ends.
-	// 30 s when 0. It must outlive a request and the recording of its answer: at least DeliveryTimeout + LeaseMargin.
+	// 30 s when 0. It must outlive a request and the recording of its answer: at least DeliveryTimeout + LeaseMargin, and
+	// at most LeaseMax.
 	Lease time.Duration
 
 	// DeliveryTimeout bounds one request, from the lookup of its host to the last byte read of its answer. 15 s when
@@ -130,6 +132,9 @@ type Config struct {
 
 // LeaseMargin is what a lease must have beyond a request's timeout, for the claim's way here and the answer's way back.
 const LeaseMargin = 5 * time.Second
+
+// LeaseMax is the longest lease. A row that is leased for longer than twice as long was leased by no worker, and is claimed.
+const LeaseMax = postgres.LeaseMax
 
 // DefaultRetryJitter is ±20 %.
 const DefaultRetryJitter = 0.2
@@ -232,6 +237,7 @@ func (c Config) Validate() error {
 	check(c.DeliveryTimeout >= 10*time.Millisecond, "DeliveryTimeout is %v; want 10ms or more", c.DeliveryTimeout)
 	check(c.Lease >= c.DeliveryTimeout+LeaseMargin, "Lease is %v; want at least DeliveryTimeout (%v) + %v, so that it outlives a request",
 		c.Lease, c.DeliveryTimeout, LeaseMargin)
+	check(c.Lease <= LeaseMax, "Lease is %v; want at most %v", c.Lease, LeaseMax)
 	check(c.MaxInFlight >= 1 && c.MaxInFlight <= 10_000, "MaxInFlight is %d; want 1 to 10000", c.MaxInFlight)
 	check(c.EndpointMaxInFlight >= 1 && c.EndpointMaxInFlight <= c.MaxInFlight,
 		"EndpointMaxInFlight is %d; want 1 to MaxInFlight (%d)", c.EndpointMaxInFlight, c.MaxInFlight)

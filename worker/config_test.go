@@ -31,6 +31,7 @@ var faults = []struct {
 	{"Name", func(c *Config) { c.Name = strings.Repeat("x", 65) }},
 	{"PollInterval", func(c *Config) { c.PollInterval = 9 * time.Millisecond }},
 	{"PollInterval", func(c *Config) { c.PollInterval = -1 }},
+	{"Lease", func(c *Config) { c.Lease = LeaseMax + 1 }},
 	{"DeliveryTimeout", func(c *Config) { c.DeliveryTimeout = 9 * time.Millisecond }},
 	{"DeliveryTimeout", func(c *Config) { c.DeliveryTimeout = -time.Second }},
 	{"Lease", func(c *Config) { c.Lease = 15*time.Second + LeaseMargin - 1 }},            // of the default timeout

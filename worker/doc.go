@@ -38,6 +38,7 @@
 //	                            at once and not counted as an attempt
 //	the database goes away      claims wait, answers are kept and recorded when it is back, and the fence decides
 //	                            whether they still count
+//	a row is refused            the claim is narrowed down; the row is dead (poison) or its endpoint paused, the others go on
 //	a commit's answer is lost   the batch is recorded again, which changes nothing if it was there already
 //	the receiver hangs          its own share of requests is held, at most until DeliveryTimeout
 //	River's leader is away      the scan loops insert drains all the same; retention waits for the next leader

@@ -17,6 +17,13 @@ func TestARowThatWasEditedByHandIsDelivered(t *testing.T) {
 		"a lease from long ago":          "attempt = 2, locked_by = 'somebody', locked_until = '2000-01-01'",
 		"more attempts before than made": "attempts_before = 5",
 		"due since for ever":             "due_at = '2000-01-01'",
+		"due since before all times":     "due_at = '-infinity'",
+		"due since before our era":       "due_at = '4713-01-01 BC'",
+		"all attempts used up":           "attempt = 2147483647",
+		"all of them, and a lease":       "attempt = 2147483647, locked_by = 'somebody', locked_until = '-infinity'",
+		"fewer attempts than none":       "attempt = 0, attempts_before = 2147483647",
+		"a lease that never ends":        "attempt = 1, locked_by = 'somebody', locked_until = 'infinity'",
+		"a lease of a thousand years":    "attempt = 1, locked_by = 'somebody', locked_until = now() + interval '1000 years'",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -27,6 +34,41 @@ func TestARowThatWasEditedByHandIsDelivered(t *testing.T) {
 			r.run(r.config())
 			r.awaitState(id, outbox.StateDelivered)
 		})
+	}
+}
+
+// TestAnEndpointThatWasEditedByHandIsServed, and stops no other.
+func TestAnEndpointThatWasEditedByHandIsServed(t *testing.T) {
+	t.Parallel()
+	for _, edit := range []string{
+		"rate_per_second = 1e-13", "rate_per_second = 'NaN'", "rate_per_second = 'Infinity'", "granted_at = '-infinity', rate_per_second = 1",
+		"granted_at = 'infinity', rate_per_second = 1", "open_until = '-infinity'", "max_in_flight = -1",
+	} {
+		t.Run(edit, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			box, other := newReceiver(t, nil), newReceiver(t, nil)
+			r.exec(`ALTER TABLE outbox.endpoint DROP CONSTRAINT endpoint_rate_per_second, DROP CONSTRAINT endpoint_max_in_flight,
+    DROP CONSTRAINT endpoint_open_until_range, DROP CONSTRAINT endpoint_granted_at_range`) // or the row is older than they are
+			r.exec(`INSERT INTO outbox.endpoint (endpoint, granted_at, reason) VALUES ($1, now() - interval '1 h', '')`, box.URL)
+			r.exec("UPDATE outbox.endpoint SET " + edit)
+			id, healthy := r.writeTo(box.URL, "run"), r.writeTo(other.URL, "run")
+			r.run(r.config())
+			r.awaitState(healthy, outbox.StateDelivered)
+			r.awaitState(id, outbox.StateDelivered)
+		})
+	}
+}
+
+func TestARowWhoseAttemptsAreUsedUpEndsAtItsNextAnswer(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	box := newReceiver(t, func(w http.ResponseWriter, _ request) { w.WriteHeader(http.StatusInternalServerError) })
+	id := r.writeTo(box.URL, "run")
+	r.exec("UPDATE outbox.due SET attempt = 2147483647, attempts_before = 2147483647, locked_by = 'somebody', locked_until = '2000-01-01'")
+	r.run(r.config())
+	if d := r.awaitState(id, outbox.StateDead); text(d.DeadReason) != "exhausted" {
+		t.Errorf("it is dead: %s", text(d.DeadReason))
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/riverqueue/river"
 
+	"github.com/seed-abbacb8b/epilogue/worker/internal/database"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/outage"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/postgres"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/schedule"
@@ -26,9 +27,10 @@ type loops struct {
 	stopping  context.Context // its end: no new claims
 
 	clocks *clocks
-	lost   *lostSessions
+	pool   *database.Pool
 
 	claims, scans, inserts *outage.Part
+	aside                  asideLog
 }
 
 // drain claims until nothing was due for a while, its turn is over, or the worker stops.
@@ -50,14 +52,15 @@ func (l *loops) drain(ctx context.Context) {
 // claim takes messages and starts their delivery.
 func (l *loops) claim(ctx context.Context, order schedule.Order) {
 	began := time.Now()
-	rows, left, err := l.claimer.Claim(ctx, claimOrder(order))
+	claimed, err := l.claimer.Claim(ctx, claimOrder(order))
 	now := time.Now()
+	l.aside.log(ctx, claimed.Aside, now)
 	if err != nil {
 		l.scheduler.ClaimFailed(now, l.claims.Failed(ctx, err))
 		return
 	}
 	l.claims.Worked()
-	start, back := l.scheduler.Claimed(now, claimedMessages(rows, began), candidates(left))
+	start, back := l.scheduler.Claimed(now, claimedMessages(claimed.Messages, began), candidates(claimed.Left))
 	for _, m := range start {
 		l.senders.start(rowOf(m))
 	}
@@ -95,7 +98,7 @@ func (l *loops) scanOnce(ctx context.Context, order schedule.ScanOrder) {
 	}
 	l.scans.Worked()
 	answered := time.Now()
-	l.lost.end(ctx)
+	l.pool.EndLost(ctx)
 	l.clocks.compare(ctx, asked, scan.Clock, answered)
 	l.scheduler.Scanned(order, candidates(scan.Candidates), scan.Took, answered)
 }

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -43,13 +45,14 @@ func TestAPoisonRowEndsDeadAndHarmsNobodyElse(t *testing.T) {
 INSERT INTO outbox.due (message_id, endpoint) SELECT id, endpoint FROM m`, id, fmt.Sprint("poison-", i), p.headers, url, to.URL, p.options)
 		ids, healthy = append(ids, id), append(healthy, r.writeTo(to.URL, fmt.Sprint("healthy-", i)))
 	}
-	// A due row without a message has nothing to be delivered, and must not keep others from it.
+	// A due row without a message has nothing to be delivered, and must not keep others from it. It is removed.
 	r.exec(`INSERT INTO outbox.due (message_id, endpoint, due_at) SELECT gen_random_uuid(), $1, '2000-01-01' FROM generate_series(1, 10)`, to.URL)
 	r.run(r.config())
 	for _, id := range healthy {
 		r.awaitState(id, outbox.StateDelivered)
 	}
 	r.await("the poison is dead", func() bool { return r.count(`SELECT count(*) FROM outbox.dead`) == len(poison) })
+	r.await("nothing is due", func() bool { return r.count(`SELECT count(*) FROM outbox.due`) == 0 })
 	for i, id := range ids {
 		var reason, fault string
 		var attempts int
@@ -67,5 +70,60 @@ FROM outbox.dead d WHERE message_id = $1`, r.Schema)
 	}
 	if n := len(to.requests()); n != len(healthy) {
 		t.Errorf("%d requests, want %d", n, len(healthy))
+	}
+}
+
+// TestWhatTheDatabaseRefusesStopsNobodyElse: neither what a claim cannot write nor what it cannot read.
+func TestWhatTheDatabaseRefusesStopsNobodyElse(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ sql, fault string }{
+		"a trigger refuses it": {`CREATE FUNCTION outbox.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF NEW.attempts_before = 5 THEN RAISE EXCEPTION 'no'; END IF; RETURN NEW;
+END $$;
+UPDATE outbox.due SET attempt = 5, attempts_before = 5 WHERE message_id = $ID;
+CREATE TRIGGER refuse BEFORE UPDATE ON outbox.due FOR EACH ROW EXECUTE FUNCTION outbox.refuse()`,
+			"the database refuses it: SQLSTATE P0001"},
+		"a rule refuses it": {`UPDATE outbox.due SET attempt = 77 WHERE message_id = $ID;
+ALTER TABLE outbox.due ADD CONSTRAINT not_78 CHECK (attempt <> 78)`,
+			"the database refuses it: SQLSTATE 23514, table due, constraint not_78"},
+		"it cannot be read": {`ALTER DOMAIN outbox.run_status DROP CONSTRAINT message_status;
+ALTER TABLE outbox.message DROP CONSTRAINT message_result_or_error;
+UPDATE outbox.message SET status = 'lost its way' WHERE id = $ID`,
+			"the worker cannot read it: column status of its claim"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			box, other := newReceiver(t, nil), newReceiver(t, nil)
+			id := r.writeTo(box.URL, "bad")
+			var healthy []outbox.ID
+			for i := range 5 {
+				healthy = append(healthy, r.writeTo(box.URL, fmt.Sprint("same-", i)), r.writeTo(other.URL, fmt.Sprint("other-", i)))
+			}
+			r.execAll(strings.ReplaceAll(c.sql, "$ID", "'"+id.String()+"'"))
+			r.run(r.config())
+			for _, id := range healthy {
+				r.awaitState(id, outbox.StateDelivered)
+			}
+			r.await("it is dead", func() bool { return r.count(`SELECT count(*) FROM outbox.dead`) == 1 })
+			var reason, fault string
+			if err := r.Pool.QueryRow(t.Context(), inSchema(`SELECT reason, error FROM outbox.dead WHERE message_id = $1`, r.Schema), id).Scan(&reason, &fault); err != nil {
+				t.Fatal(err)
+			}
+			if reason != "poison" || fault != c.fault {
+				t.Errorf("it is %s: %s; want poison: %s", reason, fault, c.fault)
+			}
+			if n := r.count(`SELECT count(*) FROM outbox.attempt WHERE class <> 'delivered'`); n != 0 {
+				t.Errorf("%d attempts of the others failed", n)
+			}
+		})
+	}
+}
+
+// execAll runs several statements.
+func (r *rig) execAll(sql string) {
+	r.t.Helper()
+	if _, err := r.Pool.Exec(r.t.Context(), inSchema(sql, r.Schema), pgx.QueryExecModeSimpleProtocol); err != nil {
+		r.t.Fatal(err)
 	}
 }

@@ -107,11 +107,11 @@ func (p *play) player() *player {
 		scheduler: schedule.New(schedule.Config{
 			MaxInFlight: slots, EndpointMaxInFlight: 1 + p.rng.IntN(slots), PollInterval: time.Second, DrainTurn: time.Minute,
 		}, p.now()),
-		claimer: postgres.NewClaimer(p.Pool, postgres.ClaimerConfig{Schema: p.Schema, Worker: name, Lease: time.Hour, OpenAfter: 1_000_000}),
-		recorder: postgres.NewRecorder(p.Pool, postgres.RecorderConfig{
+		claimer: postgres.NewClaimer(postgres.Direct(p.Pool), postgres.ClaimerConfig{Schema: p.Schema, Worker: name, Lease: time.Hour, OpenAfter: 1_000_000}),
+		recorder: postgres.NewRecorder(postgres.Direct(p.Pool), postgres.RecorderConfig{
 			Schema: p.Schema, Worker: name, OpenAfter: 1_000_000, OpenFor: time.Second, OpenForMax: time.Second,
 		}),
-		scanner: postgres.NewScanner(p.Pool, p.Schema),
+		scanner: postgres.NewScanner(postgres.Direct(p.Pool), p.Schema),
 	}
 }
 
@@ -240,15 +240,16 @@ func (p *play) claimOf(w *player) (waits bool) {
 	for i, t := range order.Turns {
 		from[i] = int(t.From.Sub(modelEpoch) / time.Second)
 	}
-	rows, left, err := w.claimer.Claim(p.t.Context(), order)
+	claimed, err := w.claimer.Claim(p.t.Context(), order)
 	if err != nil {
 		p.t.Fatal(err)
 	}
+	rows := claimed.Messages
 	p.note("%s claims %d of %v and %d recent, takes %d", w.name, order.Most, order.Turns, order.Recent, len(rows))
 	for _, fault := range p.model.claim(w.name, order, from, rows) {
 		p.t.Error(fault)
 	}
-	start, back := w.scheduler.Claimed(p.now(), claimedMessages(rows, p.now()), candidates(left))
+	start, back := w.scheduler.Claimed(p.now(), claimedMessages(rows, p.now()), candidates(claimed.Left))
 	w.inFlight = append(w.inFlight, rowsOf(start)...)
 	p.release(w, rowsOf(back))
 	return false

@@ -11,15 +11,17 @@ import (
 	"github.com/seed-abbacb8b/epilogue/worker/internal/postgres"
 )
 
-// TestARowThatTheDatabaseRefusesTakesNoOtherAlong, and only that row is logged as not recorded.
+// TestARowThatTheDatabaseRefusesTakesNoOtherAlong, and is set aside: a delivery without what the receiver said, or as
+// poison. Only that row is named in the log.
 func TestARowThatTheDatabaseRefusesTakesNoOtherAlong(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	for _, runID := range []string{"good-1", "bad reason", "good-2", "bad text", "bad status", "good-3"} {
 		r.writeTo("https://a.test/hook", runID)
 	}
-	claimer := postgres.NewClaimer(r.Pool, postgres.ClaimerConfig{Schema: r.Schema, Worker: "one", Lease: time.Minute, OpenAfter: 10})
-	rows, _, err := claimer.Claim(t.Context(), postgres.Order{Most: 10, Turns: []postgres.Turn{{Endpoint: "https://a.test", Most: 10}}})
+	claimer := postgres.NewClaimer(postgres.Direct(r.Pool), postgres.ClaimerConfig{Schema: r.Schema, Worker: "one", Lease: time.Minute, OpenAfter: 10})
+	claimed, err := claimer.Claim(t.Context(), postgres.Order{Most: 10, Turns: []postgres.Turn{{Endpoint: "https://a.test", Most: 10}}})
+	rows := claimed.Messages
 	if err != nil || len(rows) != 6 {
 		t.Fatalf("%d messages claimed: %v", len(rows), err)
 	}
@@ -41,8 +43,8 @@ func TestARowThatTheDatabaseRefusesTakesNoOtherAlong(t *testing.T) {
 	lines := &logLines{}
 	logger := slog.New(slog.NewTextHandler(lines, nil))
 	to := &recorder{
-		to:     postgres.NewRecorder(r.Pool, postgres.RecorderConfig{Schema: r.Schema, Worker: "one", OpenAfter: 10, OpenFor: time.Second, OpenForMax: time.Second}),
-		outage: outage.New(logger, time.Second).Part("test"), logger: logger,
+		to:     postgres.NewRecorder(postgres.Direct(r.Pool), postgres.RecorderConfig{Schema: r.Schema, Worker: "one", OpenAfter: 10, OpenFor: time.Second, OpenForMax: time.Second}),
+		outage: outage.New(logger, time.Second, outage.Faults{}).Part("test"), logger: logger,
 	}
 	if unwritten, err := to.write(t.Context(), batch); err != nil || unwritten != 0 {
 		t.Fatalf("%d results are said to be unwritten: %v", unwritten, err)
@@ -53,11 +55,15 @@ func TestARowThatTheDatabaseRefusesTakesNoOtherAlong(t *testing.T) {
 			t.Errorf("%s is named once in the log: %v", runID, named)
 		}
 		want := outbox.StateDelivered
-		if bad {
-			want = outbox.StateDelivering // until its lease ends, and then anew
+		if runID == "bad reason" {
+			want = outbox.StateDead
 		}
-		if d := r.state(id); d.State != want {
+		d := r.state(id)
+		if d.State != want {
 			t.Errorf("%s is %s, want %s", runID, d.State, want)
+		}
+		if noted := len(d.AttemptList) == 1 && d.AttemptList[0].Note != nil; noted != (bad && want == outbox.StateDelivered) {
+			t.Errorf("%s: its attempts are %+v", runID, d.AttemptList)
 		}
 	}
 	if n := lines.count("level=ERROR"); n != 3 {

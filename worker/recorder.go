@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/seed-abbacb8b/epilogue/worker/internal/outage"
@@ -13,6 +14,8 @@ import (
 // recorder writes results in batches: while one batch is written, the next one gathers. The first result after a pause is
 // written at once; in a stream, a batch waits until it is large enough to be worth a statement, schedule.BatchPace at
 // most.
+//
+// A result that cannot be written now never keeps others from it: it is held, and tried again by itself (held.go).
 type recorder struct {
 	to     *postgres.Recorder
 	in     chan postgres.Result // bounded: when the database is slower than the receivers, requests wait here
@@ -20,6 +23,14 @@ type recorder struct {
 	logger *slog.Logger
 	last   time.Time // when the last batch was begun
 	stream bool      // it was one of many results
+
+	unrecorded oldest // answer, of the batch that is written and of those that are held
+
+	held         []*heldResult // in the order in which they came
+	written      int           // attempts on record since the start: it grows while the database takes something
+	carefulUntil time.Time     // until then no batch waits for a lock: one was met a moment ago
+	toldHeld     time.Time     // when the log last said that results are held
+	unwritten    atomic.Int64  // results that were given up
 }
 
 // batchMax bounds a batch, and with it one statement's memory.
@@ -28,13 +39,45 @@ const batchMax = 512
 // run records until in is closed and everything in it is written, or until ctx ends, which loses what is unwritten: it
 // is delivered again when its lease ends.
 func (r *recorder) run(ctx context.Context) {
-	for first := range r.in {
-		batch := r.gather(first)
-		if unwritten, err := r.write(ctx, batch); err != nil {
-			r.logger.ErrorContext(ctx, "answers not recorded; their messages will be delivered again",
-				"messages", unwritten, "error", err)
+	again := time.NewTimer(0)
+	defer again.Stop()
+	for {
+		in := r.in
+		if r.everythingIsRefused() && ctx.Err() == nil {
+			in = nil // wait for the database, and let the requests wait
+		}
+		again.Reset(r.heldPause(time.Now()))
+		r.unrecorded.set(r.oldestHeld())
+		select {
+		case first, ok := <-in:
+			if !ok {
+				r.giveUpHeld(ctx)
+				return
+			}
+			if r.unrecorded.since().IsZero() {
+				r.unrecorded.set(time.Now())
+			}
+			if unwritten, err := r.write(ctx, r.gather(first)); err != nil {
+				r.tellLost(ctx, unwritten, err)
+			}
+		case <-again.C:
+			r.tryHeld(ctx)
+		case <-doneIf(in == nil, ctx):
 		}
 	}
+}
+
+// doneIf is the end of ctx where it matters.
+func doneIf(matters bool, ctx context.Context) <-chan struct{} {
+	if !matters {
+		return nil
+	}
+	return ctx.Done()
+}
+
+func (r *recorder) tellLost(ctx context.Context, messages int, err error) {
+	r.unwritten.Add(int64(messages))
+	r.logger.ErrorContext(ctx, "answers not recorded; their messages will be delivered again", "messages", messages, "error", err)
 }
 
 func (r *recorder) gather(first postgres.Result) []postgres.Result {
@@ -71,32 +114,66 @@ func (r *recorder) gather(first postgres.Result) []postgres.Result {
 	return batch
 }
 
-// write retries while the database is away. A batch that the database refuses is written row by row, so that one row
-// cannot take the others with it. A row that is refused alone is logged, and delivered again when its lease ends. An error
-// says how many results were not written because ctx ended.
+// write records a batch as a whole. A lock that somebody holds, or a result that the database refuses, makes it go on in
+// parts. An error says how many results were not written because ctx ended.
 func (r *recorder) write(ctx context.Context, batch []postgres.Result) (unwritten int, err error) {
-	for {
-		changes, err := r.to.Record(ctx, batch)
+	if time.Now().After(r.carefulUntil) {
+		err := r.persist(ctx, func() error {
+			changes, err := r.to.Record(ctx, batch)
+			if err == nil {
+				r.written += len(batch)
+				r.logChanges(ctx, changes)
+			}
+			return err
+		}, postgres.IsLocked)
 		switch {
 		case err == nil:
-			r.outage.Worked()
-			r.logChanges(ctx, changes)
 			return 0, nil
-		case postgres.IsRefusal(err) && len(batch) == 1:
-			r.logger.ErrorContext(ctx, "an answer is not recorded, for the database refuses it; the message will be delivered again",
-				"message", batch[0].ID.String(), "error", err)
-			return 0, nil
-		case postgres.IsRefusal(err):
-			for i := range batch {
-				if _, err := r.write(ctx, batch[i:i+1]); err != nil {
-					return len(batch) - i, err
-				}
-			}
-			return 0, nil
-		}
-		if r.outage.Wait(ctx, err) != nil {
+		case ctx.Err() != nil:
 			return len(batch), err
+		case postgres.IsLocked(err):
+			r.carefulUntil = time.Now().Add(carefulFor)
 		}
+	}
+	return r.writeParts(ctx, r.newlyHeld(batch))
+}
+
+// carefulFor is how long after a lock was met batches go by the statement that waits for none. It takes more of the
+// database's time; a wait takes 200 ms.
+const carefulFor = 5 * time.Second
+
+// conflictsMost is how often a transaction that was sacrificed to others is made again before that counts as an outage.
+const conflictsMost = 8
+
+// persist makes a try again while the database is away, or sacrifices it to other transactions. It returns what more
+// tries do not change: a refusal, a lock by itself, or the last error when ctx ends.
+func (r *recorder) persist(ctx context.Context, try func() error, locked func(error) bool) error {
+	for conflicts := 0; ; {
+		err := try()
+		switch {
+		case err == nil || postgres.IsRefusal(err) || locked(err):
+			r.outage.Worked() // the database answers
+			return err
+		case ctx.Err() != nil:
+			return err
+		case postgres.IsConflict(err) && conflicts < conflictsMost:
+			sleep(ctx, time.Duration(conflicts)*conflictPause)
+			conflicts++
+		case r.outage.Wait(ctx, err) != nil:
+			return err
+		}
+	}
+}
+
+const conflictPause = 10 * time.Millisecond // longer each time; none before the first
+
+func sleep(ctx context.Context, d time.Duration) {
+	if d == 0 {
+		return
+	}
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 
 func scheduleConfig(c Config) schedule.Config {
 	return schedule.Config{
-		MaxInFlight: c.MaxInFlight, EndpointMaxInFlight: c.EndpointMaxInFlight, PollInterval: c.PollInterval, DrainTurn: c.drainTurn,
+		MaxInFlight: c.MaxInFlight, EndpointMaxInFlight: c.EndpointMaxInFlight, PollInterval: c.PollInterval, DrainTurn: c.drainTurn, Lease: c.Lease,
 	}
 }
 

@@ -26,9 +26,9 @@ func (r *rig) newTurns(slots, perEndpoint int) *turns {
 		scheduler: schedule.New(schedule.Config{
 			MaxInFlight: slots, EndpointMaxInFlight: perEndpoint, PollInterval: time.Second, DrainTurn: time.Hour,
 		}, now),
-		claimer: postgres.NewClaimer(r.Pool, postgres.ClaimerConfig{Schema: r.Schema, Worker: "one", Lease: time.Minute, OpenAfter: 10}),
+		claimer: postgres.NewClaimer(postgres.Direct(r.Pool), postgres.ClaimerConfig{Schema: r.Schema, Worker: "one", Lease: time.Minute, OpenAfter: 10}),
 	}
-	scan, err := postgres.NewScanner(r.Pool, r.Schema).Full(r.t.Context(), "")
+	scan, err := postgres.NewScanner(postgres.Direct(r.Pool), r.Schema).Full(r.t.Context(), "")
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -45,11 +45,11 @@ func (c *turns) claim() map[string]int {
 	for ; step.Do == schedule.WaitFor; step = c.scheduler.NextClaim(c.now) {
 		c.now = step.Until
 	}
-	rows, left, err := c.claimer.Claim(c.t.Context(), claimOrder(step.Order))
+	claimed, err := c.claimer.Claim(c.t.Context(), claimOrder(step.Order))
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	start, _ := c.scheduler.Claimed(c.now, claimedMessages(rows, c.now), candidates(left))
+	start, _ := c.scheduler.Claimed(c.now, claimedMessages(claimed.Messages, c.now), candidates(claimed.Left))
 	served := map[string]int{}
 	for len(start) > 0 {
 		m := start[0]

@@ -22,7 +22,7 @@ type settings struct {
 	Name        string      `env:"NAME" default:"the host's name" help:"name of this process in leases, attempts and logs; a random suffix is added"`
 
 	PollInterval        time.Duration `env:"POLL_INTERVAL" help:"how often an idle worker looks for due messages when no wake arrives; from 10ms"`
-	Lease               time.Duration `env:"LEASE" help:"how long a claimed message belongs to this worker, and so how long it waits after a crash; at least OUTBOX_DELIVERY_TIMEOUT + 5s"`
+	Lease               time.Duration `env:"LEASE" help:"how long a claimed message belongs to this worker, and so how long it waits after a crash; at least OUTBOX_DELIVERY_TIMEOUT + 5s, at most 24h"`
 	DeliveryTimeout     time.Duration `env:"DELIVERY_TIMEOUT" help:"bound of one request, from the lookup of its host to the last byte read; from 10ms"`
 	LookupTimeout       time.Duration `env:"LOOKUP_TIMEOUT" help:"bound of the lookup of a request's host; from 10ms"`
 	ConnectTimeout      time.Duration `env:"CONNECT_TIMEOUT" help:"bound of the connection to its addresses; from 10ms"`

@@ -132,7 +132,7 @@ func (s *Sender) Send(ctx context.Context, m Message) Answer {
 	a := Answer{StartedAt: time.Now()}
 	p, err := decode(m)
 	if err != nil {
-		a.Class, a.Err = ClassBlocked, err.Error()
+		a.Class, a.Err = ClassBlocked, shortText(err.Error())
 		return a
 	}
 	timeout := s.timeout
@@ -157,10 +157,10 @@ func (s *Sender) attempt(ctx context.Context, m Message, p parts, a *Answer) {
 	var unknown unknownKeyError
 	switch {
 	case errors.As(err, &unknown):
-		a.WaitsFor = unknown.Error()
+		a.WaitsFor = shortText(unknown.Error())
 		return
 	case err != nil:
-		a.Class, a.Err = ClassBlocked, err.Error()
+		a.Class, a.Err = ClassBlocked, shortText(err.Error())
 		return
 	}
 	resp, err := s.transport.RoundTrip(req)

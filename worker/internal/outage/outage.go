@@ -14,6 +14,7 @@ import (
 type Outage struct {
 	logger   *slog.Logger
 	pauseMax time.Duration
+	faults   Faults
 
 	mu       sync.Mutex
 	since    time.Time // zero while every part can use the database
@@ -21,11 +22,18 @@ type Outage struct {
 	failing  map[*Part]bool
 }
 
+// Faults is what is known of an error. Either may be nil.
+type Faults struct {
+	Failed func(error) (again bool) // called for each; again: the next try may do better at once
+	Advice func(error) string       // what an operator can do, for the log, or nothing
+}
+
 // Part is one part of the worker that uses the database. Its methods may be called from any goroutine.
 type Part struct {
 	outage *Outage
 	name   string
 	pause  time.Duration // before the next try; zero while it works
+	again  bool          // it tried again at once, since it last worked
 }
 
 // A part that fails waits pauseMin, and twice as long each time, up to PauseMax, or the bound that New was given if that is
@@ -38,8 +46,8 @@ const (
 )
 
 // New returns an outage that has not begun. No part waits longer than longest before it tries again.
-func New(logger *slog.Logger, longest time.Duration) *Outage {
-	return &Outage{logger: logger, pauseMax: min(max(longest, pauseMin), PauseMax), failing: map[*Part]bool{}}
+func New(logger *slog.Logger, longest time.Duration, faults Faults) *Outage {
+	return &Outage{logger: logger, pauseMax: min(max(longest, pauseMin), PauseMax), faults: faults, failing: map[*Part]bool{}}
 }
 
 // Part returns a part by the name that the log gives it.
@@ -57,11 +65,18 @@ func (p *Part) Wait(ctx context.Context, err error) error {
 	}
 }
 
-// Failed is called after a fault. It returns how long to wait before the next try.
+// Failed is called after a fault. It returns how long to wait before the next try: nothing after the first fault since a
+// success, if another try may do better at once. That first one is no outage yet.
 func (p *Part) Failed(ctx context.Context, err error) time.Duration {
 	o := p.outage
+	again := ctx.Err() == nil && o.faults.Failed != nil && o.faults.Failed(err)
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if again && !p.again && p.pause == 0 {
+		p.again = true
+		o.logger.DebugContext(ctx, "a session is of no use any more; trying again with another", "part", p.name, "error", err)
+		return 0
+	}
 	p.pause = min(max(p.pause*pauseGrow, pauseMin), o.pauseMax)
 	if ctx.Err() != nil { // our own end, not the database's
 		return p.pause
@@ -73,10 +88,22 @@ func (p *Part) Failed(ctx context.Context, err error) time.Duration {
 	}
 	if now.Sub(o.lastSaid) > sayAgain {
 		o.lastSaid = now
-		o.logger.WarnContext(ctx, "the database cannot be used; trying again until it can",
-			"part", p.name, "error", err, "away_for", now.Sub(o.since).Round(time.Millisecond))
+		attrs := []any{"part", p.name, "error", err, "away_for", now.Sub(o.since).Round(time.Millisecond)}
+		if o.faults.Advice != nil {
+			if advice := o.faults.Advice(err); advice != "" {
+				attrs = append(attrs, "advice", advice)
+			}
+		}
+		o.logger.WarnContext(ctx, "the database cannot be used; trying again until it can", attrs...)
 	}
 	return p.pause
+}
+
+// Lasts reports whether a part cannot use the database now.
+func (o *Outage) Lasts() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.failing) > 0
 }
 
 // Worked is called after every success.
@@ -84,6 +111,7 @@ func (p *Part) Worked() {
 	o := p.outage
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	p.again = false
 	if p.pause == 0 {
 		return
 	}

@@ -147,11 +147,11 @@ func (r *rig) claimAtOnce(workers int, endpoint string) (n int) {
 	var all sync.WaitGroup
 	for i := range workers {
 		all.Go(func() {
-			messages, _, err := r.claimer("w").Claim(r.t.Context(), Order{Most: 9, Turns: []Turn{{endpoint, longAgo, 9}}})
+			claimed, err := r.claimer("w").Claim(r.t.Context(), Order{Most: 9, Turns: []Turn{{endpoint, longAgo, 9}}})
 			if err != nil {
 				r.t.Error(err)
 			}
-			took[i] = len(messages)
+			took[i] = len(claimed.Messages)
 		})
 	}
 	all.Wait()

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
@@ -47,12 +46,29 @@ type Turn struct {
 	Most     int
 }
 
+// Claimed is what a claim brought.
+type Claimed struct {
+	Messages []Message   // in no order
+	Left     []Candidate // the endpoints with recent messages, or with a turn, that this claim left behind
+	Aside    []Aside     // what it set aside so that the others could be claimed (aside.go)
+}
+
 // Claimer takes due messages under a lease. It makes one claim at a time: it must not be used by two goroutines at once.
 type Claimer struct {
-	pool   *pgxpool.Pool
-	sql    string
+	db     *DB
+	sql    claimStatements
 	config ClaimerConfig
 	since  time.Time // the start of the last claim that succeeded; recent messages are read from here
+
+	accepted         time.Time // when the database last accepted a claim that took something
+	rowsLeftOut      leftOut[outbox.ID]
+	endpointsLeftOut leftOut[string]
+}
+
+type claimStatements struct {
+	claim, chosen                 string // the second one is slower: it goes by message ids, too
+	poison, pause, remove         string // aside.go
+	tryEndpoint, claimableOfATurn string // narrow.go
 }
 
 // ClaimerConfig is checked by the worker, not here.
@@ -64,8 +80,12 @@ type ClaimerConfig struct {
 }
 
 // NewClaimer returns a claimer that reads recent messages from now on.
-func NewClaimer(pool *pgxpool.Pool, c ClaimerConfig) *Claimer {
-	return &Claimer{pool: pool, sql: inSchema(claimSQL, c.Schema), config: c, since: time.Now()}
+func NewClaimer(db *DB, c ClaimerConfig) *Claimer {
+	return &Claimer{db: db, config: c, since: time.Now(), sql: claimStatements{
+		claim: inSchema(claimSQL, c.Schema), chosen: inSchema(claimChosenSQL, c.Schema),
+		poison: inSchema(poisonSQL, c.Schema), pause: inSchema(pauseSQL, c.Schema), remove: inSchema(removeSQL, c.Schema),
+		tryEndpoint: inSchema(tryEndpointSQL, c.Schema), claimableOfATurn: inSchema(claimableOfATurnSQL, c.Schema),
+	}}
 }
 
 // ClaimTimeout bounds one claim, and one scan for recent messages. A claim that committed after it is released by its
@@ -97,20 +117,33 @@ const recentOverlap = 300 * time.Millisecond
 //
 // taken are the picked messages that need no grant, or got one.
 //
-// claimed counts the attempt and leases the row. Neither column is indexed, so the update stays on its page. It goes by
+// claimed counts the attempt and leases the row. None of these columns is indexed, so the update stays on its page. It goes by
 // the row's place, too: a row that moved stays locked for the moment and unclaimed, for the next claim.
 //
 // lost keeps a trace of the attempt whose lease ran out.
 //
-// The answer's rows are the messages, and after them the recent endpoints with how many messages were written for each.
-const claimSQL = `WITH recent AS MATERIALIZED (
+// What somebody wrote into the rows by hand is brought within bounds wherever it is calculated with or returned, so that no
+// row makes the statement fail for the others (claimable.go, rate.go).
+//
+// The answer's rows are the messages, and after them the recent endpoints with how many messages were written for each. A
+// message without body_bytes is a row of due whose message is gone.
+const claimSQL = claimUpToChosen + claimFromChosen
+
+// claimChosenSQL is the claim with two more arguments: message ids that are left out, and those that it may take, or NULL
+// for any. It is used while some are left out, and to narrow down a refusal.
+const claimChosenSQL = claimUpToChosen + ` AND d.message_id <> ALL ($14::text[]::uuid[])
+              AND ($15::text[] IS NULL OR d.message_id = ANY ($15::text[]::uuid[]))` + claimFromChosen
+
+const claimUpToChosen = `WITH recent AS MATERIALIZED (
     ` + recentSQL + `
 ),
 turns AS MATERIALIZED (
-    (SELECT endpoint::text, due_at AS due_from, 1 AS most, false AS asked FROM recent
-     WHERE endpoint <> ALL ($4) AND endpoint <> ALL ($12::text[]) LIMIT $13)
-    UNION ALL
-    SELECT *, true FROM unnest($4::text[], $5::timestamptz[], $6::integer[])
+    SELECT endpoint, CASE WHEN due_from <= ` + earliest + ` THEN timestamptz '-infinity' ELSE due_from END AS due_from, most, asked FROM (
+        (SELECT endpoint::text, due_at AS due_from, 1 AS most, false AS asked FROM recent
+         WHERE endpoint <> ALL ($4) AND endpoint <> ALL ($12::text[]) LIMIT $13)
+        UNION ALL
+        SELECT endpoint, due_from, most, true FROM unnest($4::text[], $5::timestamptz[], $6::integer[]) AS o (endpoint, due_from, most)
+    ) o
 ),
 picked AS MATERIALIZED (
     SELECT d.place, d.message_id, d.attempt, d.locked_by, d.locked_until, e.guarded
@@ -118,7 +151,7 @@ picked AS MATERIALIZED (
     LEFT JOIN LATERAL (
         SELECT CASE WHEN e.failures >= $10 OR e.rate_per_second IS NOT NULL THEN e.endpoint END AS guarded,
                ` + heldBack + ` AS held_back,
-               least(e.max_in_flight, CASE WHEN e.failures >= $10 THEN 1 END,
+               least(` + maxInFlight + `, CASE WHEN e.failures >= $10 THEN 1 END,
                      CASE WHEN e.rate_per_second IS NULL THEN NULL WHEN NOT t.asked THEN 0
                           ELSE ` + rateLeft + ` END)::integer AS most
         FROM outbox.endpoint e WHERE e.endpoint = t.endpoint OFFSET 0
@@ -126,7 +159,9 @@ picked AS MATERIALIZED (
     CROSS JOIN LATERAL (
         SELECT d.ctid AS place, d.message_id, d.attempt, d.locked_by, d.locked_until
         FROM outbox.due d
-        WHERE d.endpoint = t.endpoint AND d.due_at >= t.due_from AND ` + claimable + `
+        WHERE d.endpoint = t.endpoint AND d.due_at >= t.due_from AND ` + claimable
+
+const claimFromChosen = `
         ORDER BY d.due_at
         LIMIT least(t.most, e.most)
         FOR UPDATE SKIP LOCKED
@@ -154,53 +189,99 @@ taken AS MATERIALIZED (
     SELECT p.* FROM picked p JOIN granted g ON g.endpoint = p.guarded
 ),
 claimed AS (
-    UPDATE outbox.due d SET attempt = d.attempt + 1, locked_by = $8, locked_until = now() + $9::interval, waits_for = NULL
+    UPDATE outbox.due d SET attempt = ` + nextAttempt + `, attempts_before = ` + attemptsBefore + `,
+        locked_by = $8, locked_until = now() + $9::interval, waits_for = NULL
     WHERE d.ctid = ANY (ARRAY(SELECT place FROM taken))
     RETURNING d.message_id, d.endpoint, d.attempt, d.attempts_before, d.due_at
 ),
 lost AS (
     INSERT INTO outbox.attempt (message_id, attempt, started_at, class, error, worker)
-    SELECT message_id, attempt, locked_until, 'lost', 'the worker''s lease ran out before it recorded an answer',
+    SELECT message_id, attempt, CASE WHEN locked_until BETWEEN ` + earliest + ` AND now() THEN locked_until ELSE now() END, 'lost', 'the worker''s lease ran out before it recorded an answer',
            coalesce(locked_by, 'unknown')
-    FROM taken WHERE locked_until IS NOT NULL AND attempt > 0
+    FROM taken WHERE locked_until IS NOT NULL AND attempt > 0 AND attempt < ` + attemptMax + `
     ON CONFLICT DO NOTHING
 )
-SELECT c.message_id, c.endpoint, least(c.due_at, now() - interval '250 ms'), c.attempt, c.attempts_before,
-       coalesce(e.max_in_flight, 0), coalesce(e.rate, 0),
+SELECT c.message_id, c.endpoint, greatest(least(c.due_at, now() - interval '250 ms'), ` + earliest + `) AS due_from, c.attempt,
+       CASE WHEN c.attempt < ` + attemptMax + ` THEN c.attempts_before ELSE 0 END AS attempts_before,
+       coalesce(e.max_in_flight, 0) AS max_in_flight, coalesce(e.rate, 0) AS rate,
        m.run_id, m.status, m.body_bytes, m.body, m.url, m.headers, m.options
 FROM claimed c
 LEFT JOIN LATERAL (
-    SELECT e.max_in_flight, CASE WHEN e.rate_per_second IS NOT NULL THEN ` + rate + ` END AS rate
+    SELECT ` + maxInFlight + ` AS max_in_flight, CASE WHEN e.rate_per_second IS NOT NULL THEN ` + rate + ` END AS rate
     FROM outbox.endpoint e WHERE e.endpoint = c.endpoint OFFSET 0
 ) e ON true
-CROSS JOIN LATERAL (
+LEFT JOIN LATERAL (
     SELECT m.run_id, m.status, octet_length(b.body) AS body_bytes,
            CASE WHEN octet_length(b.body) <= $11 THEN b.body END AS body, m.url,
            CASE WHEN m.options ? 'forward' THEN m.headers END AS headers, m.options
     FROM outbox.message m
     CROSS JOIN LATERAL (SELECT ` + body + ` AS body) b
     WHERE m.id = c.message_id OFFSET 0
-) m
+) m ON true
 UNION ALL
 SELECT NULL, endpoint, due_at, written, 0, 0, 0, ` + recentFloor + `::text, '', 0, NULL, '', NULL, NULL FROM recent`
 
-// Claim takes messages; they come in no order. left are the endpoints with recent messages that this claim left behind.
-// When it fails, the next claim reads the same recent messages again.
-func (c *Claimer) Claim(ctx context.Context, o Order) (messages []Message, left []Candidate, err error) {
-	began, ago := time.Now(), time.Since(c.since)+recentOverlap
-	var recent []written
+const (
+	// nextAttempt counts an attempt of a row d of outbox.due. The last number is given again and again: no answer to it
+	// leads to a further attempt, because attempts before a replay no longer count then.
+	nextAttempt = `greatest(least(d.attempt, ` + attemptMax + ` - 1), 0) + 1`
+
+	// attemptsBefore is what d has of it, and no more than were made: else the retry schedule would begin anew each time.
+	attemptsBefore = `greatest(least(d.attempts_before, d.attempt), 0)`
+
+	// maxInFlight is the limit of a row e of outbox.endpoint: at least 1, or NULL for none.
+	maxInFlight = `CASE WHEN e.max_in_flight < 1 THEN 1 ELSE e.max_in_flight END`
+)
+
+// Claim takes messages. When it fails, the next claim reads the same recent messages again. Where the database refuses a
+// row or an endpoint, that one is set aside, and the others are claimed. What was set aside is told beside an error, too.
+func (c *Claimer) Claim(ctx context.Context, o Order) (Claimed, error) {
+	began, since := time.Now(), c.since.Add(-recentOverlap)
+	o = c.leaveOut(o, began)
+	taken, err := c.take(ctx, o, since, nil)
+	var aside []Aside
+	if refuses(err) {
+		taken, aside, err = c.narrow(ctx, o, since, err)
+	}
+	if err != nil {
+		return Claimed{Aside: aside}, err
+	}
+	if taken.whole {
+		c.since = began
+	}
+	aside = append(aside, c.setAside(ctx, taken)...)
+	return Claimed{Messages: taken.messages, Left: c.left(o, taken), Aside: aside}, nil
+}
+
+// take makes one claim: of the messages with the ids only, or of any when there are none.
+func (c *Claimer) take(ctx context.Context, o Order, since time.Time, only []outbox.ID) (taken taken, err error) {
+	sql, args := c.sql.claim, c.args(o, time.Since(since))
+	if out := c.rowsLeftOut.now(time.Now()); len(out) > 0 || only != nil {
+		sql, args = c.sql.chosen, append(args, texts(append([]outbox.ID{}, out...)), texts(only))
+	}
 	err = within(ctx, "claim", ClaimTimeout, func(ctx context.Context) error {
-		queue := func(b *pgx.Batch) { b.Queue(c.sql, c.args(o, ago)...) }
-		return hotBatch(ctx, c.pool, queue, func(results pgx.BatchResults) (err error) {
-			messages, recent, err = readClaim(results)
+		queue := func(b *pgx.Batch) { b.Queue(sql, args...) }
+		return hotBatch(ctx, c.db, queue, func(results pgx.BatchResults) (err error) {
+			taken, err = readClaim(results)
 			return err
 		})
 	})
-	if err != nil {
-		return nil, nil, err
+	if err == nil && taken.rows() > 0 {
+		c.wasAccepted()
 	}
-	c.since = began
-	return messages, o.leftBehind(recent, messages), nil
+	return taken, err
+}
+
+// texts are ids as every mode of the protocol can write them; none are NULL.
+func texts(ids []outbox.ID) []string {
+	if ids == nil {
+		return nil
+	}
+	all := make([]string, len(ids))
+	for i, id := range ids {
+		all[i] = id.String()
+	}
+	return all
 }
 
 func (c *Claimer) args(o Order, ago time.Duration) []any {
@@ -246,32 +327,4 @@ func (o Order) leftBehind(recent []written, messages []Message) (left []Candidat
 		}
 	}
 	return left
-}
-
-// readClaim reads both kinds of rows: one without an id is a recent endpoint.
-func readClaim(results pgx.BatchResults) (messages []Message, recent []written, err error) {
-	rows, err := results.Query()
-	if err != nil {
-		return nil, nil, err
-	}
-	defer rows.Close()
-	for rows.Next() {
-		if rows.RawValues()[0] == nil {
-			w, floor := written{}, ""
-			err = rows.Scan(nil, &w.Endpoint, &w.Since, &w.messages, nil, nil, nil, &floor, nil, nil, nil, nil, nil, nil)
-			if err == nil {
-				w.floor, err = outbox.ParseID(floor)
-			}
-			recent = append(recent, w)
-		} else {
-			var m Message
-			err = rows.Scan(&m.ID, &m.Endpoint, &m.DueFrom, &m.Attempt, &m.AttemptsBefore, &m.MaxInFlight, &m.Rate,
-				&m.RunID, &m.Status, &m.BodyBytes, &m.Body, &m.URL, &m.Headers, &m.Options)
-			messages = append(messages, m)
-		}
-		if err != nil {
-			return nil, nil, err
-		}
-	}
-	return messages, recent, rows.Err()
 }

@@ -176,16 +176,16 @@ func (r *rig) claimRecent(o Order) (took, left string) {
 	r.t.Helper()
 	c := r.claimer("one")
 	c.since = time.Now().Add(-time.Minute)
-	messages, behind, err := c.Claim(r.t.Context(), o)
+	claimed, err := c.Claim(r.t.Context(), o)
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	var of []string
-	for _, m := range messages {
+	for _, m := range claimed.Messages {
 		of = append(of, m.RunID)
 	}
 	slices.Sort(of)
-	return strings.Join(of, " "), endpoints(behind)
+	return strings.Join(of, " "), endpoints(claimed.Left)
 }
 
 func TestAClaimTellsWhatItLeftBehind(t *testing.T) {
@@ -241,16 +241,16 @@ func TestAClaimReadsWhatWasWrittenSinceTheLastOneThatSucceeded(t *testing.T) {
 	began := c.since
 	r.writeTo("https://a.test/", "run-1")
 	pool.Close()
-	if _, _, err := c.Claim(t.Context(), Order{Most: 9, Recent: 9}); err == nil || !strings.HasPrefix(err.Error(), "claim: ") {
+	if _, err := c.Claim(t.Context(), Order{Most: 9, Recent: 9}); err == nil || !strings.HasPrefix(err.Error(), "claim: ") {
 		t.Fatalf("over a closed pool it returned %v", err)
 	}
 	if !c.since.Equal(began) {
 		t.Error("a claim that failed moved on, and the next one misses what was written before")
 	}
-	c.pool = r.Pool
-	messages, _, err := c.Claim(t.Context(), Order{Most: 9, Recent: 9})
-	if err != nil || len(messages) != 1 || !c.since.After(began) {
-		t.Errorf("%d messages claimed, and then reading from %v: %v", len(messages), c.since, err)
+	c.db = Direct(r.Pool)
+	claimed, err := c.Claim(t.Context(), Order{Most: 9, Recent: 9})
+	if err != nil || len(claimed.Messages) != 1 || !c.since.After(began) {
+		t.Errorf("%d messages claimed, and then reading from %v: %v", len(claimed.Messages), c.since, err)
 	}
 }
 
@@ -260,9 +260,9 @@ func TestAClaimLeavesTheRowOnItsPage(t *testing.T) {
 	r := newRig(t)
 	r.due("a", 50, 0)
 	pool := r.NewPool(t, func(c *pgxpool.Config) { c.MaxConns = 1 }) // a session sees its own figures
-	messages, _, err := r.claimerOn(pool, "one").Claim(t.Context(), Order{Most: 50, Turns: []Turn{{"a", longAgo, 50}}})
-	if err != nil || len(messages) != 50 {
-		t.Fatalf("%d messages claimed: %v", len(messages), err)
+	claimed, err := r.claimerOn(pool, "one").Claim(t.Context(), Order{Most: 50, Turns: []Turn{{"a", longAgo, 50}}})
+	if err != nil || len(claimed.Messages) != 50 {
+		t.Fatalf("%d messages claimed: %v", len(claimed.Messages), err)
 	}
 	var updated, hot int
 	if _, err := pool.Exec(t.Context(), `SELECT pg_stat_force_next_flush()`); err != nil {

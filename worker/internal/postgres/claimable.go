@@ -1,9 +1,28 @@
 package postgres
 
+import "time"
+
+// LeaseMax is the longest lease that a worker may ask for.
+const LeaseMax = 24 * time.Hour
+
 // The rules that several statements share. Each is written once, here, and fits the alias that it names.
 const (
-	// claimable says that a row d of outbox.due may be claimed: it is due, and nobody has it under a lease.
-	claimable = `d.due_at <= now() AND (d.locked_until IS NULL OR d.locked_until <= now())`
+	// claimable says that a row d of outbox.due may be claimed: it is due, and nobody has it under a lease. A lease that
+	// would last longer than any worker's (leaseMax) is nobody's: somebody wrote it by hand, or the clock was set back.
+	claimable = `d.due_at <= now() AND (d.locked_until IS NULL OR d.locked_until <= now() OR d.locked_until > now() + ` + leaseMax + `)`
+
+	// leaseMax is more than a lease can last: twice LeaseMax.
+	leaseMax = `interval '2 days'`
+
+	// earliest is the first time that the worker knows: an earlier one that somebody wrote is taken for it. So none that a
+	// statement returns, or calculates with, is infinite or before the common era.
+	earliest = `timestamptz '1970-01-01 00:00:00+00'`
+
+	// dueSince is from when on a claim must look to find a row d of outbox.due.
+	dueSince = `greatest(d.due_at, ` + earliest + `)`
+
+	// attemptMax is the last attempt that has a number.
+	attemptMax = `2147483647`
 
 	// heldBack says that nothing may be sent to the endpoint of a row e of outbox.endpoint: an operator or a 410 paused
 	// it, its circuit breaker is open, or it asked to be left alone for a while. It may be NULL, which means no.

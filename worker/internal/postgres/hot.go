@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // hotSettings go before each hot statement, in its round trip and its transaction, so that none of them stays with the
@@ -27,12 +26,20 @@ const hotSettings = `SELECT set_config('synchronous_commit', 'off', true), set_c
     set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true), set_config('enable_sort', 'off', true), set_config('jit', 'off', true)`
 
 // hotBatch runs statements under hotSettings, in one round trip: queue puts them into the batch, read takes their rows.
-func hotBatch(ctx context.Context, pool *pgxpool.Pool, queue func(*pgx.Batch), read func(pgx.BatchResults) error) error {
-	var batch pgx.Batch
-	batch.Queue(hotSettings)
-	queue(&batch)
-	results := pool.SendBatch(ctx, &batch)
-	_, err := results.Exec()
+func hotBatch(ctx context.Context, db *DB, queue func(*pgx.Batch), read func(pgx.BatchResults) error) error {
+	return hotBatchUnder(ctx, db, hotSettings, queue, read)
+}
+
+// hotBatchUnder is hotBatch under settings that begin with hotSettings.
+func hotBatchUnder(ctx context.Context, db *DB, settings string, queue func(*pgx.Batch), read func(pgx.BatchResults) error) error {
+	results := db.batch(ctx, func(b *pgx.Batch) {
+		b.Queue(settings)
+		queue(b)
+	})
+	err := db.skipBeginning(results)
+	if err == nil {
+		_, err = results.Exec()
+	}
 	if err == nil {
 		err = read(results)
 	}

@@ -4,8 +4,7 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
+	"github.com/jackc/pgx/v5"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -15,26 +14,24 @@ const BodyMax = 64 << 10
 
 // Loader brings bodies that are larger than BodyMax.
 type Loader struct {
-	pool *pgxpool.Pool
-	sql  string
+	db  *DB
+	sql string
 }
 
 const loadSQL = `SELECT ` + body + ` FROM outbox.message m WHERE m.id = $1::text::uuid`
 
 // NewLoader returns a loader of a schema.
-func NewLoader(pool *pgxpool.Pool, schema string) *Loader {
-	return &Loader{pool: pool, sql: inSchema(loadSQL, schema)}
+func NewLoader(db *DB, schema string) *Loader {
+	return &Loader{db: db, sql: inSchema(loadSQL, schema)}
 }
 
 // Load returns the body of a message. Its time is bounded by ctx alone. A message that was pruned meanwhile is
 // pgx.ErrNoRows.
 func (l *Loader) Load(ctx context.Context, id outbox.ID) (body []byte, err error) {
-	err = l.pool.AcquireFunc(ctx, func(c *pgxpool.Conn) error {
-		if err := c.QueryRow(ctx, l.sql, id.String()).Scan(&body); err != nil {
-			return err
-		}
-		// A connection keeps the buffer of the last thing that it read, twice as large as the body, until it reads again.
-		return c.Ping(ctx)
+	err = l.db.transact(ctx, func(tx pgx.Tx) error {
+		// A connection keeps the buffer of the last thing that it read, twice as large as the body, until it reads again: the
+		// commit's answer.
+		return tx.QueryRow(ctx, l.sql, id.String()).Scan(&body)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("load the body of %s: %w", id, err)

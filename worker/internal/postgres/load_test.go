@@ -20,7 +20,7 @@ func TestALargeBodyIsLoadedByItself(t *testing.T) {
 		bodies[r.write(outbox.Message{URL: "https://a.test", Outcome: outbox.RunOutcome{RunID: "run", Status: outbox.Succeeded, Result: body}})] = body
 	}
 	bodies[r.write(outbox.Message{URL: "https://a.test", Outcome: outbox.RunOutcome{RunID: "run", Status: outbox.Failed, Error: "grüße"}})] = []byte("grüße")
-	l := NewLoader(r.Pool, r.Schema)
+	l := NewLoader(Direct(r.Pool), r.Schema)
 	messages := r.claim("one")
 	for _, m := range messages {
 		want := bodies[m.ID]

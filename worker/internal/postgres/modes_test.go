@@ -31,12 +31,12 @@ func TestEverySessionWillDo(t *testing.T) {
 			if n, more, err := p.Prune(t.Context()); err != nil || more || n.Delivered != 1 {
 				t.Errorf("pruned %+v, more: %v: %v", n, more, err)
 			}
-			if err := p.PruneEndpoints(t.Context()); err != nil {
+			if err := errors.Join(p.PruneEndpoints(t.Context()), p.PruneOrphans(t.Context())); err != nil {
 				t.Error(err)
 			}
 			ids := []outbox.ID{r.writeTo("https://a.test/hook", "delivered"), r.writeTo("https://b.test/hook", "gone")}
 			r.exec(`INSERT INTO outbox.endpoint (endpoint, rate_per_second, max_in_flight, granted_at, reason) VALUES ('https://a.test', 2.5, 3, now() - interval '1 h', '')`)
-			s := NewScanner(pool, r.Schema)
+			s := NewScanner(Direct(pool), r.Schema)
 			if recent, err := s.Recent(t.Context(), time.Hour); err != nil || len(recent.Candidates) != 2 {
 				t.Errorf("a recent scan finds %v: %v", recent, err)
 			}
@@ -45,24 +45,34 @@ func TestEverySessionWillDo(t *testing.T) {
 			if err != nil || len(full) != 2 || scan.Took < 0 || time.Since(scan.Clock).Abs() > time.Minute {
 				t.Fatalf("a full scan finds %v: %v", full, err)
 			}
-			messages, left, err := r.claimerOn(pool, "one").Claim(t.Context(), Order{
+			claimed, err := r.claimerOn(pool, "one").Claim(t.Context(), Order{
 				Most: 10, Turns: []Turn{{full[0].Endpoint, full[0].Since, 3}}, Recent: 5, Except: []string{"https://c.test"},
 			})
-			if err != nil || len(messages) != 2 || len(left) != 0 {
-				t.Fatalf("%d messages claimed, left %v: %v", len(messages), left, err)
+			messages := claimed.Messages
+			if err != nil || len(messages) != 2 || len(claimed.Left) != 0 || len(claimed.Aside) != 0 {
+				t.Fatalf("%d messages claimed, left %v, aside %v: %v", len(messages), claimed.Left, claimed.Aside, err)
 			}
 			var batch []Result
 			for _, m := range messages {
 				if limits := m.Endpoint == "https://a.test"; (m.Rate == 2.5) != limits || (m.MaxInFlight == 3) != limits {
 					t.Errorf("%s: %v per second, %d in flight", m.Endpoint, m.Rate, m.MaxInFlight)
 				}
-				if body, err := NewLoader(pool, r.Schema).Load(t.Context(), m.ID); err != nil || string(body) != string(m.Body) {
+				if body, err := NewLoader(Direct(pool), r.Schema).Load(t.Context(), m.ID); err != nil || string(body) != string(m.Body) {
 					t.Errorf("loaded %q, want %q: %v", body, m.Body, err)
 				}
 				batch = append(batch, results(m)[m.RunID])
 			}
 			if changes, err := r.recorderOn(pool, "one").Record(t.Context(), batch); err != nil || len(changes) != 1 {
 				t.Fatalf("it changed %v: %v", changes, err)
+			}
+			if tried, err := r.recorderOn(pool, "one").TryRecord(t.Context(), batch, false); err != nil || tried.Recorded+len(tried.Held) > 0 {
+				t.Errorf("recorded again: %+v, %v", tried, err)
+			}
+			if _, err := r.recorderOn(pool, "one").Holders(t.Context(), batch); err != nil {
+				t.Error(err)
+			}
+			if changes, err := r.recorderOn(pool, "one").PauseRefused(t.Context(), "https://c.test", "SQLSTATE 23514"); err != nil || len(changes) != 1 {
+				t.Errorf("pausing changed %v: %v", changes, err)
 			}
 			for i, want := range []outbox.State{outbox.StateDelivered, outbox.StateDead} {
 				if d := r.state(ids[i]); d.State != want {
@@ -88,7 +98,7 @@ WHERE name IN ('synchronous_commit', 'plan_cache_mode', 'enable_seqscan', 'enabl
 		return all
 	}
 	before := settings()
-	if _, _, err := r.claimerOn(pool, "one").Claim(t.Context(), Order{Most: 1}); err != nil {
+	if _, err := r.claimerOn(pool, "one").Claim(t.Context(), Order{Most: 1}); err != nil {
 		t.Fatal(err)
 	}
 	if after := settings(); after != before {

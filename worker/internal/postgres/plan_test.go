@@ -32,15 +32,21 @@ SELECT 'https://e' || i || '.test', i % 3, CASE i % 2 WHEN 1 THEN 10 END, '' FRO
 
 // hotStatements are those that run for every batch, under generic plans.
 var hotStatements = map[string]string{
-	"claim": claimSQL, "record": recordSQL, "record of deliveries": recordDeliveriesSQL, "full scan": timed(fullScanSQL), "recent scan": timed(recentScanSQL),
+	"claim": claimSQL, "record": recordSQL, "record of deliveries": recordDeliveriesSQL,
+	"record of deliveries beside others": recordDeliveriesBesideSQL, "record without waiting": tryRecordSQL,
+	"full scan": timed(fullScanSQL), "recent scan": timed(recentScanSQL),
 }
 
 // calmStatements are those that run now and then.
 func (r *rig) calmStatements() map[string]statement {
 	return map[string]statement{
-		"choose old delivered": {oldDeliveredSQL, []any{outbox.IDFloor(time.Now().Add(-3 * time.Hour)), 4 * time.Hour, pruneBatch}},
-		"choose old dead":      {oldDeadSQL, []any{4 * time.Hour, pruneBatch}},
+		"choose old delivered": {oldDeliveredSQL, []any{outbox.ID{}, 4 * time.Hour, pruneBatch}},
+		"choose old dead":      {oldDeadSQL, []any{time.Time{}, outbox.ID{}, 4 * time.Hour, pruneBatch}},
+		"choose old endpoints": {oldEndpointsSQL, []any{"", 10}},
 		"prune":                {pruneSQL, []any{r.newest(pruneBatch), false}},
+		"prune endpoints":      {pruneEndpointsSQL, []any{[]string{"https://e1.test"}}},
+		"prune orphans":        {pruneOrphansSQL, []any{outbox.ID{}, 0, orphanBatch}},
+		"prune dead orphans":   {pruneDeadOrphansSQL, []any{4 * time.Hour, pruneBatch}},
 		"load":                 {loadSQL, []any{r.newest(1)[0].String()}},
 	}
 }

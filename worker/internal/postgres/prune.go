@@ -2,21 +2,34 @@ package postgres
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
 // Pruner deletes messages that were delivered or died long enough ago, with their attempts, and endpoints with nothing
-// left to remember.
+// left to remember. It goes on where its last batch ended, and begins anew at the end: what it could not delete, because
+// another session has it locked or a rule refuses it, stands in the way of nothing. It must not be used by two goroutines
+// at once.
 type Pruner struct {
-	pool   *pgxpool.Pool
+	db     *DB
 	sql    pruneStatements
 	config PrunerConfig
+
+	// Where the next batch of each kind begins: behind the last row of the last one.
+	delivered, dead, endpoint, orphan mark
+}
+
+// mark is a place in an order of rows: a key, and what comes before it in the order, if anything does. The zero mark is
+// before all rows.
+type mark struct {
+	key    string
+	at     time.Time // of a dead message
+	number int       // of an attempt
 }
 
 // PrunerConfig is checked by the worker, not here.
@@ -27,17 +40,29 @@ type PrunerConfig struct {
 }
 
 // NewPruner returns a pruner.
-func NewPruner(pool *pgxpool.Pool, c PrunerConfig) *Pruner {
-	return &Pruner{pool: pool, config: c, sql: pruneStatements{
+func NewPruner(db *DB, c PrunerConfig) *Pruner {
+	return &Pruner{db: db, config: c, sql: pruneStatements{
 		oldDelivered: inSchema(oldDeliveredSQL, c.Schema), oldDead: inSchema(oldDeadSQL, c.Schema),
-		prune: inSchema(pruneSQL, c.Schema), endpoints: inSchema(pruneEndpointsSQL, c.Schema),
+		prune: inSchema(pruneSQL, c.Schema), oldEndpoints: inSchema(oldEndpointsSQL, c.Schema), endpoints: inSchema(pruneEndpointsSQL, c.Schema),
+		orphans: inSchema(pruneOrphansSQL, c.Schema), deadOrphans: inSchema(pruneDeadOrphansSQL, c.Schema),
 	}}
 }
 
 // pruneBatch bounds one transaction, and with it how long its locks are held.
 const pruneBatch = 1000
 
-type pruneStatements struct{ oldDelivered, oldDead, prune, endpoints string }
+// orphanBatch is how many attempts one call of PruneOrphans looks at: all of ten million in a day and a half.
+const orphanBatch = 5000
+
+// pruneSettings bound each wait for a lock. After a first one that was in vain, the others are to be short.
+const (
+	pruneSettings     = `SELECT set_config('lock_timeout', '200ms', true)`
+	impatientSettings = `SELECT set_config('lock_timeout', '20ms', true)`
+)
+
+type pruneStatements struct {
+	oldDelivered, oldDead, prune, oldEndpoints, endpoints, orphans, deadOrphans string
+}
 
 // Old rows are chosen and locked first. The statement that deletes them looks at them again: its snapshot is younger than
 // the lock. A replay locks the message, too. So either the deleting statement sees the replay, or the replay waits and
@@ -45,14 +70,16 @@ type pruneStatements struct{ oldDelivered, oldDead, prune, endpoints string }
 //
 // Ids begin with their writers' time, so the first condition keeps the scan to what is old, with an hour's slack for the
 // writers' clocks. created_at, the database's time, decides.
-const oldDeliveredSQL = `SELECT m.id::text FROM outbox.message m
-WHERE m.id < $1::text::uuid AND m.created_at < now() - $2::interval
+const oldDeliveredSQL = `SELECT m.id::text, m.created_at FROM outbox.message m
+WHERE m.id > $1::text::uuid AND m.id < ` + idFloorLeft + `now() + interval '1 h' - $2::interval` + idFloorRight + `
+  AND m.created_at < now() - $2::interval
   AND NOT EXISTS (SELECT FROM outbox.due d WHERE d.message_id = m.id)
   AND NOT EXISTS (SELECT FROM outbox.dead x WHERE x.message_id = m.id)
 ORDER BY m.id LIMIT $3 FOR UPDATE OF m SKIP LOCKED`
 
-const oldDeadSQL = `SELECT m.id::text FROM outbox.dead x JOIN outbox.message m ON m.id = x.message_id
-WHERE x.at < now() - $1::interval ORDER BY x.at LIMIT $2 FOR UPDATE OF x, m SKIP LOCKED`
+const oldDeadSQL = `SELECT m.id::text, x.at FROM outbox.dead x JOIN outbox.message m ON m.id = x.message_id
+WHERE x.at >= $1::timestamptz AND (x.at, x.message_id) > ($1::timestamptz, $2::text::uuid) AND x.at < now() - $3::interval
+ORDER BY x.at, x.message_id LIMIT $4 FOR UPDATE OF x, m SKIP LOCKED`
 
 const pruneSQL = `WITH old AS (
     SELECT id FROM unnest($1::text[]::uuid[]) AS o (id)
@@ -63,9 +90,38 @@ attempts AS (DELETE FROM outbox.attempt WHERE message_id = ANY (ARRAY(SELECT id 
 dead AS (DELETE FROM outbox.dead WHERE message_id = ANY (ARRAY(SELECT id FROM old)))
 DELETE FROM outbox.message WHERE id = ANY (ARRAY(SELECT id FROM old))`
 
-const pruneEndpointsSQL = `DELETE FROM outbox.endpoint e
-WHERE ` + heldBack + ` IS NOT TRUE AND e.max_in_flight IS NULL AND e.rate_per_second IS NULL
-  AND (e.failures = 0 OR e.since < now() - interval '1 day')`
+const oldEndpointsSQL = `SELECT e.endpoint::text, e.since FROM outbox.endpoint e
+WHERE e.endpoint > $1 AND ` + heldBack + ` IS NOT TRUE AND e.max_in_flight IS NULL AND e.rate_per_second IS NULL
+  AND (e.failures = 0 OR e.since < now() - interval '1 day')
+ORDER BY e.endpoint LIMIT $2 FOR UPDATE SKIP LOCKED`
+
+const pruneEndpointsSQL = `DELETE FROM outbox.endpoint WHERE endpoint = ANY ($1::text[])`
+
+// pruneOrphansSQL walks over some attempts, in the order of their key, and deletes those without a message. No attempt is
+// ever written before its message is there.
+const pruneOrphansSQL = `WITH walked AS MATERIALIZED (
+    SELECT message_id, attempt, started_at FROM outbox.attempt
+    WHERE (message_id, attempt) > ($1::text::uuid, $2::integer) ORDER BY message_id, attempt LIMIT $3
+),
+orphans AS MATERIALIZED (
+    SELECT w.message_id, w.attempt FROM walked w
+    WHERE w.started_at < now() - interval '1 hour' AND (SELECT true FROM outbox.message m WHERE m.id = w.message_id) IS NULL
+),
+free AS MATERIALIZED (
+    SELECT a.message_id, a.attempt FROM outbox.attempt a
+    WHERE a.message_id = ANY (ARRAY(SELECT message_id FROM orphans)) FOR UPDATE SKIP LOCKED
+),
+gone AS (
+    DELETE FROM outbox.attempt a WHERE a.message_id = ANY (ARRAY(SELECT message_id FROM free))
+      AND (a.message_id, a.attempt) IN (SELECT message_id, attempt FROM free)
+)
+(SELECT message_id::text, attempt FROM walked ORDER BY message_id DESC, attempt DESC LIMIT 1)`
+
+// pruneDeadOrphansSQL deletes what says that a message is dead that is gone itself.
+const pruneDeadOrphansSQL = `DELETE FROM outbox.dead WHERE message_id = ANY (ARRAY(
+    SELECT x.message_id FROM outbox.dead x
+    WHERE x.at < now() - $1::interval AND (SELECT true FROM outbox.message m WHERE m.id = x.message_id) IS NULL
+    ORDER BY x.at LIMIT $2 FOR UPDATE SKIP LOCKED))`
 
 // Pruned is how many messages of each kind were deleted.
 type Pruned struct{ Delivered, Dead int64 }
@@ -73,44 +129,135 @@ type Pruned struct{ Delivered, Dead int64 }
 // Prune deletes at most one batch of each kind, each in a transaction of its own. more says that a batch was full: the
 // caller calls again. What it returns beside an error was deleted, too.
 func (p *Pruner) Prune(ctx context.Context) (n Pruned, more bool, err error) {
-	floor := outbox.IDFloor(time.Now().Add(time.Hour - p.config.Delivered)).String()
-	n.Delivered, err = p.prune(ctx, false, p.sql.oldDelivered, floor, p.config.Delivered, pruneBatch)
+	var moreDelivered, moreDead bool
+	n.Delivered, moreDelivered, err = p.prune(ctx, &p.delivered, p.removeMessages(false),
+		p.sql.oldDelivered, p.delivered.id(), p.config.Delivered)
 	if err != nil {
 		return n, false, fmt.Errorf("prune delivered messages: %w", err)
 	}
-	n.Dead, err = p.prune(ctx, true, p.sql.oldDead, p.config.Dead, pruneBatch)
+	n.Dead, moreDead, err = p.prune(ctx, &p.dead, p.removeMessages(true), p.sql.oldDead, p.dead.at, p.dead.id(), p.config.Dead)
 	if err != nil {
 		return n, false, fmt.Errorf("prune dead messages: %w", err)
 	}
-	return n, n.Delivered == pruneBatch || n.Dead == pruneBatch, nil
+	return n, moreDelivered || moreDead, nil
 }
 
-func (p *Pruner) prune(ctx context.Context, dead bool, choose string, args ...any) (n int64, err error) {
-	// Not the database's default isolation, which may be a stricter one: the second statement must see what the first did not.
-	err = pgx.BeginTxFunc(ctx, p.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, choose, args...)
-		if err != nil {
-			return err
-		}
-		ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
-		if err != nil || len(ids) == 0 {
-			return err
-		}
-		tag, err := tx.Exec(ctx, p.sql.prune, ids, dead)
-		n = tag.RowsAffected()
-		return err
-	})
-	if err != nil {
-		return 0, err
-	}
-	return n, nil
-}
-
-// PruneEndpoints deletes the endpoints that have nothing left to remember: they are neither held back nor limited, and
-// they do not fail. One that fails is kept for a day after its state last changed.
+// PruneEndpoints deletes a batch of the endpoints that have nothing left to remember: they are neither held back nor
+// limited, and they do not fail. One that fails is kept for a day after its state last changed.
 func (p *Pruner) PruneEndpoints(ctx context.Context) error {
-	if _, err := p.pool.Exec(ctx, p.sql.endpoints); err != nil {
+	remove := func(ctx context.Context, tx pgx.Tx, names []string) (int64, error) {
+		tag, err := tx.Exec(ctx, p.sql.endpoints, names)
+		return tag.RowsAffected(), err
+	}
+	if _, _, err := p.prune(ctx, &p.endpoint, remove, p.sql.oldEndpoints, p.endpoint.key); err != nil {
 		return fmt.Errorf("prune endpoints: %w", err)
 	}
 	return nil
 }
+
+// PruneOrphans deletes attempts without a message, of the next few thousand attempts, and a batch of dead rows without one.
+func (p *Pruner) PruneOrphans(ctx context.Context) error {
+	from := p.orphan
+	p.orphan = mark{} // begin anew behind the last, and after a fault
+	err := p.db.transact(ctx, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, pruneSettings); err != nil {
+			return err
+		}
+		err := tx.QueryRow(ctx, p.sql.orphans, from.id(), from.number, orphanBatch).Scan(&p.orphan.key, &p.orphan.number)
+		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+			return err
+		}
+		_, err = tx.Exec(ctx, p.sql.deadOrphans, p.config.Dead, pruneBatch)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("prune what has no message: %w", err)
+	}
+	return nil
+}
+
+// id is a mark's key as an id.
+func (m mark) id() string {
+	if m.key == "" {
+		return outbox.ID{}.String()
+	}
+	return m.key
+}
+
+// remove deletes rows by their keys.
+type remove func(ctx context.Context, tx pgx.Tx, keys []string) (int64, error)
+
+func (p *Pruner) removeMessages(dead bool) remove {
+	return func(ctx context.Context, tx pgx.Tx, ids []string) (int64, error) {
+		tag, err := tx.Exec(ctx, p.sql.prune, ids, dead)
+		return tag.RowsAffected(), err
+	}
+}
+
+// prune chooses a batch behind a mark, locks it and deletes it. more says that the batch was full.
+func (p *Pruner) prune(ctx context.Context, from *mark, remove remove, choose string, args ...any) (n int64, more bool, err error) {
+	var next mark
+	err = p.db.transact(ctx, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, pruneSettings); err != nil {
+			return err
+		}
+		rows, err := tx.Query(ctx, choose, append(args, pruneBatch)...)
+		if err != nil {
+			return err
+		}
+		var keys []string
+		var last mark
+		if _, err := pgx.ForEachRow(rows, []any{&last.key, &last.at}, func() error {
+			keys = append(keys, last.key)
+			return nil
+		}); err != nil {
+			return err
+		}
+		if len(keys) == pruneBatch {
+			next = last
+		}
+		n, err = removeParts(ctx, tx, keys, remove)
+		return err
+	})
+	*from = next
+	if err != nil {
+		return 0, false, err
+	}
+	return n, next != mark{}, nil
+}
+
+// removeParts deletes a batch, and leaves out the rows that another session has locked, or that a rule does not let go: a
+// batch that fails is halved, and the halves that fail again. What is not done after some tries is left for the next run.
+func removeParts(ctx context.Context, tx pgx.Tx, keys []string, remove remove) (n int64, err error) {
+	todo := [][]string{keys}
+	for tries := 0; len(todo) > 0 && tries < pruneParts; tries++ {
+		part := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		if len(part) == 0 {
+			continue
+		}
+		err := pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error {
+			removed, err := remove(ctx, tx, part)
+			if err == nil {
+				n += removed
+			}
+			return err
+		})
+		switch {
+		case err == nil:
+			continue
+		case !IsLocked(err) && !IsConflict(err) && !IsRefusal(err):
+			return 0, err
+		}
+		if _, err := tx.Exec(ctx, impatientSettings); err != nil {
+			return 0, err
+		}
+		if half := len(part) / 2; half > 0 {
+			todo = append(todo, part[half:], part[:half])
+		}
+	}
+	return n, nil
+}
+
+// pruneParts bounds the deletes of one transaction.
+const pruneParts = 64

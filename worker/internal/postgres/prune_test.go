@@ -16,7 +16,7 @@ import (
 )
 
 func (r *rig) pruner(pool *pgxpool.Pool, delivered, dead time.Duration) *Pruner {
-	return NewPruner(pool, PrunerConfig{Schema: r.Schema, Delivered: delivered, Dead: dead})
+	return NewPruner(Direct(pool), PrunerConfig{Schema: r.Schema, Delivered: delivered, Dead: dead})
 }
 
 // history writes n messages of an age in a state, each with an attempt, named by their state and number.

@@ -6,14 +6,25 @@ package postgres
 // moves granted_at on by 1/rate for each message that it takes, and not to now: the fraction of a request that is left
 // over counts for the next claim.
 const (
-	// rate is requests per second of a row e of outbox.endpoint that has a rate. Its bounds keep a setting that was made
-	// by hand (NaN, 1e-300) from failing the claim for every endpoint.
-	rate = `least(greatest(e.rate_per_second, 1e-6), 1e6)`
+	// rate is requests per second of a row e of outbox.endpoint that has a rate. Its bounds, which are those that the
+	// table has, keep a setting that was made by hand (NaN, 1e-300) from failing the claim for every endpoint.
+	rate = `least(greatest(e.rate_per_second, 1e-3), 1e6)`
+
+	// grantedAt is granted_at of e within bounds. No claim leaves it in the future. One that is there (by more than two
+	// claims at once explain) was written by hand, or before the clock was set back; waiting for it could take for ever. The
+	// rate then gives one request, which sets it right.
+	grantedAt = `CASE WHEN e.granted_at > now() + interval '1 s' THEN now() - 1.001 / ` + rate + ` * interval '1 s'
+                     ELSE greatest(e.granted_at, ` + earliest + `) END`
 
 	// rateLeft is how many requests the rate of e allows now.
-	rateLeft = `greatest(floor(least(` + rate + ` * extract(epoch FROM now() - e.granted_at), greatest(` + rate + `, 1))), 0)`
+	rateLeft = `greatest(floor(least(` + rate + ` * extract(epoch FROM now() - (` + grantedAt + `)), greatest(` + rate + `, 1))), 0)`
 
 	// rateUsed is granted_at of e after p.messages more requests.
-	rateUsed = `greatest(e.granted_at, now() - greatest(1 / ` + rate + `, 1) * interval '1 s')
+	rateUsed = `greatest(` + grantedAt + `, now() - greatest(1 / ` + rate + `, 1) * interval '1 s')
                    + p.messages / ` + rate + ` * interval '1 s'`
 )
+
+// candidateCanGive says that the endpoint of a candidate c is not held back, and that its rate has something left. A full
+// scan asks for both: what it finds can be claimed, so where nothing is claimed all the same, something is wrong.
+const candidateCanGive = `(SELECT ` + heldBack + ` OR e.rate_per_second IS NOT NULL AND ` + rateLeft + ` < 1
+   FROM outbox.endpoint e WHERE e.endpoint = c.endpoint) IS NOT TRUE`

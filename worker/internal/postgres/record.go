@@ -1,14 +1,12 @@
 package postgres
 
 import (
+	"bytes"
 	"context"
-	"errors"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
@@ -25,6 +23,9 @@ const (
 	ActionWait      Action = "wait"    // not sent: the worker lacks what WaitsFor names; due again after Delay
 )
 
+// ReasonPoison is why a message is dead whose result the database refuses.
+const ReasonPoison = "poison"
+
 // Result is one finished request, and what it leads to.
 type Result struct {
 	// The claim that it ends. The three are its fence, with the recorder's worker.
@@ -35,12 +36,12 @@ type Result struct {
 	// What it leads to.
 	Action Action
 	Delay  time.Duration // until the next attempt, of a retry or a wait
-	Reason string        // of a dead message: refused, exhausted, gone
+	Reason string        // of a dead message: refused, exhausted, gone, poison
 	Hold   time.Duration // how long nothing is sent to the whole endpoint, as it asked; 0 when it did not
 	Pause  bool          // the endpoint is gone: nothing is sent to it until an operator resumes it
 
 	// How the attempt ended. Its text must be valid UTF-8 without NUL. "" and 0 become NULL.
-	Class      string // as attempt.class names it
+	Class      string // as attempt.class names it; "" of an attempt that is not logged
 	StatusCode int    // 0 when no answer came
 	Err        string // what went wrong, without the URL
 	Response   string // start of the response body
@@ -73,7 +74,7 @@ const (
 // half-open: a claim sends a single message as a probe. An answer closes it, a failure opens it again. The endpoint's
 // messages wait meanwhile: they are not claimed, and no attempt is counted.
 type Recorder struct {
-	pool   *pgxpool.Pool
+	db     *DB
 	sql    recordStatements
 	config RecorderConfig
 }
@@ -90,32 +91,35 @@ type RecorderConfig struct {
 // RecordTimeout bounds one write of a batch.
 const RecordTimeout = 15 * time.Second
 
-type recordStatements struct{ deliveries, all string }
+type recordStatements struct{ deliveries, deliveriesBeside, all, try, pause, holders string }
 
 // NewRecorder returns a recorder.
-func NewRecorder(pool *pgxpool.Pool, c RecorderConfig) *Recorder {
-	return &Recorder{pool: pool, config: c, sql: recordStatements{
-		deliveries: inSchema(recordDeliveriesSQL, c.Schema), all: inSchema(recordSQL, c.Schema),
+func NewRecorder(db *DB, c RecorderConfig) *Recorder {
+	return &Recorder{db: db, config: c, sql: recordStatements{
+		deliveries: inSchema(recordDeliveriesSQL, c.Schema), deliveriesBeside: inSchema(recordDeliveriesBesideSQL, c.Schema),
+		all: inSchema(recordSQL, c.Schema), try: inSchema(tryRecordSQL, c.Schema),
+		pause: inSchema(pauseRefusedSQL, c.Schema), holders: inSchema(holdersSQL, c.Schema),
 	}}
 }
 
-// There are two statements to record a result. Both are fenced: they touch only rows that this worker still holds, under
-// the attempt that it made. A batch that is recorded a second time, because the answer to its commit was lost, finds none
-// of them and changes nothing. Times are the database's: what the worker measured arrives as durations.
+// recordSettings are hotSettings with a bound on each wait for a lock. It is far below Postgres's deadlock_timeout of 1 s,
+// and longer than any transaction of ours holds its locks.
+const recordSettings = hotSettings + `, set_config('lock_timeout', '200ms', true)`
+
+// Results are fenced: a record touches only rows that this worker still holds, under the attempt that it made. A batch
+// that is recorded a second time, because the answer to its commit was lost, finds none of them and changes nothing.
+// Times are the database's: what the worker measured arrives as durations.
+//
+// All records take their locks in one order, so that no two wait for each other: first the rows of due, by message id (the
+// arguments come in that order), and then those of endpoint, by name, in one pass. A claim waits for no lock.
 const (
 	// fence joins results r with the rows d that they may touch. The array makes the key the only way to join: for = there
 	// is a plan that reads the whole index, and it looks better while little is due.
 	fence = `d.message_id = ANY (ARRAY[r.message_id]) AND d.attempt = r.attempt AND d.locked_by = $1`
 
-	// closeBreaker is what an answer does to an endpoint e that fails. The statements say failures <> 0 and not > 0, which
-	// would lead through the index of all that fail.
-	closeBreaker = `failures = 0, openings = 0, probing = false, open_until = NULL, since = now(),
-    reason = CASE WHEN e.paused THEN e.reason ELSE 'answers' END`
-)
-
-// recordDeliveriesSQL records for endpoints at which everything in a batch was delivered, which is the rule. It has a
-// third of the other's columns and clauses, and takes two thirds of its time.
-const recordDeliveriesSQL = `WITH finished AS (
+	// finishedDeliveries records for endpoints at which everything in a batch was delivered, which is the rule. It has a
+	// third of the columns and clauses of recordSQL, and takes two thirds of its time. It leaves the endpoints to be closed.
+	finishedDeliveries = `WITH finished AS (
     DELETE FROM outbox.due d
     USING unnest($2::text[]::uuid[], $3::integer[], $4::integer[], $5::bigint[], $6::integer[], $7::text[], $8::text[])
         AS r (message_id, attempt, duration_ms, ago_ms, status_code, response, note)
@@ -127,32 +131,59 @@ logged AS (
     SELECT message_id, attempt, now() - ago_ms * interval '1 ms', duration_ms, 'delivered', status_code, response, note, $1
     FROM finished
 )
-UPDATE outbox.endpoint e SET ` + closeBreaker + `
-WHERE e.endpoint = ANY (ARRAY(SELECT DISTINCT endpoint FROM finished)) AND e.failures <> 0
+`
+
+	// answeredWhileFailing are endpoints that failed before and answered now. It says failures <> 0 and not > 0, which would
+	// lead through the index of all that fail.
+	answeredWhileFailing = `e.endpoint = ANY (ARRAY(SELECT DISTINCT endpoint FROM finished)) AND e.failures <> 0`
+)
+
+// recordDeliveriesSQL records a batch in which nothing but deliveries happened. The index gives it the endpoints in their
+// order.
+const recordDeliveriesSQL = finishedDeliveries + `UPDATE outbox.endpoint e
+SET failures = 0, openings = 0, probing = false, open_until = NULL, since = now(),
+    reason = CASE WHEN e.paused THEN e.reason ELSE 'answers' END
+WHERE ` + answeredWhileFailing + `
 RETURNING e.endpoint, 'closed', e.reason, e.open_until`
+
+// recordDeliveriesBesideSQL records the deliveries of a batch in which other things happened at other endpoints. It
+// changes no endpoint: recordSQL, which follows in the same transaction, changes those of both in one pass. It learns of
+// them by a setting that ends with the transaction.
+const recordDeliveriesBesideSQL = finishedDeliveries + `SELECT set_config('epilogue.answered', coalesce((
+    SELECT array_agg(e.endpoint)::text FROM outbox.endpoint e WHERE ` + answeredWhileFailing + `), ''), true)`
 
 // recordSQL records whatever happened.
 //
 // r are the results. finished and kept are those that found their row: its message is no longer due, or due again.
 //
-// settled are those that were an attempt: each is logged, and buried if it was the last.
+// settled are those that were an attempt: each is logged, and buried if it was the last. One without a class is not
+// logged: it is a message that is given up for a fault of the record itself.
 //
 // changes is what the attempts of this batch say of each endpoint. They are failures only if all of them are: an answer
-// among them shows that the endpoint is there.
+// among them shows that the endpoint is there. answers are those that say nothing else. Those of the deliveries in the
+// same transaction come with them.
 //
-// remembered are the endpoints to be paused, held or counted as failing. Of an endpoint that has a row, failures add up,
-// and its circuit breaker opens when they are enough and it is not open yet, or when the failure was its probe's. The
-// longer of its own time and the one that the endpoint asked for holds.
-//
-// closed are the endpoints that failed before and answered now.
+// remembered are the endpoints to be paused, held or counted as failing, and those to be closed, which failed before and
+// answered now. Of an endpoint that has a row, failures add up, and its circuit breaker opens when they are enough and it
+// is not open yet, or when the failure was its probe's. The longer of its own time and the one that the endpoint asked for
+// holds.
 const recordSQL = `WITH r AS (
-    SELECT * FROM unnest($2::text[]::uuid[], $3::integer[], $4::text[], $5::bigint[], $6::text[], $7::integer[], $8::bigint[],
+    ` + givenResults + `
+),
+` + recordParts + recordChanges + `    UNION ALL
+    SELECT unnest(nullif(current_setting('epilogue.answered', true), '')::text[]), false, 0, 0, NULL, true
+),
+` + recordEndpoints + endpointChanges
+
+// The parts of recordSQL, which tryRecordSQL is made of, too.
+const (
+	givenResults = `SELECT * FROM unnest($2::text[]::uuid[], $3::integer[], $4::text[], $5::bigint[], $6::text[], $7::integer[], $8::bigint[],
                          $9::text[], $10::integer[], $11::text[], $12::text[], $13::text[], $14::text[], $15::bigint[], $16::boolean[],
                          $17::text[], $18::boolean[])
         AS r (message_id, attempt, action, delay_ms, reason, duration_ms, ago_ms,
-              class, status_code, error, response, note, endpoint, hold_ms, pause, waits_for, unhealthy)
-),
-finished AS (
+              class, status_code, error, response, note, endpoint, hold_ms, pause, waits_for, unhealthy)`
+
+	recordParts = `finished AS (
     DELETE FROM outbox.due d USING r
     WHERE ` + fence + ` AND r.action IN ('delivered', 'dead')
     RETURNING r.*
@@ -172,73 +203,85 @@ buried AS (
     INSERT INTO outbox.dead (message_id, endpoint, reason, error)
     SELECT message_id, endpoint, reason, coalesce(error, '') FROM settled WHERE action = 'dead'
 ),
-changes AS (
-    SELECT endpoint, bool_or(pause) AS pause, max(hold_ms) AS hold_ms,
-           CASE WHEN bool_and(unhealthy) THEN count(*) ELSE 0 END::integer AS failures,
-           max(coalesce('answered ' || status_code, class)) FILTER (WHERE unhealthy) AS fault
-    FROM settled WHERE class <> 'blocked' GROUP BY endpoint
-),
-remembered AS (
-    INSERT INTO outbox.endpoint AS e (endpoint, paused, failures, openings, open_until, reason, since)
-    SELECT c.endpoint, c.pause, c.failures, (c.failures >= $19)::integer,
-           now() + nullif(greatest(c.hold_ms, CASE WHEN c.failures >= $19 THEN $20 * (0.8 + 0.4 * random()) ELSE 0 END), 0) * interval '1 ms',
-           CASE WHEN c.pause THEN 'gone: an answer was 410' WHEN c.hold_ms > 0 THEN 'Retry-After' ELSE 'failing: ' || c.fault END, now()
-    FROM changes c WHERE c.pause OR c.hold_ms > 0 OR c.failures > 0
-    ON CONFLICT (endpoint) DO UPDATE SET (failures, openings, open_until, probing, paused, reason, since) = (
-        SELECT f.failures, e.openings + o.opens::integer,
-               greatest(CASE WHEN o.opens THEN now() + least($20 * power(2, least(e.openings, 30)), $21) * (0.8 + 0.4 * random()) * interval '1 ms'
-                             WHEN f.failures > 0 OR NOT e.probing THEN e.open_until END,
-                        (SELECT now() + nullif(c.hold_ms, 0) * interval '1 ms' FROM changes c WHERE c.endpoint = excluded.endpoint)),
-               e.probing AND f.failures > 0 AND NOT o.opens,
-               e.paused OR excluded.paused,
-               CASE WHEN e.paused THEN e.reason ELSE excluded.reason END,
-               CASE WHEN NOT e.paused AND (excluded.paused OR o.opens) THEN now() ELSE e.since END
-        FROM (SELECT CASE WHEN excluded.failures > 0 THEN e.failures + excluded.failures ELSE 0 END AS failures) f,
-             LATERAL (SELECT f.failures >= $19 AND (e.probing OR e.open_until IS NULL OR e.open_until <= now()) AS opens) o
-    )
-    RETURNING endpoint, paused, failures, open_until, reason, since = now() AS changed
-),
-closed AS (
-    UPDATE outbox.endpoint e SET ` + closeBreaker + `
-    WHERE e.endpoint = ANY (ARRAY(SELECT endpoint FROM changes WHERE NOT (pause OR hold_ms > 0 OR failures > 0))) AND e.failures <> 0
-    RETURNING e.endpoint, e.openings, e.reason
-),
 logged AS (
     INSERT INTO outbox.attempt (message_id, attempt, started_at, duration_ms, class, status_code, error, response, note, worker)
     SELECT message_id, attempt, now() - ago_ms * interval '1 ms', duration_ms, class, status_code, error, response, note, $1
-    FROM settled
-)
-SELECT endpoint, CASE WHEN paused THEN 'paused' ELSE 'opened' END, reason, open_until FROM remembered
-WHERE changed AND (paused OR failures >= $19)
-UNION ALL
-SELECT endpoint, 'closed', reason, NULL FROM closed`
+    FROM settled WHERE class <> ''
+),
+`
 
-// Record writes a batch in one transaction: all of it, or nothing when it fails. When IsRefusal reports the error, the
-// same batch fails again, and the caller writes it in parts. After any other error, a lost connection among them, the
-// batch may have been written, and the caller writes it again.
+	recordChanges = `said AS (
+    SELECT endpoint, bool_or(pause) AS pause, max(hold_ms) AS hold_ms,
+           CASE WHEN bool_and(unhealthy) THEN count(*) ELSE 0 END::integer AS failures,
+           max(coalesce('answered ' || status_code, class)) FILTER (WHERE unhealthy) AS fault
+    FROM settled WHERE class <> 'blocked' AND class <> '' GROUP BY endpoint
+),
+changes AS (
+    SELECT *, NOT (pause OR hold_ms > 0 OR failures > 0) AS answers FROM said
+`
+
+	recordEndpoints = `remembered AS (
+    INSERT INTO outbox.endpoint AS e (endpoint, paused, failures, openings, open_until, reason, since)
+    SELECT c.endpoint, c.pause, c.failures, (c.failures >= $19)::integer,
+           now() + nullif(greatest(c.hold_ms, CASE WHEN c.failures >= $19 THEN $20 * (0.8 + 0.4 * random()) ELSE 0 END), 0) * interval '1 ms',
+           CASE WHEN c.pause THEN 'gone: an answer was 410' WHEN c.hold_ms > 0 THEN 'Retry-After'
+                WHEN c.answers THEN 'answers' ELSE 'failing: ' || c.fault END, now()
+    FROM changes c
+    WHERE NOT c.answers OR EXISTS (SELECT FROM outbox.endpoint f WHERE f.endpoint = ANY (ARRAY[c.endpoint]) AND f.failures <> 0)
+    ORDER BY c.endpoint COLLATE "C"
+    ON CONFLICT (endpoint) DO UPDATE SET (failures, openings, open_until, probing, paused, reason, since) = (
+        SELECT f.failures, CASE WHEN a.answers THEN 0 ELSE e.openings + o.opens::integer END,
+               CASE WHEN NOT a.answers THEN
+                   greatest(CASE WHEN o.opens THEN now() + least($20 * power(2, least(e.openings, 30)), $21) * (0.8 + 0.4 * random()) * interval '1 ms'
+                                 WHEN f.failures > 0 OR NOT e.probing THEN e.open_until END,
+                            (SELECT now() + nullif(c.hold_ms, 0) * interval '1 ms' FROM changes c WHERE c.endpoint = excluded.endpoint)) END,
+               e.probing AND f.failures > 0 AND NOT o.opens,
+               e.paused OR excluded.paused,
+               CASE WHEN e.paused THEN e.reason ELSE excluded.reason END,
+               CASE WHEN a.answers OR NOT e.paused AND (excluded.paused OR o.opens) THEN now() ELSE e.since END
+        FROM (SELECT CASE WHEN excluded.failures > 0 THEN e.failures + excluded.failures ELSE 0 END AS failures) f,
+             LATERAL (SELECT f.failures >= $19 AND (e.probing OR e.open_until IS NULL OR e.open_until <= now()) AS opens) o,
+             (SELECT excluded.failures = 0 AND NOT excluded.paused AND excluded.open_until IS NULL AS answers) a
+    )
+    WHERE e.failures <> 0 OR excluded.failures > 0 OR excluded.paused OR excluded.open_until IS NOT NULL
+    RETURNING endpoint, paused, failures, open_until, reason, since = now() AS changed
+)
+`
+
+	endpointChanges = `SELECT m.endpoint, CASE WHEN c.answers THEN 'closed' WHEN m.paused THEN 'paused' ELSE 'opened' END, m.reason,
+       CASE WHEN NOT c.answers THEN m.open_until END
+FROM remembered m JOIN changes c ON c.endpoint = m.endpoint
+WHERE c.answers OR m.changed AND (m.paused OR m.failures >= $19)`
+)
+
+// Record writes a batch in one transaction: all of it, or nothing when it fails. It waits for no lock longer than 200 ms:
+// then [IsLocked] reports the error. When [IsRefusal] does, the same batch fails again. In both cases [Recorder.TryRecord]
+// finds out whose fault it is. After any other error, a lost connection among them, the batch may have been written, and
+// the caller writes it again.
 func (r *Recorder) Record(ctx context.Context, batch []Result) (changes []EndpointChange, err error) {
 	deliveries, others := split(batch)
 	err = within(ctx, "record", RecordTimeout, func(ctx context.Context) error {
 		queue := func(b *pgx.Batch) {
-			if len(deliveries) > 0 {
+			switch {
+			case len(deliveries) > 0 && len(others) > 0:
+				b.Queue(r.sql.deliveriesBeside, r.deliveryArgs(deliveries)...)
+			case len(deliveries) > 0:
 				b.Queue(r.sql.deliveries, r.deliveryArgs(deliveries)...)
 			}
 			if len(others) > 0 {
 				b.Queue(r.sql.all, r.args(others)...)
 			}
 		}
-		return hotBatch(ctx, r.pool, queue, func(results pgx.BatchResults) error {
-			for _, part := range [][]Result{deliveries, others} {
-				if len(part) == 0 {
-					continue
-				}
-				changed, err := collect(results, pgx.RowToStructByPos[EndpointChange])
-				if err != nil {
+		return hotBatchUnder(ctx, r.db, recordSettings, queue, func(results pgx.BatchResults) (err error) {
+			if len(deliveries) > 0 && len(others) > 0 {
+				if _, err := results.Exec(); err != nil {
 					return err
 				}
-				changes = append(changes, changed...)
 			}
-			return nil
+			if len(batch) > 0 {
+				changes, err = collect(results, pgx.RowToStructByPos[EndpointChange])
+			}
+			return err
 		})
 	})
 	if err != nil {
@@ -247,67 +290,62 @@ func (r *Recorder) Record(ctx context.Context, batch []Result) (changes []Endpoi
 	return changes, nil
 }
 
-// IsRefusal reports an answer of the database that will be the same next time: a data fault (SQLSTATE class 22) or a
-// broken constraint (class 23).
-func IsRefusal(err error) bool {
-	var pgErr *pgconn.PgError
-	return errors.As(err, &pgErr) && (strings.HasPrefix(pgErr.Code, "22") || strings.HasPrefix(pgErr.Code, "23"))
-}
-
 // split parts the deliveries at endpoints where nothing else happened from all other results: the health of an endpoint
-// is judged by all that it answered in the batch.
-func split(batch []Result) (deliveries, others []Result) {
+// is judged by all that it answered in the batch. Both come in the order in which their rows are locked.
+func split(batch []Result) (deliveries, others []*Result) {
 	mixed := map[string]bool{}
 	for i := range batch {
 		if batch[i].Action != ActionDelivered {
 			mixed[batch[i].Endpoint] = true
 		}
 	}
-	if len(mixed) == 0 {
-		return batch, nil
-	}
-	for i := range batch {
-		if mixed[batch[i].Endpoint] {
-			others = append(others, batch[i])
+	for _, x := range inLockOrder(batch) {
+		if mixed[x.Endpoint] {
+			others = append(others, x)
 		} else {
-			deliveries = append(deliveries, batch[i])
+			deliveries = append(deliveries, x)
 		}
 	}
 	return deliveries, others
 }
 
+// inLockOrder are a batch's results by message id.
+func inLockOrder(batch []Result) []*Result {
+	ordered := make([]*Result, len(batch))
+	for i := range batch {
+		ordered[i] = &batch[i]
+	}
+	slices.SortFunc(ordered, func(a, b *Result) int { return bytes.Compare(a.ID[:], b.ID[:]) })
+	return ordered
+}
+
 // deliveryArgs turns results into the arguments of recordDeliveriesSQL.
-func (r *Recorder) deliveryArgs(batch []Result) []any {
+func (r *Recorder) deliveryArgs(batch []*Result) []any {
 	n := len(batch)
 	ids, attempts, durations, agos := make([]string, n), make([]int32, n), make([]int32, n), make([]int64, n)
-	codes, responses, notes := make([]int32, n), make([]*string, n), make([]*string, n)
-	for i := range batch {
-		x := &batch[i]
+	codes, responses, notes := make([]*int32, n), make([]*string, n), make([]*string, n)
+	for i, x := range batch {
 		ids[i], attempts[i] = x.ID.String(), int32(x.Attempt)
 		durations[i], agos[i] = int32(x.Duration.Milliseconds()), time.Since(x.StartedAt).Milliseconds()
-		codes[i], responses[i], notes[i] = int32(x.StatusCode), orNull(x.Response), orNull(x.Note)
+		codes[i], responses[i], notes[i] = codeOrNull(x.StatusCode), orNull(x.Response), orNull(x.Note)
 	}
 	return []any{r.config.Worker, ids, attempts, durations, agos, codes, responses, notes}
 }
 
 // args turns results into the arguments of recordSQL, of types that every mode of the protocol can write.
-func (r *Recorder) args(batch []Result) []any {
+func (r *Recorder) args(batch []*Result) []any {
 	n := len(batch)
 	ids, attempts, actions := make([]string, n), make([]int32, n), make([]string, n)
 	delays, reasons, durations, agos := make([]int64, n), make([]*string, n), make([]int32, n), make([]int64, n)
 	classes, codes, errs := make([]string, n), make([]*int32, n), make([]*string, n)
 	responses, notes, endpoints := make([]*string, n), make([]*string, n), make([]string, n)
 	holds, pauses, waits, unhealthy := make([]int64, n), make([]bool, n), make([]*string, n), make([]bool, n)
-	for i := range batch {
-		x := &batch[i]
+	for i, x := range batch {
 		ids[i], attempts[i], actions[i] = x.ID.String(), int32(x.Attempt), string(x.Action)
 		delays[i], reasons[i] = x.Delay.Milliseconds(), orNull(x.Reason)
 		durations[i], agos[i] = int32(x.Duration.Milliseconds()), time.Since(x.StartedAt).Milliseconds()
 		classes[i], errs[i] = x.Class, orNull(x.Err)
-		if x.StatusCode != 0 {
-			code := int32(x.StatusCode)
-			codes[i] = &code
-		}
+		codes[i] = codeOrNull(x.StatusCode)
 		responses[i], notes[i], endpoints[i] = orNull(x.Response), orNull(x.Note), x.Endpoint
 		holds[i], pauses[i] = x.Hold.Milliseconds(), x.Pause
 		waits[i], unhealthy[i] = orNull(x.WaitsFor), x.Unhealthy
@@ -323,4 +361,12 @@ func orNull(s string) *string {
 		return nil
 	}
 	return &s
+}
+
+func codeOrNull(code int) *int32 {
+	if code == 0 {
+		return nil
+	}
+	n := int32(code)
+	return &n
 }

@@ -134,14 +134,14 @@ const (
 func (r *rig) claimer(worker string) *Claimer { return r.claimerOn(r.Pool, worker) }
 
 func (r *rig) claimerOn(pool *pgxpool.Pool, worker string) *Claimer {
-	return NewClaimer(pool, ClaimerConfig{Schema: r.Schema, Worker: worker, Lease: lease, OpenAfter: openAfter})
+	return NewClaimer(Direct(pool), ClaimerConfig{Schema: r.Schema, Worker: worker, Lease: lease, OpenAfter: openAfter})
 }
 
 // recorder of a worker that exists only by its name.
 func (r *rig) recorder(worker string) *Recorder { return r.recorderOn(r.Pool, worker) }
 
 func (r *rig) recorderOn(pool *pgxpool.Pool, worker string) *Recorder {
-	return NewRecorder(pool, RecorderConfig{
+	return NewRecorder(Direct(pool), RecorderConfig{
 		Schema: r.Schema, Worker: worker, OpenAfter: openAfter, OpenFor: openFor, OpenForMax: openForMax,
 	})
 }
@@ -149,7 +149,7 @@ func (r *rig) recorderOn(pool *pgxpool.Pool, worker string) *Recorder {
 // turns are those of all candidates, of so many messages each.
 func (r *rig) turns(most int) (turns []Turn) {
 	r.t.Helper()
-	scan, err := NewScanner(r.Pool, r.Schema).Full(r.t.Context(), "")
+	scan, err := NewScanner(Direct(r.Pool), r.Schema).Full(r.t.Context(), "")
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -162,11 +162,11 @@ func (r *rig) turns(most int) (turns []Turn) {
 // claimOrder makes one claim.
 func (r *rig) claimOrder(worker string, o Order) []Message {
 	r.t.Helper()
-	messages, _, err := r.claimer(worker).Claim(r.t.Context(), o)
+	claimed, err := r.claimer(worker).Claim(r.t.Context(), o)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	return messages
+	return claimed.Messages
 }
 
 // claim takes what is due, without bounds.

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // Candidate is an endpoint that has something to claim, and since when. It may be gone when it is claimed.
@@ -26,13 +25,13 @@ type Candidate struct {
 //
 // Both leave out endpoints that are held back. A Scanner may run several scans at once.
 type Scanner struct {
-	pool         *pgxpool.Pool
+	db           *DB
 	full, recent string
 }
 
 // NewScanner returns a scanner of a schema.
-func NewScanner(pool *pgxpool.Pool, schema string) *Scanner {
-	return &Scanner{pool: pool, full: inSchema(timed(fullScanSQL), schema), recent: inSchema(timed(recentScanSQL), schema)}
+func NewScanner(db *DB, schema string) *Scanner {
+	return &Scanner{db: db, full: inSchema(timed(fullScanSQL), schema), recent: inSchema(timed(recentScanSQL), schema)}
 }
 
 // ScanMax is the most candidates that one full scan returns, and the most messages that one recent scan reads.
@@ -47,19 +46,19 @@ const fullScanSQL = `WITH RECURSIVE walk (endpoint) AS (
     SELECT (SELECT d.endpoint FROM outbox.due d WHERE d.endpoint > w.endpoint ORDER BY d.endpoint LIMIT 1)
     FROM walk w WHERE w.endpoint IS NOT NULL
 )
-SELECT c.endpoint, d.due_at FROM walk c CROSS JOIN LATERAL (
-    SELECT d.due_at FROM outbox.due d
+SELECT c.endpoint, d.since FROM walk c CROSS JOIN LATERAL (
+    SELECT ` + dueSince + ` AS since FROM outbox.due d
     WHERE d.endpoint = c.endpoint AND ` + claimable + `
     ORDER BY d.due_at LIMIT 1
 ) d
-WHERE c.endpoint IS NOT NULL AND ` + candidateIsServed + `
+WHERE c.endpoint IS NOT NULL AND ` + candidateCanGive + `
 LIMIT $2`
 
 // recentSQL finds the endpoints of the messages written from $1 ago to $2 from now, the newest $3 of them: since when each
 // has something to claim, and how many of these messages. The claim begins with it, too.
 const recentSQL = `SELECT c.endpoint, c.due_at, c.written FROM (
         SELECT r.endpoint, min(r.due_at) AS due_at, count(*)::integer AS written FROM (
-            SELECT d.endpoint, d.due_at FROM outbox.due d
+            SELECT d.endpoint, ` + dueSince + ` AS due_at FROM outbox.due d
             WHERE d.message_id >= ` + recentFloor + ` AND d.message_id < ` + recentEnd + ` AND ` + claimable + `
             ORDER BY d.message_id DESC LIMIT $3
         ) r GROUP BY r.endpoint
@@ -123,7 +122,7 @@ func (s *Scanner) Recent(ctx context.Context, ago time.Duration) (Scan, error) {
 func (s *Scanner) scan(ctx context.Context, most time.Duration, sql string, args ...any) (scan Scan, err error) {
 	err = within(ctx, "scan for candidates", most, func(ctx context.Context) error {
 		queue := func(b *pgx.Batch) { b.Queue(sql, args...) }
-		return hotBatch(ctx, s.pool, queue, func(results pgx.BatchResults) (err error) {
+		return hotBatch(ctx, s.db, queue, func(results pgx.BatchResults) (err error) {
 			scan, err = readScan(results)
 			return err
 		})

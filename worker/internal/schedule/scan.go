@@ -188,6 +188,10 @@ func (s *Scheduler) Scanned(order ScanOrder, found []Candidate, worked time.Dura
 		c.recentFrom = latest(c.recentFrom, began)
 	}
 	c.owed = c.owed || cut
+	s.progress.scannedAt = now
+	if order.Kind == Full && order.After == "" {
+		s.progress.scanned(found, cut, now)
+	}
 	if len(found) == 0 {
 		return
 	}

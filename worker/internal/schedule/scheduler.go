@@ -28,6 +28,7 @@ type Config struct {
 	EndpointMaxInFlight int
 	PollInterval        time.Duration
 	DrainTurn           time.Duration // how long one drain claims before it hands over to the next
+	Lease               time.Duration // how long a claimed message belongs to a worker
 }
 
 // Scheduler holds what one worker knows of its endpoints, slots, claims and scans. Its methods may be called from any
@@ -52,8 +53,9 @@ type Scheduler struct {
 	wantsSlot bool // the last claim found too few slots: the end of any request is worth a claim
 	stopped   bool // no request begins any more
 
-	drain drain
-	scans scans
+	drain    drain
+	scans    scans
+	progress progress
 }
 
 // New returns a scheduler that knows no endpoint yet.
@@ -62,7 +64,7 @@ func New(c Config, now time.Time) *Scheduler {
 		config: c, ClaimLoop: make(chan struct{}, 1), ScanLoop: make(chan struct{}, 1),
 		endpoints: map[string]*endpoint{}, noUnasked: map[string]bool{},
 		free: c.MaxInFlight, ahead: c.MaxInFlight,
-		scans: scans{pollAt: now, recentFrom: now},
+		scans: scans{pollAt: now, recentFrom: now}, progress: progress{scannedAt: now, madeAt: now},
 	}
 }
 

@@ -1,0 +1,322 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/seed-abbacb8b/epilogue/worker/internal/postgres"
+)
+
+// heldResult is a result that could not be recorded yet: another session holds a row that it needs, or the database
+// refuses it, and it is not clear yet whether it refuses this one or everything.
+//
+// A sender's slot is free once its result is held. The lease of its message is prolonged where that is possible; where
+// it is not, it is because the message's own row is locked, and then nobody can claim it either.
+type heldResult struct {
+	postgres.Result
+	since   time.Time
+	pause   time.Duration // before the next try
+	next    time.Time     // when that is
+	written int           // recorder.written when it came: what was written since shows that the database refuses this one
+	refusal error         // of the last try; nil when it was locked
+}
+
+const (
+	heldMax      = 2 * batchMax // beyond, the oldest is given up: it is delivered again when its lease ends
+	heldPauseMin = 200 * time.Millisecond
+	heldPauseMax = 5 * time.Second
+	tellHeld     = time.Minute // between two lines of the log
+
+	// partsMost bounds the statements of one walk through a batch that fails as a whole. 512 results with three bad ones
+	// among them take 55.
+	partsMost = 64
+
+	// refusedAlone is how long a result that is refused waits for another one to be written, which shows that it is the
+	// only bad one.
+	refusedAlone = 10 * time.Second
+)
+
+func (r *recorder) newlyHeld(batch []postgres.Result) []*heldResult {
+	now := time.Now()
+	all := make([]*heldResult, len(batch))
+	for i := range batch {
+		all[i] = &heldResult{Result: batch[i], since: now, written: r.written}
+	}
+	return all
+}
+
+// writeParts records what can be recorded now, without waiting for a lock. A batch that fails is halved until what it
+// fails for is alone: few are bad, so few halves fail. What is left is held, or set aside.
+func (r *recorder) writeParts(ctx context.Context, batch []*heldResult) (unwritten int, err error) {
+	var refused []*heldResult
+	todo, last := [][]*heldResult{batch}, error(nil)
+	for tries := 0; len(todo) > 0; tries++ {
+		part := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		if tries >= partsMost {
+			r.hold(ctx, part, last)
+			continue
+		}
+		held, err := r.try(ctx, part, false)
+		switch {
+		case err == nil:
+			r.hold(ctx, held, nil)
+		case ctx.Err() != nil:
+			unwritten += len(part)
+			for _, left := range todo {
+				unwritten += len(left)
+			}
+			return unwritten + len(refused), err
+		case len(part) > 1:
+			half := len(part) / 2
+			todo = append(todo, part[half:], part[:half])
+			last = err
+		case postgres.IsRefusal(err):
+			part[0].refusal = err
+			refused = append(refused, part[0])
+		default:
+			r.hold(ctx, part, nil)
+		}
+	}
+	for _, x := range refused {
+		if !r.isToBlame(x, len(refused) == 1) {
+			r.hold(ctx, []*heldResult{x}, x.refusal)
+		} else if !r.setAside(ctx, x) {
+			unwritten++
+		}
+	}
+	if unwritten > 0 && ctx.Err() != nil {
+		return unwritten, ctx.Err()
+	}
+	return 0, nil
+}
+
+// try records results without waiting for a lock, and returns those that are locked. Its error is a refusal or a lock
+// that concerns one row or more, or comes after the end of ctx.
+func (r *recorder) try(ctx context.Context, part []*heldResult, withoutEndpoints bool) (held []*heldResult, err error) {
+	results := make([]postgres.Result, len(part))
+	for i, x := range part {
+		results[i] = x.Result
+	}
+	var tried postgres.Tried
+	err = r.persist(ctx, func() (err error) {
+		tried, err = r.to.TryRecord(ctx, results, withoutEndpoints)
+		return err
+	}, postgres.IsRowLocked)
+	if err != nil {
+		return nil, err
+	}
+	r.written += tried.Recorded
+	r.logChanges(ctx, tried.Changes)
+	if len(tried.Held) > 0 || tried.Busy {
+		r.carefulUntil = time.Now().Add(carefulFor)
+	}
+	for _, i := range tried.Held {
+		held = append(held, part[i])
+	}
+	return held, nil
+}
+
+// hold keeps results for another try, each after a pause that grows.
+func (r *recorder) hold(ctx context.Context, results []*heldResult, refusal error) {
+	if len(results) == 0 {
+		return
+	}
+	now := time.Now()
+	for _, x := range results {
+		x.pause = min(max(2*x.pause, heldPauseMin), heldPauseMax)
+		x.next, x.refusal = now.Add(x.pause), refusal
+	}
+	r.held = append(r.held, results...)
+	if now.Sub(r.toldHeld) > tellHeld {
+		r.toldHeld = now
+		r.tellHeld(ctx)
+	}
+	if over := len(r.held) - heldMax; over > 0 && !r.everythingIsRefused() {
+		slices.SortStableFunc(r.held, func(a, b *heldResult) int { return a.since.Compare(b.since) })
+		r.tellLost(ctx, over, fmt.Errorf("more than %d answers wait for the database", heldMax))
+		r.held = slices.Delete(r.held, 0, over)
+	}
+}
+
+// tellHeld says in the log how many results wait for what.
+func (r *recorder) tellHeld(ctx context.Context) {
+	var locked, refused []*heldResult
+	for _, x := range r.held {
+		if x.refusal == nil {
+			locked = append(locked, x)
+		} else {
+			refused = append(refused, x)
+		}
+	}
+	if len(locked) > 0 {
+		var few []postgres.Result // are enough to find who holds them
+		for _, x := range locked[:min(len(locked), 16)] {
+			few = append(few, x.Result)
+		}
+		pids, _ := r.to.Holders(ctx, few) // the line is worth writing without them
+		r.logger.WarnContext(ctx, "answers wait to be recorded: other sessions hold locks on their rows", "messages", len(locked),
+			"held_by_pids", pids, "message", locked[0].ID.String(), "endpoint", locked[0].Endpoint)
+	}
+	if len(refused) > 0 {
+		r.logger.WarnContext(ctx, "answers wait to be recorded: the database refuses them", "messages", len(refused),
+			"message", refused[0].ID.String(), "endpoint", refused[0].Endpoint, "error", refused[0].refusal)
+	}
+}
+
+// everythingIsRefused reports that the list is full of refused results, and that nothing was written since the oldest of
+// them came: the database takes nothing at all.
+func (r *recorder) everythingIsRefused() bool {
+	if len(r.held) < heldMax {
+		return false
+	}
+	return !slices.ContainsFunc(r.held, func(x *heldResult) bool { return x.refusal == nil || x.written < r.written })
+}
+
+// oldestHeld is when the oldest of the held results came; zero when none is held.
+func (r *recorder) oldestHeld() (at time.Time) {
+	for _, x := range r.held {
+		if at.IsZero() || x.since.Before(at) {
+			at = x.since
+		}
+	}
+	return at
+}
+
+// heldPause is how long it takes until one of the held results is to be tried.
+func (r *recorder) heldPause(now time.Time) time.Duration {
+	pause := time.Hour
+	for _, x := range r.held {
+		pause = min(pause, x.next.Sub(now))
+	}
+	return max(pause, 0)
+}
+
+// tryHeld tries the held results whose time has come.
+func (r *recorder) tryHeld(ctx context.Context) {
+	now := time.Now()
+	var due []*heldResult
+	r.held = slices.DeleteFunc(r.held, func(x *heldResult) bool {
+		if len(due) >= batchMax || x.next.After(now) {
+			return false
+		}
+		due = append(due, x)
+		return true
+	})
+	if len(due) == 0 {
+		return
+	}
+	if unwritten, err := r.writeParts(ctx, due); err != nil {
+		r.tellLost(ctx, unwritten, err)
+	}
+}
+
+// giveUpHeld tries the held results a last time.
+func (r *recorder) giveUpHeld(ctx context.Context) {
+	for _, x := range r.held {
+		x.next = time.Time{}
+	}
+	for tries := len(r.held); tries > 0; tries -= batchMax {
+		r.tryHeld(ctx)
+	}
+	if len(r.held) > 0 {
+		r.tellHeld(ctx)
+		r.tellLost(ctx, len(r.held), fmt.Errorf("stopped while they could not be recorded"))
+		r.held = nil
+	}
+}
+
+// isToBlame reports whether the database refuses this result and not just everything: by the kind of the refusal, because
+// another result was written meanwhile, or because in some time no other was refused.
+func (r *recorder) isToBlame(x *heldResult, alone bool) bool {
+	return postgres.IsCertain(x.refusal) || r.written > x.written ||
+		alone && time.Since(x.since) > refusedAlone && !slices.ContainsFunc(r.held, func(h *heldResult) bool { return h.refusal != nil })
+}
+
+// setAside finds a place for a result that the database refuses, so that its message is not delivered again and again. It
+// returns false for one that found none.
+//
+// First, what came from the receiver is left out, and what the answer changes at its endpoint: the attempt is then on record
+// without. If that is refused, too, the message is dead, with a reason that names the rule. If even that is refused, it
+// waits for an hour.
+func (r *recorder) setAside(ctx context.Context, x *heldResult) bool {
+	why := postgres.Refusal(x.refusal)
+	plain := withoutTexts(x.Result, why)
+	type variant struct {
+		result           postgres.Result
+		withoutEndpoints bool
+		what             string
+	}
+	texts, health := variant{plain, false, "recorded without its texts"}, variant{x.Result, true, "recorded without its endpoint's change"}
+	variants := []variant{texts, health}
+	if postgres.ConcernsEndpoint(x.refusal) {
+		variants = []variant{health, texts}
+	}
+	variants = append(variants, variant{plain, true, "recorded without its texts and its endpoint's change"})
+	if x.Action != postgres.ActionRelease && x.Action != postgres.ActionWait { // these were not sent, and go out when the lease ends
+		variants = append(variants, variant{poisoned(x.Result, why), true, "its message is dead"},
+			variant{postponed(x.Result, why), true, "its message waits for an hour"})
+	}
+	for _, v := range variants {
+		held, err := r.try(ctx, []*heldResult{{Result: v.result}}, v.withoutEndpoints)
+		switch {
+		case err == nil && len(held) > 0, err != nil && postgres.IsLocked(err):
+			r.hold(ctx, []*heldResult{x}, x.refusal)
+			return true
+		case err == nil:
+			r.logger.ErrorContext(ctx, "the database refuses an answer: "+v.what, "message", x.ID.String(), "endpoint", x.Endpoint,
+				"refusal", why, "error", x.refusal)
+			if v.withoutEndpoints && v.result.Reason != postgres.ReasonPoison && v.result.Action != postgres.ActionWait {
+				r.pauseRefused(ctx, x, why)
+			}
+			return true
+		case !postgres.IsRefusal(err):
+			return false
+		}
+	}
+	r.logger.ErrorContext(ctx, "an answer is not recorded, for the database refuses it; the message will be delivered again",
+		"message", x.ID.String(), "endpoint", x.Endpoint, "refusal", why, "error", x.refusal)
+	return true
+}
+
+// pauseRefused pauses an endpoint whose row the database does not let change.
+func (r *recorder) pauseRefused(ctx context.Context, x *heldResult, why string) {
+	change, err := r.to.PauseRefused(ctx, x.Endpoint, why)
+	if err != nil {
+		r.logger.ErrorContext(ctx, "an endpoint's health cannot be recorded, and it cannot be paused", "endpoint", x.Endpoint, "error", err)
+		return
+	}
+	r.logChanges(ctx, change)
+}
+
+// withoutTexts is a result without what came from the receiver.
+func withoutTexts(x postgres.Result, why string) postgres.Result {
+	x.Response, x.StatusCode = "", 0
+	x.Note = "not kept, for the database refused the row: " + why
+	if x.Err != "" {
+		x.Err = x.Note
+	}
+	return x
+}
+
+// poisoned gives a message up.
+func poisoned(x postgres.Result, why string) postgres.Result {
+	text := "the database refused to record its attempt: " + why
+	if x.Action == postgres.ActionDelivered {
+		text = "it was delivered, and " + text
+	}
+	return postgres.Result{
+		ID: x.ID, Endpoint: x.Endpoint, Attempt: x.Attempt, Action: postgres.ActionDead, Reason: postgres.ReasonPoison, Err: text,
+		StartedAt: x.StartedAt,
+	}
+}
+
+// postponed leaves a message that cannot even be given up to the next hour.
+func postponed(x postgres.Result, why string) postgres.Result {
+	return postgres.Result{
+		ID: x.ID, Endpoint: x.Endpoint, Attempt: x.Attempt, Action: postgres.ActionWait, Delay: time.Hour, StartedAt: x.StartedAt,
+		WaitsFor: "the database, which refused to record its attempt: " + why,
+	}
+}

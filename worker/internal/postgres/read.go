@@ -1,0 +1,112 @@
+package postgres
+
+import (
+	"errors"
+	"reflect"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/seed-abbacb8b/epilogue/outbox"
+)
+
+// taken is the answer to a claim.
+type taken struct {
+	messages   []Message
+	recent     []written
+	orphans    []outbox.ID  // rows of due whose message is gone
+	unreadable []unreadable // rows that do not fit into a Message
+	unserved   []Candidate  // turns that were not served, because narrowing down a refusal took too long
+	whole      bool         // the recent messages were read
+}
+
+// rows is how many rows of due the claim leased.
+func (t *taken) rows() int { return len(t.messages) + len(t.orphans) + len(t.unreadable) }
+
+// unreadable is a row that was claimed and does not fit into a Message.
+type unreadable struct {
+	id     outbox.ID
+	column string // the one that does not fit
+}
+
+// The columns of the claim's answer that tell what a row is.
+const (
+	columnID        = 0 // NULL for a recent endpoint
+	columnBodyBytes = 9 // NULL for a row of due whose message is gone
+)
+
+// readClaim reads the answer. A row that does not fit is told by its id, and the others are read: the claim is committed
+// then, so that an error would cost each of its messages an attempt.
+func readClaim(results pgx.BatchResults) (t taken, err error) {
+	rows, err := results.Query()
+	if err != nil {
+		return t, err
+	}
+	defer rows.Close()
+	read := rowReader{types: rows.Conn().TypeMap(), fields: rows.FieldDescriptions()}
+	for rows.Next() {
+		t.add(&read, rows.RawValues())
+	}
+	t.whole = true
+	return t, rows.Err()
+}
+
+// add reads one row. One without a readable id cannot be told: its lease ends, and it is claimed again.
+func (t *taken) add(read *rowReader, row [][]byte) {
+	if row[columnID] == nil {
+		w, floor := written{}, ""
+		err := read.into(row, nil, &w.Endpoint, &w.Since, &w.messages, nil, nil, nil, &floor)
+		if err == nil {
+			w.floor, err = outbox.ParseID(floor)
+		}
+		if err == nil {
+			t.recent = append(t.recent, w)
+		}
+		return
+	}
+	var m Message
+	if row[columnBodyBytes] == nil {
+		if read.into(row, &m.ID) == nil {
+			t.orphans = append(t.orphans, m.ID)
+		}
+		return
+	}
+	err := read.into(row, &m.ID, &m.Endpoint, &m.DueFrom, &m.Attempt, &m.AttemptsBefore, &m.MaxInFlight, &m.Rate,
+		&m.RunID, &m.Status, &m.BodyBytes, &m.Body, &m.URL, &m.Headers, &m.Options)
+	if err == nil {
+		t.messages = append(t.messages, m)
+		return
+	}
+	var at pgx.ScanArgError
+	if errors.As(err, &at) && at.ColumnIndex != columnID {
+		t.unreadable = append(t.unreadable, unreadable{id: m.ID, column: at.FieldName})
+	}
+}
+
+// rowReader reads rows as pgx.Rows.Scan does, which ends all rows at the first one that it cannot read.
+type rowReader struct {
+	types  *pgtype.Map
+	fields []pgconn.FieldDescription
+	plans  []pgtype.ScanPlan // by column; made when it is first read, and for its type
+	kinds  []reflect.Type
+}
+
+// into reads the first columns of a row; a nil leaves one out. Its error is a pgx.ScanArgError.
+func (r *rowReader) into(row [][]byte, dest ...any) error {
+	if r.plans == nil {
+		r.plans, r.kinds = make([]pgtype.ScanPlan, len(r.fields)), make([]reflect.Type, len(r.fields))
+	}
+	for i, to := range dest {
+		if to == nil {
+			continue
+		}
+		if kind := reflect.TypeOf(to); r.kinds[i] != kind {
+			r.plans[i], r.kinds[i] = r.types.PlanScan(r.fields[i].DataTypeOID, r.fields[i].Format, to), kind
+		}
+		if err := r.plans[i].Scan(row[i], to); err != nil {
+			return pgx.ScanArgError{ColumnIndex: i, FieldName: r.fields[i].Name, Err: err}
+		}
+	}
+	return nil
+}
