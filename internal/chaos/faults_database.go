@@ -15,6 +15,7 @@ func kinds() []kind {
 		kind{"crash", drawCrash},
 		kind{"terminate", drawTerminate},
 		kind{"read-only", drawReadOnly},
+		kind{"failover", drawFailover},
 	)
 	return append(all, rowKinds()...)
 }
@@ -26,10 +27,40 @@ func drawCrash(s *stage, r *rand.Rand) planned {
 	return planned{
 		kind: "crash", group: databaseGroup, touches: touches{everything: true}, length: between(r, 0, 4*time.Second),
 		make: func(context.Context, touch) (undo, error) {
-			if err := s.server.Crash(); err != nil {
+			if err := s.servers.primary.Crash(); err != nil {
 				return nil, err
 			}
-			return s.server.Restart, nil
+			return s.restart, nil
+		},
+	}
+}
+
+// restart returns when the standby follows again: until then no commit ends.
+func (s *stage) restart(ctx context.Context) error {
+	err := s.servers.primary.Restart(ctx)
+	if err == nil && s.servers.standby != nil {
+		err = s.servers.primary.WaitReplicated(ctx)
+	}
+	return err
+}
+
+// drawFailover: the primary crashes, its standby takes over, and the old primary becomes the new standby. No commit that
+// was answered is lost, for it waited for the standby; that is given up for the time that there is none.
+func drawFailover(s *stage, r *rand.Rand) planned {
+	return planned{
+		kind: "failover", group: databaseGroup, touches: touches{everything: true}, length: between(r, 0, time.Second),
+		make: func(ctx context.Context, _ touch) (undo, error) {
+			if err := s.servers.primary.WaitReplicated(ctx); err != nil {
+				return nil, err
+			}
+			if err := s.servers.primary.Crash(); err != nil {
+				return nil, err
+			}
+			if err := s.servers.standby.Promote(ctx); err != nil {
+				return nil, err
+			}
+			s.servers.primary, s.servers.standby = s.servers.standby, s.servers.primary
+			return s.rejoin, s.retarget()
 		},
 	}
 }

@@ -33,7 +33,7 @@ func drawKill(s *stage, r *rand.Rand) planned {
 		kind: "kill", group: group, detail: worker.name, touches: touches{workers: []int{n}}, length: between(r, 0, 3*time.Second),
 		make: func(context.Context, touch) (undo, error) {
 			worker.current().kill()
-			return func(context.Context) error { return worker.run(s.server.URL()) }, nil
+			return func(context.Context) error { return worker.run(s.url()) }, nil
 		},
 	}
 }
@@ -46,7 +46,7 @@ func drawTerm(s *stage, r *rand.Rand) planned {
 		make: func(context.Context, touch) (undo, error) {
 			took, err := worker.current().stop(stopMax)
 			s.stopped(worker.name, took, err)
-			return func(context.Context) error { return worker.run(s.server.URL()) }, nil
+			return func(context.Context) error { return worker.run(s.url()) }, nil
 		},
 	}
 }
@@ -74,7 +74,7 @@ func drawKillWriter(s *stage, r *rand.Rand) planned {
 			writer := s.writers[n]
 			writer.current().signal(syscall.SIGKILL)
 			<-writer.current().done
-			return func(context.Context) error { return writer.run(s.server.URL()) }, nil
+			return func(context.Context) error { return writer.run(s.url()) }, nil
 		},
 	}
 }

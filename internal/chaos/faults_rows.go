@@ -87,7 +87,7 @@ func drawLockTable(s *stage, r *rand.Rand) planned {
 	}
 }
 
-// poisons are rows that no writer of ours makes, as SQL expressions: due_at, attempt, URL or "" for an origin's own, options.
+// poisons are rows that no writer of ours makes: dueAt and attempt are SQL expressions, url is "" for an origin's own.
 var poisons = []struct{ what, dueAt, attempt, url, options string }{
 	{"due at -infinity", "'-infinity'", "0", "", `{}`},
 	{"due at infinity", "'infinity'", "0", "", `{}`},

@@ -19,8 +19,9 @@
 //	main.go       the command line                     receiver.go   origins that misbehave, and their record
 //	stage.go      what runs, and how it is started     timeline.go   which fault was when, and what it touches
 //	trial.go      from the first to the last minute    plan.go       faults drawn from the seed
-//	child.go      a process                            faults_*.go   the faults
-//	writer.go     the writers' program                 watch.go      liveness: how long what is due waits
+//	servers.go    the database, and its standby        faults_*.go   the faults
+//	child.go      a process                            watch.go      liveness: how long what is due waits
+//	writer*.go    the writers' program                 ledger.go     what was committed, and what the outbox says
 //	content.go    what a run leaves behind             checker.go    safety: what was committed, sent and settled
 package main
 
@@ -53,7 +54,17 @@ type options struct {
 	workers int
 	rate    float64
 	faults  []string
+	standby bool
+	clock   time.Duration
 	verbose bool
+}
+
+// wants says whether a kind of faults is to be made.
+func (o options) wants(kind string) bool {
+	if kind == failoverKind && o.standby {
+		return true
+	}
+	return len(o.faults) == 0 && !slices.Contains(onRequest, kind) || slices.Contains(o.faults, kind)
 }
 
 const writerCommand = "writer" // as the first argument: be one of the writers
@@ -75,6 +86,8 @@ func parse(args []string) (options, error) {
 	flags.IntVar(&o.workers, "workers", 3, "outbox-worker processes; 2 to 8")
 	flags.Float64Var(&o.rate, "rate", 60, "runs ended per second, of all writers together")
 	flags.StringVar(&faults, "faults", "", "faults to choose from, separated by commas: "+strings.Join(faultNames(), ", ")+". Empty: all but "+strings.Join(onRequest, ", "))
+	flags.BoolVar(&o.standby, "failover", false, "with a standby, synchronous, which takes over now and then")
+	flags.DurationVar(&o.clock, "clock", 0, "how far the database's clock is ahead of the programs', in whole seconds; needs libfaketime")
 	flags.BoolVar(&o.verbose, "v", false, "show what the workers and the writers log")
 	err := flags.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {

@@ -33,8 +33,8 @@ type kind struct {
 	draw func(s *stage, r *rand.Rand) planned
 }
 
-// onRequest are kinds that are made only if -faults names them.
-var onRequest []string
+// onRequest are kinds that are made only if -faults or a flag of their own names them.
+var onRequest = []string{failoverKind}
 
 func faultNames() (names []string) {
 	for _, k := range kinds() {
@@ -55,7 +55,7 @@ type planner struct {
 func newPlanner(s *stage) *planner {
 	p := &planner{r: rand.New(rand.NewPCG(s.options.seed, 2)), stage: s}
 	for _, k := range kinds() {
-		if len(s.options.faults) == 0 && !slices.Contains(onRequest, k.name) || slices.Contains(s.options.faults, k.name) {
+		if s.options.wants(k.name) {
 			p.kinds = append(p.kinds, k)
 		}
 	}

@@ -12,11 +12,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/seed-abbacb8b/epilogue/internal/faulty"
-	"github.com/seed-abbacb8b/epilogue/internal/throwaway"
 )
 
 // The worker's times. The lease is the shortest that it accepts for its delivery timeout.
@@ -75,8 +73,9 @@ type stage struct {
 
 	directory string
 	program   string // the worker's
-	server    *throwaway.Server
-	admin     *pgxpool.Pool // straight to the database: to look, and to make faults
+	servers   servers
+	proxy     *faulty.Proxy // the admin's, which never fails: it leads to the present primary
+	admin     *pgxpool.Pool // to look, and to make faults
 	receiver  *receiver
 	workers   []*process
 	writers   []*process
@@ -129,37 +128,9 @@ func (s *stage) compile(ctx context.Context) (err error) {
 	return nil
 }
 
-func (s *stage) openDatabase(ctx context.Context) (err error) {
-	s.server, err = throwaway.Start(ctx, throwaway.Options{
-		Own: true, Install: true, Log: s.say,
-		Settings: map[string]string{"log_min_messages": "fatal", "log_min_error_statement": "panic"},
-	})
-	if err != nil {
-		return err
-	}
-	s.later(s.server.Stop)
-	config, err := pgxpool.ParseConfig(s.server.URL())
-	if err != nil {
-		return err
-	}
-	config.MaxConns, config.ConnConfig.ConnectTimeout = 8, 2*time.Second
-	for name, value := range map[string]string{
-		"default_transaction_read_only": "off", "application_name": adminName, "statement_timeout": "20s",
-	} {
-		config.ConnConfig.RuntimeParams[name] = value
-	}
-	if s.admin, err = pgxpool.NewWithConfig(ctx, config); err != nil {
-		return err
-	}
-	s.later(func() error { s.admin.Close(); return nil })
-	return nil
-}
-
-const adminName = "chaos" // the sessions that no fault ends
-
 // migrate uses the worker's own command, as an operator would.
 func (s *stage) migrate(ctx context.Context) error {
-	c, err := startChild("migrate", s.program, s.workerEnv(s.server.URL(), "migrate"), nil, nil, "migrate", "up")
+	c, err := startChild("migrate", s.program, s.workerEnv(s.url(), "migrate"), nil, nil, "migrate", "up")
 	if err != nil {
 		return err
 	}
@@ -246,15 +217,11 @@ func (s *stage) startWriters(context.Context) error {
 
 // startProcess gives it a proxy and runs it, until the stage is cleared.
 func (s *stage) startProcess(p *process) error {
-	target, err := faulty.Target(s.server.URL())
-	if err != nil {
+	var err error
+	if p.proxy, err = s.newProxy(); err != nil {
 		return err
 	}
-	if p.proxy, err = faulty.NewProxy(target); err != nil {
-		return err
-	}
-	s.later(p.proxy.Close)
-	if err := p.run(s.server.URL()); err != nil {
+	if err := p.run(s.url()); err != nil {
 		return err
 	}
 	s.later(func() error { p.current().kill(); return nil })
@@ -302,9 +269,4 @@ func (s *stage) written() (sum writerCounts) {
 		sum.Repeated += c.Repeated
 	}
 	return sum
-}
-
-// connect opens a session of its own, to hold locks with.
-func (s *stage) connect(ctx context.Context) (*pgx.Conn, error) {
-	return pgx.ConnectConfig(ctx, s.admin.Config().ConnConfig)
 }

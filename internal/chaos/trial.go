@@ -123,7 +123,7 @@ func (t *trial) run(ctx context.Context) error {
 	stopProgress()
 	stopWatch()
 	group.Wait()
-	return errors.Join(err, t.compare())
+	return errors.Join(err, t.compare(ctx.Err() != nil))
 }
 
 func (t *trial) startWatch() {
@@ -197,7 +197,7 @@ func (t *trial) stopAll() {
 }
 
 // compare reads everything and has it checked.
-func (t *trial) compare() error {
+func (t *trial) compare(cutOff bool) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
 	defer cancel()
 	t.receiver.awaitIdle(ctx)
@@ -206,7 +206,7 @@ func (t *trial) compare() error {
 		return err
 	}
 	t.found = check(evidence{
-		committed: acks, messages: messages, requests: t.receiver.record(), poison: t.poison.all(),
+		committed: acks, messages: messages, requests: t.receiver.record(), poison: t.poison.all(), cutOff: cutOff,
 		faults: func(from, to time.Time) []fault { return t.timeline.overlapping(from, to, linger) },
 	})
 	for _, v := range t.found.violations {
