@@ -45,8 +45,8 @@ type evidence struct {
 
 // result is what a check found.
 type result struct {
-	violations                                []violation
-	delivered, dead, repeats, excused, unsure int
+	violations                        []violation
+	delivered, dead, repeats, excused int
 }
 
 // checker goes through the evidence.

@@ -71,9 +71,14 @@ func drawCutAt(kind, text string) func(s *stage, r *rand.Rand) planned {
 	}
 }
 
-// drawCutCommit: the server commits, and nobody hears of it.
+// drawCutCommit: the server commits, and nobody hears of it. Mostly it is a writer's, whose run is then in doubt.
 func drawCutCommit(s *stage, r *rand.Rand) planned {
-	peer, name, group, what := s.drawPeer(r)
+	n := r.IntN(len(writerKinds))
+	peer, name, group, what := func() *process { return s.writers[n] }, "writer "+writerKinds[n], fmt.Sprintf("writer %d", n), touches{}
+	if r.IntN(3) == 0 {
+		w, worker, workerGroup := s.drawWorker(r)
+		peer, name, group, what = func() *process { return worker }, worker.name, workerGroup, touches{workers: []int{w}}
+	}
 	how, text := drawHow(r)
 	return armed(planned{
 		kind: "cut-commit", group: group, touches: what, detail: name + ", " + text + " before COMMIT's answer",
@@ -105,16 +110,24 @@ func armed(p planned, peer func() *process, trigger faulty.Trigger, action fault
 	return p
 }
 
-// drawLasting: bytes are held, or swallowed, for a while. What was frozen is then cut, as a network does in the end.
+// drawLasting: bytes are held, or swallowed, for a while. In half of the cases the connections are then cut; otherwise one
+// that has lost bytes stays silent, and only new ones work.
 func drawLasting(kind string, action faulty.Action, from, to time.Duration) func(s *stage, r *rand.Rand) planned {
 	return func(s *stage, r *rand.Rand) planned {
 		peer, name, group, what := s.drawPeer(r)
+		cut, detail := r.IntN(2) == 0, name
+		if cut {
+			detail += ", then cut"
+		}
 		return planned{
-			kind: kind, group: group, detail: name, touches: what, length: between(r, from, to),
+			kind: kind, group: group, detail: detail, touches: what, length: between(r, from, to),
 			make: func(context.Context, touch) (undo, error) {
 				proxy := peer().proxy
 				proxy.Do(faulty.All, action)
 				return func(context.Context) error {
+					if cut {
+						proxy.Do(faulty.Existing, faulty.Cut(faulty.RST))
+					}
 					proxy.Do(faulty.All, faulty.Pass(faulty.Both))
 					return nil
 				}, nil

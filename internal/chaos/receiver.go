@@ -37,16 +37,16 @@ type behaviour struct {
 	takes time.Duration // an accepted answer, at most
 }
 
-// behaviours are those of the origins. The first two are well: their messages wait for nothing but the worker. The second
-// takes its time, so that whatever fails finds requests under way.
+// behaviours are those of the origins. The first two are well: their messages wait for nothing but the worker. All but the
+// first take their time to accept, so that whatever fails finds requests under way.
 var behaviours = []behaviour{
 	{name: "well"},
 	{name: "well, not fast", takes: quick * 3 / 4},
-	{name: "failing", share: [answers]int{failing: 25}},
-	{name: "limiting", share: [answers]int{limited: 2, failing: 3}},
-	{name: "hanging", share: [answers]int{hanging: 8, slow: 5}},
-	{name: "breaking", share: [answers]int{resetting: 8, truncated: 5, garbage: 3}},
-	{name: "refusing", share: [answers]int{refusing: 6, failing: 3}},
+	{name: "failing", takes: quick * 3 / 4, share: [answers]int{failing: 25}},
+	{name: "limiting", takes: quick * 3 / 4, share: [answers]int{limited: 2, failing: 3}},
+	{name: "hanging", takes: quick * 3 / 4, share: [answers]int{hanging: 8, slow: 5}},
+	{name: "breaking", takes: quick * 3 / 4, share: [answers]int{resetting: 8, truncated: 5, garbage: 3}},
+	{name: "refusing", takes: quick * 3 / 4, share: [answers]int{refusing: 6, failing: 3}},
 }
 
 // request is one that arrived.

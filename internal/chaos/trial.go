@@ -215,8 +215,8 @@ func (t *trial) compare(cutOff bool) error {
 	return nil
 }
 
-// linger is how long after its end a fault may still keep an answer from being recorded: a statement that went into a
-// frozen connection is given up by its timeout.
+// linger is how long after its end a fault may still keep an answer from being recorded: until the worker has connected
+// again. What it kept from being recorded while it lasted overlaps it anyway.
 const linger = 1 * time.Second
 
 // report prints the counts and the verdict.
