@@ -149,7 +149,7 @@ func run(args []string) (status int) {
 	if interrupted != nil {
 		t.say("interrupted: %v; what was seen so far counts", interrupted)
 	}
-	passed := t.report(err)
+	passed := t.report(err, interrupted != nil)
 	if cleanErr := t.cleanUp(); cleanErr != nil {
 		fmt.Fprintf(os.Stderr, "chaos: cleaning up: %v\n", cleanErr)
 		return exitFault

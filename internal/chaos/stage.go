@@ -8,8 +8,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -113,8 +115,27 @@ func (s *stage) build(ctx context.Context) error {
 	return nil
 }
 
+const directoryPrefix = "epilogue-chaos-" // and the process's id
+
+// sweep removes what trials left that were killed with SIGKILL: their processes ended with them, their directory did not.
+func sweep() {
+	left, _ := filepath.Glob(filepath.Join(os.TempDir(), directoryPrefix+"*")) // its only error is a malformed pattern
+	for _, directory := range left {
+		id, _, ok := strings.Cut(strings.TrimPrefix(filepath.Base(directory), directoryPrefix), "-")
+		pid, err := strconv.Atoi(id)
+		if err != nil || !ok {
+			continue
+		}
+		process, err := os.FindProcess(pid)
+		if err != nil || errors.Is(process.Signal(syscall.Signal(0)), os.ErrProcessDone) {
+			_ = os.RemoveAll(directory)
+		}
+	}
+}
+
 func (s *stage) compile(ctx context.Context) (err error) {
-	if s.directory, err = os.MkdirTemp("", "epilogue-chaos-"); err != nil {
+	sweep()
+	if s.directory, err = os.MkdirTemp("", fmt.Sprintf("%s%d-", directoryPrefix, os.Getpid())); err != nil {
 		return err
 	}
 	s.later(func() error { return os.RemoveAll(s.directory) })
