@@ -12,6 +12,7 @@ import (
 type violation struct {
 	rule     string
 	what     string
+	message  string // its id; "" where there is none
 	from, to time.Time
 }
 
@@ -75,8 +76,8 @@ func check(e evidence) result {
 	return c.result
 }
 
-func (c *checker) violate(rule string, from, to time.Time, format string, args ...any) {
-	c.violations = append(c.violations, violation{rule: rule, what: fmt.Sprintf(format, args...), from: from, to: to})
+func (c *checker) violate(rule, message string, from, to time.Time, format string, args ...any) {
+	c.violations = append(c.violations, violation{rule: rule, what: fmt.Sprintf(format, args...), message: message, from: from, to: to})
 }
 
 // checkMessages: each committed run has one message, which is as it was committed and settled for a reason.
@@ -85,15 +86,15 @@ func (c *checker) checkMessages() {
 	for _, m := range c.messages {
 		messages[m.run] = append(messages[m.run], m)
 		if c.byRun[m.run] == nil && !c.poison[m.id] {
-			c.violate("phantom", time.Time{}, time.Time{}, "message %s is of run %s, which nobody committed", m.id, m.run)
+			c.violate("phantom", m.id, time.Time{}, time.Time{}, "message %s is of run %s, which nobody committed", m.id, m.run)
 		}
 	}
 	for _, a := range c.evidence.committed {
 		switch of := messages[a.run]; {
 		case len(of) == 0:
-			c.violate("lost", time.Time{}, time.Time{}, "run %s of writer %s is committed and has no message", a.run, a.writer)
+			c.violate("lost", "", time.Time{}, time.Time{}, "run %s of writer %s is committed and has no message", a.run, a.writer)
 		case len(of) > 1:
-			c.violate("twice", time.Time{}, time.Time{}, "run %s has %d messages: %s, %s", a.run, len(of), of[0].id, of[1].id)
+			c.violate("twice", of[0].id, time.Time{}, time.Time{}, "run %s has %d messages: %s, %s", a.run, len(of), of[0].id, of[1].id)
 		default:
 			c.checkSettled(a, of[0])
 		}
@@ -109,36 +110,37 @@ func (c *checker) checkSettled(a committed, m message) {
 		from, to = q.begin, q.begin
 	}
 	if !m.same {
-		c.violate("changed", from, to, "message %s is not what run %s of writer %s committed", m.id, a.run, a.writer)
+		c.violate("changed", m.id, from, to, "message %s is not what run %s of writer %s committed", m.id, a.run, a.writer)
 	}
 	maybe := answers[accepted] + answers[slow] + answers[truncated]
 	failed := answers[failing] + answers[limited] + answers[hanging] + answers[resetting] + answers[truncated] + answers[slow] + answers[garbage]
 	switch {
 	case m.due && c.cutOff:
 	case m.due:
-		c.violate("unsettled", from, to, "message %s of run %s (%s) is still due; answers: %s", m.id, a.run, a.origin, tell(answers))
+		c.violate("unsettled", m.id, from, to, "message %s of run %s (%s) is still due; answers: %s", m.id, a.run, a.origin, tell(answers))
 	case m.deadReason == "":
 		c.delivered++
 		if maybe == 0 {
-			c.violate("unsent", from, to, "message %s of run %s counts as delivered, and no request was accepted; answers: %s", m.id, a.run, tell(answers))
+			c.violate("unsent", m.id, from, to, "message %s of run %s counts as delivered, and no request was accepted; answers: %s", m.id, a.run, tell(answers))
 		}
 	case m.deadReason == "refused" && answers[refusing] > 0,
 		m.deadReason == "exhausted" && failed > 0 && m.attempts >= attemptsMax,
 		m.deadReason == "poison" && c.poison[m.id]:
 		c.dead++
 	default:
-		c.violate("dead", from, to, "message %s of run %s is dead (%s) after %d attempts without a reason that the receiver gave; answers: %s",
+		c.violate("dead", m.id, from, to, "message %s of run %s is dead (%s) after %d attempts without a reason that the receiver gave; answers: %s",
 			m.id, a.run, m.deadReason, m.attempts, tell(answers))
 	}
 }
 
+var answerNames = [answers]string{"accepted", "failing", "limited", "refusing", "hanging", "resetting", "truncated", "slow", "garbage"}
+
 // tell counts answers in words.
 func tell(n [answers]int) string {
-	names := [answers]string{"accepted", "failing", "limited", "refusing", "hanging", "resetting", "truncated", "slow", "garbage"}
 	text := ""
 	for a, n := range n {
 		if n > 0 {
-			text += fmt.Sprintf(" %d %s", n, names[a])
+			text += fmt.Sprintf(" %d %s", n, answerNames[a])
 		}
 	}
 	if text == "" {
@@ -157,17 +159,17 @@ func (c *checker) checkRequests() {
 		a := c.byRun[q.run]
 		switch {
 		case a == nil:
-			c.violate("phantom", q.begin, q.begin, "a request %s is of run %q, which nobody committed", q.id, q.run)
+			c.violate("phantom", q.id, q.begin, q.begin, "a request %s is of run %q, which nobody committed", q.id, q.run)
 			continue
 		case q.origin != a.origin:
-			c.violate("changed", q.begin, q.begin, "a request %s of run %s went to %s in place of %s", q.id, q.run, q.origin, a.origin)
+			c.violate("changed", q.id, q.begin, q.begin, "a request %s of run %s went to %s in place of %s", q.id, q.run, q.origin, a.origin)
 		case q.status != a.status || q.forwarded != a.forwarded:
-			c.violate("changed", q.begin, q.begin, "a request %s of run %s has the headers %q, %q in place of %q, %q", q.id, q.run, q.status, q.forwarded, a.status, a.forwarded)
+			c.violate("changed", q.id, q.begin, q.begin, "a request %s of run %s has the headers %q, %q in place of %q, %q", q.id, q.run, q.status, q.forwarded, a.status, a.forwarded)
 		case q.complete && !bytes.Equal(q.bodySum[:], a.bodySum[:]):
-			c.violate("changed", q.begin, q.begin, "a request %s of run %s has another body than was committed", q.id, q.run)
+			c.violate("changed", q.id, q.begin, q.begin, "a request %s of run %s has another body than was committed", q.id, q.run)
 		}
 		if first, seen := ids[q.run]; seen && first != q.id {
-			c.violate("two ids", q.begin, q.begin, "run %s was sent as %s and as %s", q.run, first, q.id)
+			c.violate("two ids", q.id, q.begin, q.begin, "run %s was sent as %s and as %s", q.run, first, q.id)
 		}
 		ids[q.run] = q.id
 	}
@@ -189,7 +191,7 @@ func (c *checker) checkRepeats(id string, all []request) {
 		case c.poison[id] || mayRepeat(c.faults(before[0].begin, q.begin), q.origin, id):
 			c.excused++
 		default:
-			c.violate("repeat", before[0].begin, q.begin, "message %s of run %s was accepted at %s, and sent again at %s without any fault between",
+			c.violate("repeat", id, before[0].begin, q.begin, "message %s of run %s was accepted at %s, and sent again at %s without any fault between",
 				id, q.run, before[0].begin.Format(timeFormat), q.begin.Format(timeFormat))
 		}
 	}

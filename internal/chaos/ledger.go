@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -54,4 +55,24 @@ func (s *stage) readLedger(ctx context.Context) (acks []committed, messages []me
 		return m, row.Scan(&m.id, &m.run, &m.same, &m.due, &m.deadReason, &m.attempts)
 	})
 	return acks, messages, err
+}
+
+// history tells what the outbox has of a message, for evidence.
+func (s *stage) history(id string) (text string) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	rows, err := s.admin.Query(ctx, `SELECT format('attempt %s at %s: %s, by %s', attempt, started_at::time(3), class, worker) FROM outbox.attempt WHERE message_id::text = $1
+UNION ALL SELECT format('due at %s: attempt %s, under a lease of %s until %s', due_at::time(3), attempt, locked_by, locked_until::time(3)) FROM outbox.due WHERE message_id::text = $1
+UNION ALL SELECT format('dead at %s: %s, %s', at::time(3), reason, error) FROM outbox.dead WHERE message_id::text = $1`, id)
+	if err != nil {
+		return "\n      " + err.Error()
+	}
+	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	for _, line := range lines {
+		text += "\n      " + line
+	}
+	if err != nil {
+		text += "\n      " + err.Error()
+	}
+	return text
 }

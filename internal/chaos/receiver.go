@@ -256,6 +256,19 @@ func (v *receiver) record() []request {
 	return append([]request(nil), v.requests...)
 }
 
+// history tells the requests of a message, for evidence.
+func (v *receiver) history(id string) (text string) {
+	for _, q := range v.record() {
+		if q.id == id {
+			text += fmt.Sprintf("\n      %s a request of run %s to %s: %s", q.begin.Format(timeFormat), q.run, q.origin, answerNames[q.answer])
+			if !q.end.IsZero() {
+				text += fmt.Sprintf(" after %v", q.end.Sub(q.begin).Round(time.Millisecond))
+			}
+		}
+	}
+	return text
+}
+
 // awaitIdle returns when no request is under way, or after a bound.
 func (v *receiver) awaitIdle(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 2*deliveryTimeout)

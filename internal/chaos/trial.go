@@ -92,13 +92,22 @@ func (t *trial) violated(v violation) {
 	n := t.byRule[v.rule]
 	t.mu.Unlock()
 	switch {
-	case n <= toldMax && v.from.IsZero():
-		t.say("VIOLATION (%s): %s", v.rule, v.what)
 	case n <= toldMax:
-		t.say("VIOLATION (%s): %s; the faults:\n%s", v.rule, v.what, t.timeline.around(v.from, v.to))
+		t.say("VIOLATION (%s): %s%s", v.rule, v.what, t.evidence(v))
 	case n == toldMax+1:
 		t.say("VIOLATION (%s): and more, counted below", v.rule)
 	}
+}
+
+// evidence tells what happened to the message, and the faults around.
+func (t *trial) evidence(v violation) (text string) {
+	if v.message != "" {
+		text += "\n    what happened to the message:" + t.receiver.history(v.message) + t.history(v.message)
+	}
+	if !v.from.IsZero() {
+		text += "\n    the faults:\n" + t.timeline.around(v.from, v.to)
+	}
+	return text
 }
 
 // run is the trial from the first to the last minute.

@@ -57,14 +57,14 @@ func (w *watch) sample(before, now time.Time, rows []dueRow) (stalls []violation
 				w.longest, w.longestWhat = waited, fmt.Sprintf("%s to %s, at %s", row.id, row.origin, now.Format(timeFormat))
 			}
 			w.beside(faults, now.Sub(since))
-			stalls = w.judge(stalls, "message "+row.id, row.origin, since, now, messageMax)
+			stalls = w.judge(stalls, "message "+row.id, row, since, now, messageMax)
 		}
 		if _, seen := origins[row.origin]; !row.leased && !seen && !mayWait(faults, w.workers, row.origin, row.id) {
 			since := clock(w.origins[row.origin], w.triedAt(row.origin), now, false)
 			origins[row.origin] = since
 			w.longestOrigin = max(w.longestOrigin, now.Sub(since))
 			w.beside(faults, now.Sub(since))
-			stalls = w.judge(stalls, "origin", row.origin, since, now, originMax)
+			stalls = w.judge(stalls, "origin", row, since, now, originMax)
 		}
 	}
 	w.messages, w.origins = messages, origins
@@ -91,14 +91,14 @@ func clock(since, tried, now time.Time, touched bool) time.Time {
 }
 
 // judge adds a violation, once for each wait.
-func (w *watch) judge(stalls []violation, what, origin string, since, now time.Time, bound time.Duration) []violation {
-	key := what + origin + since.String()
+func (w *watch) judge(stalls []violation, what string, row dueRow, since, now time.Time, bound time.Duration) []violation {
+	key := what + row.origin + since.String()
 	if now.Sub(since) <= bound || w.told[key] {
 		return stalls
 	}
 	w.told[key] = true
 	return append(stalls, violation{
-		rule: "stall", what: fmt.Sprintf("%s (%s) waits since %s, for %v; the bound is %v", what, origin, since.Format(timeFormat), now.Sub(since).Round(time.Millisecond), bound),
+		rule: "stall", message: row.id, what: fmt.Sprintf("%s (%s) waits since %s, for %v; the bound is %v", what, row.origin, since.Format(timeFormat), now.Sub(since).Round(time.Millisecond), bound),
 		from: since, to: now,
 	})
 }
