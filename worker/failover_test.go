@@ -3,7 +3,6 @@ package worker
 import (
 	"context"
 	"log/slog"
-	"net"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -134,11 +133,7 @@ func TestAReadOnlyServerIsWaitedFor(t *testing.T) {
 			c.Logger = slog.New(slog.NewTextHandler(lines, &slog.HandlerOptions{Level: slog.LevelInfo}))
 			var dialled atomic.Int64
 			r.runOn(r.NewPool(t, func(p *pgxpool.Config) {
-				dial := p.ConnConfig.DialFunc
-				p.ConnConfig.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
-					dialled.Add(1)
-					return dial(ctx, network, address)
-				}
+				p.ConnConfig.DialFunc = countDials(&dialled, p.ConnConfig.DialFunc)
 			}), c)
 			r.awaitState(r.writeTo(to.URL, "before"), outbox.StateDelivered)
 			if how.begin == nil {

@@ -132,8 +132,24 @@ func uniqueName(name string) string {
 // Name returns the name under which this worker holds leases.
 func (w *Worker) Name() string { return w.name }
 
-// Run works until ctx ends, then stops gracefully: no new claims, requests in flight end within ShutdownTimeout, what
-// is left is released. It then returns nil.
+// RereadCertificates reads CAFile, ClientCertFile and ClientKeyFile again, those that are configured, and returns for each
+// field (the certificate's for the pair) what came of it: nil, or why what was in force stays. Connections that exist stay
+// as they are.
+func (w *Worker) RereadCertificates() (files []Reread) {
+	for _, file := range w.sender.Reread() {
+		files = append(files, Reread(file))
+	}
+	return files
+}
+
+// Reread is a file of the configuration that was read again.
+type Reread struct {
+	Name string // the field of Config
+	Err  error  // why it is not in force; then what was in force stays
+}
+
+// Run works until ctx ends, then stops gracefully: no new claims, requests in flight end within most of ShutdownTimeout,
+// what is left is released. It then returns nil, 2 s after ShutdownTimeout at the latest, whatever the database does.
 //
 // It waits for a database that is away, at the start and later. It returns an error for a schema it cannot work on
 // (migrations.ErrNotMigrated, migrations.ErrNewer) and for a database that refuses it (a wrong password, no such
@@ -290,7 +306,9 @@ func (w *Worker) stopParts(late context.Context, background *sync.WaitGroup, rec
 // stopRiver returns when River has stopped, and with it the claim loop. Its jobs end by themselves, but for those that wait
 // for the database.
 func (w *Worker) stopRiver(late context.Context) {
-	within, cancel := context.WithTimeout(late, min(postgres.ClaimTimeout+time.Second, w.config.ShutdownTimeout-stopRecordTime(w.config.ShutdownTimeout)))
+	most := w.config.ShutdownTimeout
+	most = min(postgres.ClaimTimeout+time.Second, max(most-stopRecordTime(most), stopRecordMin))
+	within, cancel := context.WithTimeout(late, most)
 	defer cancel()
 	if w.client.Stop(within) != nil {
 		w.config.Logger.Warn("River waits for the database; ending what it does")

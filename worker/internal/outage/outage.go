@@ -18,6 +18,7 @@ type Outage struct {
 
 	mu       sync.Mutex
 	since    time.Time // zero while every part can use the database
+	quiet    time.Time // when the last part worked again; zero while one fails
 	lastSaid time.Time
 	failing  map[*Part]bool
 }
@@ -43,6 +44,7 @@ const (
 	PauseMax  = 5 * time.Second
 	pauseGrow = 2
 	sayAgain  = 30 * time.Second
+	settles   = 2 * time.Second // without a fault, before an outage is said to be over: faults come and go while it lasts
 )
 
 // New returns an outage that has not begun. No part waits longer than longest before it tries again.
@@ -82,7 +84,7 @@ func (p *Part) Failed(ctx context.Context, err error) time.Duration {
 		return p.pause
 	}
 	now := time.Now()
-	o.failing[p] = true
+	o.failing[p], o.quiet = true, time.Time{}
 	if o.since.IsZero() {
 		o.since = now
 	}
@@ -106,19 +108,22 @@ func (o *Outage) Lasts() bool {
 	return len(o.failing) > 0
 }
 
-// Worked is called after every success.
+// Worked is called after every success. An outage is over once every part has worked for a while.
 func (p *Part) Worked() {
 	o := p.outage
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	p.again = false
-	if p.pause == 0 {
-		return
-	}
-	p.pause = 0
+	p.again, p.pause = false, 0
 	if delete(o.failing, p); len(o.failing) > 0 || o.since.IsZero() {
 		return
 	}
-	o.logger.Info("the database can be used again", "away_for", time.Since(o.since).Round(time.Millisecond))
-	o.since, o.lastSaid = time.Time{}, time.Time{}
+	now := time.Now()
+	if o.quiet.IsZero() {
+		o.quiet = now
+	}
+	if now.Sub(o.quiet) < settles {
+		return
+	}
+	o.logger.Info("the database can be used again", "away_for", o.quiet.Sub(o.since).Round(time.Millisecond))
+	o.since, o.quiet, o.lastSaid = time.Time{}, time.Time{}, time.Time{}
 }

@@ -34,6 +34,11 @@ func TestAnOutageIsToldWhenItBeginsNowAndThenAndWhenItEnds(t *testing.T) {
 			t.Error("it is told to be over while a part fails")
 		}
 		other.Worked()
+		if strings.Contains(text.String(), "used again") {
+			t.Error("it is told to be over at the first success")
+		}
+		time.Sleep(settles)
+		other.Worked()
 		other.Worked()
 		if began, over := strings.Count(text.String(), "cannot be used"), strings.Count(text.String(), "used again"); began != 2 || over != 1 {
 			t.Errorf("told %d times that it is away, want 2 in %v, and %d times that it is back, want 1", began, sayAgain, over)
@@ -72,11 +77,11 @@ func TestAFaultOfASessionIsTriedAgainAtOnceOnce(t *testing.T) {
 		Failed: func(err error) bool { return errors.Is(err, errAway) },
 		Advice: func(error) string { return "start it" },
 	}).Part("one")
-	for range 2 {
+	for i := range 2 {
 		if pause := p.Failed(t.Context(), errAway); pause != 0 || text.Len() > 0 {
 			t.Errorf("the first fault waits %v, and the log says %q", pause, text.String())
 		}
-		if pause := p.Failed(t.Context(), errAway); pause != pauseMin || !strings.Contains(text.String(), "start it") {
+		if pause := p.Failed(t.Context(), errAway); pause != pauseMin || i == 0 && !strings.Contains(text.String(), "start it") {
 			t.Errorf("the second waits %v, and the log says %q", pause, text.String())
 		}
 		p.Worked()
@@ -97,4 +102,21 @@ func TestOurOwnEndIsNoOutage(t *testing.T) {
 	if err := p.Wait(ctx, errAway); !errors.Is(err, context.Canceled) || text.Len() > 0 {
 		t.Errorf("%v, and the log says %q", err, text.String())
 	}
+}
+
+// TestFaultsThatComeAndGoAreOneOutage: while a part fails now and then, nothing is said to be over.
+func TestFaultsThatComeAndGoAreOneOutage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var text strings.Builder
+		p := New(slog.New(slog.NewTextHandler(&text, nil)), time.Second, Faults{}).Part("one")
+		for range 20 {
+			_ = p.Failed(t.Context(), errAway)
+			time.Sleep(time.Second)
+			p.Worked()
+		}
+		if began, over := strings.Count(text.String(), "cannot be used"), strings.Count(text.String(), "used again"); began != 1 || over != 0 {
+			t.Errorf("in 20 s it is told %d times to begin, and %d times to be over", began, over)
+		}
+	})
 }
