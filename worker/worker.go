@@ -23,6 +23,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/worker/internal/delivery"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/outage"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/postgres"
+	"github.com/seed-abbacb8b/epilogue/worker/internal/roster"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/schedule"
 )
 
@@ -55,6 +56,7 @@ type Worker struct {
 	tearDown context.CancelFunc // ends the requests in flight
 	recorder *recorder
 	listener *listener
+	roster   *roster.Roster
 	client   *river.Client[pgx.Tx]
 }
 
@@ -118,7 +120,11 @@ func (w *Worker) assemble() (err error) {
 		return fmt.Errorf("river: %w", err)
 	}
 	w.loops.client = w.client
-	w.listener = &listener{pool: w.pool, channel: outbox.WakeChannel(c.Schema), wake: func() { w.scheduler.Woken(time.Now()) }, logger: c.Logger}
+	w.roster = roster.New(rosterConfig(w))
+	w.db.DeadOwners(w.roster.Dead)
+	w.listener = &listener{
+		pool: w.pool, channel: outbox.WakeChannel(c.Schema), wake: func() { w.scheduler.Woken(time.Now()) }, roster: w.roster, logger: c.Logger,
+	}
 	return nil
 }
 

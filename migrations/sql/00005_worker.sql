@@ -22,6 +22,7 @@ CREATE TABLE outbox.worker (
     backend_start  timestamptz NOT NULL,
     started        timestamptz NOT NULL,
     seen           timestamptz NOT NULL DEFAULT statement_timestamp(),
+    lease_ms       bigint      NOT NULL,
     in_flight      integer     NOT NULL DEFAULT 0,
     clock_ahead_ms bigint      NOT NULL DEFAULT 0,
     not_ready      text
@@ -33,6 +34,7 @@ COMMENT ON COLUMN outbox.worker.pid IS 'of the session that holds the lock, in p
 COMMENT ON COLUMN outbox.worker.backend_start IS 'of that session; where the role may not see it, when the lock was taken';
 COMMENT ON COLUMN outbox.worker.started IS 'when the worker first took its lock';
 COMMENT ON COLUMN outbox.worker.seen IS 'when it last wrote this row, which it does every 5 s';
+COMMENT ON COLUMN outbox.worker.lease_ms IS 'how long what it claims belongs to it, in milliseconds';
 COMMENT ON COLUMN outbox.worker.in_flight IS 'requests in flight then';
 COMMENT ON COLUMN outbox.worker.clock_ahead_ms IS 'how far its clock is ahead of the database''s; negative: behind';
 COMMENT ON COLUMN outbox.worker.not_ready IS 'what keeps it from delivering, as /readyz says it; NULL when it is ready';
