@@ -1,6 +1,9 @@
 package roster
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 const (
 	// probeEvery is the time between two probes, while there is somebody to probe.
@@ -84,16 +87,7 @@ func (j *judge) dead(now time.Time) (names []string) {
 	return names
 }
 
-// mayBeBelievedDead says whether others can have taken a worker for dead whose lock was free for a time at most: not when
-// that was too short for two probes, and not when nobody has had a lock for long enough to believe anything.
-func mayBeBelievedDead(free time.Duration, others []probed) bool {
-	if free < probeEvery {
-		return false
-	}
-	for _, o := range others {
-		if !o.free && o.age >= grace-probeEvery {
-			return true
-		}
-	}
-	return false
+// believes says whether one of the others has had its lock for long enough to believe a death, or nearly so.
+func believes(others []probed) bool {
+	return slices.ContainsFunc(others, func(o probed) bool { return !o.free && o.age >= grace-2*probeEvery })
 }

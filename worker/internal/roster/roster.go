@@ -105,27 +105,28 @@ func (r *Roster) Begin(ctx context.Context, conn *pgx.Conn) error {
 			return fmt.Errorf("end the session that had the lock: %w", err)
 		}
 	}
-	if _, err := conn.Exec(ctx, r.lock, r.config.Name); err != nil {
-		return fmt.Errorf("take the lock of this worker's name: %w", err)
-	}
-	now := time.Now()
 	session := registration{name: r.config.Name}
 	if err := conn.QueryRow(ctx, identitySQL).Scan(&session.pid, &session.backendStart, &r.server); err != nil {
 		return fmt.Errorf("name the session of the lock: %w", err)
 	}
-	free := now.Sub(r.heldAt)
-	first := r.heldAt.IsZero()
-	r.session, r.heldAt, r.lostAt, r.judge = session, now, time.Time{}, newJudge(now)
+	heldAt := r.heldAt
+	r.session, r.judge = session, newJudge(time.Now())
 	if r.started.IsZero() {
 		r.started = session.backendStart
 	}
+	// The row comes first, so that whoever finds the lock taken reads of the session that has it.
 	others, err := r.say(ctx, conn)
-	if err != nil {
-		return err
+	if err == nil {
+		_, err = conn.Exec(ctx, r.lock, r.config.Name)
 	}
-	unknown := others == nil && r.registered && free >= probeEvery
-	if !first && !wasThere && (unknown || mayBeBelievedDead(free, others)) {
-		r.resumeAt = time.Now().Add(noticedAfter)
+	if err != nil {
+		r.heldAt = heldAt
+		return fmt.Errorf("take the lock of this worker's name: %w", err)
+	}
+	now := time.Now()
+	r.heldAt, r.lostAt, r.judge.since = now, time.Time{}, now
+	if free := now.Sub(heldAt); !wasThere && !heldAt.IsZero() && free >= probeEvery && (others == nil && r.registered || believes(others)) {
+		r.resumeAt = now.Add(noticedAfter)
 		return nil
 	}
 	r.resumeAt = time.Time{}
