@@ -103,8 +103,8 @@ func (h *holding) firstAgain(t *testing.T) time.Time {
 	select {
 	case at := <-h.again:
 		return at
-	case <-time.After(longLease - 10*time.Second):
-		t.Fatal("nothing is delivered again before its lease ends")
+	case <-time.After(longLease / 3): // leases end later: none is older than that when its worker dies
+		t.Fatal("nothing is delivered again long before leases end")
 		return time.Time{}
 	}
 }
