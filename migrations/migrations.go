@@ -66,7 +66,7 @@ func Up(ctx context.Context, pool *pgxpool.Pool, config Config) error {
 		if err := m.refuseForeign(ctx); err != nil {
 			return err
 		}
-		if _, err := m.pool.Exec(ctx, "CREATE SCHEMA IF NOT EXISTS "+m.Schema); err != nil {
+		if err := m.createSchema(ctx); err != nil {
 			return err
 		}
 		if err := m.patiently(ctx, m.gooseUp); err != nil {
@@ -86,8 +86,7 @@ func UpRiver(ctx context.Context, pool *pgxpool.Pool, config Config) error {
 // A schema that does not exist is no error; one that is newer is left as it is, with [ErrNewer].
 func Down(ctx context.Context, pool *pgxpool.Pool, config Config) error {
 	return locked(ctx, pool, config, "down", func(ctx context.Context, m migrator) error {
-		var exists bool
-		err := m.pool.QueryRow(ctx, `SELECT pg_catalog.to_regnamespace($1::pg_catalog.text) IS NOT NULL`, m.Schema).Scan(&exists)
+		exists, err := m.schemaExists(ctx)
 		if err != nil || !exists {
 			return err
 		}
@@ -108,6 +107,20 @@ func Down(ctx context.Context, pool *pgxpool.Pool, config Config) error {
 type migrator struct {
 	Config
 	pool *pgxpool.Pool
+}
+
+func (m migrator) schemaExists(ctx context.Context) (exists bool, err error) {
+	err = m.pool.QueryRow(ctx, `SELECT pg_catalog.to_regnamespace($1::pg_catalog.text) IS NOT NULL`, m.Schema).Scan(&exists)
+	return exists, err
+}
+
+// createSchema creates the schema unless it is there. IF NOT EXISTS alone asks for the right to create one all the same.
+func (m migrator) createSchema(ctx context.Context) error {
+	exists, err := m.schemaExists(ctx)
+	if err == nil && !exists {
+		_, err = m.pool.Exec(ctx, "CREATE SCHEMA IF NOT EXISTS "+m.Schema)
+	}
+	return err
 }
 
 // versionTable is goose's record of what ran, in the outbox's own schema.
@@ -134,7 +147,9 @@ func (m migrator) refuseForeign(ctx context.Context) error {
 
 func (m migrator) provider() (*goose.Provider, func() error, error) {
 	db := stdlib.OpenDBFromPool(m.pool)
-	p, err := goose.NewProvider(goose.DialectPostgres, db, FS(m.Schema),
+	create := "CREATE SCHEMA IF NOT EXISTS " + m.Schema + ";" // done by createSchema, which asks for no right too many
+	files := rendered{FS: FS(m.Schema), change: func(sql string) string { return strings.Replace(sql, create, "", 1) }}
+	p, err := goose.NewProvider(goose.DialectPostgres, db, files,
 		goose.WithTableName(versionTable(m.Schema)), goose.WithDisableGlobalRegistry(true), goose.WithSlog(slog.New(slog.DiscardHandler)))
 	if err != nil {
 		_ = db.Close()
@@ -227,7 +242,7 @@ func FS(schema string) fs.FS {
 	if schema == outbox.DefaultSchema {
 		return sub
 	}
-	return rendered{FS: sub, schema: schema}
+	return rendered{FS: sub, change: func(sql string) string { return render(sql, schema) }}
 }
 
 // Latest is the newest version of the outbox's tables that this package knows.

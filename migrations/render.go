@@ -6,10 +6,10 @@ import (
 	"io/fs"
 )
 
-// rendered is a file system whose SQL files name another schema.
+// rendered is a file system whose SQL files are changed as they are read.
 type rendered struct {
 	fs.FS
-	schema string
+	change func(sql string) string
 }
 
 func (r rendered) Open(name string) (fs.File, error) {
@@ -26,7 +26,7 @@ func (r rendered) Open(name string) (fs.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	text := []byte(render(string(sql), r.schema))
+	text := []byte(r.change(string(sql)))
 	return &renderedFile{Reader: bytes.NewReader(text), info: sized{info, int64(len(text))}}, nil
 }
 

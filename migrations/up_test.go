@@ -101,6 +101,36 @@ func TestManyUpsOnOneSmallPoolDoNotWaitForEachOtherForEver(t *testing.T) {
 	must(t, group.Wait())
 }
 
+// TestUpAsksForNoRightTooMany: a role that owns the schema migrates it without CREATE on the database, and one that may only
+// read finds out that all is up to date.
+func TestUpAsksForNoRightTooMany(t *testing.T) {
+	t.Parallel()
+	db := testdb.NewEmpty(t)
+	owner, reader := db.Schema+"_owner", db.Schema+"_reader"
+	for _, role := range []string{owner, reader} {
+		execute(t, db.Pool, "CREATE ROLE "+role)
+	}
+	t.Cleanup(func() {
+		_, err := db.Pool.Exec(context.Background(), "DROP OWNED BY "+owner+", "+reader+" CASCADE; DROP ROLE "+owner+", "+reader)
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	as := func(role string) error {
+		pool := db.NewPool(t, func(c *pgxpool.Config) { c.ConnConfig.RuntimeParams["role"] = role })
+		return migrations.Up(t.Context(), pool, migrations.Config{Schema: db.Schema})
+	}
+	if err := as(owner); err == nil || !strings.Contains(err.Error(), "permission denied") {
+		t.Errorf("without a schema: %v", err)
+	}
+	execute(t, db.Pool, "CREATE SCHEMA "+db.Schema+" AUTHORIZATION "+owner)
+	must(t, as(owner))
+	execute(t, db.Pool, "GRANT USAGE ON SCHEMA "+db.Schema+" TO "+reader+"; GRANT SELECT ON ALL TABLES IN SCHEMA "+db.Schema+" TO "+reader)
+	must(t, as(reader))
+	must(t, as(owner))
+	must(t, migrations.Check(t.Context(), db.Pool, migrations.Config{Schema: db.Schema}))
+}
+
 func TestUpAndDownAtOnceLeaveOneOrTheOther(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)

@@ -21,6 +21,7 @@ type Config struct {
 
 // Writer writes messages. It holds no connection and is safe for concurrent use.
 type Writer struct {
+	schema   string
 	bytesMax int
 	plain    statements // for text that is ASCII, which every client_encoding writes alike
 	encoded  statements // for other text
@@ -49,6 +50,7 @@ func NewWriter(c Config) (*Writer, error) {
 		return nil, err
 	}
 	return &Writer{
+		schema:   c.Schema,
 		bytesMax: c.ResultBytesMax,
 		plain:    statementsIn(c.Schema, `$0::pg_catalog.text`),
 		encoded:  statementsIn(c.Schema, `pg_catalog.convert_from($0::pg_catalog.bytea, 'UTF8')`),
@@ -98,8 +100,9 @@ var textArgs = []int{1, 4, 7, 8, 10, 11}
 // which an earlier statement failed, one that has ended.
 var ErrTransaction = errors.New("the caller's transaction cannot be written in")
 
-// ofTransaction names the transaction's faults, by SQLSTATE as every driver gives it. Others are returned as they are.
-func ofTransaction(err error) error {
+// ofTransaction names the transaction's faults and missing tables, by SQLSTATE as every driver gives it. Others are
+// returned as they are.
+func (w *Writer) ofTransaction(err error) error {
 	var coded interface{ SQLState() string }
 	state := ""
 	if errors.As(err, &coded) {
@@ -110,6 +113,8 @@ func ofTransaction(err error) error {
 		return fmt.Errorf("%w: it is read-only, or the server is: %w", ErrTransaction, err)
 	case state == "25P02":
 		return fmt.Errorf("%w: an earlier statement in it failed; roll it back: %w", ErrTransaction, err)
+	case state == "42P01", state == "3F000": // a table, the schema
+		return fmt.Errorf("schema %s lacks tables of the outbox; run 'outbox-worker migrate up', or name the schema that was migrated: %w", w.schema, err)
 	case errors.Is(err, pgx.ErrTxClosed), errors.Is(err, sql.ErrTxDone):
 		return fmt.Errorf("%w: it has ended: %w", ErrTransaction, err)
 	}
@@ -132,7 +137,7 @@ func (w *Writer) Insert(ctx context.Context, tx Tx, m Message) (ID, error) {
 	}
 	tag, err := tx.Exec(ctx, sql, args...)
 	if err != nil {
-		return ID{}, fmt.Errorf("insert message: %w", ofTransaction(err))
+		return ID{}, fmt.Errorf("insert message: %w", w.ofTransaction(err))
 	}
 	if tag.RowsAffected() == 0 {
 		return ID{}, nil

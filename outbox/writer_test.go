@@ -80,7 +80,8 @@ func TestTheDatabasesErrorsAreTheCallers(t *testing.T) {
 	t.Parallel()
 	db := testdb.NewEmpty(t) // not migrated
 	id, err := newWriter(t, db).Insert(t.Context(), begin(t, db.Pool), message("run"))
-	if err == nil || errors.Is(err, outbox.ErrInvalidOutcome) || !strings.Contains(err.Error(), "insert message") || id != (outbox.ID{}) {
+	if err == nil || errors.Is(err, outbox.ErrInvalidOutcome) || !strings.Contains(err.Error(), "insert message") ||
+		!strings.Contains(err.Error(), "schema "+db.Schema+" lacks") || !strings.Contains(err.Error(), "outbox-worker migrate up") || id != (outbox.ID{}) {
 		t.Errorf("Insert returns %s, %v", id, err)
 	}
 }

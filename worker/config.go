@@ -98,7 +98,8 @@ type Config struct {
 	// verifies an https proxy too.
 	ProxyURL string
 
-	// CAFile holds certificates, in PEM, that are trusted besides the system's roots. None when empty.
+	// CAFile holds certificates, in PEM, that are trusted besides the system's roots. It is read again when
+	// Worker.RereadCertificates is called. None when empty.
 	CAFile string
 
 	// ClientCertFile and ClientKeyFile hold the certificate and key, in PEM, that the worker shows to endpoints that
@@ -116,8 +117,10 @@ type Config struct {
 	// DeadRetention is how long a dead message is kept, counted from its death. 720 h when 0; from 1 s.
 	DeadRetention time.Duration
 
-	// ShutdownTimeout is how long requests under way may go on once Run's context ends. Then they are torn down and
-	// their messages released at once, not counted as attempts. 20 s when 0.
+	// ShutdownTimeout is how long a stop takes at most, 2 s for the end of connections not counted, whatever the database
+	// does. A quarter of it, 5 s at most, is kept for recording answers: requests under way may go on for the rest. Then they
+	// are torn down and their messages released at once, not counted as attempts. 20 s when 0: requests have 15 s, the default
+	// of DeliveryTimeout, and all ends within the 30 s that Kubernetes gives by default.
 	ShutdownTimeout time.Duration
 
 	// Logger receives what happens; slog.Default() when nil.

@@ -14,6 +14,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/faulty"
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/worker/internal/database"
 )
 
 // throughProxy returns a pool that reaches the test's server through a proxy that can break.
@@ -106,7 +107,7 @@ func childHolder() int {
 		return 1
 	}
 	config.MaxConns = ConnsMin
-	pool, err := pgxpool.NewWithConfig(context.Background(), ownPool(config, ""))
+	pool, err := database.Open(config, "", slog.Default())
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1

@@ -32,7 +32,7 @@ func (r *rig) record(ctx context.Context) *recording {
 		to: postgres.NewRecorder(postgres.Direct(r.Pool), postgres.RecorderConfig{
 			Schema: r.Schema, Worker: "one", OpenAfter: 10, OpenFor: time.Hour, OpenForMax: time.Hour,
 		}),
-		in: make(chan postgres.Result, 4*batchMax), outage: outage.New(logger, time.Second).Part("test"), logger: logger,
+		in: make(chan postgres.Result, 4*batchMax), outage: outage.New(logger, time.Second, outage.Faults{}).Part("test"), logger: logger,
 	}}
 	go func() {
 		defer close(x.ended)

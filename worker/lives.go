@@ -13,7 +13,7 @@ import (
 func rosterConfig(w *Worker) roster.Config {
 	host, _ := os.Hostname()
 	return roster.Config{
-		Schema: w.config.Schema, Name: w.name, Host: host, Version: ownVersion(), Lease: w.config.Lease, Pool: w.pool,
+		Schema: w.config.Schema, Name: w.name, Host: host, Version: ownVersion(), Lease: w.config.Lease, Pool: w.pool.Pool,
 		Report: func() roster.Report {
 			report := roster.Report{InFlight: w.scheduler.InFlight()}
 			if err := w.Ready(context.Background()); err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/riverqueue/river"
 
+	"github.com/seed-abbacb8b/epilogue/worker/internal/database"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/outage"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/postgres"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/schedule"
@@ -26,7 +27,7 @@ type loops struct {
 	stopping  context.Context // its end: no new claims
 
 	clocks *clocks
-	lost   *lostSessions
+	pool   *database.Pool
 
 	claims, scans, inserts *outage.Part
 	aside                  asideLog
@@ -97,7 +98,7 @@ func (l *loops) scanOnce(ctx context.Context, order schedule.ScanOrder) {
 	}
 	l.scans.Worked()
 	answered := time.Now()
-	l.lost.end(ctx)
+	l.pool.EndLost(ctx)
 	l.clocks.compare(ctx, asked, scan.Clock, answered)
 	l.scheduler.Scanned(order, candidates(scan.Candidates), scan.Took, answered)
 }

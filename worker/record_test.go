@@ -44,7 +44,7 @@ func TestARowThatTheDatabaseRefusesTakesNoOtherAlong(t *testing.T) {
 	logger := slog.New(slog.NewTextHandler(lines, nil))
 	to := &recorder{
 		to:     postgres.NewRecorder(postgres.Direct(r.Pool), postgres.RecorderConfig{Schema: r.Schema, Worker: "one", OpenAfter: 10, OpenFor: time.Second, OpenForMax: time.Second}),
-		outage: outage.New(logger, time.Second).Part("test"), logger: logger,
+		outage: outage.New(logger, time.Second, outage.Faults{}).Part("test"), logger: logger,
 	}
 	if unwritten, err := to.write(t.Context(), batch); err != nil || unwritten != 0 {
 		t.Fatalf("%d results are said to be unwritten: %v", unwritten, err)

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/seed-abbacb8b/epilogue/worker/internal/outage"
@@ -29,6 +30,7 @@ type recorder struct {
 	written      int           // attempts on record since the start: it grows while the database takes something
 	carefulUntil time.Time     // until then no batch waits for a lock: one was met a moment ago
 	toldHeld     time.Time     // when the log last said that results are held
+	unwritten    atomic.Int64  // results that were given up
 }
 
 // batchMax bounds a batch, and with it one statement's memory.
@@ -74,6 +76,7 @@ func doneIf(matters bool, ctx context.Context) <-chan struct{} {
 }
 
 func (r *recorder) tellLost(ctx context.Context, messages int, err error) {
+	r.unwritten.Add(int64(messages))
 	r.logger.ErrorContext(ctx, "answers not recorded; their messages will be delivered again", "messages", messages, "error", err)
 }
 

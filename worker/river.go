@@ -114,13 +114,13 @@ func (w *retentionWorker) Work(ctx context.Context, _ *river.Job[retentionArgs])
 	return errors.Join(w.pruner.PruneEndpoints(ctx), w.pruner.PruneOrphans(ctx))
 }
 
-func newRiverClient(pool *pgxpool.Pool, c Config, l *loops, p *postgres.Pruner) (*river.Client[pgx.Tx], error) {
+func newRiverClient(pool *pgxpool.Pool, c Config, l *loops, p *postgres.Pruner, away func() bool) (*river.Client[pgx.Tx], error) {
 	workers := river.NewWorkers()
 	river.AddWorker(workers, &drainWorker{loops: l})
 	river.AddWorker(workers, &retentionWorker{pruner: p, logger: c.Logger})
 	return river.NewClient(localDriver{riverpgxv5.New(pool)}, &river.Config{
 		Schema:                      c.Schema,
-		Logger:                      slog.New(atLeast{c.Logger.Handler(), slog.LevelWarn}).With("component", "river"),
+		Logger:                      slog.New(riverLog{c.Logger.Handler(), away}).With("component", "river"),
 		Workers:                     workers,
 		Queues:                      map[string]river.QueueConfig{drainQueue: {MaxWorkers: 1}, maintenanceQueue: {MaxWorkers: 1}},
 		FetchCooldown:               riverFetchCooldown,
@@ -148,20 +148,21 @@ type localDriver struct{ *riverpgxv5.Driver }
 // SupportsListener is asked by River.
 func (localDriver) SupportsListener() bool { return false }
 
-// atLeast passes on records of a level and above: what River says below that is about its own house.
-type atLeast struct {
+// riverLog passes on what River says from slog.LevelWarn upwards: below that it is about its own house. While the database
+// cannot be used, which the worker has said already, it passes on nothing: each of River's services says it again and again.
+type riverLog struct {
 	slog.Handler
-	level slog.Level
+	away func() bool
 }
 
-func (h atLeast) Enabled(ctx context.Context, level slog.Level) bool {
-	return level >= h.level && h.Handler.Enabled(ctx, level)
+func (h riverLog) Enabled(ctx context.Context, level slog.Level) bool {
+	return level >= slog.LevelWarn && !h.away() && h.Handler.Enabled(ctx, level)
 }
 
-func (h atLeast) WithAttrs(attrs []slog.Attr) slog.Handler {
-	return atLeast{h.Handler.WithAttrs(attrs), h.level}
+func (h riverLog) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return riverLog{h.Handler.WithAttrs(attrs), h.away}
 }
 
-func (h atLeast) WithGroup(name string) slog.Handler {
-	return atLeast{h.Handler.WithGroup(name), h.level}
+func (h riverLog) WithGroup(name string) slog.Handler {
+	return riverLog{h.Handler.WithGroup(name), h.away}
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/session"
 	"github.com/seed-abbacb8b/epilogue/migrations"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/worker/internal/database"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/delivery"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/outage"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/postgres"
@@ -31,14 +32,11 @@ import (
 // listener for wakes included. The others serve the claim loop, the scan loop, the recorder and River.
 const ConnsMin = 6
 
-// listeners are the connections that leave a pool for good: a LISTEN outlives its caller.
-const listeners = 1
-
 // Worker drains one outbox. Create it with [New].
 type Worker struct {
 	config    Config
 	name      string
-	poolWith  *pgxpool.Config // of the worker's own pool
+	caller    *pgxpool.Config // of the caller's pool, which the worker's own is like
 	sender    *delivery.Sender
 	scheduler *schedule.Scheduler
 
@@ -47,7 +45,7 @@ type Worker struct {
 	stopClaims context.CancelFunc
 
 	// What Run makes.
-	pool     *pgxpool.Pool
+	pool     *database.Pool
 	db       *postgres.DB
 	pooled   bool // behind a pooler in transaction mode, or one of an unknown mode
 	outage   *outage.Outage
@@ -55,7 +53,7 @@ type Worker struct {
 	senders  *senders
 	tearDown context.CancelFunc // ends the requests in flight
 	recorder *recorder
-	listener *listener
+	listener *database.Listener
 	roster   *roster.Roster
 	client   *river.Client[pgx.Tx]
 }
@@ -77,7 +75,7 @@ func New(pool *pgxpool.Pool, config Config) (*Worker, error) {
 		return nil, fmt.Errorf("worker: %w", err)
 	}
 	w := &Worker{
-		config: c, name: uniqueName(c.Name), poolWith: ownPool(pool.Config(), c.Pooler), sender: sender, scheduler: schedule.New(scheduleConfig(c), time.Now()),
+		config: c, name: uniqueName(c.Name), caller: pool.Config(), sender: sender, scheduler: schedule.New(scheduleConfig(c), time.Now()),
 	}
 	w.config.Logger = c.Logger.With("worker", w.name)
 	w.stopping, w.stopClaims = context.WithCancel(context.Background())
@@ -87,13 +85,11 @@ func New(pool *pgxpool.Pool, config Config) (*Worker, error) {
 // assemble makes the parts, in the order in which a message passes them.
 func (w *Worker) assemble() (err error) {
 	c := w.config
-	lost := &lostSessions{logger: c.Logger, open: map[*pgx.Conn]backend{}}
-	lost.watch(w.poolWith)
-	if w.pool, err = pgxpool.NewWithConfig(context.Background(), w.poolWith); err != nil {
+	if w.pool, err = database.Open(w.caller, c.Pooler, c.Logger); err != nil {
 		return err
 	}
-	lost.pool, w.db = w.pool, postgres.Direct(w.pool)
-	w.outage = outage.New(c.Logger, c.PollInterval)
+	w.db = postgres.Direct(w.pool.Pool)
+	w.outage = outage.New(c.Logger, c.PollInterval, outage.Faults{Failed: w.pool.Failed, Advice: database.Advice})
 	results := make(chan postgres.Result, c.MaxInFlight)
 	sending, tearDown := context.WithCancel(context.Background())
 	w.tearDown = tearDown
@@ -109,21 +105,22 @@ func (w *Worker) assemble() (err error) {
 		in: results, outage: w.outage.Part("records"), logger: c.Logger,
 	}
 	w.loops = &loops{
-		scheduler: w.scheduler, senders: w.senders, stopping: w.stopping, clocks: &clocks{logger: c.Logger}, lost: lost,
+		scheduler: w.scheduler, senders: w.senders, stopping: w.stopping, clocks: &clocks{logger: c.Logger}, pool: w.pool,
 		claimer: postgres.NewClaimer(w.db, postgres.ClaimerConfig{Schema: c.Schema, Worker: w.name, Lease: c.Lease, OpenAfter: c.OpenAfter}),
 		scanner: postgres.NewScanner(w.db, c.Schema),
 		claims:  w.outage.Part("claims"), scans: w.outage.Part("scans"), inserts: w.outage.Part("drain jobs"),
 		aside: asideLog{logger: c.Logger},
 	}
 	pruner := postgres.NewPruner(w.db, postgres.PrunerConfig{Schema: c.Schema, Delivered: c.Retention, Dead: c.DeadRetention})
-	if w.client, err = newRiverClient(w.pool, c, w.loops, pruner); err != nil {
+	if w.client, err = newRiverClient(w.pool.Pool, c, w.loops, pruner, w.outage.Lasts); err != nil {
+		w.pool.Close()
 		return fmt.Errorf("river: %w", err)
 	}
 	w.loops.client = w.client
 	w.roster = roster.New(rosterConfig(w))
 	w.db.DeadOwners(w.roster.Dead)
-	w.listener = &listener{
-		pool: w.pool, channel: outbox.WakeChannel(c.Schema), wake: func() { w.scheduler.Woken(time.Now()) }, roster: w.roster, logger: c.Logger,
+	w.listener = &database.Listener{
+		Pool: w.pool, Channel: outbox.WakeChannel(c.Schema), Wake: func() { w.scheduler.Woken(time.Now()) }, Lock: w.roster,
 	}
 	return nil
 }
@@ -141,8 +138,24 @@ func uniqueName(name string) string {
 // Name returns the name under which this worker holds leases.
 func (w *Worker) Name() string { return w.name }
 
-// Run works until ctx ends, then stops gracefully: no new claims, requests in flight end within ShutdownTimeout, what
-// is left is released. It then returns nil.
+// RereadCertificates reads CAFile, ClientCertFile and ClientKeyFile again, those that are configured, and returns for each
+// field (the certificate's for the pair) what came of it: nil, or why what was in force stays. Connections that exist stay
+// as they are.
+func (w *Worker) RereadCertificates() (files []Reread) {
+	for _, file := range w.sender.Reread() {
+		files = append(files, Reread(file))
+	}
+	return files
+}
+
+// Reread is a file of the configuration that was read again.
+type Reread struct {
+	Name string // the field of Config
+	Err  error  // why it is not in force; then what was in force stays
+}
+
+// Run works until ctx ends, then stops gracefully: no new claims, requests in flight end within most of ShutdownTimeout,
+// what is left is released. It then returns nil, 2 s after ShutdownTimeout at the latest, whatever the database does.
 //
 // It waits for a database that is away, at the start and later. It returns an error for a schema it cannot work on
 // (migrations.ErrNotMigrated, migrations.ErrNewer) and for a database that refuses it (a wrong password, no such
@@ -154,10 +167,9 @@ func (w *Worker) Run(ctx context.Context) error {
 	defer w.stopClaims()
 	defer w.sender.Close()
 	if err := w.assemble(); err != nil {
-		w.closePool()
 		return fmt.Errorf("worker: %w", err)
 	}
-	defer w.closePool()
+	defer w.pool.Close()
 	defer w.tearDown()
 	if err := w.start(ctx); err != nil {
 		if ctx.Err() != nil {
@@ -176,15 +188,15 @@ func (w *Worker) Run(ctx context.Context) error {
 func (w *Worker) start(ctx context.Context) error {
 	database := w.outage.Part("start")
 	for {
-		err := migrations.Check(ctx, w.pool, migrations.Config{Schema: w.config.Schema})
+		err := migrations.Check(ctx, w.pool.Pool, migrations.Config{Schema: w.config.Schema})
 		if err == nil {
-			w.pooled, err = session.Pooled(ctx, w.pool, session.Pooler(w.config.Pooler))
+			w.pooled, err = session.Pooled(ctx, w.pool.Pool, session.Pooler(w.config.Pooler))
 		}
 		if w.pooled {
 			w.db.Pooled()
 		}
 		if err == nil {
-			err = w.client.Start(context.WithoutCancel(ctx))
+			err = w.startRiver(ctx)
 		}
 		if err == nil {
 			database.Worked()
@@ -197,6 +209,17 @@ func (w *Worker) start(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// startRiver starts River, which then does not end with ctx. While it starts, it does: it asks the database.
+func (w *Worker) startRiver(ctx context.Context) error {
+	starting, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	started := context.AfterFunc(ctx, cancel)
+	err := w.client.Start(starting)
+	if !started() {
+		return ctx.Err()
+	}
+	return err
 }
 
 // isFinal reports an answer that waiting does not change: of the check, or a refusal of the login or the database.
@@ -219,7 +242,7 @@ func (w *Worker) work(ctx context.Context) {
 		w.config.Logger.InfoContext(ctx, "a pooler stands before the database: wakes are not heard, and new messages are found by polling",
 			"poll_interval", w.config.PollInterval)
 	} else {
-		background.Go(func() { w.listener.run(ctx) })
+		background.Go(func() { w.listener.Run(ctx) })
 	}
 	recorded := make(chan struct{})
 	record, stopRecord := context.WithCancel(context.WithoutCancel(ctx))
@@ -233,51 +256,69 @@ func (w *Worker) work(ctx context.Context) {
 	w.stop(&background, stopRecord, recorded)
 }
 
-// The last steps of a stop have bounds of their own, beyond the requests' ShutdownTimeout.
+// A stop has ended ShutdownTimeout + 2 s after it began, whatever the database does. The requests in flight have most of the
+// time. A part of it, stopRecordMin at least, is kept for recording what they lead to. What is unrecorded then is given up,
+// and so is what does not end by itself; its connections are cut.
 const (
-	stopRiverTimeout  = postgres.ClaimTimeout + time.Second
-	stopRecordTimeout = 10 * time.Second
-	stopPoolTimeout   = time.Second
+	stopRecordMin  = time.Second
+	stopRecordMost = 5 * time.Second        // of ShutdownTimeout
+	stopEnds       = 250 * time.Millisecond // for what was cut to end; as much again is left for the pool and the program's rest
 )
 
-// stop ends the parts in the order in which a message passes them, so that nothing is handed to a part that is gone.
-func (w *Worker) stop(background *sync.WaitGroup, stopRecord context.CancelFunc, recorded <-chan struct{}) {
-	log := w.config.Logger
-	log.Info("stopping", "shutdown_timeout", w.config.ShutdownTimeout)
-	tearDown := time.AfterFunc(w.config.ShutdownTimeout, w.tearDown)
-	defer tearDown.Stop()
-	giveUp := time.AfterFunc(w.config.ShutdownTimeout+stopRecordTimeout, stopRecord)
-	defer giveUp.Stop()
+// stopRecordTime is how much of a shutdown timeout is kept for recording.
+func stopRecordTime(shutdownTimeout time.Duration) time.Duration {
+	return min(stopRecordMost, shutdownTimeout/4)
+}
 
+// stop stops the parts, within its bounds.
+func (w *Worker) stop(background *sync.WaitGroup, stopRecord context.CancelFunc, recorded <-chan struct{}) {
+	log, most := w.config.Logger, w.config.ShutdownTimeout
+	log.Info("stopping", "shutdown_timeout", most)
+	tearDown := time.AfterFunc(most-stopRecordTime(most), w.tearDown)
+	defer tearDown.Stop()
+	late, giveUp := context.WithTimeout(context.Background(), most+stopRecordMin)
+	defer giveUp()
+	cut := context.AfterFunc(late, func() { stopRecord(); w.pool.Cut() })
+	defer cut()
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		w.stopParts(late, background, recorded)
+	}()
+	select {
+	case <-stopped:
+	case <-time.After(most + stopRecordMin + stopEnds):
+		log.Error("not everything ended in time; leaving it behind")
+	}
+	if n := w.recorder.unwritten.Load(); n > 0 {
+		log.Error("answers not recorded: the database did not take them in time; their messages will be delivered again when their leases end", "messages", n)
+	}
+	log.Info("stopped")
+}
+
+// stopParts ends the parts in the order in which a message passes them, so that nothing is handed to a part that is gone.
+// It waits for each: late, which ends the waits for the database, is stop's business.
+func (w *Worker) stopParts(late context.Context, background *sync.WaitGroup, recorded <-chan struct{}) {
 	w.stopClaims()
+	background.Go(func() { w.stopRiver(late) })
 	w.senders.stop()
 	background.Wait()
-	ctx, cancel := context.WithTimeout(context.Background(), stopRiverTimeout)
-	defer cancel()
-	if err := w.client.Stop(ctx); err != nil {
-		log.Warn("River did not stop in time", "error", err)
-		_ = w.client.StopAndCancel(ctx)
-	}
 	w.senders.running.Wait()
 	w.tearDown()
 	close(w.recorder.in)
 	<-recorded
-	log.Info("stopped")
 }
 
-// closePool closes the worker's own pool. A connection that is not given back in time is left to the end of the process.
-func (w *Worker) closePool() {
-	if w.pool == nil {
-		return
-	}
-	closed := make(chan struct{})
-	go func() {
-		defer close(closed)
-		w.pool.Close()
-	}()
-	select {
-	case <-closed:
-	case <-time.After(stopPoolTimeout):
-		w.config.Logger.Warn("connections to the database are still in use; not waiting for them", "in_use", w.pool.Stat().AcquiredConns())
+// stopRiver returns when River has stopped, and with it the claim loop. Its jobs end by themselves, but for those that wait
+// for the database.
+func (w *Worker) stopRiver(late context.Context) {
+	most := w.config.ShutdownTimeout
+	most = min(postgres.ClaimTimeout+time.Second, max(most-stopRecordTime(most), stopRecordMin))
+	within, cancel := context.WithTimeout(late, most)
+	defer cancel()
+	if w.client.Stop(within) != nil {
+		w.config.Logger.Warn("River waits for the database; ending what it does")
+		_ = w.client.StopAndCancel(late)
+		<-w.client.Stopped()
 	}
 }

@@ -17,7 +17,7 @@ const (
 	adminRequestTimeout  = 5 * time.Second
 	adminIdleTimeout     = time.Minute
 	adminHeaderBytesMax  = 8 << 10
-	adminShutdownTimeout = time.Second
+	adminShutdownTimeout = 250 * time.Millisecond // what a stop leaves it, see worker.Config.ShutdownTimeout
 
 	jwksAgeMax = 5 * time.Minute // while a set holds its old key too, nobody misses the new one for so long
 )

@@ -85,6 +85,12 @@ func explain(ctx context.Context, err error) string {
 		return fmt.Sprintf("%s\nsee '%s --help'", usage.text, usage.help)
 	case ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, ctx.Err())):
 		return fmt.Sprintf("interrupted: %v", context.Cause(ctx))
+	case errors.Is(err, pgconn.ErrReadOnlyConnection), errors.As(err, &server) && server.Code == readOnlyTransaction:
+		return oneLine(err.Error()) + "; the server is read-only: it is a standby, or default_transaction_read_only is set; name the primary in OUTBOX_DATABASE_URL (host=a,b and target_session_attrs=read-write find it)"
+	case errors.As(err, &server) && server.Code == tooManyConnections:
+		return "the database has no connection left: " + oneLine(err.Error()) + "; raise max_connections, or the CONNECTION LIMIT of the role or database, or lower pool_max_conns of those that use it"
+	case errors.As(err, &server) && slices.Contains(missing, server.Code):
+		return err.Error() + "; the schema lacks tables of the outbox: run 'outbox-worker migrate up', or name the schema that was migrated (OUTBOX_SCHEMA, --schema)"
 	case errors.As(err, &connect) && errors.As(err, &server):
 		return "the database refused the connection: " + oneLine(connect.Error()) + "; check OUTBOX_DATABASE_URL"
 	case errors.As(err, &connect):
@@ -95,7 +101,15 @@ func explain(ctx context.Context, err error) string {
 	return err.Error()
 }
 
-const lockNotAvailable = "55P03"
+// SQLSTATEs that have a way out.
+const (
+	lockNotAvailable    = "55P03"
+	readOnlyTransaction = "25006"
+	tooManyConnections  = "53300"
+)
+
+// missing are a table, a function and a schema.
+var missing = []string{"42P01", "42883", "3F000"}
 
 // oneLine joins the lines of pgx's connection errors: one per address that was tried, and again without TLS.
 func oneLine(text string) string {

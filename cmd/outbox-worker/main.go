@@ -1,7 +1,8 @@
 // Outbox-worker delivers what workflow runs left behind when they ended, and lets an operator look at it and change it.
 //
 // It is run in three steps: parse (root.go, settings.go), run (a file per command) and close. Only main touches the
-// process; all else goes through run, so that tests start the real program.
+// process, and a running worker that listens for SIGHUP (hangup_unix.go); all else goes through run, so that tests start the
+// real program.
 package main
 
 import (

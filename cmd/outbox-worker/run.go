@@ -13,7 +13,11 @@ func (p *program) runCommand() *cobra.Command {
 		Use:   "run",
 		Short: "deliver messages until told to stop",
 		Long: `Delivers messages until SIGINT or SIGTERM, then stops gracefully: it claims nothing more, lets requests under way
-finish for up to OUTBOX_SHUTDOWN_TIMEOUT and releases the rest at once. A second signal ends it on the spot.
+finish for most of OUTBOX_SHUTDOWN_TIMEOUT, releases the rest, records what was answered, and has ended 2 s after that
+time, whatever the database does. A second signal ends it on the spot.
+
+SIGHUP has it read the files of keys and certificates again: OUTBOX_SIGNING_KEYS_FILE, OUTBOX_CLIENT_CERT_FILE with its
+key, and OUTBOX_CA_FILE. The log says of each that it is in force, or why not; then what was in force stays.
 
 Any number of workers can run on one schema. A database that is away is waited for. /healthz, /readyz and
 /.well-known/jwks.json are answered at OUTBOX_ADMIN_ADDR. It ends with status 4 on a schema that was not migrated, or
@@ -64,6 +68,8 @@ func (p *program) work(ctx context.Context) error {
 		log.Info("asked to stop", "because", context.Cause(ctx), "within", s.ShutdownTimeout)
 	})
 	defer stopping()
+	rereads := onHangup(func() { reread(ctx, log, keys, w) })
+	defer rereads()
 	admin.serve(ctx, asked{ready: w.Ready, jwks: keys.JWKS}, log)
 
 	db := pool.Config().ConnConfig

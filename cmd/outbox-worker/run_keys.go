@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"log/slog"
 	"slices"
 
 	"github.com/seed-abbacb8b/epilogue/internal/keyring"
+	"github.com/seed-abbacb8b/epilogue/worker"
 )
 
 // openKeys returns the signing keys of a worker, and tells now and at every change which sets there are. Of the keys
@@ -34,5 +36,19 @@ func logKeys(log *slog.Logger, e keyring.Event) {
 	log.Info("signing keys in force", "sets", len(e.Names), "names", e.Names[:min(len(e.Names), namesShown)])
 	if !slices.Contains(e.Names, keyring.Default) {
 		log.Warn("messages that name no key are sent unsigned: no set of signing keys is called " + keyring.Default)
+	}
+}
+
+// reread has the files of keys and certificates read again, and tells of each what came of it.
+func reread(ctx context.Context, log *slog.Logger, keys *keyring.Ring, w *worker.Worker) {
+	log.InfoContext(ctx, "received SIGHUP: reading the files of keys and certificates again")
+	keys.Reread() // reports by itself
+	for _, file := range w.RereadCertificates() {
+		text, _ := inVariables(file.Name)
+		if file.Err != nil {
+			log.ErrorContext(ctx, "a file cannot be used; what was in force stays", "setting", text, "error", file.Err)
+			continue
+		}
+		log.InfoContext(ctx, "read again and in force", "setting", text)
 	}
 }

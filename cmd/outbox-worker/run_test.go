@@ -3,10 +3,13 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"encoding/pem"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -162,6 +165,53 @@ func TestTheFirstSignalStopsAWorkerGracefullyAndTheSecondAtOnce(t *testing.T) {
 		t.Errorf("exit status %d", got)
 	}
 	receiver.end()
+}
+
+// TestSIGHUPRereadsFilesAndEndsNothing: the new keys are in force, a file at fault is told of and changes nothing.
+func TestSIGHUPRereadsFilesAndEndsNothing(t *testing.T) {
+	t.Parallel()
+	db := testdb.New(t)
+	dir := t.TempDir()
+	keys, ca := filepath.Join(dir, "keys"), filepath.Join(dir, "ca.pem")
+	put := func(path, text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	generated := func() string {
+		return strings.TrimSpace(invoke(t, nil, "keys", "generate").stdout)
+	}
+	put(keys, "default = "+generated())
+	server := httptest.NewTLSServer(http.NotFoundHandler())
+	defer server.Close()
+	put(ca, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})))
+	cmd, lines := process(t, db, append(environment(db), "OUTBOX_SIGNING_KEYS_FILE="+keys, "OUTBOX_CA_FILE="+ca), "run")
+	scanTo(t, lines, "working")
+	hangup := func() {
+		t.Helper()
+		if err := cmd.Process.Signal(syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		scanTo(t, lines, "received SIGHUP")
+	}
+	put(keys, "default = "+generated()+"\nother = "+generated())
+	hangup()
+	scanTo(t, lines, `"names":["default","other"]`)
+	scanTo(t, lines, `"setting":"OUTBOX_CA_FILE"`)
+	put(ca, "nothing")
+	put(keys, "default = wrong")
+	hangup()
+	scanTo(t, lines, "the keys in force stay")
+	scanTo(t, lines, "what was in force stays")
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	scanTo(t, lines, "stopped")
+	_ = cmd.Wait()
+	if got := cmd.ProcessState.ExitCode(); got != exitOK {
+		t.Errorf("exit status %d", got)
+	}
 }
 
 // inFlight waits until a message is leased.

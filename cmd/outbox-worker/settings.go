@@ -46,7 +46,7 @@ type settings struct {
 	AllowedCIDRs   networks `env:"ALLOWED_CIDRS" default:"none" help:"networks to open besides the public ones, separated by commas, as 10.0.0.0/8; link-local stays closed"`
 	AllowedPorts   ports    `env:"ALLOWED_PORTS" default:"any" help:"the only ports that are delivered to, separated by commas"`
 	ProxyURL       proxyURL `env:"PROXY_URL" default:"none" help:"egress proxy: http://, https:// (CONNECT) or socks5://, with USER:PASSWORD@ if it wants them; what it connects to cannot be checked here"`
-	CAFile         string   `env:"CA_FILE" default:"none" help:"certificates, in PEM, that are trusted besides the system's"`
+	CAFile         string   `env:"CA_FILE" default:"none" help:"certificates, in PEM, that are trusted besides the system's; read again on SIGHUP"`
 	ClientCertFile string   `env:"CLIENT_CERT_FILE" default:"none" help:"certificate, in PEM, shown to endpoints that ask for one; read again when it changes"`
 	ClientKeyFile  string   `env:"CLIENT_KEY_FILE" default:"none" help:"its key, in PEM"`
 
@@ -55,7 +55,7 @@ type settings struct {
 
 	Retention       time.Duration `env:"RETENTION" help:"how long a delivered message is kept, from its writing; from 1s"`
 	DeadRetention   time.Duration `env:"DEAD_RETENTION" help:"how long a dead message is kept, from its death; from 1s"`
-	ShutdownTimeout time.Duration `env:"SHUTDOWN_TIMEOUT" help:"how long requests under way may go on after SIGTERM; what remains is released at once, not counted as attempts"`
+	ShutdownTimeout time.Duration `env:"SHUTDOWN_TIMEOUT" help:"how long a stop takes after SIGTERM, whatever the database does, and at most 2 s more; requests under way may go on for three quarters of it (all but 5 s, when it is longer than 20 s), what remains is released, not counted as attempts. Kubernetes kills after 30 s (terminationGracePeriodSeconds)"`
 
 	AdminAddr adminAddr `env:"ADMIN_ADDR,default=127.0.0.1:9464" help:"where /healthz, /readyz and /.well-known/jwks.json are answered, as HOST:PORT; off: nowhere"`
 	LogLevel  logLevel  `env:"LOG_LEVEL,default=info" help:"debug, info, warn or error"`

@@ -105,6 +105,21 @@ func (r *Ring) sets() sets {
 	return *r.inForce.Load()
 }
 
+// Reread reads the file now, whether or not it seems to have changed, and reports it. Without a file it does nothing.
+func (r *Ring) Reread() {
+	if r.file == nil {
+		return
+	}
+	r.mu.Lock()
+	*r.file = file{path: r.file.path}
+	event, changed := r.look()
+	r.due.Store(int64(time.Since(r.opened) + checkInterval))
+	r.mu.Unlock()
+	if changed {
+		r.report(event)
+	}
+}
+
 // look puts what the file says in force if it changed and is right.
 func (r *Ring) look() (event Event, changed bool) {
 	content, warning, changed, err := r.file.read()

@@ -67,6 +67,31 @@ func TestEveryWayToChangeTheFileIsSeen(t *testing.T) {
 	}
 }
 
+// TestAFileIsReadAgainOnDemand, and reported even if nothing changed, or the fault is an old one.
+func TestAFileIsReadAgainOnDemand(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a, b := hmacKey(t), hmacKey(t)
+		path := newFile(t, "default="+a)
+		age(t, path, time.Hour)
+		r, events := open(t, "", path)
+		write(t, path, "default="+b)
+		r.Reread()
+		holds(t, r, "", b)
+		write(t, path, "default=wrong")
+		for _, reports := range []int{3, 4} {
+			r.Reread()
+			holds(t, r, "", b)
+			if n := len(*events); n != reports || (*events)[n-1].Err == nil {
+				t.Errorf("reported %d times, last %v", n, (*events)[n-1].Err)
+			}
+		}
+		without, err := keyring.Open("default="+a, "", nil)
+		must(t, err)
+		without.Reread()
+	})
+}
+
 // A file that was written just now may be written again within the same tick of the clock, to the same size.
 func TestAFreshFileIsReadAgain(t *testing.T) {
 	t.Parallel()

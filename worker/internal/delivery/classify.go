@@ -26,9 +26,9 @@ func (a *Answer) fail(ctx context.Context, err error) {
 	}
 	switch {
 	case errors.As(err, &proxy):
-		a.WaitsFor = shortText(proxy)
+		a.WaitsFor = shortText(proxy.Error())
 	case timeIsUp && at.phase == phaseProxy:
-		a.WaitsFor = shortText(proxyError{errProxySilent})
+		a.WaitsFor = shortText(proxyError{errProxySilent}.Error())
 	case timeIsUp:
 		a.Class, a.Err = ClassTimeout, timeout.Error()+", in its "+at.phase.String()
 	default:
@@ -38,7 +38,7 @@ func (a *Answer) fail(ctx context.Context, err error) {
 
 // classify returns the class of a transport's error, by its type, and the text that the attempt keeps.
 func classify(err error) (class, text string) {
-	text = shortText(err)
+	text = shortText(err.Error())
 	var (
 		blocked blockedError
 		dns     *net.DNSError
@@ -70,8 +70,8 @@ func classify(err error) (class, text string) {
 const errorBytesMax = 1000
 
 // shortText returns an error's text as a column can hold it. The text may quote bytes that the other side sent.
-func shortText(err error) string {
-	text := validText([]byte(err.Error()))
+func shortText(text string) string {
+	text = validText([]byte(text))
 	if len(text) > errorBytesMax {
 		text = strings.ToValidUTF8(text[:errorBytesMax], "") // without the character that the cut broke
 	}

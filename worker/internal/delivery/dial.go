@@ -18,8 +18,8 @@ import (
 type dialer struct {
 	resolver       *net.Resolver
 	guard          *guard
-	proxy          proxy       // nil: connect directly
-	tls            *tls.Config // without ServerName
+	proxy          proxy // nil: connect directly
+	tls            *clientTLS
 	lookupTimeout  time.Duration
 	connectTimeout time.Duration // for all addresses of a host together
 	tlsTimeout     time.Duration
@@ -80,7 +80,7 @@ func (d *dialer) dialTLS(ctx context.Context, network, address string) (net.Conn
 	tripOf(ctx).enter(phaseTLS)
 	ctx, cancel := context.WithTimeoutCause(ctx, d.tlsTimeout, timeoutError{phaseTLS.String(), d.tlsTimeout})
 	defer cancel()
-	config := d.tls.Clone()
+	config := d.tls.config.Load().Clone()
 	if config.ServerName, _, err = net.SplitHostPort(address); err != nil {
 		_ = conn.Close()
 		return nil, phaseError{phaseTLS, err}

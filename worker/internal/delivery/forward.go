@@ -3,8 +3,10 @@ package delivery
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/textproto"
+	"slices"
 	"strings"
 
 	"github.com/seed-abbacb8b/epilogue/outbox"
@@ -45,8 +47,8 @@ func takeHeaders(h http.Header, p parts) (leftOut []string) {
 			set(key, value)
 		}
 	}
-	for key, value := range p.options.Headers {
-		set(key, value)
+	for _, key := range slices.Sorted(maps.Keys(p.options.Headers)) { // of two spellings of a name, the same one wins each time
+		set(key, p.options.Headers[key])
 	}
 	return leftOut
 }

@@ -47,9 +47,9 @@ func CheckProxyURL(raw string) error {
 	return err
 }
 
-// newProxy returns the proxy of a URL, and nil for "". The certificate of an https proxy is verified by roots; by the
-// system's roots when nil. Its errors are those of CheckProxyURL.
-func newProxy(raw string, connectTimeout time.Duration, roots *x509.CertPool) (proxy, error) {
+// newProxy returns the proxy of a URL, and nil for "". The certificate of an https proxy is verified by the roots that
+// roots returns then; by the system's when nil. Its errors are those of CheckProxyURL.
+func newProxy(raw string, connectTimeout time.Duration, roots func() *x509.CertPool) (proxy, error) {
 	if raw == "" {
 		return nil, nil
 	}
@@ -76,7 +76,7 @@ func newProxy(raw string, connectTimeout time.Duration, roots *x509.CertPool) (p
 		return newSOCKSProxy(hop, u.User)
 	}
 	if u.Scheme == "https" {
-		hop.tls = &tls.Config{ServerName: u.Hostname(), MinVersion: tls.VersionTLS12, RootCAs: roots}
+		hop.tls, hop.roots = &tls.Config{ServerName: u.Hostname(), MinVersion: tls.VersionTLS12}, roots
 	}
 	return connectProxy{proxyHop: hop, user: u.User}, nil
 }
@@ -84,7 +84,8 @@ func newProxy(raw string, connectTimeout time.Duration, roots *x509.CertPool) (p
 // proxyHop is the way to the proxy itself. The guard does not check it, because an operator named it.
 type proxyHop struct {
 	address string
-	tls     *tls.Config   // nil: plain TCP
+	tls     *tls.Config // nil: plain TCP
+	roots   func() *x509.CertPool
 	timeout time.Duration // for the connection to the proxy and the handshake with it
 }
 
@@ -118,7 +119,9 @@ func (p proxyHop) connect(ctx context.Context) (net.Conn, error) {
 	if err != nil || p.tls == nil {
 		return conn, err
 	}
-	secured := tls.Client(conn, p.tls)
+	config := p.tls.Clone()
+	config.RootCAs = p.roots()
+	secured := tls.Client(conn, config)
 	if err := secured.HandshakeContext(ctx); err != nil {
 		_ = conn.Close()
 		return nil, err

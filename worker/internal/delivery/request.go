@@ -8,7 +8,6 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/seed-abbacb8b/epilogue/outbox"
@@ -68,7 +67,7 @@ func (s *Sender) request(ctx context.Context, m Message, p parts, at time.Time) 
 		maps.Copy(h, cloudEvent(m, p.options))
 	}
 	if len(leftOut) > 0 {
-		note = "left out: " + strings.Join(leftOut, "; ")
+		note = leftOutNote(leftOut)
 	}
 	return req, note, s.sign(h, m.ID.String(), p.options.SigningKey, at, body)
 }
@@ -116,4 +115,22 @@ func (s *Sender) sign(h http.Header, id, name string, at time.Time, body []byte)
 	}
 	h["Webhook-Signature"] = []string{signature}
 	return nil
+}
+
+// noteBytesMax bounds a note; a submitter may name any number of headers.
+const noteBytesMax = 8192
+
+// leftOutNote says which headers were left out of a request, and why, in a text that a column can hold.
+func leftOutNote(reasons []string) string {
+	note := "left out: "
+	for i, reason := range reasons {
+		if len(note)+len(reason) > noteBytesMax {
+			return fmt.Sprintf("%s and %d more", note, len(reasons)-i)
+		}
+		if i > 0 {
+			note += "; "
+		}
+		note += shortText(reason)
+	}
+	return note
 }

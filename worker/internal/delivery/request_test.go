@@ -1,6 +1,8 @@
 package delivery
 
 import (
+	"encoding/json"
+	"fmt"
 	"maps"
 	"net/http"
 	"slices"
@@ -240,6 +242,57 @@ func TestAURLThatIsNotOneGetsNoRequest(t *testing.T) {
 	for _, url := range []string{"", "http://[::1", "http://%zz", "http://", "ftp://a.test", "not a url\x7f", "//a.test", "https:a"} {
 		if a := s.Send(t.Context(), messageTo(url)); a.Err == "" || a.StatusCode != 0 || a.Class == ClassDelivered {
 			t.Errorf("%q: %s", url, describe(a))
+		}
+	}
+}
+
+// TestAStrangersTextsAreShort: a submitter names as many headers as they like, and somebody may write any options by hand.
+// What is kept of an attempt stays small.
+func TestAStrangersTextsAreShort(t *testing.T) {
+	t.Parallel()
+	to := newReceiver(t, nil)
+	s := newSender(t, allowing("127.0.0.1"))
+	headers, forward := map[string]string{}, []string{}
+	for i := range 3000 {
+		name := fmt.Sprintf("bad header %d %s", i, strings.Repeat("x", 20))
+		headers[name], forward = "v", append(forward, name)
+	}
+	encode := func(v any) []byte {
+		text, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	for name, c := range map[string]struct{ options, headers []byte }{
+		"headers":     {encode(map[string]any{"forward": forward}), encode(headers)},
+		"options":     {[]byte(`{"method": {"` + strings.Repeat("x", 100_000) + `": 1}}`), nil},
+		"signing key": {encode(map[string]any{"signing_key": strings.Repeat("x", 100_000)}), nil},
+	} {
+		m := messageTo(to.URL)
+		m.Options, m.Headers = c.options, c.headers
+		a := s.Send(t.Context(), m)
+		if n := len(a.Note) + len(a.Err) + len(a.WaitsFor); n == 0 || n > noteBytesMax+100 {
+			t.Errorf("%s: %d bytes are kept of it: %.80q %.80q %.80q", name, n, a.Note, a.Err, a.WaitsFor)
+		}
+	}
+}
+
+// TestOfTwoSpellingsOfAHeaderTheSameOneWinsEachTime.
+func TestOfTwoSpellingsOfAHeaderTheSameOneWinsEachTime(t *testing.T) {
+	t.Parallel()
+	to := newReceiver(t, nil)
+	s := newSender(t, allowing("127.0.0.1"))
+	m := messageTo(to.URL)
+	m.Options = []byte(`{"headers": {"X-A": "upper", "x-a": "lower"}}`)
+	for range 20 {
+		if a := s.Send(t.Context(), m); a.Class != ClassDelivered {
+			t.Fatalf("%+v", a)
+		}
+	}
+	for _, got := range to.requests() {
+		if v := got.header.Get("X-A"); v != "lower" {
+			t.Errorf("X-A is %q", v)
 		}
 	}
 }

@@ -85,6 +85,7 @@ type Sender struct {
 	allowHTTP bool
 	userAgent string
 	keys      Keyring
+	tls       *clientTLS
 }
 
 // New returns a Sender, or an error that begins with the field of the configuration that is wrong. It reads the
@@ -95,7 +96,7 @@ func New(c Config) (*Sender, error) {
 		return nil, err
 	}
 	return &Sender{
-		transport: newTransport(c, d), timeout: c.Timeout, allowHTTP: c.AllowHTTP, userAgent: c.UserAgent, keys: c.Keys,
+		transport: newTransport(c, d), timeout: c.Timeout, allowHTTP: c.AllowHTTP, userAgent: c.UserAgent, keys: c.Keys, tls: d.tls,
 	}, nil
 }
 
@@ -124,6 +125,9 @@ func newTransport(c Config, d *dialer) *http.Transport {
 // Close closes the idle connections. Call it after the last Send has returned.
 func (s *Sender) Close() { s.transport.CloseIdleConnections() }
 
+// Reread reads the certificate files again, and returns what came of each. Connections that exist stay as they are.
+func (s *Sender) Reread() []Reread { return s.tls.reread() }
+
 // Send makes one attempt and returns how it ended.
 //
 // When ctx ends before the attempt does, the attempt is torn down. Unless its class is then ClassDelivered or ClassStatus,
@@ -132,7 +136,7 @@ func (s *Sender) Send(ctx context.Context, m Message) Answer {
 	a := Answer{StartedAt: time.Now()}
 	p, err := decode(m)
 	if err != nil {
-		a.Class, a.Err = ClassBlocked, err.Error()
+		a.Class, a.Err = ClassBlocked, shortText(err.Error())
 		return a
 	}
 	timeout := s.timeout
@@ -157,10 +161,10 @@ func (s *Sender) attempt(ctx context.Context, m Message, p parts, a *Answer) {
 	var unknown unknownKeyError
 	switch {
 	case errors.As(err, &unknown):
-		a.WaitsFor = unknown.Error()
+		a.WaitsFor = shortText(unknown.Error())
 		return
 	case err != nil:
-		a.Class, a.Err = ClassBlocked, err.Error()
+		a.Class, a.Err = ClassBlocked, shortText(err.Error())
 		return
 	}
 	resp, err := s.transport.RoundTrip(req)
@@ -174,11 +178,11 @@ func (s *Sender) attempt(ctx context.Context, m Message, p parts, a *Answer) {
 
 // newDialer assembles what the Sender connects with.
 func newDialer(c Config) (*dialer, error) {
-	clientTLS, err := newClientTLS(c)
+	toEndpoints, err := newClientTLS(c)
 	if err != nil {
 		return nil, err
 	}
-	through, err := newProxy(c.ProxyURL, c.ConnectTimeout, clientTLS.RootCAs)
+	through, err := newProxy(c.ProxyURL, c.ConnectTimeout, toEndpoints.roots)
 	if err != nil {
 		return nil, fmt.Errorf("ProxyURL: %w", err)
 	}
@@ -187,7 +191,7 @@ func newDialer(c Config) (*dialer, error) {
 		resolver = net.DefaultResolver
 	}
 	return &dialer{
-		resolver: resolver, guard: newGuard(c.AllowedCIDRs, c.DeniedAddrs, c.AllowedPorts), proxy: through, tls: clientTLS,
+		resolver: resolver, guard: newGuard(c.AllowedCIDRs, c.DeniedAddrs, c.AllowedPorts), proxy: through, tls: toEndpoints,
 		lookupTimeout: c.LookupTimeout, connectTimeout: c.ConnectTimeout, tlsTimeout: c.TLSTimeout,
 	}, nil
 }

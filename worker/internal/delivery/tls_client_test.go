@@ -143,6 +143,43 @@ func TestTheOldCertificateStaysInUseWhileTheFilesAreBroken(t *testing.T) {
 }
 
 // New reports what is wrong with a file or the proxy's URL, by the name of the field.
+// TestFilesAreReadAgainOnDemand: the authority's too. One that is at fault is named, and what was in force stays.
+func TestFilesAreReadAgainOnDemand(t *testing.T) {
+	t.Parallel()
+	old, next, files := newAuthority(t), newAuthority(t), newClientFiles(t)
+	files.issueSerial(t, old, 1)
+	toOld, seen := newMutualReceiver(t, old)
+	toNext := newTLSReceiver(t, next.issue(t, nil), func(s *httptest.Server) { s.Config.SetKeepAlivesEnabled(false) })
+	c := allowing("127.0.0.1")
+	c.CAFile, c.ClientCertFile, c.ClientKeyFile = old.file(t), files.certificate, files.key
+	s := newSender(t, c)
+	wantDelivered(t, "at first", s.Send(t.Context(), messageTo(toOld.URL)))
+	faults := func(want ...bool) {
+		t.Helper()
+		for i, file := range s.Reread() {
+			if file.Name != []string{"CAFile", "ClientCertFile"}[i] || (file.Err != nil) != want[i] {
+				t.Errorf("%s: %v", file.Name, file.Err)
+			}
+		}
+	}
+	write(t, c.CAFile, []byte("nothing"))
+	write(t, c.ClientKeyFile, []byte("nothing"))
+	faults(true, true)
+	wantDelivered(t, "with files that are at fault", s.Send(t.Context(), messageTo(toOld.URL)))
+	both := append(pemOf("CERTIFICATE", old.certificate.Raw), pemOf("CERTIFICATE", next.certificate.Raw)...)
+	write(t, c.CAFile, both)
+	files.issueSerial(t, old, 2)
+	if a := s.Send(t.Context(), messageTo(toNext.URL)); a.Class != ClassTLS {
+		t.Errorf("before it is asked to: %s", describe(a))
+	}
+	faults(false, false)
+	wantDelivered(t, "of the new authority", s.Send(t.Context(), messageTo(toNext.URL)))
+	wantDelivered(t, "of the old one", s.Send(t.Context(), messageTo(toOld.URL)))
+	if seen.times(2) == 0 {
+		t.Error("the new certificate was not shown")
+	}
+}
+
 func TestNewNamesTheFieldThatIsWrong(t *testing.T) {
 	t.Parallel()
 	ca, files := newAuthority(t), newClientFiles(t)

@@ -114,7 +114,7 @@ func TestCAFileIsTrustedInAdditionToTheSystemsRoots(t *testing.T) {
 		t.Fatal(err)
 	}
 	want.AddCert(ca.certificate)
-	if !config.RootCAs.Equal(want) {
+	if !config.roots().Equal(want) {
 		t.Error("the roots are not the system's and those of CAFile")
 	}
 }

@@ -14,11 +14,19 @@ import (
 type Outage struct {
 	logger   *slog.Logger
 	pauseMax time.Duration
+	faults   Faults
 
 	mu       sync.Mutex
 	since    time.Time // zero while every part can use the database
+	quiet    time.Time // when the last part worked again; zero while one fails
 	lastSaid time.Time
 	failing  map[*Part]bool
+}
+
+// Faults is what is known of an error. Either may be nil.
+type Faults struct {
+	Failed func(error) (again bool) // called for each; again: the next try may do better at once
+	Advice func(error) string       // what an operator can do, for the log, or nothing
 }
 
 // Part is one part of the worker that uses the database. Its methods may be called from any goroutine.
@@ -26,6 +34,7 @@ type Part struct {
 	outage *Outage
 	name   string
 	pause  time.Duration // before the next try; zero while it works
+	again  bool          // it tried again at once, since it last worked
 }
 
 // A part that fails waits pauseMin, and twice as long each time, up to PauseMax, or the bound that New was given if that is
@@ -35,11 +44,12 @@ const (
 	PauseMax  = 5 * time.Second
 	pauseGrow = 2
 	sayAgain  = 30 * time.Second
+	settles   = 2 * time.Second // without a fault, before an outage is said to be over: faults come and go while it lasts
 )
 
 // New returns an outage that has not begun. No part waits longer than longest before it tries again.
-func New(logger *slog.Logger, longest time.Duration) *Outage {
-	return &Outage{logger: logger, pauseMax: min(max(longest, pauseMin), PauseMax), failing: map[*Part]bool{}}
+func New(logger *slog.Logger, longest time.Duration, faults Faults) *Outage {
+	return &Outage{logger: logger, pauseMax: min(max(longest, pauseMin), PauseMax), faults: faults, failing: map[*Part]bool{}}
 }
 
 // Part returns a part by the name that the log gives it.
@@ -57,40 +67,63 @@ func (p *Part) Wait(ctx context.Context, err error) error {
 	}
 }
 
-// Failed is called after a fault. It returns how long to wait before the next try.
+// Failed is called after a fault. It returns how long to wait before the next try: nothing after the first fault since a
+// success, if another try may do better at once. That first one is no outage yet.
 func (p *Part) Failed(ctx context.Context, err error) time.Duration {
 	o := p.outage
+	again := ctx.Err() == nil && o.faults.Failed != nil && o.faults.Failed(err)
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if again && !p.again && p.pause == 0 {
+		p.again = true
+		o.logger.DebugContext(ctx, "a session is of no use any more; trying again with another", "part", p.name, "error", err)
+		return 0
+	}
 	p.pause = min(max(p.pause*pauseGrow, pauseMin), o.pauseMax)
 	if ctx.Err() != nil { // our own end, not the database's
 		return p.pause
 	}
 	now := time.Now()
-	o.failing[p] = true
+	o.failing[p], o.quiet = true, time.Time{}
 	if o.since.IsZero() {
 		o.since = now
 	}
 	if now.Sub(o.lastSaid) > sayAgain {
 		o.lastSaid = now
-		o.logger.WarnContext(ctx, "the database cannot be used; trying again until it can",
-			"part", p.name, "error", err, "away_for", now.Sub(o.since).Round(time.Millisecond))
+		attrs := []any{"part", p.name, "error", err, "away_for", now.Sub(o.since).Round(time.Millisecond)}
+		if o.faults.Advice != nil {
+			if advice := o.faults.Advice(err); advice != "" {
+				attrs = append(attrs, "advice", advice)
+			}
+		}
+		o.logger.WarnContext(ctx, "the database cannot be used; trying again until it can", attrs...)
 	}
 	return p.pause
 }
 
-// Worked is called after every success.
+// Lasts reports whether a part cannot use the database now.
+func (o *Outage) Lasts() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.failing) > 0
+}
+
+// Worked is called after every success. An outage is over once every part has worked for a while.
 func (p *Part) Worked() {
 	o := p.outage
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if p.pause == 0 {
-		return
-	}
-	p.pause = 0
+	p.again, p.pause = false, 0
 	if delete(o.failing, p); len(o.failing) > 0 || o.since.IsZero() {
 		return
 	}
-	o.logger.Info("the database can be used again", "away_for", time.Since(o.since).Round(time.Millisecond))
-	o.since, o.lastSaid = time.Time{}, time.Time{}
+	now := time.Now()
+	if o.quiet.IsZero() {
+		o.quiet = now
+	}
+	if now.Sub(o.quiet) < settles {
+		return
+	}
+	o.logger.Info("the database can be used again", "away_for", o.quiet.Sub(o.since).Round(time.Millisecond))
+	o.since, o.quiet, o.lastSaid = time.Time{}, time.Time{}, time.Time{}
 }

@@ -21,7 +21,7 @@ func TestAnOutageIsToldWhenItBeginsNowAndThenAndWhenItEnds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var text strings.Builder
-		o := New(slog.New(slog.NewTextHandler(&text, nil)), time.Minute)
+		o := New(slog.New(slog.NewTextHandler(&text, nil)), time.Minute, Faults{})
 		one, other := o.Part("one"), o.Part("other")
 		for range 100 {
 			_ = one.Failed(t.Context(), errAway)
@@ -34,6 +34,11 @@ func TestAnOutageIsToldWhenItBeginsNowAndThenAndWhenItEnds(t *testing.T) {
 			t.Error("it is told to be over while a part fails")
 		}
 		other.Worked()
+		if strings.Contains(text.String(), "used again") {
+			t.Error("it is told to be over at the first success")
+		}
+		time.Sleep(settles)
+		other.Worked()
 		other.Worked()
 		if began, over := strings.Count(text.String(), "cannot be used"), strings.Count(text.String(), "used again"); began != 2 || over != 1 {
 			t.Errorf("told %d times that it is away, want 2 in %v, and %d times that it is back, want 1", began, sayAgain, over)
@@ -43,7 +48,7 @@ func TestAnOutageIsToldWhenItBeginsNowAndThenAndWhenItEnds(t *testing.T) {
 
 func TestAPartWaitsLongerEachTimeUpToABound(t *testing.T) {
 	t.Parallel()
-	p := New(slog.New(slog.DiscardHandler), time.Minute).Part("one")
+	p := New(slog.New(slog.DiscardHandler), time.Minute, Faults{}).Part("one")
 	last := time.Duration(0)
 	for i := range 10 {
 		pause := p.Failed(t.Context(), errAway)
@@ -55,7 +60,7 @@ func TestAPartWaitsLongerEachTimeUpToABound(t *testing.T) {
 	if p.Worked(); p.Failed(t.Context(), errAway) != pauseMin {
 		t.Error("a success does not begin anew")
 	}
-	p = New(slog.New(slog.DiscardHandler), time.Second).Part("one")
+	p = New(slog.New(slog.DiscardHandler), time.Second, Faults{}).Part("one")
 	for range 10 {
 		last = p.Failed(t.Context(), errAway)
 	}
@@ -64,14 +69,54 @@ func TestAPartWaitsLongerEachTimeUpToABound(t *testing.T) {
 	}
 }
 
+// TestAFaultOfASessionIsTriedAgainAtOnceOnce: then it is an outage like any other, until the part has worked.
+func TestAFaultOfASessionIsTriedAgainAtOnceOnce(t *testing.T) {
+	t.Parallel()
+	var text strings.Builder
+	p := New(slog.New(slog.NewTextHandler(&text, nil)), time.Minute, Faults{
+		Failed: func(err error) bool { return errors.Is(err, errAway) },
+		Advice: func(error) string { return "start it" },
+	}).Part("one")
+	for i := range 2 {
+		if pause := p.Failed(t.Context(), errAway); pause != 0 || text.Len() > 0 {
+			t.Errorf("the first fault waits %v, and the log says %q", pause, text.String())
+		}
+		if pause := p.Failed(t.Context(), errAway); pause != pauseMin || i == 0 && !strings.Contains(text.String(), "start it") {
+			t.Errorf("the second waits %v, and the log says %q", pause, text.String())
+		}
+		p.Worked()
+		text.Reset()
+	}
+	if pause := p.Failed(t.Context(), errors.New("disk full")); pause != pauseMin {
+		t.Errorf("a fault of another kind waits %v", pause)
+	}
+}
+
 // TestOurOwnEndIsNoOutage: what fails because the worker stops says nothing of the database.
 func TestOurOwnEndIsNoOutage(t *testing.T) {
 	t.Parallel()
 	var text strings.Builder
-	p := New(slog.New(slog.NewTextHandler(&text, nil)), time.Minute).Part("one")
+	p := New(slog.New(slog.NewTextHandler(&text, nil)), time.Minute, Faults{}).Part("one")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := p.Wait(ctx, errAway); !errors.Is(err, context.Canceled) || text.Len() > 0 {
 		t.Errorf("%v, and the log says %q", err, text.String())
 	}
+}
+
+// TestFaultsThatComeAndGoAreOneOutage: while a part fails now and then, nothing is said to be over.
+func TestFaultsThatComeAndGoAreOneOutage(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var text strings.Builder
+		p := New(slog.New(slog.NewTextHandler(&text, nil)), time.Second, Faults{}).Part("one")
+		for range 20 {
+			_ = p.Failed(t.Context(), errAway)
+			time.Sleep(time.Second)
+			p.Worked()
+		}
+		if began, over := strings.Count(text.String(), "cannot be used"), strings.Count(text.String(), "used again"); began != 1 || over != 0 {
+			t.Errorf("in 20 s it is told %d times to begin, and %d times to be over", began, over)
+		}
+	})
 }

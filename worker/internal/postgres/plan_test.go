@@ -40,7 +40,7 @@ var hotStatements = map[string]string{
 // calmStatements are those that run now and then.
 func (r *rig) calmStatements() map[string]statement {
 	return map[string]statement{
-		"choose old delivered": {oldDeliveredSQL, []any{outbox.ID{}, outbox.IDFloor(time.Now().Add(-3 * time.Hour)), 4 * time.Hour, pruneBatch}},
+		"choose old delivered": {oldDeliveredSQL, []any{outbox.ID{}, 4 * time.Hour, pruneBatch}},
 		"choose old dead":      {oldDeadSQL, []any{time.Time{}, outbox.ID{}, 4 * time.Hour, pruneBatch}},
 		"choose old endpoints": {oldEndpointsSQL, []any{"", 10}},
 		"prune":                {pruneSQL, []any{r.newest(pruneBatch), false}},

@@ -71,10 +71,11 @@ type pruneStatements struct {
 // Ids begin with their writers' time, so the first condition keeps the scan to what is old, with an hour's slack for the
 // writers' clocks. created_at, the database's time, decides.
 const oldDeliveredSQL = `SELECT m.id::text, m.created_at FROM outbox.message m
-WHERE m.id > $1::text::uuid AND m.id < $2::text::uuid AND m.created_at < now() - $3::interval
+WHERE m.id > $1::text::uuid AND m.id < ` + idFloorLeft + `now() + interval '1 h' - $2::interval` + idFloorRight + `
+  AND m.created_at < now() - $2::interval
   AND NOT EXISTS (SELECT FROM outbox.due d WHERE d.message_id = m.id)
   AND NOT EXISTS (SELECT FROM outbox.dead x WHERE x.message_id = m.id)
-ORDER BY m.id LIMIT $4 FOR UPDATE OF m SKIP LOCKED`
+ORDER BY m.id LIMIT $3 FOR UPDATE OF m SKIP LOCKED`
 
 const oldDeadSQL = `SELECT m.id::text, x.at FROM outbox.dead x JOIN outbox.message m ON m.id = x.message_id
 WHERE x.at >= $1::timestamptz AND (x.at, x.message_id) > ($1::timestamptz, $2::text::uuid) AND x.at < now() - $3::interval
@@ -128,10 +129,9 @@ type Pruned struct{ Delivered, Dead int64 }
 // Prune deletes at most one batch of each kind, each in a transaction of its own. more says that a batch was full: the
 // caller calls again. What it returns beside an error was deleted, too.
 func (p *Pruner) Prune(ctx context.Context) (n Pruned, more bool, err error) {
-	floor := outbox.IDFloor(time.Now().Add(time.Hour - p.config.Delivered)).String()
 	var moreDelivered, moreDead bool
 	n.Delivered, moreDelivered, err = p.prune(ctx, &p.delivered, p.removeMessages(false),
-		p.sql.oldDelivered, p.delivered.id(), floor, p.config.Delivered)
+		p.sql.oldDelivered, p.delivered.id(), p.config.Delivered)
 	if err != nil {
 		return n, false, fmt.Errorf("prune delivered messages: %w", err)
 	}

@@ -285,12 +285,18 @@ func (r *Roster) deregister(ctx context.Context) bool {
 	return err == nil
 }
 
-// End removes the row of a worker that stops: its requests in flight are its own until their leases end.
-func (r *Roster) End(ctx context.Context, conn *pgx.Conn) {
-	if !r.registered || conn.IsClosed() {
-		return
-	}
-	if _, err := conn.Exec(ctx, r.retire, r.config.Name); err != nil {
-		r.config.Logger.DebugContext(ctx, "this worker's row could not be removed", "error", err)
+// Leave comes before the session is closed while it lives. If ended, the row is removed: the requests in flight of a worker
+// that stops are its own until their leases end. Otherwise the lock is seen to be held until now.
+func (r *Roster) Leave(ctx context.Context, conn *pgx.Conn, ended bool) {
+	switch {
+	case !r.registered || r.judge == nil:
+	case ended:
+		if _, err := conn.Exec(ctx, r.retire, r.config.Name); err != nil {
+			r.config.Logger.DebugContext(ctx, "this worker's row could not be removed", "error", err)
+		}
+	default:
+		if now := time.Now(); conn.Ping(ctx) == nil {
+			r.heldAt = now
+		}
 	}
 }

@@ -1,50 +1,12 @@
-package worker
+package database
 
 import (
 	"context"
-	"log/slog"
 	"sync"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-
-	"github.com/seed-abbacb8b/epilogue/internal/session"
 )
-
-// Bounds that the server keeps on the worker's sessions, for a client that cannot keep its own any more. They are not
-// configurable: each is shorter than the shortest lease (LeaseMargin), or longer than what the client allows for the same
-// thing.
-const (
-	// A statement that waits for a lock gives up; it is tried again within a poll interval.
-	serverLockTimeout = 5 * time.Second
-	// A statement ends, whatever it does. The longest that the client allows is a full scan.
-	serverStatementTimeout = time.Minute
-	// A transaction whose next statement does not come ends. None of ours waits for anything but the network.
-	serverIdleTimeout = 10 * time.Second
-)
-
-// keepalives end a session whose peer has vanished, and with it the locks that it holds, within six seconds. The server's
-// own are the kernel's, two hours by default. tcp_user_timeout is needed besides: while an answer is not acknowledged, no
-// keepalives are sent.
-var keepalives = []session.Setting{
-	{Name: "tcp_keepalives_idle", Value: "3"},
-	{Name: "tcp_keepalives_interval", Value: "1"},
-	{Name: "tcp_keepalives_count", Value: "3"},
-	{Name: "tcp_user_timeout", Value: "6000"},
-}
-
-// ownPool is the configuration of the worker's pool: the caller's, with sessions of our own and room for the listener.
-func ownPool(caller *pgxpool.Config, pooler string) *pgxpool.Config {
-	own := caller.Copy()
-	own.MaxConns -= listeners
-	own.MinConns, own.MinIdleConns = min(own.MinConns, own.MaxConns), min(own.MinIdleConns, own.MaxConns)
-	own.ConnConfig.DialFunc = alive(own.ConnConfig.DialFunc)
-	settings := session.Timeouts(serverStatementTimeout, serverLockTimeout, serverIdleTimeout)
-	settings = append(settings, session.Setting{Name: "transaction_timeout", Value: "60000", Since: 17})
-	session.Pin(own, session.Pooler(pooler), append(settings, keepalives...)...)
-	return own
-}
 
 // lostSessions are sessions of this worker's whose connection broke. The server may not know yet: a backend that waits for
 // the rest of a batch holds the batch's locks until its keepalives give up, and this worker would wait for itself. Each is
@@ -52,9 +14,6 @@ func ownPool(caller *pgxpool.Config, pooler string) *pgxpool.Config {
 //
 // Behind a pooler the server's session is not ours alone, and nothing is kept here.
 type lostSessions struct {
-	pool   *pgxpool.Pool
-	logger *slog.Logger
-
 	mu   sync.Mutex
 	open map[*pgx.Conn]backend
 	lost []backend
@@ -106,8 +65,9 @@ func (l *lostSessions) closed(conn *pgx.Conn) {
 	delete(l.open, conn)
 }
 
-// end ends the sessions that were lost and are still there.
-func (l *lostSessions) end(ctx context.Context) {
+// EndLost ends the sessions that were lost and are still there.
+func (p *Pool) EndLost(ctx context.Context) {
+	l := &p.lost
 	l.mu.Lock()
 	lost := l.lost
 	l.lost = nil
@@ -120,17 +80,17 @@ func (l *lostSessions) end(ctx context.Context) {
 		pids[i], began[i] = int32(b.pid), b.began
 	}
 	var ended int
-	err := l.pool.QueryRow(ctx, `SELECT count(pg_terminate_backend(a.pid)) FROM pg_stat_activity a
+	err := p.QueryRow(ctx, `SELECT count(pg_terminate_backend(a.pid)) FROM pg_stat_activity a
 JOIN unnest($1::integer[], $2::bigint[]) AS l (pid, began) ON a.pid = l.pid AND `+beganSQL+` = l.began`,
 		pids, began).Scan(&ended)
 	if err != nil {
-		l.logger.DebugContext(ctx, "sessions that lost their connection could not be ended", "error", err)
+		p.logger.DebugContext(ctx, "sessions that lost their connection could not be ended", "error", err)
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		l.lost = append(l.lost, lost[:min(len(lost), lostMax-len(l.lost))]...)
 		return
 	}
 	if ended > 0 {
-		l.logger.WarnContext(ctx, "ended sessions of this worker that had lost their connection and were still open on the server", "sessions", ended)
+		p.logger.WarnContext(ctx, "ended sessions of this worker that had lost their connection and were still open on the server", "sessions", ended)
 	}
 }

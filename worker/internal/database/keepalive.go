@@ -1,4 +1,4 @@
-package worker
+package database
 
 import (
 	"context"
@@ -6,7 +6,19 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/seed-abbacb8b/epilogue/internal/session"
 )
+
+// keepalives end a session whose peer has vanished, and with it the locks that it holds, within six seconds. The server's
+// own are the kernel's, two hours by default. tcp_user_timeout is needed besides: while an answer is not acknowledged, no
+// keepalives are sent.
+var keepalives = []session.Setting{
+	{Name: "tcp_keepalives_idle", Value: "3"},
+	{Name: "tcp_keepalives_interval", Value: "1"},
+	{Name: "tcp_keepalives_count", Value: "3"},
+	{Name: "tcp_user_timeout", Value: "6000"},
+}
 
 // alive has each connection to the database probed as often from here as the server probes it from there: a statement that
 // a vanished server will never answer fails within seconds, and not when the kernel's own patience ends.

@@ -1,0 +1,170 @@
+package worker
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/seed-abbacb8b/epilogue/internal/testdb"
+	"github.com/seed-abbacb8b/epilogue/outbox"
+)
+
+// at names another address of the rig's server, or servers. The rig's own pool is replaced, for it was the old server's.
+func (r *rig) at(url string) {
+	r.t.Helper()
+	r.URL = url
+	db := *r.DB
+	db.Pool = db.NewPool(r.t, nil)
+	*r.DB = db
+	store, err := outbox.NewStore(db.Pool, db.Schema)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.store = store
+}
+
+// TestAFailoverIsFollowed: the primary crashes and its standby is promoted. What was committed and replicated is delivered,
+// soon after the promotion. Without target_session_attrs the URL leads to a standby as well, which no session may be left on.
+func TestAFailoverIsFollowed(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		synchronous bool
+		settings    []string
+	}{
+		"synchronous":                                {true, nil},
+		"synchronous, target_session_attrs":          {true, []string{"target_session_attrs=read-write"}},
+		"asynchronous":                               {false, nil},
+		"asynchronous, target_session_attrs=primary": {false, []string{"target_session_attrs=primary"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cluster := testdb.NewCluster(t, c.synchronous)
+			r := newRigOn(t, testdb.NewAt(t, cluster.Primary.URL()))
+			to := newReceiver(t, nil)
+			both := cluster.URL(t, c.settings...)
+			lines := &logLines{}
+			config := r.config()
+			config.Logger = slog.New(slog.NewTextHandler(lines, &slog.HandlerOptions{Level: slog.LevelInfo}))
+			pool := r.NewPool(t, func(p *pgxpool.Config) { pointAt(t, p, both) })
+			_, stop := r.runOn(pool, config)
+			r.awaitState(r.writeTo(to.URL, "before"), outbox.StateDelivered)
+
+			r.exec(`INSERT INTO outbox.endpoint (endpoint, paused, reason) VALUES ($1, true, '')`, to.URL) // kept for later
+			var waiting []outbox.ID
+			for range 50 {
+				waiting = append(waiting, r.writeTo(to.URL, "waiting"))
+			}
+			if !c.synchronous { // what the standby has not got yet may be lost
+				if err := cluster.Primary.WaitReplicated(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			cluster.Failover(t)
+			promoted := time.Now()
+			r.at(cluster.Primary.URL())
+			r.exec(`DELETE FROM outbox.endpoint`)
+			after := r.writeTo(to.URL, "after")
+			r.await("something is tried", func() bool { return len(to.requests()) > 1 })
+			t.Logf("tried %v after the promotion", time.Since(promoted))
+			for _, id := range append(waiting, after) {
+				r.awaitState(id, outbox.StateDelivered)
+			}
+			if n := lines.count("the database cannot be used"); n > 1 {
+				t.Errorf("%d lines for one outage", n)
+			}
+			stop()
+			cluster.Rejoin(t) // the first host is now the standby
+			r.runOn(pool, config)
+			r.awaitState(r.writeTo(to.URL, "to the second host"), outbox.StateDelivered)
+		})
+	}
+}
+
+// pointAt has a pool's configuration name other hosts.
+func pointAt(t testing.TB, p *pgxpool.Config, url string) {
+	t.Helper()
+	other, err := pgx.ParseConfig(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.ConnConfig.Host, p.ConnConfig.Port, p.ConnConfig.Fallbacks = other.Host, other.Port, other.Fallbacks
+	p.ConnConfig.ValidateConnect = other.ValidateConnect
+}
+
+// TestAReadOnlyServerIsWaitedFor: sessions are refused or of no use for a while. It costs one line, and deliveries go on when
+// it ends. A session that was opened meanwhile would be read-only for as long as it lives.
+func TestAReadOnlyServerIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	ask := func(r *rig, statements ...string) {
+		r.t.Helper()
+		conn, err := pgx.Connect(r.t.Context(), r.URL)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		defer func() { _ = conn.Close(context.WithoutCancel(r.t.Context())) }()
+		for _, sql := range append([]string{"SET default_transaction_read_only = off"}, statements...) {
+			if _, err := conn.Exec(r.t.Context(), sql); err != nil {
+				r.t.Fatalf("%s: %v", sql, err)
+			}
+		}
+	}
+	const endSessions = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'`
+	for name, how := range map[string]struct{ begin, end []string }{
+		"by the server's setting": {
+			[]string{"ALTER SYSTEM SET default_transaction_read_only = on", "SELECT pg_reload_conf()"},
+			[]string{"ALTER SYSTEM RESET default_transaction_read_only", "SELECT pg_reload_conf()"},
+		},
+		"by the database's setting, which new sessions keep": {
+			[]string{"ALTER DATABASE postgres SET default_transaction_read_only = on", endSessions},
+			[]string{"ALTER DATABASE postgres RESET default_transaction_read_only"},
+		},
+		"by a restart as a standby": {nil, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := testdb.OwnServer(t)
+			r := newRigOn(t, testdb.NewAt(t, server.URL()))
+			to := newReceiver(t, nil)
+			lines := &logLines{}
+			c := r.config()
+			c.Logger = slog.New(slog.NewTextHandler(lines, &slog.HandlerOptions{Level: slog.LevelInfo}))
+			var dialled atomic.Int64
+			r.runOn(r.NewPool(t, func(p *pgxpool.Config) {
+				p.ConnConfig.DialFunc = countDials(&dialled, p.ConnConfig.DialFunc)
+			}), c)
+			r.awaitState(r.writeTo(to.URL, "before"), outbox.StateDelivered)
+			if how.begin == nil {
+				if err := server.Demote(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				ask(r, how.begin...)
+			}
+			r.await("it says so", func() bool { return lines.count("the database cannot be used") == 1 })
+			tries := dialled.Load() + 50
+			r.await("its parts have tried many times", func() bool { return dialled.Load() > tries })
+			// River may have met it before the worker did.
+			if n := lines.count("level=WARN") + lines.count("level=ERROR"); n > 3 || lines.count("the database cannot be used") != 1 {
+				t.Errorf("%d lines for one outage: %s", n, lines.text.String())
+			}
+			if how.begin != nil && lines.count("the server is read-only") != 1 {
+				t.Errorf("the log does not say what is wrong: %s", lines.text.String())
+			}
+			if how.end == nil {
+				if err := server.Promote(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				ask(r, how.end...)
+			}
+			writable := time.Now()
+			r.Pool.Reset()
+			r.awaitState(r.writeTo(to.URL, "after"), outbox.StateDelivered)
+			t.Logf("delivered %v after it was writable again", time.Since(writable))
+			r.await("it says that it is over", func() bool { return lines.count("the database can be used again") == 1 })
+		})
+	}
+}

@@ -1,0 +1,135 @@
+package database
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Listener turns NOTIFYs on a channel into wakes. It holds one connection of its own. The session on it is also the one that
+// holds the lock of the worker's name.
+type Listener struct {
+	Pool    *Pool
+	Channel string
+	Wake    func()
+	Lock    Lock
+}
+
+// Lock is what else the listener's session is for. The listener calls one method at a time.
+type Lock interface {
+	// Begin takes the lock on a new session. After an error, the session is closed.
+	Begin(context.Context, *pgx.Conn) error
+	// Next is when Beat is to be called. After an error of Beat, the session is closed.
+	Next() time.Time
+	Beat(context.Context, *pgx.Conn) error
+	// Leave comes before a session is closed that seems to be alive. If ended, no other one follows.
+	Leave(ctx context.Context, conn *pgx.Conn, ended bool)
+	// Lost comes after a session was closed, or could not be opened, and says how long after the last try the next one is made.
+	Lost(context.Context) time.Duration
+}
+
+const (
+	// A LISTEN on a server that was demoted or replaced hears nothing, and says nothing. So a silent listener asks whether
+	// its server is still one to listen on.
+	listenProbe        = 30 * time.Second
+	listenProbeTimeout = 10 * time.Second
+	// listenTimeout bounds the wait for a connection.
+	listenTimeout = 10 * time.Second
+)
+
+// Run listens until ctx ends, connecting again after each fault, and when the pool replaced its sessions.
+func (l *Listener) Run(ctx context.Context) {
+	for ctx.Err() == nil {
+		began := time.Now()
+		if err := l.listen(ctx); err != nil && ctx.Err() == nil {
+			l.Pool.logger.DebugContext(ctx, "not listening for wakes; polling goes on", "error", err)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		again := l.Lock.Lost(ctx)
+		select {
+		case <-ctx.Done():
+		case <-time.After(again - time.Since(began)):
+		}
+	}
+}
+
+func (l *Listener) listen(ctx context.Context) error {
+	reset := l.Pool.wasReset()
+	acquiring, acquired := context.WithTimeout(ctx, listenTimeout)
+	conn, err := l.Pool.Acquire(acquiring)
+	acquired()
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	own := conn.Hijack() // it never goes back: a LISTEN outlives its caller
+	stopping := ctx
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(stopping), time.Second)
+		defer cancel()
+		if !own.IsClosed() {
+			l.Lock.Leave(ctx, own, stopping.Err() != nil)
+		}
+		l.Pool.lost.closed(own)
+		_ = own.Close(ctx)
+	}()
+	if _, err := own.Exec(ctx, "LISTEN "+l.Channel); err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	l.Wake() // for what was said before we listened
+	if err := l.Lock.Begin(ctx, own); err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		select {
+		case <-reset:
+			cancel(errReset)
+		case <-ctx.Done():
+		}
+	}()
+	probeAt := time.Now().Add(listenProbe)
+	for {
+		if err := l.hear(ctx, own, &probeAt); err != nil {
+			return fmt.Errorf("listen: %w", errors.Join(err, context.Cause(ctx)))
+		}
+	}
+}
+
+var errReset = errors.New("the pool's sessions were replaced")
+
+// hear waits for a wake or for the time of a beat, and then probes when the last probe was long ago.
+func (l *Listener) hear(ctx context.Context, own *pgx.Conn, probeAt *time.Time) error {
+	until := *probeAt
+	if beat := l.Lock.Next(); beat.Before(until) {
+		until = beat
+	}
+	quiet, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	_, err := own.WaitForNotification(quiet)
+	switch {
+	case err == nil:
+		l.Wake()
+	case ctx.Err() != nil || quiet.Err() == nil:
+		return err
+	}
+	now := time.Now()
+	if !now.Before(*probeAt) {
+		*probeAt = now.Add(listenProbe)
+		probe, cancel := context.WithTimeout(ctx, listenProbeTimeout)
+		defer cancel()
+		if err := pgconn.ValidateConnectTargetSessionAttrsReadWrite(probe, own.PgConn()); err != nil {
+			return err
+		}
+	}
+	if now.Before(l.Lock.Next()) {
+		return nil
+	}
+	return l.Lock.Beat(ctx, own)
+}

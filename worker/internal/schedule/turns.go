@@ -1,0 +1,196 @@
+package schedule
+
+import (
+	"maps"
+	"slices"
+	"time"
+)
+
+// Order is what a claim is asked for.
+type Order struct {
+	Most  int    // messages in all
+	Turns []Turn // the endpoints to serve, in this order
+	// Of endpoints without a turn that something was written for since the last claim, one message each is taken, of
+	// Recent of them, except those in Except.
+	Recent int
+	Except []string
+}
+
+// Turn is one endpoint's part of a claim: at most Most of its messages that are due since From.
+type Turn struct {
+	Endpoint string
+	From     time.Time
+	Most     int
+}
+
+// pending is an ordered claim, until its result is known.
+type pending struct {
+	turns []Turn
+	found []int     // of each turn's endpoint, when it was asked
+	most  int       // of the order
+	free  int       // slots that were free
+	full  bool      // an endpoint has no room: more may be due there
+	rest  bool      // there are more candidates than were asked
+	short bool      // an endpoint could have given more, had there been more slots
+	grant time.Time // when the first endpoint that was passed over for its rate may be asked again; zero: none was
+}
+
+// ask fills the next turns, at most n, from the endpoint behind the one that was asked last.
+func (s *Scheduler) ask(p *pending, n int, b *budget, now time.Time) {
+	start, at := slices.BinarySearch(s.circle, s.cursor)
+	if at {
+		start++
+	}
+	for i := range s.circle {
+		if len(p.turns) == n {
+			p.rest = true
+			return
+		}
+		e := s.endpoints[s.circle[(start+i)%len(s.circle)]]
+		if e.grantAt.After(now) {
+			p.grants(e.grantAt)
+			continue
+		}
+		most := s.room(b, e)
+		if most == 0 {
+			p.full = true
+			continue
+		}
+		p.turns = append(p.turns, Turn{Endpoint: e.name, From: e.from, Most: most})
+		p.found = append(p.found, e.found)
+	}
+}
+
+// grants notes that an endpoint's rate gives something at a time.
+func (p *pending) grants(at time.Time) {
+	if p.grant.IsZero() || at.Before(p.grant) {
+		p.grant = at
+	}
+}
+
+// settle moves the candidates on to what a claim took. all says that the claim took all it might, and so did not come to
+// the last turns. It reports whether there are candidates that were not asked since a claim last took something.
+func (s *Scheduler) settle(messages []Message, all bool, now time.Time) (rest bool) {
+	p := &s.drain.pending
+	from := map[string]time.Time{}
+	for _, m := range messages {
+		if m.DueFrom.After(from[m.Endpoint]) {
+			from[m.Endpoint] = m.DueFrom
+		}
+		if e := s.endpoints[m.Endpoint]; e.rate != m.Rate {
+			e.rate, e.grantAt = m.Rate, time.Time{}
+		}
+	}
+	reached := len(p.turns)
+	for ; all && reached > 0 && from[p.turns[reached-1].Endpoint].IsZero(); reached-- { // the last that gave was the last that was reached
+	}
+	for i, t := range p.turns[:reached] {
+		e := s.endpoints[t.Endpoint]
+		if e.rate > 0 {
+			e.grantAt = now.Add(e.grantInterval(s.config.PollInterval))
+			p.grants(e.grantAt)
+		}
+		s.settleTurn(e, from[t.Endpoint], p.found[i])
+		s.cursor = t.Endpoint
+	}
+	if len(messages) > 0 {
+		s.misses = 0
+	} else {
+		s.misses += reached
+	}
+	return (all || p.rest) && s.misses < len(s.circle)
+}
+
+// settleTurn moves one candidate on. from is the due time that the claim came to there, zero when it took nothing.
+func (s *Scheduler) settleTurn(e *endpoint, from time.Time, found int) {
+	switch {
+	case e.found != found: // it was found again meanwhile, perhaps from an earlier time on
+	case !from.IsZero():
+		e.from, e.misses = from, 0
+	case e.misses+1 >= missesMax:
+		s.dropCandidate(e)
+	default:
+		e.misses++
+	}
+}
+
+// outcome marks the endpoints that gave all they might, so that the end of a request there is worth a claim. more says
+// that a claim would serve one of the endpoints left behind.
+func (s *Scheduler) outcome(messages []Message, left []Candidate) (usedUp, more bool) {
+	gave := map[string]int{}
+	for _, m := range messages {
+		gave[m.Endpoint]++
+	}
+	for _, t := range s.drain.pending.turns {
+		e := s.endpoints[t.Endpoint]
+		if gave[t.Endpoint] != t.Most || e.grantAt.After(s.drain.claimedAt) {
+			continue
+		}
+		usedUp = true
+		if e.inFlight == 0 { // all of it ended meanwhile
+			s.freedSlot()
+		} else {
+			e.wantsSlot = true
+		}
+	}
+	for _, c := range left {
+		e := s.endpoints[c.Endpoint]
+		more = more || e.room() > 0 && !e.grantAt.After(s.drain.claimedAt)
+	}
+	return usedUp, more
+}
+
+// budget is what one claim may take. Only claims begin requests, so what is free stays free until the claim is made.
+type budget struct {
+	free, ahead, unproven int
+	part                  int  // of what is free, for each endpoint
+	short                 bool // an endpoint could have given more, had there been more slots
+}
+
+func (s *Scheduler) budget() budget {
+	b := budget{free: s.free, ahead: max(s.ahead, 0), unproven: (s.config.MaxInFlight+1)/2 - s.unproven, part: s.free}
+	if n := len(s.circle); s.drain.contended && n > 0 {
+		b.ahead, b.part = 0, max(s.free/n, 1)
+	}
+	s.wantsSlot = b.free == 0
+	return b
+}
+
+// room takes from the budget what an endpoint may give. The unproven endpoints together get half of all slots, and beyond
+// that one each: where many hang at once, it takes as many of them as there are slots left to keep out those that answer.
+func (s *Scheduler) room(b *budget, e *endpoint) int {
+	now := e.room()
+	e.wantsSlot = now == 0
+	now = min(now, b.part)
+	b.short = b.short || now > b.free
+	now = min(now, b.free)
+	if !e.proven {
+		least := 0
+		if e.inFlight == 0 {
+			least = 1
+		}
+		given := min(now, max(b.unproven, least))
+		s.wantsSlot = s.wantsSlot || given < now
+		now = given
+		b.unproven -= now
+	}
+	b.free -= now
+	s.wantsSlot = s.wantsSlot || b.short
+	if e.inFlight+now == 0 {
+		return now
+	}
+	ahead := min(max(e.answersAhead()-len(e.waiting), 0), b.ahead)
+	b.ahead -= ahead
+	return now + ahead
+}
+
+// recentMost is how many slots a claim keeps for endpoints that are no candidates yet.
+const recentMost = 16
+
+// keepForRecent takes from the budget what is kept for endpoints without a turn, one slot each, and names the endpoints
+// that may not get one: those without room, and the unproven ones with a request in flight.
+func (s *Scheduler) keepForRecent(b *budget) (most int, except []string) {
+	most = min(recentMost, b.free/4)
+	b.free -= most
+	return most, slices.Collect(maps.Keys(s.noUnasked))
+}
