@@ -94,7 +94,7 @@ func (r *Roster) Dead() []string {
 
 // Begin takes the lock on a new session, and registers this worker. An error means that the session is of no use.
 func (r *Roster) Begin(ctx context.Context, conn *pgx.Conn) error {
-	ctx, cancel := context.WithTimeout(ctx, beatTimeout)
+	ctx, cancel := atMost(ctx)
 	defer cancel()
 	if _, err := conn.Exec(ctx, r.settings); err != nil {
 		return fmt.Errorf("set up the session of the lock: %w", err)
@@ -134,6 +134,12 @@ func (r *Roster) Begin(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
+// atMost bounds what is asked on the session. A worker that stops does not end it halfway, which would cost the session, and
+// its row would stay.
+func atMost(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), beatTimeout)
+}
+
 // Next is when Beat is to be called.
 func (r *Roster) Next() time.Time {
 	next := r.beatAt
@@ -147,7 +153,7 @@ func (r *Roster) Next() time.Time {
 
 // Beat does what is to be done at the time that Next told. An error means that the session is of no use any more.
 func (r *Roster) Beat(ctx context.Context, conn *pgx.Conn) error {
-	ctx, cancel := context.WithTimeout(ctx, beatTimeout)
+	ctx, cancel := atMost(ctx)
 	defer cancel()
 	now := time.Now()
 	var err error
