@@ -1,7 +1,7 @@
 # Epilogue. Every target does its own set-up: Go is all that must be there.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint race bench build clean
+.PHONY: help demo test check lint race chaos bench build clean
 
 WITH_POSTGRES := go run ./internal/withpostgres --
 
@@ -24,6 +24,9 @@ lint: ## format, vet, linter, go.mod
 
 race: ## run every test with the race detector (needs a C compiler)
 	$(WITH_POSTGRES) go test -race -shuffle=on -timeout 30m ./...
+
+chaos: ## the real programs under faults drawn from a seed; ARGS='-for 1h -seed 7' for as long as asked
+	go run ./internal/chaos $(ARGS)
 
 bench: ## measure against the baselines in one run; ARGS=-short for a minute's worth
 	go run ./bench $(ARGS)

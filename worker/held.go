@@ -209,7 +209,7 @@ func (r *recorder) tryHeld(ctx context.Context) {
 		return
 	}
 	if unwritten, err := r.writeParts(ctx, due); err != nil {
-		r.tellLost(ctx, unwritten, err)
+		r.giveUp(ctx, unwritten, err)
 	}
 }
 
@@ -223,7 +223,7 @@ func (r *recorder) giveUpHeld(ctx context.Context) {
 	}
 	if len(r.held) > 0 {
 		r.tellHeld(ctx)
-		r.tellLost(ctx, len(r.held), fmt.Errorf("stopped while they could not be recorded"))
+		r.unwritten.Add(int64(len(r.held)))
 		r.held = nil
 	}
 }

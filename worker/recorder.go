@@ -58,7 +58,7 @@ func (r *recorder) run(ctx context.Context) {
 				r.unrecorded.set(time.Now())
 			}
 			if unwritten, err := r.write(ctx, r.gather(first)); err != nil {
-				r.tellLost(ctx, unwritten, err)
+				r.giveUp(ctx, unwritten, err)
 			}
 		case <-again.C:
 			r.tryHeld(ctx)
@@ -75,8 +75,16 @@ func doneIf(matters bool, ctx context.Context) <-chan struct{} {
 	return ctx.Done()
 }
 
+// giveUp counts what a stop leaves unwritten, of which the worker tells in one line; outside of a stop, it tells at once.
+func (r *recorder) giveUp(ctx context.Context, messages int, err error) {
+	if ctx.Err() != nil {
+		r.unwritten.Add(int64(messages))
+		return
+	}
+	r.tellLost(ctx, messages, err)
+}
+
 func (r *recorder) tellLost(ctx context.Context, messages int, err error) {
-	r.unwritten.Add(int64(messages))
 	r.logger.ErrorContext(ctx, "answers not recorded; their messages will be delivered again", "messages", messages, "error", err)
 }
 

@@ -1,8 +1,6 @@
 package testdb
 
 import (
-	"fmt"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -17,31 +15,13 @@ import (
 // reason, where the library is not installed or has no effect.
 func ServerWithClock(t testing.TB, offset time.Duration) *throwaway.Server {
 	t.Helper()
-	library, found := fakeTimeLibrary()
+	env, found := throwaway.ClockEnv(offset)
 	if !found {
 		t.Skip("testdb: libfaketime is not installed (Debian: apt-get install libfaketime)")
 	}
-	server := ownServer(t, throwaway.Options{Env: []string{
-		"LD_PRELOAD=" + library,
-		fmt.Sprintf("FAKETIME=%+d", int(offset.Seconds())),
-		"FAKETIME_DONT_FAKE_MONOTONIC=1", // timeouts take as long as ever
-		"NO_FAKE_STAT=1",
-	}})
+	server := ownServer(t, throwaway.Options{Env: env})
 	mustDiffer(t, server.URL(), offset)
 	return server
-}
-
-func fakeTimeLibrary() (path string, found bool) {
-	for _, pattern := range []string{
-		"/usr/lib/*/faketime/libfaketime.so.1", // Debian, Ubuntu
-		"/usr/lib*/faketime/libfaketime.so.1",  // Fedora, Arch, Alpine
-		"/usr/local/lib/faketime/libfaketime.so.1",
-	} {
-		if matches, _ := filepath.Glob(pattern); len(matches) > 0 { // its only error is a malformed pattern
-			return matches[0], true
-		}
-	}
-	return "", false
 }
 
 // mustDiffer skips the test when the server's clock is this machine's: in a container the library is not there.

@@ -1,6 +1,7 @@
 package database
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,8 @@ type Listener struct {
 	Channel string
 	Wake    func()
 	Lock    Lock
+
+	probe time.Duration // listenProbe when 0
 }
 
 // Lock is what else the listener's session is for. The listener calls one method at a time.
@@ -94,7 +97,7 @@ func (l *Listener) listen(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}()
-	probeAt := time.Now().Add(listenProbe)
+	probeAt := time.Now().Add(cmp.Or(l.probe, listenProbe))
 	for {
 		if err := l.hear(ctx, own, &probeAt); err != nil {
 			return fmt.Errorf("listen: %w", errors.Join(err, context.Cause(ctx)))
@@ -121,7 +124,7 @@ func (l *Listener) hear(ctx context.Context, own *pgx.Conn, probeAt *time.Time) 
 	}
 	now := time.Now()
 	if !now.Before(*probeAt) {
-		*probeAt = now.Add(listenProbe)
+		*probeAt = now.Add(cmp.Or(l.probe, listenProbe))
 		probe, cancel := context.WithTimeout(ctx, listenProbeTimeout)
 		defer cancel()
 		if err := pgconn.ValidateConnectTargetSessionAttrsReadWrite(probe, own.PgConn()); err != nil {

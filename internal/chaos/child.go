@@ -1,0 +1,131 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// child is a process that this one started. It is in a process group of its own, so that a Ctrl-C at the terminal reaches
+// this process alone, which then ends its children in order. Where the system can, it ends with this process.
+type child struct {
+	name string
+	cmd  *exec.Cmd
+	log  *tail
+	done chan struct{} // closed when the process is gone
+	err  error         // how it ended; to be read after done
+}
+
+// startChild starts a program. each, if not nil, is given each line that it prints on its standard output.
+func startChild(name, path string, env []string, each func(line string), echo func(line string), args ...string) (*child, error) {
+	c := &child{name: name, cmd: exec.Command(path, args...), log: &tail{each: echo}, done: make(chan struct{})}
+	c.cmd.Env, c.cmd.Stdout, c.cmd.Stderr = env, c.log, c.log
+	if each != nil {
+		c.cmd.Stdout = &tail{each: each}
+	}
+	c.cmd.SysProcAttr = childAttributes()
+	started := make(chan error, 1)
+	go func() {
+		// The kernel takes the thread that starts a child for its parent, so that thread stays until the child is gone.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		if err := c.cmd.Start(); err != nil {
+			started <- err
+			return
+		}
+		started <- nil
+		c.err = c.cmd.Wait()
+		close(c.done)
+	}()
+	if err := <-started; err != nil {
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	return c, nil
+}
+
+func (c *child) ended() bool {
+	select {
+	case <-c.done:
+		return true
+	default:
+		return false
+	}
+}
+
+func (c *child) signal(s os.Signal) { _ = c.cmd.Process.Signal(s) } // it may be gone by now
+
+// kill ends it at once, with SIGKILL, stopped or not.
+func (c *child) kill() {
+	_ = c.cmd.Process.Kill()
+	<-c.done
+}
+
+// stop asks it to end and returns how long that took. After the bound it is killed, which is an error.
+func (c *child) stop(bound time.Duration) (time.Duration, error) {
+	begun := time.Now()
+	c.signal(syscall.SIGTERM)
+	select {
+	case <-c.done:
+		if c.err != nil {
+			return time.Since(begun), fmt.Errorf("%s ended with %w; its log ends with:\n%s", c.name, c.err, c.log)
+		}
+		return time.Since(begun), nil
+	case <-time.After(bound):
+		c.kill()
+		return time.Since(begun), fmt.Errorf("%s did not end within %v of SIGTERM; its log ends with:\n%s", c.name, bound, c.log)
+	}
+}
+
+// wait returns how it ended, or kills it after the bound.
+func (c *child) wait(bound time.Duration) error {
+	select {
+	case <-c.done:
+	case <-time.After(bound):
+		c.kill()
+		return fmt.Errorf("%s did not end within %v", c.name, bound)
+	}
+	if c.err == nil {
+		return nil
+	}
+	return errors.Join(fmt.Errorf("%s: %w", c.name, c.err), errors.New(c.log.String()))
+}
+
+// tail keeps the last lines of a log, and gives each one to somebody.
+type tail struct {
+	mu    sync.Mutex
+	part  []byte // a line without its end
+	lines []string
+	each  func(line string) // may be nil
+}
+
+func (t *tail) Write(p []byte) (int, error) {
+	const linesMax, lineBytesMax = 25, 64 << 10
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.part = append(t.part, p...)
+	for {
+		line, rest, ended := bytes.Cut(t.part, []byte("\n"))
+		if !ended && len(t.part) < lineBytesMax {
+			return len(p), nil
+		}
+		if t.each != nil {
+			t.each(string(line))
+		}
+		t.lines = append(t.lines, string(line))
+		t.lines = t.lines[max(0, len(t.lines)-linesMax):]
+		t.part = bytes.Clone(rest)
+	}
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return "    " + strings.Join(append(t.lines, string(t.part)), "\n    ")
+}

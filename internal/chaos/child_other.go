@@ -1,0 +1,13 @@
+//go:build !linux
+
+package main
+
+import (
+	"os"
+	"syscall"
+)
+
+func childAttributes() *syscall.SysProcAttr { return nil }
+
+// Not every system can stop a process; where these are nil, that fault is not made.
+var stopSignal, continueSignal os.Signal

@@ -1,0 +1,165 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/seed-abbacb8b/epilogue/internal/faulty"
+)
+
+// networkKinds are the faults between one process and the database.
+func networkKinds() []kind {
+	return []kind{
+		{"cut", drawCut},
+		{"cut-claim", drawCutAt("cut-claim", "outbox.due")},
+		{"cut-commit", drawCutCommit},
+		{"cut-batch", drawCutBatch},
+		{"hold", drawLasting("hold", faulty.Stall(faulty.Both), 500*time.Millisecond, 9*time.Second)},
+		{"freeze", drawLasting("freeze", faulty.Freeze(faulty.Both), time.Second, 9*time.Second)},
+		{"refuse", drawRefuse},
+		{"latency", drawLatency},
+	}
+}
+
+// drawPeer draws whose network fails: a worker's, or in a third of the cases a writer's.
+func (s *stage) drawPeer(r *rand.Rand) (peer func() *process, name, group string, what touches) {
+	if r.IntN(3) == 0 {
+		n := r.IntN(len(writerKinds))
+		return func() *process { return s.writers[n] }, "writer " + writerKinds[n], fmt.Sprintf("writer %d", n), touches{}
+	}
+	n, worker, group := s.drawWorker(r)
+	return func() *process { return worker }, worker.name, group, touches{workers: []int{n}}
+}
+
+func drawHow(r *rand.Rand) (faulty.How, string) {
+	if r.IntN(2) == 0 {
+		return faulty.FIN, "FIN"
+	}
+	return faulty.RST, "RST"
+}
+
+// drawCut: every connection of one process is cut, on both sides or on one of them only.
+func drawCut(s *stage, r *rand.Rand) planned {
+	peer, name, group, what := s.drawPeer(r)
+	how, text := drawHow(r)
+	side := r.IntN(3)
+	action := []faulty.Action{faulty.Cut(how), faulty.CutClient(how), faulty.CutServer(how)}[side]
+	return planned{
+		kind: "cut", group: group, touches: what, detail: name + ", " + text + " on " + []string{"both sides", "its side", "the server's side"}[side],
+		make: func(context.Context, touch) (undo, error) {
+			peer().proxy.Do(faulty.Existing, action)
+			return nil, nil
+		},
+	}
+}
+
+// drawCutAt: a connection is cut where a statement with the text was sent, its answer or the statement itself lost.
+func drawCutAt(kind, text string) func(s *stage, r *rand.Rand) planned {
+	return func(s *stage, r *rand.Rand) planned {
+		n, worker, group := s.drawWorker(r)
+		trigger, where := faulty.AfterStatement(text, 1+r.IntN(5)), "after"
+		if r.IntN(2) == 0 {
+			trigger, where = faulty.BeforeReady(text), "before the answer of"
+		}
+		how, name := drawHow(r)
+		return armed(planned{
+			kind: kind, group: group, detail: fmt.Sprintf("%s, %s %s a statement on %s", worker.name, name, where, text),
+			touches: touches{workers: []int{n}}, length: between(r, 2*time.Second, 4*time.Second),
+		}, func() *process { return worker }, trigger, faulty.Cut(how))
+	}
+}
+
+// drawCutCommit: the server commits, and nobody hears of it. Mostly it is a writer's, whose run is then in doubt.
+func drawCutCommit(s *stage, r *rand.Rand) planned {
+	n := r.IntN(len(writerKinds))
+	peer, name, group, what := func() *process { return s.writers[n] }, "writer "+writerKinds[n], fmt.Sprintf("writer %d", n), touches{}
+	if r.IntN(3) == 0 {
+		w, worker, workerGroup := s.drawWorker(r)
+		peer, name, group, what = func() *process { return worker }, worker.name, workerGroup, touches{workers: []int{w}}
+	}
+	how, text := drawHow(r)
+	return armed(planned{
+		kind: "cut-commit", group: group, touches: what, detail: name + ", " + text + " before COMMIT's answer",
+		length: between(r, time.Second, 4*time.Second),
+	}, peer, faulty.BeforeCommitAnswer(), faulty.Cut(how))
+}
+
+// drawCutBatch: the client's side is cut in the middle of a batch; the server waits for the rest, with its locks.
+func drawCutBatch(s *stage, r *rand.Rand) planned {
+	peer, name, group, what := s.drawPeer(r)
+	how, text := drawHow(r)
+	nth := 1 + r.IntN(3)
+	action, side := faulty.Cut(how), ""
+	if r.IntN(2) == 0 {
+		action, side = faulty.CutClient(how), ", and the server is not told"
+	}
+	return armed(planned{
+		kind: "cut-batch", group: group, touches: what, detail: fmt.Sprintf("%s, %s after %d statements%s", name, text, nth, side),
+		length: between(r, time.Second, 4*time.Second),
+	}, peer, faulty.AfterMessage('E', nth), action)
+}
+
+// armed completes a fault that comes at a place in the protocol, once.
+func armed(p planned, peer func() *process, trigger faulty.Trigger, action faulty.Action) planned {
+	p.make = func(context.Context, touch) (undo, error) {
+		a := peer().proxy.On(trigger, action)
+		return func(context.Context) error { a.Disarm(); return nil }, nil
+	}
+	return p
+}
+
+// drawLasting: bytes are held, or swallowed, for a while. In half of the cases the connections are then cut; otherwise one
+// that has lost bytes stays silent, and only new ones work.
+func drawLasting(kind string, action faulty.Action, from, to time.Duration) func(s *stage, r *rand.Rand) planned {
+	return func(s *stage, r *rand.Rand) planned {
+		peer, name, group, what := s.drawPeer(r)
+		cut, detail := r.IntN(2) == 0, name
+		if cut {
+			detail += ", then cut"
+		}
+		return planned{
+			kind: kind, group: group, detail: detail, touches: what, length: between(r, from, to),
+			make: func(context.Context, touch) (undo, error) {
+				proxy := peer().proxy
+				proxy.Do(faulty.All, action)
+				return func(context.Context) error {
+					if cut {
+						proxy.Do(faulty.Existing, faulty.Cut(faulty.RST))
+					}
+					proxy.Do(faulty.All, faulty.Pass(faulty.Both))
+					return nil
+				}, nil
+			},
+		}
+	}
+}
+
+// drawRefuse: no new connection, and those that exist are cut.
+func drawRefuse(s *stage, r *rand.Rand) planned {
+	peer, name, group, what := s.drawPeer(r)
+	return planned{
+		kind: "refuse", group: group, detail: name, touches: what, length: between(r, 500*time.Millisecond, 5*time.Second),
+		make: func(context.Context, touch) (undo, error) {
+			proxy := peer().proxy
+			proxy.Refuse(true)
+			proxy.Do(faulty.Existing, faulty.Cut(faulty.RST))
+			return func(context.Context) error { proxy.Refuse(false); return nil }, nil
+		},
+	}
+}
+
+func drawLatency(s *stage, r *rand.Rand) planned {
+	peer, name, group, what := s.drawPeer(r)
+	latency := between(r, 5*time.Millisecond, 150*time.Millisecond).Round(time.Millisecond)
+	return planned{
+		kind: "latency", group: group, detail: fmt.Sprintf("%s, %v", name, latency), touches: what,
+		length: between(r, time.Second, 6*time.Second),
+		make: func(context.Context, touch) (undo, error) {
+			proxy := peer().proxy
+			proxy.Do(faulty.All, faulty.Delay(faulty.Both, latency))
+			return func(context.Context) error { proxy.Do(faulty.All, faulty.Delay(faulty.Both, 0)); return nil }, nil
+		},
+	}
+}

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// The bounds on waiting. Two polls are what DESIGN.md promises; the allowance is for connecting again and for a busy machine.
+const (
+	allowance  = 5 * time.Second
+	originMax  = 2*poll + allowance         // while something can be claimed at an origin, it is tried there so often
+	messageMax = lease + 2*poll + allowance // a message of an origin that is well is tried, whoever had claimed it
+)
+
+// dueRow is a row of outbox.due that is due, at an origin that nothing holds back.
+type dueRow struct {
+	id, origin string
+	leased     bool
+}
+
+// watch measures liveness: it is shown, several times a second, what is due, and compares it with what the receiver got.
+// A clock runs for each message at an origin that is well, and for each origin that has something to claim. A request sets
+// it back, and so does a fault that touches the message or the origin.
+type watch struct {
+	workers  int
+	well     map[string]bool // origins
+	faults   func(from, to time.Time) []fault
+	tried    func(id string) time.Time     // the last request
+	triedAt  func(origin string) time.Time // the last one there
+	messages map[string]time.Time          // since when each waits
+	origins  map[string]time.Time
+	told     map[string]bool
+
+	longest       time.Duration // that a message waited
+	longestWhat   string
+	longestOrigin time.Duration // that an origin did
+	longestBeside time.Duration // that either did beside a fault that touched others only
+	samples       int
+	missed        int // samples that could not be taken
+}
+
+func newWatch(workers int, well map[string]bool) *watch {
+	return &watch{workers: workers, well: well, messages: map[string]time.Time{}, origins: map[string]time.Time{}, told: map[string]bool{}}
+}
+
+// sample is given what is due now; before is the time of the last sample. It returns the violations.
+func (w *watch) sample(before, now time.Time, rows []dueRow) (stalls []violation) {
+	w.samples++
+	faults := w.faults(before, now)
+	messages, origins := map[string]time.Time{}, map[string]time.Time{}
+	for _, row := range rows {
+		if w.well[row.origin] {
+			since := clock(w.messages[row.id], w.tried(row.id), now, mayWait(faults, w.workers, row.origin, row.id))
+			messages[row.id] = since
+			if waited := now.Sub(since); waited > w.longest {
+				w.longest, w.longestWhat = waited, fmt.Sprintf("%s to %s, at %s", row.id, row.origin, now.Format(timeFormat))
+			}
+			w.beside(faults, now.Sub(since))
+			stalls = w.judge(stalls, "message "+row.id, row, since, now, messageMax)
+		}
+		if _, seen := origins[row.origin]; !row.leased && !seen && !mayWait(faults, w.workers, row.origin, row.id) {
+			since := clock(w.origins[row.origin], w.triedAt(row.origin), now, false)
+			origins[row.origin] = since
+			w.longestOrigin = max(w.longestOrigin, now.Sub(since))
+			w.beside(faults, now.Sub(since))
+			stalls = w.judge(stalls, "origin", row, since, now, originMax)
+		}
+	}
+	w.messages, w.origins = messages, origins
+	return stalls
+}
+
+func (w *watch) beside(faults []fault, waited time.Duration) {
+	if len(faults) > 0 {
+		w.longestBeside = max(w.longestBeside, waited)
+	}
+}
+
+const timeFormat = "15:04:05.000"
+
+// clock returns since when something waits.
+func clock(since, tried, now time.Time, touched bool) time.Time {
+	if since.IsZero() || touched {
+		return now
+	}
+	if tried.After(since) {
+		return tried
+	}
+	return since
+}
+
+// judge adds a violation, once for each wait.
+func (w *watch) judge(stalls []violation, what string, row dueRow, since, now time.Time, bound time.Duration) []violation {
+	key := what + row.origin + since.String()
+	if now.Sub(since) <= bound || w.told[key] {
+		return stalls
+	}
+	w.told[key] = true
+	return append(stalls, violation{
+		rule: "stall", message: row.id, what: fmt.Sprintf("%s (%s) waits since %s, for %v; the bound is %v", what, row.origin, since.Format(timeFormat), now.Sub(since).Round(time.Millisecond), bound),
+		from: since, to: now,
+	})
+}
+
+// sampleEvery is how often what is due is read; a sample that takes longer than sampleMax is none.
+const sampleEvery, sampleMax = 250 * time.Millisecond, time.Second
+
+// selectDue reads what is due and not held back, by the database's clock.
+const selectDue = `SELECT d.message_id::text, d.endpoint, coalesce(d.locked_until > now(), false)
+FROM outbox.due d LEFT JOIN outbox.endpoint e ON e.endpoint = d.endpoint
+WHERE d.due_at <= now() AND (e.paused OR e.open_until > now()) IS NOT TRUE
+  AND EXISTS (SELECT FROM outbox.message m JOIN chaos.ack a ON a.run_id = m.run_id WHERE m.id = d.message_id)`
+
+// watchDue samples until ctx ends. A sample that fails, as in a crash, gives no time to wait in: the clocks begin anew.
+func (t *trial) watchDue(ctx context.Context) {
+	before := time.Now()
+	for sleep(ctx, sampleEvery) {
+		rows, err := t.readDue(ctx)
+		now := time.Now()
+		if err != nil {
+			if len(t.timeline.overlapping(before, now, allowance)) == 0 && ctx.Err() == nil {
+				t.detail("what is due could not be read: %v", err)
+			}
+			t.watch.missed++
+			t.watch.messages, t.watch.origins = map[string]time.Time{}, map[string]time.Time{}
+			before = now
+			continue
+		}
+		for _, v := range t.watch.sample(before, now, rows) {
+			t.violated(v)
+		}
+		t.backlog.Store(int64(len(rows)))
+		before = now
+	}
+}
+
+func (t *trial) readDue(ctx context.Context) (rows []dueRow, err error) {
+	ctx, cancel := context.WithTimeout(ctx, sampleMax)
+	defer cancel()
+	result, err := t.stage.admin.Query(ctx, selectDue)
+	if err != nil {
+		return nil, err
+	}
+	defer result.Close()
+	for result.Next() {
+		var row dueRow
+		if err := result.Scan(&row.id, &row.origin, &row.leased); err != nil {
+			return nil, err
+		}
+		rows = append(rows, row)
+	}
+	return rows, result.Err()
+}
