@@ -31,6 +31,7 @@ const Needed = 2
 // Since which version of the tables something is there, for a program that works on older ones too.
 const (
 	SincePoison = 3 // dead.reason can be 'poison'
+	SinceWorker = 5 // table worker
 )
 
 // Versions says how far a schema is. Zero means that there is none of it yet.

@@ -22,7 +22,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testdb.Main(m, testdb.Child{Name: "worker", Run: childWorker}, testdb.Child{Name: "holder", Run: childHolder})
+	testdb.Main(m, testdb.Child{Name: "worker", Run: childWorker}, testdb.Child{Name: "holder", Run: childHolder},
+		testdb.Child{Name: "leaser", Run: childLeaser})
 }
 
 // patience of the tests: how long a thing that must happen may take before the test fails. Nothing is asserted to be

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/seed-abbacb8b/epilogue/worker/internal/delivery"
@@ -26,6 +27,7 @@ type senders struct {
 	logger    *slog.Logger
 	next      chan *postgres.Message // unbuffered: to a goroutine that waits for it
 	stopped   <-chan struct{}        // closed when no request begins any more
+	suspended atomic.Bool            // others may take this worker for dead, and deliver what it has claimed
 	running   sync.WaitGroup
 }
 
@@ -53,7 +55,11 @@ func (s *senders) loop(m *postgres.Message) {
 	defer idle.Stop()
 	for {
 		a, v := s.attempt(m)
-		s.results <- resultOf(m, a, v)
+		if v.Action == schedule.Release {
+			s.results <- released(m, a.StartedAt)
+		} else {
+			s.results <- resultOf(m, a, v)
+		}
 		next, more, back := s.scheduler.Answered(m.Endpoint, judged(a), time.Now())
 		s.release(rowsOf(back))
 		m = nil // nothing of the last is kept
@@ -81,6 +87,9 @@ func (s *senders) attempt(m *postgres.Message) (delivery.Answer, schedule.Verdic
 			schedule.Verdict{Action: schedule.Wait, Delay: s.policy.Spread(loadAgain)}
 	}
 	defer loaded()
+	if s.suspended.Load() {
+		return delivery.Answer{StartedAt: time.Now(), WaitsFor: "the lock of this worker's name"}, schedule.Verdict{Action: schedule.Release}
+	}
 	a := s.delivery.Send(s.ctx, outgoing(m))
 	m.Body = nil                                                                                     // what is recorded needs it no more
 	if s.ctx.Err() != nil && a.Class != delivery.ClassDelivered && a.Class != delivery.ClassStatus { // torn down, not answered
@@ -93,6 +102,19 @@ func (s *senders) attempt(m *postgres.Message) (delivery.Answer, schedule.Verdic
 
 // stop lets no request begin any more, and releases what waits for one.
 func (s *senders) stop() { s.release(rowsOf(s.scheduler.Stop())) }
+
+// suspend lets no request begin until resume, and releases what waits for one.
+func (s *senders) suspend() {
+	s.suspended.Store(true)
+	if back := s.scheduler.Suspend(); len(back) > 0 {
+		s.running.Go(func() { s.release(rowsOf(back)) }) // which may have to wait for the database
+	}
+}
+
+func (s *senders) resume() {
+	s.suspended.Store(false)
+	s.scheduler.Resume()
+}
 
 // release gives up messages that were claimed and not sent.
 func (s *senders) release(messages []*postgres.Message) {

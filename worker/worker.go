@@ -25,6 +25,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/worker/internal/outage"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/postgres"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/recording"
+	"github.com/seed-abbacb8b/epilogue/worker/internal/roster"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/schedule"
 )
 
@@ -54,6 +55,7 @@ type Worker struct {
 	tearDown context.CancelFunc // ends the requests in flight
 	recorder *recording.Recorder
 	listener *database.Listener
+	roster   *roster.Roster
 	client   *river.Client[pgx.Tx]
 }
 
@@ -112,7 +114,11 @@ func (w *Worker) assemble() (err error) {
 		return fmt.Errorf("river: %w", err)
 	}
 	w.loops.client = w.client
-	w.listener = &database.Listener{Pool: w.pool, Channel: outbox.WakeChannel(c.Schema), Wake: func() { w.scheduler.Woken(time.Now()) }}
+	w.roster = roster.New(rosterConfig(w))
+	w.db.DeadOwners(w.roster.Dead)
+	w.listener = &database.Listener{
+		Pool: w.pool, Channel: outbox.WakeChannel(c.Schema), Wake: func() { w.scheduler.Woken(time.Now()) }, Lock: w.roster,
+	}
 	return nil
 }
 

@@ -47,7 +47,7 @@ func (p *program) rootCommand() *cobra.Command {
 		}
 	}
 	group("run", "Run:", p.runCommand(), p.migrateCommand(), p.healthcheckCommand(), p.configCommand())
-	group("look", "Look:", p.statusCommand(), p.listCommand(), p.showCommand())
+	group("look", "Look:", p.statusCommand(), p.workersCommand(), p.listCommand(), p.showCommand())
 	group("act", "Act:", p.replayCommand(), p.cancelCommand(), p.pauseCommand(), p.resumeCommand(), p.limitCommand())
 	group("tools", "Tools:", p.keysCommand(), p.receiveCommand(), p.versionCommand(), p.completionCommand())
 	p.helpCommand(root)

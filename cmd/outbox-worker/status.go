@@ -14,9 +14,10 @@ func (p *program) statusCommand() *cobra.Command {
 	var limit int
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "what is waiting, what is dead, and which endpoints fail",
-		Long: `Counts the messages in each state, tells how old the oldest of each is, and lists the endpoints that are paused, fail or
-have something waiting, the worst first. Delivered messages are counted until retention removes them.`,
+		Short: "who works, what is waiting, what is dead, and which endpoints fail",
+		Long: `Says how many workers there are, and what keeps them from delivering. Counts the messages in each state, tells how old the
+oldest of each is, and lists the endpoints that are paused, fail or have something waiting, the worst first. Delivered
+messages are counted until retention removes them.`,
 		Example: `  outbox-worker status
   outbox-worker status --json | jq '.states[] | select(.state == "dead").messages'`,
 		Args: takes(0, 0, ""),
@@ -51,20 +52,29 @@ func (p *program) status(ctx context.Context, limit int, asJSON bool) error {
 		endpoints = endpoints[:limit]
 		defer p.say("only the worst of the endpoints are listed; --endpoints 0 lists all")
 	}
+	workers, err := store.Workers(ctx)
+	if err != nil {
+		return err
+	}
 	now, err := p.now(ctx)
 	if err != nil {
 		return err
 	}
 	if asJSON {
+		if workers == nil {
+			workers = []outbox.WorkerStatus{}
+		}
 		if endpoints == nil {
 			endpoints = []outbox.EndpointStatus{}
 		}
 		return p.printJSON(struct {
 			At        time.Time               `json:"at"`
+			Workers   []outbox.WorkerStatus   `json:"workers"`
 			States    []outbox.StateCount     `json:"states"`
 			Endpoints []outbox.EndpointStatus `json:"endpoints"`
-		}{now, states, endpoints})
+		}{now, workers, states, endpoints})
 	}
+	p.printf("%s\n\n", workersLine(workers, now))
 	p.printStates(states, now)
 	p.printf("\n")
 	p.printEndpoints(endpoints, now)

@@ -147,7 +147,7 @@ func TestAListenerFollowsItsPool(t *testing.T) {
 	db := testdb.NewEmptyAt(t, server.URL())
 	pool := open(t, server.URL())
 	var wakes atomic.Int64
-	l := &Listener{Pool: pool, Channel: "epilogue_test", Wake: func() { wakes.Add(1) }, probe: 100 * time.Millisecond}
+	l := &Listener{Pool: pool, Channel: "epilogue_test", Wake: func() { wakes.Add(1) }, Lock: noLock{}, probe: 100 * time.Millisecond}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { defer close(ended); l.Run(ctx) }()
@@ -221,3 +221,12 @@ func TestAPoolClosesInTime(t *testing.T) {
 		t.Error("it still gives connections")
 	}
 }
+
+// noLock is a session that is for wakes alone.
+type noLock struct{}
+
+func (noLock) Begin(context.Context, *pgx.Conn) error     { return nil }
+func (noLock) Next() time.Time                            { return time.Now().Add(time.Hour) }
+func (noLock) Beat(context.Context, *pgx.Conn) error      { return nil }
+func (noLock) Leave(context.Context, *pgx.Conn, bool)     {}
+func (noLock) Lost(context.Context) (again time.Duration) { return time.Second }

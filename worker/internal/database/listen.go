@@ -11,14 +11,28 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Listener turns NOTIFYs on a channel into wakes. It holds one connection of its own. Losing it costs latency only: the
-// worker polls.
+// Listener turns NOTIFYs on a channel into wakes. It holds one connection of its own. The session on it is also the one that
+// holds the lock of the worker's name.
 type Listener struct {
 	Pool    *Pool
 	Channel string
 	Wake    func()
+	Lock    Lock
 
 	probe time.Duration // listenProbe when 0
+}
+
+// Lock is what else the listener's session is for. The listener calls one method at a time.
+type Lock interface {
+	// Begin takes the lock on a new session. After an error, the session is closed.
+	Begin(context.Context, *pgx.Conn) error
+	// Next is when Beat is to be called. After an error of Beat, the session is closed.
+	Next() time.Time
+	Beat(context.Context, *pgx.Conn) error
+	// Leave comes before a session is closed that seems to be alive. If ended, no other one follows.
+	Leave(ctx context.Context, conn *pgx.Conn, ended bool)
+	// Lost comes after a session was closed, or could not be opened, and says how long after the last try the next one is made.
+	Lost(context.Context) time.Duration
 }
 
 const (
@@ -26,8 +40,8 @@ const (
 	// its server is still one to listen on.
 	listenProbe        = 30 * time.Second
 	listenProbeTimeout = 10 * time.Second
-	// A listener that fails soon after it began waits before it begins again.
-	listenPause = 5 * time.Second
+	// listenTimeout bounds the wait for a connection.
+	listenTimeout = 10 * time.Second
 )
 
 // Run listens until ctx ends, connecting again after each fault, and when the pool replaced its sessions.
@@ -37,29 +51,43 @@ func (l *Listener) Run(ctx context.Context) {
 		if err := l.listen(ctx); err != nil && ctx.Err() == nil {
 			l.Pool.logger.DebugContext(ctx, "not listening for wakes; polling goes on", "error", err)
 		}
+		if ctx.Err() != nil {
+			return
+		}
+		again := l.Lock.Lost(ctx)
 		select {
 		case <-ctx.Done():
-		case <-time.After(listenPause - time.Since(began)):
+		case <-time.After(again - time.Since(began)):
 		}
 	}
 }
 
 func (l *Listener) listen(ctx context.Context) error {
 	reset := l.Pool.wasReset()
-	conn, err := l.Pool.Acquire(ctx)
+	acquiring, acquired := context.WithTimeout(ctx, listenTimeout)
+	conn, err := l.Pool.Acquire(acquiring)
+	acquired()
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
 	own := conn.Hijack() // it never goes back: a LISTEN outlives its caller
+	stopping := ctx
 	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(stopping), time.Second)
 		defer cancel()
+		if !own.IsClosed() {
+			l.Lock.Leave(ctx, own, stopping.Err() != nil)
+		}
+		l.Pool.lost.closed(own)
 		_ = own.Close(ctx)
 	}()
 	if _, err := own.Exec(ctx, "LISTEN "+l.Channel); err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
 	l.Wake() // for what was said before we listened
+	if err := l.Lock.Begin(ctx, own); err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go func() {
@@ -69,8 +97,9 @@ func (l *Listener) listen(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}()
+	probeAt := time.Now().Add(cmp.Or(l.probe, listenProbe))
 	for {
-		if err := l.hear(ctx, own); err != nil {
+		if err := l.hear(ctx, own, &probeAt); err != nil {
 			return fmt.Errorf("listen: %w", errors.Join(err, context.Cause(ctx)))
 		}
 	}
@@ -78,19 +107,32 @@ func (l *Listener) listen(ctx context.Context) error {
 
 var errReset = errors.New("the pool's sessions were replaced")
 
-// hear returns after a wake, or a probe that found nothing wrong.
-func (l *Listener) hear(ctx context.Context, own *pgx.Conn) error {
-	quiet, cancel := context.WithTimeout(ctx, cmp.Or(l.probe, listenProbe))
+// hear waits for a wake or for the time of a beat, and then probes when the last probe was long ago.
+func (l *Listener) hear(ctx context.Context, own *pgx.Conn, probeAt *time.Time) error {
+	until := *probeAt
+	if beat := l.Lock.Next(); beat.Before(until) {
+		until = beat
+	}
+	quiet, cancel := context.WithDeadline(ctx, until)
 	defer cancel()
 	_, err := own.WaitForNotification(quiet)
 	switch {
 	case err == nil:
 		l.Wake()
-		return nil
 	case ctx.Err() != nil || quiet.Err() == nil:
 		return err
 	}
-	probe, cancel := context.WithTimeout(ctx, listenProbeTimeout)
-	defer cancel()
-	return pgconn.ValidateConnectTargetSessionAttrsReadWrite(probe, own.PgConn())
+	now := time.Now()
+	if !now.Before(*probeAt) {
+		*probeAt = now.Add(cmp.Or(l.probe, listenProbe))
+		probe, cancel := context.WithTimeout(ctx, listenProbeTimeout)
+		defer cancel()
+		if err := pgconn.ValidateConnectTargetSessionAttrsReadWrite(probe, own.PgConn()); err != nil {
+			return err
+		}
+	}
+	if now.Before(l.Lock.Next()) {
+		return nil
+	}
+	return l.Lock.Beat(ctx, own)
 }

@@ -34,12 +34,12 @@ const (
 // only removed.
 const poisonSQL = `WITH gone AS (
     DELETE FROM outbox.due d
-    WHERE d.message_id = ANY (ARRAY[$1::text::uuid]) AND (d.locked_by = $3 OR ` + claimable + `)
+    WHERE d.message_id = ANY (ARRAY[$2::text::uuid]) AND (d.locked_by = $4 OR ` + claimable + `)
     RETURNING d.message_id, d.endpoint
 ),
 buried AS (
     INSERT INTO outbox.dead (message_id, endpoint, reason, error)
-    SELECT g.message_id, g.endpoint, 'poison', $2::text FROM gone g
+    SELECT g.message_id, g.endpoint, 'poison', $3::text FROM gone g
     WHERE EXISTS (SELECT FROM outbox.message m WHERE m.id = g.message_id)
     ON CONFLICT (message_id) DO UPDATE SET endpoint = excluded.endpoint, reason = excluded.reason, error = excluded.error, at = excluded.at
 )
@@ -78,7 +78,7 @@ func (c *Claimer) setAside(ctx context.Context, t taken) (all []Aside) {
 
 // poison makes a message dead, or leaves it out where the database refuses that, too.
 func (c *Claimer) poison(ctx context.Context, id outbox.ID, reason string) []Aside {
-	buried, err := c.change(ctx, c.sql.poison, id.String(), reason, c.config.Worker)
+	buried, err := c.change(ctx, c.sql.poison, c.db.deadOwners(), id.String(), reason, c.config.Worker)
 	switch {
 	case err == nil && buried == 0: // another worker took it, or it is gone
 		return nil

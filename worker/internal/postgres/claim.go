@@ -120,7 +120,7 @@ const recentOverlap = 300 * time.Millisecond
 // claimed counts the attempt and leases the row. None of these columns is indexed, so the update stays on its page. It goes by
 // the row's place, too: a row that moved stays locked for the moment and unclaimed, for the next claim.
 //
-// lost keeps a trace of the attempt whose lease ran out.
+// lost keeps a trace of the attempt whose lease ran out, or whose worker died.
 //
 // What somebody wrote into the rows by hand is brought within bounds wherever it is calculated with or returned, so that no
 // row makes the statement fail for the others (claimable.go, rate.go).
@@ -131,8 +131,8 @@ const claimSQL = claimUpToChosen + claimFromChosen
 
 // claimChosenSQL is the claim with two more arguments: message ids that are left out, and those that it may take, or NULL
 // for any. It is used while some are left out, and to narrow down a refusal.
-const claimChosenSQL = claimUpToChosen + ` AND d.message_id <> ALL ($14::text[]::uuid[])
-              AND ($15::text[] IS NULL OR d.message_id = ANY ($15::text[]::uuid[]))` + claimFromChosen
+const claimChosenSQL = claimUpToChosen + ` AND d.message_id <> ALL ($15::text[]::uuid[])
+              AND ($16::text[] IS NULL OR d.message_id = ANY ($16::text[]::uuid[]))` + claimFromChosen
 
 const claimUpToChosen = `WITH recent AS MATERIALIZED (
     ` + recentSQL + `
@@ -140,18 +140,18 @@ const claimUpToChosen = `WITH recent AS MATERIALIZED (
 turns AS MATERIALIZED (
     SELECT endpoint, CASE WHEN due_from <= ` + earliest + ` THEN timestamptz '-infinity' ELSE due_from END AS due_from, most, asked FROM (
         (SELECT endpoint::text, due_at AS due_from, 1 AS most, false AS asked FROM recent
-         WHERE endpoint <> ALL ($4) AND endpoint <> ALL ($12::text[]) LIMIT $13)
+         WHERE endpoint <> ALL ($5) AND endpoint <> ALL ($13::text[]) LIMIT $14)
         UNION ALL
-        SELECT endpoint, due_from, most, true FROM unnest($4::text[], $5::timestamptz[], $6::integer[]) AS o (endpoint, due_from, most)
+        SELECT endpoint, due_from, most, true FROM unnest($5::text[], $6::timestamptz[], $7::integer[]) AS o (endpoint, due_from, most)
     ) o
 ),
 picked AS MATERIALIZED (
     SELECT d.place, d.message_id, d.attempt, d.locked_by, d.locked_until, e.guarded
     FROM turns t
     LEFT JOIN LATERAL (
-        SELECT CASE WHEN e.failures >= $10 OR e.rate_per_second IS NOT NULL THEN e.endpoint END AS guarded,
+        SELECT CASE WHEN e.failures >= $11 OR e.rate_per_second IS NOT NULL THEN e.endpoint END AS guarded,
                ` + heldBack + ` AS held_back,
-               least(` + maxInFlight + `, CASE WHEN e.failures >= $10 THEN 1 END,
+               least(` + maxInFlight + `, CASE WHEN e.failures >= $11 THEN 1 END,
                      CASE WHEN e.rate_per_second IS NULL THEN NULL WHEN NOT t.asked THEN 0
                           ELSE ` + rateLeft + ` END)::integer AS most
         FROM outbox.endpoint e WHERE e.endpoint = t.endpoint OFFSET 0
@@ -167,14 +167,14 @@ const claimFromChosen = `
         FOR UPDATE SKIP LOCKED
     ) d
     WHERE e.held_back IS NOT TRUE
-    LIMIT $7
+    LIMIT $8
 ),
 granted AS (
     UPDATE outbox.endpoint e SET
         granted_at = CASE WHEN e.rate_per_second IS NULL THEN e.granted_at ELSE
                    ` + rateUsed + ` END,
-        probing = e.probing OR e.failures >= $10,
-        open_until = CASE WHEN e.failures >= $10 THEN now() + $9::interval ELSE e.open_until END
+        probing = e.probing OR e.failures >= $11,
+        open_until = CASE WHEN e.failures >= $11 THEN now() + $10::interval ELSE e.open_until END
     FROM (SELECT guarded, count(*) AS messages FROM picked WHERE guarded IS NOT NULL GROUP BY guarded) p
     WHERE e.endpoint = ANY (ARRAY[p.guarded]) AND e.ctid = ANY (ARRAY(
         SELECT l.ctid FROM outbox.endpoint l
@@ -190,13 +190,15 @@ taken AS MATERIALIZED (
 ),
 claimed AS (
     UPDATE outbox.due d SET attempt = ` + nextAttempt + `, attempts_before = ` + attemptsBefore + `,
-        locked_by = $8, locked_until = now() + $9::interval, waits_for = NULL
+        locked_by = $9, locked_until = now() + $10::interval, waits_for = NULL
     WHERE d.ctid = ANY (ARRAY(SELECT place FROM taken))
     RETURNING d.message_id, d.endpoint, d.attempt, d.attempts_before, d.due_at
 ),
 lost AS (
     INSERT INTO outbox.attempt (message_id, attempt, started_at, class, error, worker)
-    SELECT message_id, attempt, CASE WHEN locked_until BETWEEN ` + earliest + ` AND now() THEN locked_until ELSE now() END, 'lost', 'the worker''s lease ran out before it recorded an answer',
+    SELECT message_id, attempt, CASE WHEN locked_until BETWEEN ` + earliest + ` AND now() THEN locked_until ELSE now() END, 'lost',
+           CASE WHEN locked_until > now() AND locked_by = ANY (` + dead + `) THEN 'the worker died before it recorded an answer'
+                ELSE 'the worker''s lease ran out before it recorded an answer' END,
            coalesce(locked_by, 'unknown')
     FROM taken WHERE locked_until IS NOT NULL AND attempt > 0 AND attempt < ` + attemptMax + `
     ON CONFLICT DO NOTHING
@@ -212,7 +214,7 @@ LEFT JOIN LATERAL (
 ) e ON true
 LEFT JOIN LATERAL (
     SELECT m.run_id, m.status, octet_length(b.body) AS body_bytes,
-           CASE WHEN octet_length(b.body) <= $11 THEN b.body END AS body, m.url,
+           CASE WHEN octet_length(b.body) <= $12 THEN b.body END AS body, m.url,
            CASE WHEN m.options ? 'forward' THEN m.headers END AS headers, m.options
     FROM outbox.message m
     CROSS JOIN LATERAL (SELECT ` + body + ` AS body) b
@@ -294,7 +296,7 @@ func (c *Claimer) args(o Order, ago time.Duration) []any {
 	if except == nil {
 		except = []string{} // <> ALL (NULL) is never true
 	}
-	return append(recentArgs(ago), endpoints, from, most, o.Most, c.config.Worker, c.config.Lease,
+	return append(c.db.recentArgs(ago), endpoints, from, most, o.Most, c.config.Worker, c.config.Lease,
 		max(c.config.OpenAfter, 1), BodyMax, except, o.Recent)
 }
 

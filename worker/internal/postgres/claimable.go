@@ -8,8 +8,14 @@ const LeaseMax = 24 * time.Hour
 // The rules that several statements share. Each is written once, here, and fits the alias that it names.
 const (
 	// claimable says that a row d of outbox.due may be claimed: it is due, and nobody has it under a lease. A lease that
-	// would last longer than any worker's (leaseMax) is nobody's: somebody wrote it by hand, or the clock was set back.
-	claimable = `d.due_at <= now() AND (d.locked_until IS NULL OR d.locked_until <= now() OR d.locked_until > now() + ` + leaseMax + `)`
+	// would last longer than any worker's (leaseMax) is nobody's: somebody wrote it by hand, or the clock was set back. Nor
+	// does a lease count whose owner is dead. The names of the dead are the first argument of every statement that uses
+	// this; only rows under a lease are compared with them.
+	claimable = `d.due_at <= now() AND (d.locked_until IS NULL OR d.locked_until <= now() OR d.locked_until > now() + ` + leaseMax + `
+            OR d.locked_by = ANY (` + dead + `))`
+
+	// dead are the names of dead workers (see DB.DeadOwners).
+	dead = `$1::text[]`
 
 	// leaseMax is more than a lease can last: twice LeaseMax.
 	leaseMax = `interval '2 days'`

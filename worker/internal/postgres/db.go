@@ -16,6 +16,7 @@ import (
 type DB struct {
 	pool   *pgxpool.Pool
 	pooled bool
+	dead   func() []string
 }
 
 // Direct is a pool whose sessions have the settings of package session.
@@ -23,6 +24,20 @@ func Direct(pool *pgxpool.Pool) *DB { return &DB{pool: pool} }
 
 // Pooled says that a pooler stands before the database. It comes before the first use.
 func (db *DB) Pooled() { db.pooled = true }
+
+// DeadOwners says who knows which workers are dead: what they have under a lease is claimable at once. It comes before the
+// first use. Without it, a lease ends when its time is over, and not before.
+func (db *DB) DeadOwners(names func() []string) { db.dead = names }
+
+// deadOwners are the names of dead workers, as an argument.
+func (db *DB) deadOwners() []string {
+	if db.dead != nil {
+		if names := db.dead(); names != nil {
+			return names
+		}
+	}
+	return []string{} // NULL would make a condition unknown
+}
 
 // bounds are the server's bounds of a transaction behind a pooler; directly connected, the session has them.
 func bounds() []session.Setting {

@@ -77,7 +77,7 @@ func TestAMillionDeadRowsCostAClaimNothing(t *testing.T) {
 	if n := r.pages(claimSQL, r.claimFrom(longAgo)...); n < 10*most {
 		t.Errorf("from the beginning on it touches %d pages: nothing is dead there", n)
 	}
-	if n := r.pages(timed(recentScanSQL), recentArgs(2*time.Second)...); n > 3*1000 {
+	if n := r.pages(timed(recentScanSQL), Direct(r.Pool).recentArgs(2*time.Second)...); n > 3*1000 {
 		t.Errorf("a recent scan touches %d pages for the thousand messages that are due", n)
 	}
 	recorder := r.recorder("w")

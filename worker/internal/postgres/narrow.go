@@ -44,9 +44,9 @@ WHERE e.endpoint = $1 AND (e.failures >= $2 OR e.rate_per_second IS NOT NULL) AN
 
 // claimableOfATurnSQL are the messages that a turn may take.
 const claimableOfATurnSQL = `SELECT d.message_id FROM outbox.due d
-WHERE d.endpoint = $1 AND d.due_at >= CASE WHEN $2::timestamptz <= ` + earliest + ` THEN timestamptz '-infinity' ELSE $2::timestamptz END
-  AND ` + claimable + ` AND d.message_id <> ALL ($4::text[]::uuid[])
-ORDER BY d.due_at LIMIT $3::integer`
+WHERE d.endpoint = $2 AND d.due_at >= CASE WHEN $3::timestamptz <= ` + earliest + ` THEN timestamptz '-infinity' ELSE $3::timestamptz END
+  AND ` + claimable + ` AND d.message_id <> ALL ($5::text[]::uuid[])
+ORDER BY d.due_at LIMIT $4::integer`
 
 // narrowing is the state of narrowing down one claim.
 type narrowing struct {
@@ -126,7 +126,7 @@ func (n *narrowing) endpoint(t Turn, cause error) {
 	n.statements--
 	var ids []outbox.ID
 	err := within(n.ctx, "narrow down a claim", ClaimTimeout, func(ctx context.Context) error {
-		args := []any{t.Endpoint, t.From, min(t.Most, narrowRows), texts(append([]outbox.ID{}, n.c.rowsLeftOut.now(time.Now())...))}
+		args := []any{n.c.db.deadOwners(), t.Endpoint, t.From, min(t.Most, narrowRows), texts(append([]outbox.ID{}, n.c.rowsLeftOut.now(time.Now())...))}
 		queue := func(b *pgx.Batch) { b.Queue(n.c.sql.claimableOfATurn, args...) }
 		return hotBatch(ctx, n.c.db, queue, func(results pgx.BatchResults) (err error) {
 			ids, err = collect(results, pgx.RowTo[outbox.ID])

@@ -41,7 +41,7 @@ const ScanMax = 1000
 const FullScanTimeout = 30 * time.Second
 
 const fullScanSQL = `WITH RECURSIVE walk (endpoint) AS (
-    SELECT (SELECT d.endpoint FROM outbox.due d WHERE d.endpoint > $1 ORDER BY d.endpoint LIMIT 1)
+    SELECT (SELECT d.endpoint FROM outbox.due d WHERE d.endpoint > $2 ORDER BY d.endpoint LIMIT 1)
     UNION ALL
     SELECT (SELECT d.endpoint FROM outbox.due d WHERE d.endpoint > w.endpoint ORDER BY d.endpoint LIMIT 1)
     FROM walk w WHERE w.endpoint IS NOT NULL
@@ -52,15 +52,15 @@ SELECT c.endpoint, d.since FROM walk c CROSS JOIN LATERAL (
     ORDER BY d.due_at LIMIT 1
 ) d
 WHERE c.endpoint IS NOT NULL AND ` + candidateCanGive + `
-LIMIT $2`
+LIMIT $3`
 
-// recentSQL finds the endpoints of the messages written from $1 ago to $2 from now, the newest $3 of them: since when each
+// recentSQL finds the endpoints of the messages written from $2 ago to $3 from now, the newest $4 of them: since when each
 // has something to claim, and how many of these messages. The claim begins with it, too.
 const recentSQL = `SELECT c.endpoint, c.due_at, c.written FROM (
         SELECT r.endpoint, min(r.due_at) AS due_at, count(*)::integer AS written FROM (
             SELECT d.endpoint, ` + dueSince + ` AS due_at FROM outbox.due d
             WHERE d.message_id >= ` + recentFloor + ` AND d.message_id < ` + recentEnd + ` AND ` + claimable + `
-            ORDER BY d.message_id DESC LIMIT $3
+            ORDER BY d.message_id DESC LIMIT $4
         ) r GROUP BY r.endpoint
     ) c
     WHERE ` + candidateIsServed
@@ -68,8 +68,8 @@ const recentSQL = `SELECT c.endpoint, c.due_at, c.written FROM (
 // Ids begin with their writer's time. This process's clock decides nothing here: it only measures how long ago something
 // was. The end keeps what a writer whose clock is ahead wrote from being read again and again.
 const (
-	recentFloor = idFloorLeft + `now() - $1::interval` + idFloorRight
-	recentEnd   = idFloorLeft + `now() + $2::interval` + idFloorRight
+	recentFloor = idFloorLeft + `now() - $2::interval` + idFloorRight
+	recentEnd   = idFloorLeft + `now() + $3::interval` + idFloorRight
 
 	// Around a time, these make the least id of a message that was written then, as outbox.IDFloor does.
 	idFloorLeft  = `(lpad(to_hex(floor(greatest(extract(epoch FROM `
@@ -81,7 +81,9 @@ const recentScanSQL = `SELECT endpoint, due_at FROM (
 ) recent`
 
 // recentArgs returns the arguments of recentSQL.
-func recentArgs(ago time.Duration) []any { return []any{max(ago, 0), recentAhead, ScanMax} }
+func (db *DB) recentArgs(ago time.Duration) []any {
+	return []any{db.deadOwners(), max(ago, 0), recentAhead, ScanMax}
+}
 
 // recentAhead is how far ahead a writer's clock may be for its messages to be found as recent ones.
 const recentAhead = time.Second
@@ -110,13 +112,13 @@ type Scan struct {
 // Full returns the candidates behind an endpoint, in the order of their names; from the first on when it is "". When it
 // returns ScanMax, there may be more behind the last.
 func (s *Scanner) Full(ctx context.Context, after string) (Scan, error) {
-	return s.scan(ctx, FullScanTimeout, s.full, after, ScanMax)
+	return s.scan(ctx, FullScanTimeout, s.full, s.db.deadOwners(), after, ScanMax)
 }
 
 // Recent returns the candidates that messages were written for since so long ago. The caller goes back a little further
 // than its last scan, for writers' clocks that differ and commits that take their time. It is bound by ClaimTimeout.
 func (s *Scanner) Recent(ctx context.Context, ago time.Duration) (Scan, error) {
-	return s.scan(ctx, ClaimTimeout, s.recent, recentArgs(ago)...)
+	return s.scan(ctx, ClaimTimeout, s.recent, s.db.recentArgs(ago)...)
 }
 
 func (s *Scanner) scan(ctx context.Context, most time.Duration, sql string, args ...any) (scan Scan, err error) {

@@ -124,6 +124,9 @@ func (s *Scheduler) NextClaim(now time.Time) Step {
 	if d.after == afterWake && !d.woken && !now.Before(d.idleEnds) {
 		return Step{Do: EndDrain}
 	}
+	if s.suspended {
+		return s.waitUntil(earliest(now.Add(s.config.PollInterval), d.turnEnds), 0)
+	}
 	if step, waits := s.pause(now); waits {
 		return step
 	}
@@ -235,6 +238,10 @@ func (s *Scheduler) Claimed(now time.Time, messages []Message, left []Candidate)
 	defer s.mu.Unlock()
 	d := &s.drain
 	if s.stopped {
+		return nil, messages
+	}
+	if s.suspended {
+		d.recent, d.after = true, afterNothing
 		return nil, messages
 	}
 	start = s.beginAll(messages)

@@ -52,6 +52,7 @@ type Scheduler struct {
 	unproven  int  // slots held by endpoints that have not answered yet
 	wantsSlot bool // the last claim found too few slots: the end of any request is worth a claim
 	stopped   bool // no request begins any more
+	suspended bool // no request begins for now: others may take this worker for dead
 
 	drain    drain
 	scans    scans
@@ -245,4 +246,34 @@ func (s *Scheduler) Stop() (back []Message) {
 		back = append(back, s.takeBack(e)...)
 	}
 	return back
+}
+
+// Suspend takes back all that was claimed ahead. Until Resume, no request begins and nothing is claimed: what a claim under
+// way still brings goes back.
+func (s *Scheduler) Suspend() (back []Message) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.suspended = true
+	for _, e := range s.endpoints {
+		back = append(back, s.takeBack(e)...)
+	}
+	return back
+}
+
+// Resume ends Suspend.
+func (s *Scheduler) Resume() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.suspended {
+		s.suspended, s.drain.recent, s.scans.owed = false, true, true
+		token(s.ClaimLoop)
+		token(s.ScanLoop)
+	}
+}
+
+// InFlight is how many slots are taken.
+func (s *Scheduler) InFlight() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.config.MaxInFlight - s.free
 }

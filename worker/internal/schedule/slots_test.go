@@ -319,3 +319,38 @@ func TestAWindowThatIsHalvedDuringAClaimKeepsItsMessages(t *testing.T) {
 		t.Errorf("the next claim may take %d ahead, and %d of another endpoint", b.ahead, room)
 	}
 }
+
+// TestWhileSuspendedNothingBegins: what waits goes back, and so does what a claim under way brings; then it goes on.
+func TestWhileSuspendedNothingBegins(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	s := New(Config{MaxInFlight: 4, EndpointMaxInFlight: 1, PollInterval: time.Second, DrainTurn: time.Minute, Lease: time.Minute}, now)
+	s.DrainBegan(now)
+	s.Scanned(ScanOrder{Kind: Full}, []Candidate{{Endpoint: "a"}}, 0, now)
+	if step := s.NextClaim(now); step.Do != Claim {
+		t.Fatalf("the first step is %+v", step)
+	}
+	two := []Message{{Endpoint: "a", ClaimedAt: now}, {Endpoint: "a", ClaimedAt: now}}
+	if start, back := s.Claimed(now, two, nil); len(start) != 1 || len(back) != 0 {
+		t.Fatalf("%d begin, %d go back", len(start), len(back))
+	}
+	if back := s.Suspend(); len(back) != 1 {
+		t.Errorf("%d go back of one that waits", len(back))
+	}
+	if step := s.NextClaim(now); step.Do != WaitFor {
+		t.Errorf("while suspended, the next step is %+v", step)
+	}
+	if start, back := s.Claimed(now, two, nil); len(start) != 0 || len(back) != 2 {
+		t.Errorf("%d begin, %d go back", len(start), len(back))
+	}
+	if _, more, _ := s.Answered("a", Answer{Kind: Delivered, StartedAt: now}, now); more {
+		t.Error("another one begins")
+	}
+	s.Resume()
+	if step := s.NextClaim(now); step.Do != Claim {
+		t.Errorf("after that, the next step is %+v", step)
+	}
+	if s.InFlight() != 0 {
+		t.Errorf("%d are in flight", s.InFlight())
+	}
+}

@@ -1,0 +1,40 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// WorkerStatus is one row of outbox.worker: what a worker last said of itself. A worker that was killed leaves its row behind
+// for an hour; one that stopped does not. A worker behind a pooler in transaction mode has none.
+type WorkerStatus struct {
+	Name         string    `json:"name"` // as in locked_by
+	Host         string    `json:"host"`
+	Version      string    `json:"version"`
+	Started      time.Time `json:"started"`
+	Seen         time.Time `json:"seen"`
+	InFlight     int       `json:"in_flight"`
+	ClockAheadMS int64     `json:"clock_ahead_ms"` // of the database's
+	NotReady     *string   `json:"not_ready"`      // what keeps it from delivering
+}
+
+// WorkerSeenMax is how long ago a worker that lives can have written its row: it does so every five seconds.
+const WorkerSeenMax = 15 * time.Second
+
+// Lives reports whether the worker was seen a moment ago, by the database's clock.
+func (w WorkerStatus) Lives(now time.Time) bool { return now.Sub(w.Seen) <= WorkerSeenMax }
+
+// Workers lists the workers, the one seen last first. The tables have said so since version 5; before, there are none.
+func (s *Store) Workers(ctx context.Context) ([]WorkerStatus, error) {
+	list, err := collect[WorkerStatus](ctx, s, "workers",
+		`SELECT name, host, version, `+bounded("started")+`, `+bounded("seen")+`, in_flight, clock_ahead_ms, not_ready
+FROM outbox.worker ORDER BY seen DESC, name`)
+	var missing *pgconn.PgError
+	if errors.As(err, &missing) && missing.Code == "42P01" {
+		return nil, nil
+	}
+	return list, err
+}

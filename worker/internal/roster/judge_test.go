@@ -1,0 +1,70 @@
+package roster
+
+import (
+	"slices"
+	"testing"
+	"time"
+)
+
+var began = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func at(d time.Duration) time.Time { return began.Add(d) }
+
+// other is what a probe says of a worker whose row names a session.
+func other(free bool, pid int32) probed {
+	return probed{registration: registration{name: "other", pid: pid}, lease: 30 * time.Second, free: free}
+}
+
+// TestADeathIsBelievedAfterTwoProbesOfASessionThatIsOldEnough: what each rule keeps from happening.
+func TestADeathIsBelievedAfterTwoProbesOfASessionThatIsOldEnough(t *testing.T) {
+	t.Parallel()
+	type look struct {
+		after time.Duration
+		probed
+	}
+	for name, c := range map[string]struct {
+		looks []look
+		want  bool
+	}{
+		"free twice":                        {[]look{{10 * time.Second, other(true, 1)}, {10*time.Second + probeEvery, other(true, 1)}}, true},
+		"free once: it changes its session": {[]look{{10 * time.Second, other(true, 1)}}, false},
+		"free twice, too close together":    {[]look{{10 * time.Second, other(true, 1)}, {10*time.Second + probeEvery/2, other(true, 1)}}, false},
+		"it took its lock again between":    {[]look{{10 * time.Second, other(true, 1)}, {11 * time.Second, other(false, 1)}, {12 * time.Second, other(true, 1)}}, false},
+		"it registered again between":       {[]look{{10 * time.Second, other(true, 1)}, {11 * time.Second, other(true, 2)}}, false},
+		"the server may have begun anew":    {[]look{{0, other(true, 1)}, {4 * time.Second, other(true, 1)}}, false},
+		"and five seconds have passed":      {[]look{{0, other(true, 1)}, {grace, other(true, 1)}}, true},
+	} {
+		j := newJudge(began)
+		var verify []*suspect
+		for _, l := range c.looks {
+			verify, _ = j.probe([]probed{l.probed}, at(l.after))
+		}
+		if got := len(verify) == 1; got != c.want {
+			t.Errorf("%s: believed is %v", name, got)
+		}
+	}
+}
+
+// TestTheDeadCountAsLongAsTheirLeases: and are probed as long, because one may live after all.
+func TestTheDeadCountAsLongAsTheirLeases(t *testing.T) {
+	t.Parallel()
+	j := newJudge(began)
+	j.probe([]probed{other(true, 1)}, at(9*time.Second))
+	verify, _ := j.probe([]probed{other(true, 1)}, at(10*time.Second))
+	if names := j.dead(at(10 * time.Second)); len(names) > 0 {
+		t.Errorf("%v are dead before it is verified", names)
+	}
+	verify[0].died = at(10 * time.Second)
+	if names := j.dead(at(40 * time.Second)); !slices.Equal(names, []string{"other"}) {
+		t.Errorf("%v are dead", names)
+	}
+	if verify, watch := j.probe([]probed{other(true, 1)}, at(40*time.Second)); len(verify) > 0 || !watch {
+		t.Error("it is verified again, or watched no more")
+	}
+	if _, watch := j.probe([]probed{other(true, 1)}, at(41*time.Second)); watch || len(j.dead(at(41*time.Second))) > 0 {
+		t.Error("it counts longer than its lease")
+	}
+	if j.probe([]probed{other(false, 2)}, at(42*time.Second)); len(j.dead(at(42*time.Second))) > 0 {
+		t.Error("it is dead, and has its lock")
+	}
+}

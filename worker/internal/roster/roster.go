@@ -1,0 +1,308 @@
+package roster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Config of a roster. All fields must be set.
+type Config struct {
+	Schema  string
+	Name    string // of this worker; no two processes share one
+	Host    string
+	Version string
+	Lease   time.Duration
+	Report  func() Report  // what the row says of it
+	Pool    *pgxpool.Pool  // by which the claims go
+	Suspend func()         // the lock may be free: no request may begin. Called again and again until Resume
+	Resume  func()         // the lock is held, or is not needed: claims may go on
+	Died    func([]string) // workers have died a moment ago
+	Logger  *slog.Logger
+}
+
+// Report is what a worker's row says of it, besides who it is.
+type Report struct {
+	InFlight int
+	NotReady string // "" when it is ready
+}
+
+// Roster is one worker's part in it. Its methods are called by the one goroutine that has the session, except Dead.
+type Roster struct {
+	config                      Config
+	settings, lock, probe, beat string
+	verify, retire              string
+
+	// The session, while there is one.
+	judge  *judge
+	server time.Time // when its server began
+
+	// What is known of this worker.
+	session    registration // the session that has the lock, or had it last; zero: none ever had
+	started    time.Time    // when the first one began, by the database's clock
+	registered bool         // others may judge it: its row is there, or may be
+	heldAt     time.Time    // when the lock was last known to be held: an answer was asked for then
+	lostAt     time.Time    // when the session was lost; zero while there is one
+	resumeAt   time.Time    // when claims may go on; zero: they do
+	ahead      time.Duration
+	told       bool // the log was told that there is no table
+
+	beatAt, probeAt time.Time // when the next ones are made; probeAt zero: nobody is to be probed
+
+	mu     sync.Mutex
+	dead   []string
+	deadTo time.Time
+}
+
+// New returns a roster that knows nobody.
+func New(c Config) *Roster {
+	return &Roster{
+		config: c, settings: settingsSQL, lock: inSchema(lockSQL, c.Schema), probe: inSchema(probeSQL, c.Schema), beat: inSchema(beatSQL, c.Schema),
+		verify: inSchema(verifySQL, c.Schema), retire: inSchema(retireSQL, c.Schema),
+	}
+}
+
+const (
+	beatEvery = 5 * time.Second
+	// absentEvery is how often a worker tries to register where there is no table for it, or it may not write there.
+	absentEvery = time.Minute
+	// beatTimeout bounds what is asked on the session. The worker must know that it lost its session before the server does,
+	// which gives up a silent client after six seconds.
+	beatTimeout = 4 * time.Second
+	// againEvery is how often a session is tried to be opened while the lock is free.
+	againEvery = 250 * time.Millisecond
+	// againLater is the same for a worker that does not need it.
+	againLater = 5 * time.Second
+)
+
+// Dead returns the names of dead workers that may still have something under a lease. It may be called by any goroutine.
+func (r *Roster) Dead() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if time.Now().After(r.deadTo) {
+		return nil
+	}
+	return r.dead
+}
+
+// Begin takes the lock on a new session, and registers this worker. An error means that the session is of no use.
+func (r *Roster) Begin(ctx context.Context, conn *pgx.Conn) error {
+	ctx, cancel := atMost(ctx)
+	defer cancel()
+	if _, err := conn.Exec(ctx, r.settings); err != nil {
+		return fmt.Errorf("set up the session of the lock: %w", err)
+	}
+	wasThere := false // the old session: then the lock was never free
+	if r.session.pid != 0 {
+		if err := conn.QueryRow(ctx, endSQL, r.session.pid, r.session.backendStart).Scan(&wasThere); err != nil {
+			return fmt.Errorf("end the session that had the lock: %w", err)
+		}
+	}
+	session := registration{name: r.config.Name}
+	if err := conn.QueryRow(ctx, identitySQL).Scan(&session.pid, &session.backendStart, &r.server); err != nil {
+		return fmt.Errorf("name the session of the lock: %w", err)
+	}
+	heldAt := r.heldAt
+	r.session, r.judge = session, newJudge(time.Now())
+	if r.started.IsZero() {
+		r.started = session.backendStart
+	}
+	// The row comes first, so that whoever finds the lock taken reads of the session that has it.
+	others, err := r.say(ctx, conn)
+	if err == nil {
+		_, err = conn.Exec(ctx, r.lock, r.config.Name)
+	}
+	if err != nil {
+		r.heldAt = heldAt
+		return fmt.Errorf("take the lock of this worker's name: %w", err)
+	}
+	now := time.Now()
+	r.heldAt, r.lostAt, r.judge.since = now, time.Time{}, now
+	if free := now.Sub(heldAt); !wasThere && !heldAt.IsZero() && free >= probeEvery && (others == nil && r.registered || believes(others)) {
+		r.resumeAt = now.Add(noticedAfter)
+		return nil
+	}
+	r.resumeAt = time.Time{}
+	r.config.Resume()
+	return nil
+}
+
+// atMost bounds what is asked on the session. A worker that stops does not end it halfway, which would cost the session, and
+// its row would stay.
+func atMost(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), beatTimeout)
+}
+
+// Next is when Beat is to be called.
+func (r *Roster) Next() time.Time {
+	next := r.beatAt
+	for _, at := range []time.Time{r.probeAt, r.resumeAt} {
+		if !at.IsZero() && at.Before(next) {
+			next = at
+		}
+	}
+	return next
+}
+
+// Beat does what is to be done at the time that Next told. An error means that the session is of no use any more.
+func (r *Roster) Beat(ctx context.Context, conn *pgx.Conn) error {
+	ctx, cancel := atMost(ctx)
+	defer cancel()
+	now := time.Now()
+	var err error
+	switch {
+	case !now.Before(r.beatAt):
+		_, err = r.say(ctx, conn)
+	case !r.probeAt.IsZero() && !now.Before(r.probeAt):
+		_, err = r.ask(ctx, conn, r.probe, r.config.Name)
+	}
+	if err == nil && !r.resumeAt.IsZero() && !time.Now().Before(r.resumeAt) {
+		r.resumeAt = time.Time{}
+		r.config.Resume()
+	}
+	return err
+}
+
+// say writes this worker's row, and probes. It returns nil when the database refuses either.
+func (r *Roster) say(ctx context.Context, conn *pgx.Conn) ([]probed, error) {
+	report := r.config.Report()
+	var notReady *string
+	if report.NotReady != "" {
+		notReady = &report.NotReady
+	}
+	r.beatAt = time.Now().Add(beatEvery)
+	r.registered = true // whatever the answer
+	return r.ask(ctx, conn, r.beat, r.config.Name, r.config.Host, r.config.Version, r.session.pid, r.session.backendStart, r.started,
+		r.config.Lease.Milliseconds(), report.InFlight, r.ahead.Milliseconds(), notReady)
+}
+
+// ask probes, and judges.
+func (r *Roster) ask(ctx context.Context, conn *pgx.Conn, sql string, args ...any) ([]probed, error) {
+	asked := time.Now()
+	answers, clock, err := readProbe(ctx, conn, sql, args...)
+	if err != nil {
+		return nil, r.failed(ctx, conn, err)
+	}
+	r.heldAt = asked
+	r.ahead = asked.Add(time.Since(asked) / 2).Sub(clock)
+	verify, watch := r.judge.probe(answers, asked)
+	r.probeAt = time.Time{}
+	if watch {
+		r.probeAt = asked.Add(probeEvery)
+	}
+	died := r.verified(ctx, verify)
+	r.mu.Lock()
+	r.dead, r.deadTo = r.judge.dead(time.Now()), asked.Add(believedFor)
+	r.mu.Unlock()
+	if len(died) > 0 {
+		r.config.Died(died)
+	}
+	return answers, nil
+}
+
+// failed judges an error of a statement on the session. The database's own answers leave the session as it is: there is no
+// table, the row is locked, the server is read-only. The lock is held all the same.
+func (r *Roster) failed(ctx context.Context, conn *pgx.Conn, err error) error {
+	var refused *pgconn.PgError
+	if conn.IsClosed() || !errors.As(err, &refused) {
+		return fmt.Errorf("say that this worker lives: %w", err)
+	}
+	r.heldAt, r.probeAt = time.Now(), time.Time{}
+	switch refused.Code {
+	case "42P01", "3F000", "42501", "42703": // no table, no schema, no privilege, another table
+		r.registered, r.beatAt = false, time.Now().Add(absentEvery)
+		if !r.told {
+			r.told = true
+			r.config.Logger.InfoContext(ctx, "this worker cannot register: when it dies, its messages wait until their leases end", "error", err)
+		}
+	}
+	return nil
+}
+
+// verifyTimeout bounds the question on the pool; the session is silent meanwhile.
+const verifyTimeout = 2 * time.Second
+
+// verified asks the pool whether it agrees on who died.
+func (r *Roster) verified(ctx context.Context, suspects []*suspect) (died []string) {
+	if len(suspects) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, verifyTimeout)
+	defer cancel()
+	names, pids, starts := make([]string, len(suspects)), make([]int32, len(suspects)), make([]time.Time, len(suspects))
+	for i, s := range suspects {
+		names[i], pids[i], starts[i] = s.name, s.pid, s.backendStart
+	}
+	rows, err := r.config.Pool.Query(ctx, r.verify, names, pids, starts, r.server)
+	if err == nil {
+		died, err = pgx.CollectRows(rows, pgx.RowTo[string])
+	}
+	if err != nil {
+		r.config.Logger.DebugContext(ctx, "workers seem to have died, but the pool cannot be asked", "workers", names, "error", err)
+		return nil
+	}
+	for _, name := range died {
+		s := r.judge.suspects[name]
+		s.died = time.Now()
+		r.config.Logger.WarnContext(ctx, "a worker died: what it had claimed is delivered by others", "died", name, "host", s.host)
+	}
+	return died
+}
+
+// Lost is told that the session ended, or could not be opened, and says when to try again.
+func (r *Roster) Lost(ctx context.Context) (again time.Duration) {
+	now := time.Now()
+	r.judge, r.resumeAt = nil, time.Time{}
+	r.mu.Lock()
+	r.dead = nil
+	r.mu.Unlock()
+	if !r.registered {
+		return againLater
+	}
+	if r.lostAt.IsZero() {
+		r.lostAt = now
+	}
+	r.config.Suspend()
+	if now.Sub(r.lostAt) < grace || !r.deregister(ctx) {
+		return againEvery
+	}
+	r.config.Logger.WarnContext(ctx, "this worker has no session for its lock; when it dies now, its messages wait until their leases end")
+	select { // until nobody takes it for dead any more
+	case <-time.After(noticedAfter):
+	case <-ctx.Done():
+	}
+	r.registered = false
+	r.config.Resume()
+	return againLater
+}
+
+// deregister removes this worker's row: nobody judges it then.
+func (r *Roster) deregister(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, verifyTimeout)
+	defer cancel()
+	_, err := r.config.Pool.Exec(ctx, r.retire, r.config.Name)
+	return err == nil
+}
+
+// Leave comes before the session is closed while it lives. If ended, the row is removed: the requests in flight of a worker
+// that stops are its own until their leases end. Otherwise the lock is seen to be held until now.
+func (r *Roster) Leave(ctx context.Context, conn *pgx.Conn, ended bool) {
+	switch {
+	case !r.registered || r.judge == nil:
+	case ended:
+		if _, err := conn.Exec(ctx, r.retire, r.config.Name); err != nil {
+			r.config.Logger.DebugContext(ctx, "this worker's row could not be removed", "error", err)
+		}
+	default:
+		if now := time.Now(); conn.Ping(ctx) == nil {
+			r.heldAt = now
+		}
+	}
+}
