@@ -7,6 +7,7 @@ import (
 
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/worker/internal/database"
 )
 
 // TestTheDatabasesClockDecides: with a host ten minutes ahead or behind, messages are delivered as ever, also after a drain
@@ -62,15 +63,15 @@ func TestClocksAreComparedForSure(t *testing.T) {
 	}{
 		"the same":         {time.Millisecond, 2 * time.Millisecond, ""},
 		"a slow answer":    {time.Minute, time.Minute, ""},
-		"a little ahead":   {-clocksMayDiffer, 0, ""},
-		"the host ahead":   {-clocksMayDiffer - time.Millisecond, 0, "ahead of"},
-		"the host behind":  {clocksMayDiffer + time.Second, 500 * time.Millisecond, "behind"},
-		"it may be behind": {clocksMayDiffer + time.Second, 2 * time.Second, ""},
+		"a little ahead":   {-database.ClocksMayDiffer, 0, ""},
+		"the host ahead":   {-database.ClocksMayDiffer - time.Millisecond, 0, "ahead of"},
+		"the host behind":  {database.ClocksMayDiffer + time.Second, 500 * time.Millisecond, "behind"},
+		"it may be behind": {database.ClocksMayDiffer + time.Second, 2 * time.Second, ""},
 	} {
 		lines := &logLines{}
-		clocks := &clocks{logger: slog.New(slog.NewTextHandler(lines, nil))}
+		clocks := &database.Clocks{Logger: slog.New(slog.NewTextHandler(lines, nil))}
 		for range 3 {
-			clocks.compare(t.Context(), now, now.Add(c.database), now.Add(c.took))
+			clocks.Compare(t.Context(), now, now.Add(c.database), now.Add(c.took))
 		}
 		if n := lines.count("clock is " + c.says + " the database's"); c.says != "" && n != 1 || c.says == "" && lines.count("clock") != 0 {
 			t.Errorf("%s: it says %q", name, lines.text.String())

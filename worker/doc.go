@@ -19,9 +19,10 @@
 //	schedule   what to do next: pure decisions about endpoints, slots, claims, scans and retries
 //	delivery   one HTTP attempt
 //	postgres   the statements: claim, record, scan, load, prune
+//	database   connections: sessions, failover, the listener
 //
 // They do not import each other. This package translates between them (translate.go), and owns what runs: the lifecycle,
-// the River client and its jobs, the listener, the loops.
+// the River client and its jobs, the loops.
 //
 // # Who is authoritative
 //
@@ -34,10 +35,12 @@
 //
 //	the worker is killed        its leases end; another worker (or itself, started again) delivers anew. The attempt
 //	                            is kept as "lost"
-//	the worker is stopped       no new claims; requests in flight end within ShutdownTimeout; what is left is released
-//	                            at once and not counted as an attempt
+//	the worker is stopped       no new claims; requests in flight end within most of ShutdownTimeout; what is left is
+//	                            released and not counted as an attempt. All ends 2 s after ShutdownTimeout
 //	the database goes away      claims wait, answers are kept and recorded when it is back, and the fence decides
 //	                            whether they still count
+//	it fails over, or is        sessions are replaced, River's too; deliveries go on with the first try after that
+//	read-only for a while
 //	a row is refused            the claim is narrowed down; the row is dead (poison) or its endpoint paused, the others go on
 //	a commit's answer is lost   the batch is recorded again, which changes nothing if it was there already
 //	the receiver hangs          its own share of requests is held, at most until DeliveryTimeout

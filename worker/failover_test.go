@@ -106,7 +106,7 @@ func TestAReadOnlyServerIsWaitedFor(t *testing.T) {
 			r.t.Fatal(err)
 		}
 		defer func() { _ = conn.Close(context.WithoutCancel(r.t.Context())) }()
-		for _, sql := range append([]string{"SET default_transaction_read_only = off"}, statements...) {
+		for _, sql := range statements {
 			if _, err := conn.Exec(r.t.Context(), sql); err != nil {
 				r.t.Fatalf("%s: %v", sql, err)
 			}
@@ -127,21 +127,26 @@ func TestAReadOnlyServerIsWaitedFor(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			server := testdb.OwnServer(t)
 			r := newRigOn(t, testdb.NewAt(t, server.URL()))
+			r.at(r.URL + "&default_transaction_read_only=off") // the rig may write whenever the server can
 			to := newReceiver(t, nil)
 			lines := &logLines{}
 			c := r.config()
 			c.Logger = slog.New(slog.NewTextHandler(lines, &slog.HandlerOptions{Level: slog.LevelInfo}))
 			var dialled atomic.Int64
 			r.runOn(r.NewPool(t, func(p *pgxpool.Config) {
+				delete(p.ConnConfig.RuntimeParams, "default_transaction_read_only")
 				p.ConnConfig.DialFunc = countDials(&dialled, p.ConnConfig.DialFunc)
 			}), c)
 			r.awaitState(r.writeTo(to.URL, "before"), outbox.StateDelivered)
+			var meanwhile []outbox.ID
 			if how.begin == nil {
 				if err := server.Demote(t.Context()); err != nil {
 					t.Fatal(err)
 				}
 			} else {
 				ask(r, how.begin...)
+				r.Pool.Reset()
+				meanwhile = append(meanwhile, r.writeTo(to.URL, "meanwhile")) // so that the worker has to write
 			}
 			r.await("it says so", func() bool { return lines.count("the database cannot be used") == 1 })
 			tries := dialled.Load() + 50
@@ -162,7 +167,9 @@ func TestAReadOnlyServerIsWaitedFor(t *testing.T) {
 			}
 			writable := time.Now()
 			r.Pool.Reset()
-			r.awaitState(r.writeTo(to.URL, "after"), outbox.StateDelivered)
+			for _, id := range append(meanwhile, r.writeTo(to.URL, "after")) {
+				r.awaitState(id, outbox.StateDelivered)
+			}
 			t.Logf("delivered %v after it was writable again", time.Since(writable))
 			r.await("it says that it is over", func() bool { return lines.count("the database can be used again") == 1 })
 		})

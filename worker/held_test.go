@@ -13,37 +13,36 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/outage"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/postgres"
+	"github.com/seed-abbacb8b/epilogue/worker/internal/recording"
 )
 
-// recording is a recorder that runs, of a worker that exists only by its name.
-type recording struct {
-	*recorder
+// running is a recorder that runs, of a worker that exists only by its name.
+type running struct {
+	*recording.Recorder
 	rig   *rig
 	lines *logLines
 	ended chan struct{}
 }
 
 // record starts a recorder. It is stopped when the test ends, or by stop.
-func (r *rig) record(ctx context.Context) *recording {
+func (r *rig) record(ctx context.Context) *running {
 	r.t.Helper()
 	lines := &logLines{}
 	logger := slog.New(slog.NewTextHandler(lines, nil))
-	x := &recording{rig: r, lines: lines, ended: make(chan struct{}), recorder: &recorder{
-		to: postgres.NewRecorder(postgres.Direct(r.Pool), postgres.RecorderConfig{
+	x := &running{rig: r, lines: lines, ended: make(chan struct{}), Recorder: recording.New(
+		postgres.NewRecorder(postgres.Direct(r.Pool), postgres.RecorderConfig{
 			Schema: r.Schema, Worker: "one", OpenAfter: 10, OpenFor: time.Hour, OpenForMax: time.Hour,
-		}),
-		in: make(chan postgres.Result, 4*batchMax), outage: outage.New(logger, time.Second, outage.Faults{}).Part("test"), logger: logger,
-	}}
+		}), outage.New(logger, time.Second, outage.Faults{}).Part("test"), logger, 4*recording.BatchMax)}
 	go func() {
 		defer close(x.ended)
-		x.run(ctx)
+		x.Run(ctx)
 	}()
 	return x
 }
 
-func (x *recording) stop() {
+func (x *running) stop() {
 	x.rig.t.Helper()
-	close(x.in)
+	x.Close()
 	select {
 	case <-x.ended:
 	case <-time.After(testPatience):
@@ -73,13 +72,13 @@ func (r *rig) claimed(kind string, n int, endpoints ...string) (all []postgres.R
 	return all
 }
 
-func (x *recording) hand(results ...postgres.Result) {
+func (x *running) hand(results ...postgres.Result) {
 	for _, result := range results {
-		x.in <- result
+		x.In() <- result
 	}
 }
 
-func (x *recording) awaitLeased(what string, n int) {
+func (x *running) awaitLeased(what string, n int) {
 	x.rig.t.Helper()
 	x.rig.await(what, func() bool { return x.rig.count(`SELECT count(*) FROM outbox.due WHERE locked_by = 'one'`) == n })
 }
@@ -141,7 +140,7 @@ func TestHeldAnswersAreTriedALastTimeAtTheStop(t *testing.T) {
 	if n := r.count(`SELECT count(*) FROM outbox.due`); n != 1 {
 		t.Errorf("%d are due, want the one that is still locked", n)
 	}
-	if n := x.unwritten.Load(); n != 1 { // the stop tells of it
+	if n := x.Unwritten(); n != 1 { // the stop tells of it
 		t.Errorf("%d answers count as given up, want 1", n)
 	}
 }
@@ -150,14 +149,14 @@ func TestHeldAnswersAreTriedALastTimeAtTheStop(t *testing.T) {
 func TestTooManyHeldAnswersGiveUpTheOldest(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	results := r.claimed("delivered", heldMax+10, "https://a.test")
+	results := r.claimed("delivered", recording.HeldMax+10, "https://a.test")
 	faulty.Hold(t, r.Pool, inSchema(`SELECT FROM outbox.due FOR UPDATE`, r.Schema))
 	other := r.claimed("delivered", 1, "https://b.test")
 	x := r.record(t.Context())
-	x.hand(results[:heldMax]...)
+	x.hand(results[:recording.HeldMax]...)
 	x.hand(other...)
 	r.await("the other is recorded", func() bool { return r.count(`SELECT count(*) FROM outbox.attempt`) == 1 })
-	x.hand(results[heldMax:]...)
+	x.hand(results[recording.HeldMax:]...)
 	r.await("the oldest are given up", func() bool { return x.lines.count("answers wait for the database") > 0 })
 	x.stop()
 }
@@ -166,12 +165,12 @@ func TestTooManyHeldAnswersGiveUpTheOldest(t *testing.T) {
 func TestADatabaseThatRefusesEverythingIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	const more = 3 * batchMax
-	results := r.claimed("delivered", heldMax+more, "https://a.test")
+	const more = 3 * recording.BatchMax
+	results := r.claimed("delivered", recording.HeldMax+more, "https://a.test")
 	r.refuse("attempt", "INSERT", "true", "P0001")
 	x := r.record(t.Context())
 	x.hand(results...)
-	r.await("the list is full", func() bool { return len(x.in) <= more })
+	r.await("the list is full", func() bool { return len(x.In()) <= more })
 	r.exec(`DROP TRIGGER refuse ON outbox.attempt`)
 	x.awaitLeased("all are recorded", 0)
 	x.stop()

@@ -26,7 +26,7 @@ type loops struct {
 	client    *river.Client[pgx.Tx]
 	stopping  context.Context // its end: no new claims
 
-	clocks *clocks
+	clocks *database.Clocks
 	pool   *database.Pool
 
 	claims, scans, inserts *outage.Part
@@ -99,7 +99,7 @@ func (l *loops) scanOnce(ctx context.Context, order schedule.ScanOrder) {
 	l.scans.Worked()
 	answered := time.Now()
 	l.pool.EndLost(ctx)
-	l.clocks.compare(ctx, asked, scan.Clock, answered)
+	l.clocks.Compare(ctx, asked, scan.Clock, answered)
 	l.scheduler.Scanned(order, candidates(scan.Candidates), scan.Took, answered)
 }
 

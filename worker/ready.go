@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"time"
 )
 
@@ -23,7 +22,7 @@ func (w *Worker) Ready(context.Context) error {
 	if why := w.scheduler.Stuck(now); why != "" {
 		return errors.New(why)
 	}
-	if since := w.recorder.unrecorded.since(); !since.IsZero() && now.Sub(since) > unrecordedMax {
+	if since := w.recorder.Unrecorded(); !since.IsZero() && now.Sub(since) > unrecordedMax {
 		return fmt.Errorf("an answer has waited for %v to be recorded", now.Sub(since).Round(time.Millisecond))
 	}
 	return nil
@@ -31,24 +30,6 @@ func (w *Worker) Ready(context.Context) error {
 
 // unrecordedMax is how long an answer may wait to be recorded.
 const unrecordedMax = 10 * time.Second
-
-// oldest is when the oldest of some things came.
-type oldest struct{ at atomic.Int64 } // nanoseconds since 1970; 0: there is none
-
-func (o *oldest) set(t time.Time) {
-	if t.IsZero() {
-		o.at.Store(0)
-	} else {
-		o.at.Store(t.UnixNano())
-	}
-}
-
-func (o *oldest) since() time.Time {
-	if at := o.at.Load(); at != 0 {
-		return time.Unix(0, at)
-	}
-	return time.Time{}
-}
 
 // readyEvery is how often the worker asks itself whether it is ready.
 const readyEvery = time.Second

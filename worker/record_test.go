@@ -1,13 +1,11 @@
 package worker
 
 import (
-	"log/slog"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/seed-abbacb8b/epilogue/outbox"
-	"github.com/seed-abbacb8b/epilogue/worker/internal/outage"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/postgres"
 )
 
@@ -40,15 +38,13 @@ func TestARowThatTheDatabaseRefusesTakesNoOtherAlong(t *testing.T) {
 		}
 		batch, ids[rows[i].RunID] = append(batch, x), x.ID
 	}
-	lines := &logLines{}
-	logger := slog.New(slog.NewTextHandler(lines, nil))
-	to := &recorder{
-		to:     postgres.NewRecorder(postgres.Direct(r.Pool), postgres.RecorderConfig{Schema: r.Schema, Worker: "one", OpenAfter: 10, OpenFor: time.Second, OpenForMax: time.Second}),
-		outage: outage.New(logger, time.Second, outage.Faults{}).Part("test"), logger: logger,
+	x := r.record(t.Context())
+	x.hand(batch...)
+	x.stop()
+	if n := x.Unwritten(); n != 0 {
+		t.Fatalf("%d results are said to be unwritten", n)
 	}
-	if unwritten, err := to.write(t.Context(), batch); err != nil || unwritten != 0 {
-		t.Fatalf("%d results are said to be unwritten: %v", unwritten, err)
-	}
+	lines := x.lines
 	for runID, id := range ids {
 		bad := strings.HasPrefix(runID, "bad")
 		if named := lines.count(id.String()) == 1; named != bad {

@@ -32,6 +32,13 @@ func TestTheRoomsDoNotReachIntoEachOther(t *testing.T) {
 			"net/http": noHTTP, "github.com/riverqueue/river": noRiver, "log/slog": "what went wrong is returned: the worker says it",
 			module + "worker/internal/schedule": noRooms, module + "worker/internal/delivery": noRooms, module + "worker": upwards,
 		},
+		"database": {
+			"net/http": noHTTP, "github.com/riverqueue/river": noRiver, module + "worker/internal/postgres": "connections know no statement of the outbox",
+			module + "worker/internal/schedule": noRooms, module + "worker/internal/delivery": noRooms, module + "worker": upwards,
+		},
+		"recording": {
+			"net/http": noHTTP, "github.com/riverqueue/river": noRiver, module + "worker/internal/delivery": noRooms, module + "worker": upwards,
+		},
 	} {
 		for _, imported := range importsOf(t, "./internal/"+room) {
 			if why, no := forbidden[imported]; no {

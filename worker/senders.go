@@ -18,7 +18,7 @@ import (
 // would have to do again.
 type senders struct {
 	ctx       context.Context // its end tears the requests down
-	bodies    *bodies
+	bodies    *postgres.Bodies
 	delivery  *delivery.Sender
 	policy    schedule.Policy
 	scheduler *schedule.Scheduler
@@ -28,6 +28,12 @@ type senders struct {
 	stopped   <-chan struct{}        // closed when no request begins any more
 	running   sync.WaitGroup
 }
+
+// loadTimeout bounds the wait for room for a large body, and its load: with a request after it, it must end within the lease.
+const loadTimeout = LeaseMargin / 2
+
+// loadAgain is how long a message waits that found no room.
+const loadAgain = time.Second
 
 // senderIdle is how long a goroutine waits for its next request.
 const senderIdle = time.Second
@@ -68,7 +74,7 @@ func (s *senders) loop(m *postgres.Message) {
 
 // attempt makes one attempt, unless something of the worker's own is missing, and judges it.
 func (s *senders) attempt(m *postgres.Message) (delivery.Answer, schedule.Verdict) {
-	loaded, err := s.bodies.load(s.ctx, m)
+	loaded, err := s.bodies.Load(s.ctx, m)
 	if err != nil {
 		s.logger.DebugContext(s.ctx, "a large body waits", "message", m.ID.String(), "for", err)
 		return delivery.Answer{StartedAt: time.Now(), WaitsFor: err.Error()},

@@ -24,6 +24,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/worker/internal/delivery"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/outage"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/postgres"
+	"github.com/seed-abbacb8b/epilogue/worker/internal/recording"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/schedule"
 )
 
@@ -51,7 +52,7 @@ type Worker struct {
 	loops    *loops
 	senders  *senders
 	tearDown context.CancelFunc // ends the requests in flight
-	recorder *recorder
+	recorder *recording.Recorder
 	listener *database.Listener
 	client   *river.Client[pgx.Tx]
 }
@@ -88,22 +89,18 @@ func (w *Worker) assemble() (err error) {
 	}
 	w.db = postgres.Direct(w.pool.Pool)
 	w.outage = outage.New(c.Logger, c.PollInterval, outage.Faults{Failed: w.pool.Failed, Advice: database.Advice})
-	results := make(chan postgres.Result, c.MaxInFlight)
+	w.recorder = recording.New(postgres.NewRecorder(w.db, postgres.RecorderConfig{
+		Schema: c.Schema, Worker: w.name, OpenAfter: c.OpenAfter, OpenFor: c.OpenFor, OpenForMax: c.OpenForMax,
+	}), w.outage.Part("records"), c.Logger, c.MaxInFlight)
 	sending, tearDown := context.WithCancel(context.Background())
 	w.tearDown = tearDown
 	w.senders = &senders{
-		ctx: sending, bodies: newBodies(postgres.NewLoader(w.db, c.Schema), c.MaxBytesInFlight), delivery: w.sender,
-		policy: policyOf(c), scheduler: w.scheduler, results: results, logger: c.Logger,
+		ctx: sending, bodies: postgres.NewBodies(postgres.NewLoader(w.db, c.Schema), c.MaxBytesInFlight, loadTimeout), delivery: w.sender,
+		policy: policyOf(c), scheduler: w.scheduler, results: w.recorder.In(), logger: c.Logger,
 		next: make(chan *postgres.Message), stopped: w.stopping.Done(),
 	}
-	w.recorder = &recorder{
-		to: postgres.NewRecorder(w.db, postgres.RecorderConfig{
-			Schema: c.Schema, Worker: w.name, OpenAfter: c.OpenAfter, OpenFor: c.OpenFor, OpenForMax: c.OpenForMax,
-		}),
-		in: results, outage: w.outage.Part("records"), logger: c.Logger,
-	}
 	w.loops = &loops{
-		scheduler: w.scheduler, senders: w.senders, stopping: w.stopping, clocks: &clocks{logger: c.Logger}, pool: w.pool,
+		scheduler: w.scheduler, senders: w.senders, stopping: w.stopping, clocks: &database.Clocks{Logger: c.Logger}, pool: w.pool,
 		claimer: postgres.NewClaimer(w.db, postgres.ClaimerConfig{Schema: c.Schema, Worker: w.name, Lease: c.Lease, OpenAfter: c.OpenAfter}),
 		scanner: postgres.NewScanner(w.db, c.Schema),
 		claims:  w.outage.Part("claims"), scans: w.outage.Part("scans"), inserts: w.outage.Part("drain jobs"),
@@ -243,7 +240,7 @@ func (w *Worker) work(ctx context.Context) {
 	defer stopRecord()
 	go func() {
 		defer close(recorded)
-		w.recorder.run(record)
+		w.recorder.Run(record)
 	}()
 	<-ctx.Done()
 	w.up.Store(false)
@@ -284,7 +281,7 @@ func (w *Worker) stop(background *sync.WaitGroup, stopRecord context.CancelFunc,
 	case <-time.After(most + stopRecordMin + stopEnds):
 		log.Error("not everything ended in time; leaving it behind")
 	}
-	if n := w.recorder.unwritten.Load(); n > 0 {
+	if n := w.recorder.Unwritten(); n > 0 {
 		log.Error("answers not recorded: the database did not take them in time; their messages will be delivered again when their leases end", "messages", n)
 	}
 	log.Info("stopped")
@@ -299,7 +296,7 @@ func (w *Worker) stopParts(late context.Context, background *sync.WaitGroup, rec
 	background.Wait()
 	w.senders.running.Wait()
 	w.tearDown()
-	close(w.recorder.in)
+	w.recorder.Close()
 	<-recorded
 }
 

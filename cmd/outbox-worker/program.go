@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -35,9 +36,21 @@ func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, s
 	return p.report(ctx, err)
 }
 
+// closeTimeout bounds the goodbye to a database that may not answer; the end of the process says it too.
+const closeTimeout = 250 * time.Millisecond
+
 func (p *program) close() {
-	if p.pool != nil {
+	if p.pool == nil {
+		return
+	}
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
 		p.pool.Close()
+	}()
+	select {
+	case <-closed:
+	case <-time.After(closeTimeout):
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed-abbacb8b/epilogue/internal/faulty"
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
@@ -163,6 +164,33 @@ func TestTheFirstSignalStopsAWorkerGracefullyAndTheSecondAtOnce(t *testing.T) {
 	_ = cmd.Wait()
 	if got := cmd.ProcessState.ExitCode(); got != exitFailed {
 		t.Errorf("exit status %d", got)
+	}
+	receiver.end()
+}
+
+// TestSIGTERMEndsAWorkerWhoseDatabaseIsSilent, the whole process, with a request under way.
+func TestSIGTERMEndsAWorkerWhoseDatabaseIsSilent(t *testing.T) {
+	t.Parallel()
+	db := testdb.New(t)
+	receiver := beginReceiver(t, "--hang")
+	proxy, through := faulty.Between(t, db.URL)
+	cmd, lines := process(t, db, append(environment(db), "OUTBOX_DATABASE_URL="+through, "OUTBOX_SHUTDOWN_TIMEOUT=2s"), "run")
+	scanTo(t, lines, "working")
+	written(t, db, outbox.Message{Outcome: testdb.Outcome("run-1", receiver.url), URL: receiver.url})
+	inFlight(t, db)
+	proxy.Do(faulty.All, faulty.Freeze(faulty.Both))
+	began := time.Now()
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	scanTo(t, lines, `"answers not recorded: the database did not take them in time`)
+	for lines.Scan() { // until it ends
+	}
+	_ = cmd.Wait()
+	took := time.Since(began)
+	t.Logf("ended in %v", took)
+	if promised, load := 4*time.Second, 2*time.Second; took > promised+load || cmd.ProcessState.ExitCode() != exitOK {
+		t.Errorf("exit status %d after %v; promised are %v", cmd.ProcessState.ExitCode(), took, promised)
 	}
 	receiver.end()
 }

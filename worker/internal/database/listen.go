@@ -1,6 +1,7 @@
 package database
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +17,8 @@ type Listener struct {
 	Pool    *Pool
 	Channel string
 	Wake    func()
+
+	probe time.Duration // listenProbe when 0
 }
 
 const (
@@ -77,7 +80,7 @@ var errReset = errors.New("the pool's sessions were replaced")
 
 // hear returns after a wake, or a probe that found nothing wrong.
 func (l *Listener) hear(ctx context.Context, own *pgx.Conn) error {
-	quiet, cancel := context.WithTimeout(ctx, listenProbe)
+	quiet, cancel := context.WithTimeout(ctx, cmp.Or(l.probe, listenProbe))
 	defer cancel()
 	_, err := own.WaitForNotification(quiet)
 	switch {

@@ -1,4 +1,4 @@
-package worker
+package database
 
 import (
 	"context"
@@ -7,26 +7,26 @@ import (
 	"time"
 )
 
-// clocks compares this process's clock with the database's, which decides when a message is due and when a lease ends. A
+// Clocks compares this process's clock with the database's, which decides when a message is due and when a lease ends. A
 // difference delays nothing here. It makes times in logs, signatures and ids differ, and River's own timers run by this
 // clock.
-type clocks struct {
-	logger *slog.Logger
+type Clocks struct {
+	Logger *slog.Logger
 
 	mu   sync.Mutex
 	said time.Time
 }
 
 const (
-	clocksMayDiffer = time.Second
+	ClocksMayDiffer = time.Second
 	clocksSayAgain  = time.Minute
 )
 
-// compare is given the database's clock, and when it was asked for and answered by this process's. Only what lies outside
+// Compare is given the database's clock, and when it was asked for and answered by this process's. Only what lies outside
 // of that span is a difference for sure.
-func (c *clocks) compare(ctx context.Context, asked, database, answered time.Time) {
+func (c *Clocks) Compare(ctx context.Context, asked, database, answered time.Time) {
 	ahead, behind := asked.Sub(database), database.Sub(answered)
-	if max(ahead, behind) <= clocksMayDiffer {
+	if max(ahead, behind) <= ClocksMayDiffer {
 		return
 	}
 	c.mu.Lock()
@@ -39,5 +39,5 @@ func (c *clocks) compare(ctx context.Context, asked, database, answered time.Tim
 	if behind > ahead {
 		which, by = "behind", behind
 	}
-	c.logger.WarnContext(ctx, "this host's clock is "+which+" the database's", "by_at_least", by.Round(time.Millisecond))
+	c.Logger.WarnContext(ctx, "this host's clock is "+which+" the database's", "by_at_least", by.Round(time.Millisecond))
 }

@@ -1,4 +1,8 @@
-package worker
+// Package recording writes results into the outbox: in batches, none of which waits long for a lock, and so that a result that
+// the database refuses, or whose row somebody holds, never keeps others from it.
+//
+// It owns the goroutine that records, its batches and the list of held results. The statements are package postgres's.
+package recording
 
 import (
 	"context"
@@ -11,12 +15,12 @@ import (
 	"github.com/seed-abbacb8b/epilogue/worker/internal/schedule"
 )
 
-// recorder writes results in batches: while one batch is written, the next one gathers. The first result after a pause is
+// Recorder writes results in batches: while one batch is written, the next one gathers. The first result after a pause is
 // written at once; in a stream, a batch waits until it is large enough to be worth a statement, schedule.BatchPace at
 // most.
 //
 // A result that cannot be written now never keeps others from it: it is held, and tried again by itself (held.go).
-type recorder struct {
+type Recorder struct {
 	to     *postgres.Recorder
 	in     chan postgres.Result // bounded: when the database is slower than the receivers, requests wait here
 	outage *outage.Part
@@ -33,12 +37,29 @@ type recorder struct {
 	unwritten    atomic.Int64  // results that were given up
 }
 
-// batchMax bounds a batch, and with it one statement's memory.
-const batchMax = 512
+// New returns a recorder with room for so many results that wait to be written.
+func New(to *postgres.Recorder, part *outage.Part, logger *slog.Logger, room int) *Recorder {
+	return &Recorder{to: to, in: make(chan postgres.Result, room), outage: part, logger: logger}
+}
 
-// run records until in is closed and everything in it is written, or until ctx ends, which loses what is unwritten: it
+// In takes results. While it is full, senders wait, which is how a slow database slows the claims.
+func (r *Recorder) In() chan<- postgres.Result { return r.in }
+
+// Close says that no result comes any more: Run writes what it has, and returns.
+func (r *Recorder) Close() { close(r.in) }
+
+// Unrecorded is when the oldest result came that is not on record yet; zero when all are.
+func (r *Recorder) Unrecorded() time.Time { return r.unrecorded.since() }
+
+// Unwritten is how many results a stop gave up.
+func (r *Recorder) Unwritten() int64 { return r.unwritten.Load() }
+
+// BatchMax bounds a batch, and with it one statement's memory.
+const BatchMax = 512
+
+// Run records until [Recorder.Close] was called and everything in it is written, or until ctx ends, which loses what is unwritten: it
 // is delivered again when its lease ends.
-func (r *recorder) run(ctx context.Context) {
+func (r *Recorder) Run(ctx context.Context) {
 	again := time.NewTimer(0)
 	defer again.Stop()
 	for {
@@ -76,7 +97,7 @@ func doneIf(matters bool, ctx context.Context) <-chan struct{} {
 }
 
 // giveUp counts what a stop leaves unwritten, of which the worker tells in one line; outside of a stop, it tells at once.
-func (r *recorder) giveUp(ctx context.Context, messages int, err error) {
+func (r *Recorder) giveUp(ctx context.Context, messages int, err error) {
 	if ctx.Err() != nil {
 		r.unwritten.Add(int64(messages))
 		return
@@ -84,18 +105,18 @@ func (r *recorder) giveUp(ctx context.Context, messages int, err error) {
 	r.tellLost(ctx, messages, err)
 }
 
-func (r *recorder) tellLost(ctx context.Context, messages int, err error) {
+func (r *Recorder) tellLost(ctx context.Context, messages int, err error) {
 	r.logger.ErrorContext(ctx, "answers not recorded; their messages will be delivered again", "messages", messages, "error", err)
 }
 
-func (r *recorder) gather(first postgres.Result) []postgres.Result {
+func (r *Recorder) gather(first postgres.Result) []postgres.Result {
 	batch := make([]postgres.Result, 1, 64)
 	batch[0] = first
 	var paced <-chan time.Time
 	if left := schedule.BatchPace - time.Since(r.last); r.stream && left > 0 {
 		paced = time.After(left)
 	}
-	for len(batch) < batchMax {
+	for len(batch) < BatchMax {
 		select {
 		case next, ok := <-r.in:
 			if !ok {
@@ -124,7 +145,7 @@ func (r *recorder) gather(first postgres.Result) []postgres.Result {
 
 // write records a batch as a whole. A lock that somebody holds, or a result that the database refuses, makes it go on in
 // parts. An error says how many results were not written because ctx ended.
-func (r *recorder) write(ctx context.Context, batch []postgres.Result) (unwritten int, err error) {
+func (r *Recorder) write(ctx context.Context, batch []postgres.Result) (unwritten int, err error) {
 	if time.Now().After(r.carefulUntil) {
 		err := r.persist(ctx, func() error {
 			changes, err := r.to.Record(ctx, batch)
@@ -155,7 +176,7 @@ const conflictsMost = 8
 
 // persist makes a try again while the database is away, or sacrifices it to other transactions. It returns what more
 // tries do not change: a refusal, a lock by itself, or the last error when ctx ends.
-func (r *recorder) persist(ctx context.Context, try func() error, locked func(error) bool) error {
+func (r *Recorder) persist(ctx context.Context, try func() error, locked func(error) bool) error {
 	for conflicts := 0; ; {
 		err := try()
 		switch {
@@ -186,7 +207,7 @@ func sleep(ctx context.Context, d time.Duration) {
 }
 
 // logChanges tells what a batch changed of the endpoints' health.
-func (r *recorder) logChanges(ctx context.Context, changes []postgres.EndpointChange) {
+func (r *Recorder) logChanges(ctx context.Context, changes []postgres.EndpointChange) {
 	for _, c := range changes {
 		level, attrs := slog.LevelWarn, []slog.Attr{slog.String("endpoint", c.Endpoint), slog.String("reason", c.Reason)}
 		if c.OpenUntil != nil {

@@ -1,4 +1,4 @@
-package worker
+package recording
 
 import (
 	"context"
@@ -24,7 +24,7 @@ type heldResult struct {
 }
 
 const (
-	heldMax      = 2 * batchMax // beyond, the oldest is given up: it is delivered again when its lease ends
+	HeldMax      = 2 * BatchMax // beyond, the oldest is given up: it is delivered again when its lease ends
 	heldPauseMin = 200 * time.Millisecond
 	heldPauseMax = 5 * time.Second
 	tellHeld     = time.Minute // between two lines of the log
@@ -38,7 +38,7 @@ const (
 	refusedAlone = 10 * time.Second
 )
 
-func (r *recorder) newlyHeld(batch []postgres.Result) []*heldResult {
+func (r *Recorder) newlyHeld(batch []postgres.Result) []*heldResult {
 	now := time.Now()
 	all := make([]*heldResult, len(batch))
 	for i := range batch {
@@ -49,7 +49,7 @@ func (r *recorder) newlyHeld(batch []postgres.Result) []*heldResult {
 
 // writeParts records what can be recorded now, without waiting for a lock. A batch that fails is halved until what it
 // fails for is alone: few are bad, so few halves fail. What is left is held, or set aside.
-func (r *recorder) writeParts(ctx context.Context, batch []*heldResult) (unwritten int, err error) {
+func (r *Recorder) writeParts(ctx context.Context, batch []*heldResult) (unwritten int, err error) {
 	var refused []*heldResult
 	todo, last := [][]*heldResult{batch}, error(nil)
 	for tries := 0; len(todo) > 0; tries++ {
@@ -95,7 +95,7 @@ func (r *recorder) writeParts(ctx context.Context, batch []*heldResult) (unwritt
 
 // try records results without waiting for a lock, and returns those that are locked. Its error is a refusal or a lock
 // that concerns one row or more, or comes after the end of ctx.
-func (r *recorder) try(ctx context.Context, part []*heldResult, withoutEndpoints bool) (held []*heldResult, err error) {
+func (r *Recorder) try(ctx context.Context, part []*heldResult, withoutEndpoints bool) (held []*heldResult, err error) {
 	results := make([]postgres.Result, len(part))
 	for i, x := range part {
 		results[i] = x.Result
@@ -120,7 +120,7 @@ func (r *recorder) try(ctx context.Context, part []*heldResult, withoutEndpoints
 }
 
 // hold keeps results for another try, each after a pause that grows.
-func (r *recorder) hold(ctx context.Context, results []*heldResult, refusal error) {
+func (r *Recorder) hold(ctx context.Context, results []*heldResult, refusal error) {
 	if len(results) == 0 {
 		return
 	}
@@ -134,15 +134,15 @@ func (r *recorder) hold(ctx context.Context, results []*heldResult, refusal erro
 		r.toldHeld = now
 		r.tellHeld(ctx)
 	}
-	if over := len(r.held) - heldMax; over > 0 && !r.everythingIsRefused() {
+	if over := len(r.held) - HeldMax; over > 0 && !r.everythingIsRefused() {
 		slices.SortStableFunc(r.held, func(a, b *heldResult) int { return a.since.Compare(b.since) })
-		r.tellLost(ctx, over, fmt.Errorf("more than %d answers wait for the database", heldMax))
+		r.tellLost(ctx, over, fmt.Errorf("more than %d answers wait for the database", HeldMax))
 		r.held = slices.Delete(r.held, 0, over)
 	}
 }
 
 // tellHeld says in the log how many results wait for what.
-func (r *recorder) tellHeld(ctx context.Context) {
+func (r *Recorder) tellHeld(ctx context.Context) {
 	var locked, refused []*heldResult
 	for _, x := range r.held {
 		if x.refusal == nil {
@@ -168,15 +168,15 @@ func (r *recorder) tellHeld(ctx context.Context) {
 
 // everythingIsRefused reports that the list is full of refused results, and that nothing was written since the oldest of
 // them came: the database takes nothing at all.
-func (r *recorder) everythingIsRefused() bool {
-	if len(r.held) < heldMax {
+func (r *Recorder) everythingIsRefused() bool {
+	if len(r.held) < HeldMax {
 		return false
 	}
 	return !slices.ContainsFunc(r.held, func(x *heldResult) bool { return x.refusal == nil || x.written < r.written })
 }
 
 // oldestHeld is when the oldest of the held results came; zero when none is held.
-func (r *recorder) oldestHeld() (at time.Time) {
+func (r *Recorder) oldestHeld() (at time.Time) {
 	for _, x := range r.held {
 		if at.IsZero() || x.since.Before(at) {
 			at = x.since
@@ -186,7 +186,7 @@ func (r *recorder) oldestHeld() (at time.Time) {
 }
 
 // heldPause is how long it takes until one of the held results is to be tried.
-func (r *recorder) heldPause(now time.Time) time.Duration {
+func (r *Recorder) heldPause(now time.Time) time.Duration {
 	pause := time.Hour
 	for _, x := range r.held {
 		pause = min(pause, x.next.Sub(now))
@@ -195,11 +195,11 @@ func (r *recorder) heldPause(now time.Time) time.Duration {
 }
 
 // tryHeld tries the held results whose time has come.
-func (r *recorder) tryHeld(ctx context.Context) {
+func (r *Recorder) tryHeld(ctx context.Context) {
 	now := time.Now()
 	var due []*heldResult
 	r.held = slices.DeleteFunc(r.held, func(x *heldResult) bool {
-		if len(due) >= batchMax || x.next.After(now) {
+		if len(due) >= BatchMax || x.next.After(now) {
 			return false
 		}
 		due = append(due, x)
@@ -214,11 +214,11 @@ func (r *recorder) tryHeld(ctx context.Context) {
 }
 
 // giveUpHeld tries the held results a last time.
-func (r *recorder) giveUpHeld(ctx context.Context) {
+func (r *Recorder) giveUpHeld(ctx context.Context) {
 	for _, x := range r.held {
 		x.next = time.Time{}
 	}
-	for tries := len(r.held); tries > 0; tries -= batchMax {
+	for tries := len(r.held); tries > 0; tries -= BatchMax {
 		r.tryHeld(ctx)
 	}
 	if len(r.held) > 0 {
@@ -230,7 +230,7 @@ func (r *recorder) giveUpHeld(ctx context.Context) {
 
 // isToBlame reports whether the database refuses this result and not just everything: by the kind of the refusal, because
 // another result was written meanwhile, or because in some time no other was refused.
-func (r *recorder) isToBlame(x *heldResult, alone bool) bool {
+func (r *Recorder) isToBlame(x *heldResult, alone bool) bool {
 	return postgres.IsCertain(x.refusal) || r.written > x.written ||
 		alone && time.Since(x.since) > refusedAlone && !slices.ContainsFunc(r.held, func(h *heldResult) bool { return h.refusal != nil })
 }
@@ -241,7 +241,7 @@ func (r *recorder) isToBlame(x *heldResult, alone bool) bool {
 // First, what came from the receiver is left out, and what the answer changes at its endpoint: the attempt is then on record
 // without. If that is refused, too, the message is dead, with a reason that names the rule. If even that is refused, it
 // waits for an hour.
-func (r *recorder) setAside(ctx context.Context, x *heldResult) bool {
+func (r *Recorder) setAside(ctx context.Context, x *heldResult) bool {
 	why := postgres.Refusal(x.refusal)
 	plain := withoutTexts(x.Result, why)
 	type variant struct {
@@ -282,7 +282,7 @@ func (r *recorder) setAside(ctx context.Context, x *heldResult) bool {
 }
 
 // pauseRefused pauses an endpoint whose row the database does not let change.
-func (r *recorder) pauseRefused(ctx context.Context, x *heldResult, why string) {
+func (r *Recorder) pauseRefused(ctx context.Context, x *heldResult, why string) {
 	change, err := r.to.PauseRefused(ctx, x.Endpoint, why)
 	if err != nil {
 		r.logger.ErrorContext(ctx, "an endpoint's health cannot be recorded, and it cannot be paused", "endpoint", x.Endpoint, "error", err)

@@ -1,0 +1,42 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/semaphore"
+)
+
+// Bodies bring the large bodies, which a claim leaves in their rows, when the bytes in flight leave room. So a worker's
+// memory is bounded by the small bodies of its slots and by so many bytes of large ones, whatever waits in the outbox.
+type Bodies struct {
+	loader *Loader
+	bytes  *semaphore.Weighted
+	max    int64
+	within time.Duration
+}
+
+// NewBodies returns bodies with room for so many bytes. The wait for room and the load together end within a time.
+func NewBodies(loader *Loader, most int, within time.Duration) *Bodies {
+	return &Bodies{loader: loader, bytes: semaphore.NewWeighted(int64(most)), max: int64(most), within: within}
+}
+
+// Load completes a message whose body the claim left in its row, and returns what gives the bytes back. Its error says
+// that there was no room, or no database, in time: the message has to wait.
+func (b *Bodies) Load(ctx context.Context, m *Message) (done func(), err error) {
+	if m.BodyBytes <= BodyMax {
+		return func() {}, nil
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, b.within, fmt.Errorf("took longer than %v", b.within))
+	defer cancel()
+	weight := min(int64(m.BodyBytes), b.max)
+	if err := b.bytes.Acquire(ctx, weight); err != nil {
+		return nil, fmt.Errorf("room for its %d bytes among those in flight: %w", m.BodyBytes, context.Cause(ctx))
+	}
+	if m.Body, err = b.loader.Load(ctx, m.ID); err != nil {
+		b.bytes.Release(weight)
+		return nil, fmt.Errorf("loading its %d bytes: %w", m.BodyBytes, err)
+	}
+	return func() { b.bytes.Release(weight) }, nil
+}
