@@ -101,11 +101,21 @@ func drawCutBatch(s *stage, r *rand.Rand) planned {
 	}, peer, faulty.AfterMessage('E', nth), action)
 }
 
-// armed completes a fault that comes at a place in the protocol, once.
+// armed completes a fault that comes at a place in the protocol: each time that the process gets there, at most armedMax
+// times.
 func armed(p planned, peer func() *process, trigger faulty.Trigger, action faulty.Action) planned {
+	const armedMax = 4
 	p.make = func(context.Context, touch) (undo, error) {
-		a := peer().proxy.On(trigger, action)
-		return func(context.Context) error { a.Disarm(); return nil }, nil
+		var all []*faulty.Armed
+		for range armedMax {
+			all = append(all, peer().proxy.On(trigger, action))
+		}
+		return func(context.Context) error {
+			for _, a := range all {
+				a.Disarm()
+			}
+			return nil
+		}, nil
 	}
 	return p
 }

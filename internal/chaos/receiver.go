@@ -197,7 +197,8 @@ func (v *receiver) act(a answer, w http.ResponseWriter, r *http.Request, begin t
 	case resetting, truncated, garbage:
 		breakOff(a, w)
 	default:
-		if err := writeAll(w); err != nil || time.Since(begin) > quick {
+		// On a busy machine a request may arrive when its worker has given up already: then its connection is closed.
+		if err := writeAll(w); err != nil || r.Context().Err() != nil || time.Since(begin) > quick {
 			return slow // whether it was received in time is not known
 		}
 	}

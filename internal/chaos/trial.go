@@ -56,7 +56,7 @@ func (s *set) all() map[string]bool {
 
 func newTrial(o options, out io.Writer) *trial {
 	t := &trial{options: o, out: out, begun: time.Now(), timeline: &timeline{workers: o.workers}, byRule: map[string]int{}}
-	t.stage = &stage{options: o, say: t.say, fail: t.fail, poison: &t.poison}
+	t.stage = &stage{options: o, say: t.say, fail: t.fail, broken: t.violated, poison: &t.poison}
 	return t
 }
 
@@ -194,7 +194,10 @@ func (t *trial) left(ctx context.Context) (r remaining, err error) {
 // stopAll ends writers and workers as a deployment would.
 func (t *trial) stopAll() {
 	var group sync.WaitGroup
-	for _, p := range append(append([]*process{}, t.writers...), t.workers...) {
+	for _, p := range t.writers {
+		group.Go(func() { _, _ = p.current().stop(2 * writeMax) }) // what a writer leaves undone is not committed
+	}
+	for _, p := range t.workers {
 		group.Go(func() {
 			if c := p.current(); !c.ended() {
 				took, err := c.stop(stopMax)
