@@ -83,6 +83,7 @@ func TestStatusCountsEveryStateAndNamesTheWorstEndpoints(t *testing.T) {
 		At        time.Time               `json:"at"`
 		States    []outbox.StateCount     `json:"states"`
 		Endpoints []outbox.EndpointStatus `json:"endpoints"`
+		Workers   json.RawMessage         `json:"workers"`
 	}](t, invoke(t, environment(db), "status", "--json", "--endpoints", "1"))
 	if len(v.States) != len(outbox.States) || v.States[4].Messages != 1 || len(v.Endpoints) != 1 || !v.Endpoints[0].Paused || v.At.IsZero() {
 		t.Errorf("got %+v", v)
