@@ -15,9 +15,9 @@ func (p *program) statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "who works, what is waiting, what is dead, and which endpoints fail",
-		Long: `Says how many workers there are, and what keeps them from delivering. Counts the messages in each state, tells how old the
-oldest of each is, and lists the endpoints that are paused, fail or have something waiting, the worst first. Delivered
-messages are counted until retention removes them.`,
+		Long: `Says how many workers there are, and what keeps them from delivering. Counts the messages in each state, tells how
+old the oldest of each is, and lists the endpoints that are paused, fail or have something waiting, the worst first.
+Delivered messages are counted until retention removes them.`,
 		Example: `  outbox-worker status
   outbox-worker status --json | jq '.states[] | select(.state == "dead").messages'`,
 		Args: takes(0, 0, ""),

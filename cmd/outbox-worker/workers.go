@@ -15,9 +15,9 @@ func (p *program) workersCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "workers",
 		Short: "which workers drain the outbox, and which have died",
-		Long: `Lists the workers as they last said of themselves, which each does every five seconds: its requests in flight, how far its
-clock differs from the database's, and what keeps it from delivering. One that died is listed for an hour. Workers behind a
-pooler in transaction mode, and those of versions before this command, are not listed.`,
+		Long: `Lists the workers as they last said of themselves, which each does every five seconds: its requests in flight, how
+far its clock differs from the database's, and what keeps it from delivering. One that died is listed for an hour.
+Workers behind a pooler in transaction mode, and those of versions before this command, are not listed.`,
 		Example: "  outbox-worker workers\n  outbox-worker workers --json | jq '.[] | select(.not_ready).name'",
 		Args:    takes(0, 0, ""),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return p.workers(cmd.Context(), asJSON) },

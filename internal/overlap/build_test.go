@@ -29,6 +29,9 @@ func build(t *testing.T) (older, newer programs) {
 	tree := t.TempDir()
 	archive(t, root, tree)
 	writer := filepath.Join("internal", "overlap", "writer")
+	if err := os.RemoveAll(filepath.Join(tree, writer)); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.CopyFS(filepath.Join(tree, writer), os.DirFS(filepath.Join(root, writer))); err != nil {
 		t.Fatal(err)
 	}
