@@ -15,7 +15,7 @@ import (
 )
 
 // queries counts what a worker asks of its database, River's questions included; a batch is one.
-type queries struct{ scans, claims, records, others atomic.Int64 }
+type queries struct{ scans, claims, records, beats, others atomic.Int64 }
 
 func (q *queries) count(sql string) {
 	switch {
@@ -25,6 +25,8 @@ func (q *queries) count(sql string) {
 		q.claims.Add(1)
 	case strings.Contains(sql, "finished AS"):
 		q.records.Add(1)
+	case strings.Contains(sql, "pg_try_advisory_xact_lock_shared"):
+		q.beats.Add(1)
 	case strings.HasPrefix(sql, "SELECT set_config("): // goes with a claim, a record or a scan
 	default:
 		q.others.Add(1)
@@ -71,6 +73,9 @@ func TestAnIdleWorkerAsksOnceAPollAndRiverNowAndThen(t *testing.T) {
 	}
 	if n := q.claims.Load() - claims; n != 0 {
 		t.Errorf("%d claims while nothing is due", n)
+	}
+	if n, most := q.beats.Load(), int64(elapsed/(5*time.Second))+2; n > most { // it is alone, so it probes nobody
+		t.Errorf("%d beats of its lock in %v, want at most %d", n, elapsed, most)
 	}
 	t.Logf("%d scans and %d questions of River in %.1f s", q.scans.Load()-scans, q.others.Load()-others, elapsed.Seconds())
 	if n, most := q.others.Load()-others, int64(riverQueriesPerSecond*(elapsed.Seconds()+5)); n > most {

@@ -39,6 +39,11 @@ func TestTheRoomsDoNotReachIntoEachOther(t *testing.T) {
 		"recording": {
 			"net/http": noHTTP, "github.com/riverqueue/river": noRiver, module + "worker/internal/delivery": noRooms, module + "worker": upwards,
 		},
+		"roster": {
+			"net/http": noHTTP, "github.com/riverqueue/river": noRiver,
+			module + "worker/internal/schedule": noRooms, module + "worker/internal/delivery": noRooms, module + "worker/internal/postgres": noRooms,
+			module + "worker/internal/database": noRooms, module + "worker": upwards,
+		},
 	} {
 		for _, imported := range importsOf(t, "./internal/"+room) {
 			if why, no := forbidden[imported]; no {

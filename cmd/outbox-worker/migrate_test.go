@@ -81,9 +81,9 @@ func TestMigrateSQLPrintsWhatAnotherToolRuns(t *testing.T) {
 		hasNot []string
 	}{
 		{nil, exitOK, []string{"CREATE TABLE billing.message", "billing.river_job", "BEGIN;", "COMMIT;", "to version 1"}, []string{"outbox.message", "+goose", "DROP TABLE billing.message"}},
-		{[]string{"--line", "outbox", "--from", "2"}, exitOK, []string{"to version 3", "to version 4"}, []string{"to version 2", "river_job"}},
+		{[]string{"--line", "outbox", "--from", "2"}, exitOK, []string{"to version 3", "to version 4", "to version 5"}, []string{"to version 2", "river_job"}},
 		{[]string{"--line", "river", "--from", "6", "--to", "7"}, exitOK, []string{"to version 7", "'main', 7"}, []string{"version 8", "billing.message"}},
-		{[]string{"--down", "--line", "outbox", "--to", "2"}, exitOK, []string{"back from version 4", "back from version 3"}, []string{"from version 2"}},
+		{[]string{"--down", "--line", "outbox", "--to", "2"}, exitOK, []string{"back from version 5", "back from version 4", "back from version 3"}, []string{"from version 2"}},
 		{[]string{"--down"}, exitOK, []string{"DROP TABLE billing.message", "-- DROP SCHEMA billing;"}, nil},
 		{[]string{"--schema", "other", "--line", "river", "--to", "4", "--bare"}, exitOK, []string{"other.river_job"}, []string{"BEGIN;", "COMMIT;"}},
 		{[]string{"--from", "2"}, exitUsage, []string{"--line outbox or --line river"}, nil},
