@@ -26,8 +26,9 @@ type heldResult struct {
 const (
 	HeldMax      = 2 * BatchMax // beyond, the oldest is given up: it is delivered again when its lease ends
 	heldPauseMin = 200 * time.Millisecond
-	heldPauseMax = 5 * time.Second
-	tellHeld     = time.Minute // between two lines of the log
+	heldPauseMax = 5 * time.Second // of a refused one
+	lockPauseMax = time.Second     // of a locked one: when the lock goes, it should be on record before its lease ends
+	tellHeld     = time.Minute     // between two lines of the log
 
 	// partsMost bounds the statements of one walk through a batch that fails as a whole. 512 results with three bad ones
 	// among them take 55.
@@ -126,7 +127,11 @@ func (r *Recorder) hold(ctx context.Context, results []*heldResult, refusal erro
 	}
 	now := time.Now()
 	for _, x := range results {
-		x.pause = min(max(2*x.pause, heldPauseMin), heldPauseMax)
+		most := heldPauseMax
+		if refusal == nil {
+			most = lockPauseMax
+		}
+		x.pause = min(max(2*x.pause, heldPauseMin), most)
 		x.next, x.refusal = now.Add(x.pause), refusal
 	}
 	r.held = append(r.held, results...)
