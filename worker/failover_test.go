@@ -175,3 +175,39 @@ func TestAReadOnlyServerIsWaitedFor(t *testing.T) {
 		})
 	}
 }
+
+// TestAFailoverKillsNoWorker: on the promoted server all locks are free. Three workers that live hold requests open over the
+// failover, and none of these is sent by another.
+func TestAFailoverKillsNoWorker(t *testing.T) {
+	t.Parallel()
+	cluster := testdb.NewCluster(t, true)
+	r, to := newRigOn(t, testdb.NewAt(t, cluster.Primary.URL())), hold(t)
+	both := cluster.URL(t)
+	var stops []func()
+	for range 3 {
+		pool := r.NewPool(t, func(p *pgxpool.Config) { pointAt(t, p, both) })
+		_, stop := r.runOn(pool, leasing(r.config()))
+		stops = append(stops, stop)
+	}
+	r.awaitBelievers(3)
+	const messages = 12
+	for range messages {
+		r.writeTo(to.URL, "held")
+	}
+	r.await("its requests are open", func() bool { return len(to.requests()) == messages })
+	r.exec(`INSERT INTO outbox.endpoint (endpoint, reason) VALUES ('https://a.test', '')`) // flushes the claims, which did not wait for it
+	cluster.Failover(t)
+	r.at(cluster.Primary.URL())
+	promoted := time.Now()
+	r.awaitState(r.writeTo(newReceiver(t, nil).URL, "after"), outbox.StateDelivered)
+	t.Logf("a new message was delivered %v after the promotion", time.Since(promoted).Round(time.Millisecond))
+	r.awaitBelievers(3)
+	to.letGo()
+	r.await("nothing is due", func() bool { return r.count(`SELECT count(*) FROM outbox.due`) == 0 })
+	if n := to.repeated(); n > 0 {
+		t.Errorf("%d of %d messages were sent twice, though no worker died", n, messages)
+	}
+	for _, stop := range stops {
+		stop()
+	}
+}
