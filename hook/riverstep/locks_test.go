@@ -188,7 +188,7 @@ SELECT gen_random_uuid(), 'run-' || n, 1, '', 'succeeded', 'completed', now() - 
 
 func TestACancelOfARunThatIsHeldEndsWithTheReason(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, echo(), func(c *riverstep.Config, _ *river.Config) { c.SettleTimeout = 150 * time.Millisecond })
+	r := newRig(t, echo(), func(c *riverstep.Config, _ *river.Config) { c.SettleTimeout = 3 * time.Second })
 	r.submit(riverstep.RunSpec{ID: runID})
 	release := r.hold(holdRun, runID)
 	var pgErr *pgconn.PgError

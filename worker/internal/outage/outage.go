@@ -101,11 +101,11 @@ func (p *Part) Failed(ctx context.Context, err error) time.Duration {
 	return p.pause
 }
 
-// Lasts reports whether a part cannot use the database now.
+// Lasts reports whether an outage was said to have begun, and not yet to be over.
 func (o *Outage) Lasts() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return len(o.failing) > 0
+	return !o.since.IsZero()
 }
 
 // Worked is called after every success. An outage is over once every part has worked for a while.
