@@ -12,7 +12,7 @@ demo: ## watch outcomes arrive as webhooks, on real input, with the worker kille
 	go run ./examples/demo $(ARGS)
 
 test: ## run every test on a throwaway Postgres
-	$(WITH_POSTGRES) go test -parallel 8 -shuffle=on -timeout 20m ./...
+	$(WITH_POSTGRES) go test -shuffle=on -timeout 20m ./...
 
 check: lint race ## all that must hold before a change lands: format, vet, linter, tests with the race detector
 
@@ -23,7 +23,7 @@ lint: ## format, vet, linter, go.mod
 	go mod tidy -diff
 
 race: ## run every test with the race detector (needs a C compiler)
-	$(WITH_POSTGRES) go test -race -parallel 8 -shuffle=on -timeout 30m ./...
+	$(WITH_POSTGRES) go test -race -shuffle=on -timeout 30m ./...
 
 chaos: ## the real programs under faults drawn from a seed; ARGS='-for 1h -seed 7' for as long as asked
 	go run ./internal/chaos $(ARGS)

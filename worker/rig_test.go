@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -22,6 +23,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	_ = flag.Set("test.parallel", "6") // these tests wait more than they work; -parallel overrules
 	testdb.Main(m, testdb.Child{Name: "worker", Run: childWorker}, testdb.Child{Name: "holder", Run: childHolder},
 		testdb.Child{Name: "leaser", Run: childLeaser})
 }
