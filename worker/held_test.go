@@ -242,6 +242,30 @@ func TestOneAnswerThatTheDatabaseRefusesIsSetAside(t *testing.T) {
 	}
 }
 
+// TestARefusalThatPassesPausesNoEndpoint: a trigger refuses an attempt until its answer is tried without its endpoint's
+// change. It is then not the endpoint's row that is at fault.
+func TestARefusalThatPassesPausesNoEndpoint(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{"delivered", "failed"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			r.exec(`CREATE SEQUENCE outbox.tries`) // counts across what is rolled back
+			r.refuse("attempt", "INSERT", `nextval('outbox.tries') <= 3`, "23514")
+			x := r.record(t.Context())
+			x.hand(r.claimed(kind, 1, "https://a.test")...)
+			x.awaitLeased("it is recorded", 0)
+			x.stop()
+			if n := x.lines.count("without its endpoint's change"); n != 1 {
+				t.Errorf("%d lines of the log tell of it", n)
+			}
+			if n := r.count(`SELECT count(*) FROM outbox.endpoint WHERE paused`); n > 0 {
+				t.Error("the endpoint is paused")
+			}
+		})
+	}
+}
+
 // TestADatabaseThatRefusesEverythingMakesNothingPoison: a trigger that closes the outbox for a while.
 func TestADatabaseThatRefusesEverythingMakesNothingPoison(t *testing.T) {
 	t.Parallel()

@@ -94,17 +94,34 @@ func (c *Claimer) leaveOutRow(id outbox.ID, reason string, waits bool) []Aside {
 	return []Aside{{What: AsideLeftOut, IDs: []outbox.ID{id}, Reason: untilText(reason, until)}}
 }
 
-// pause pauses an endpoint, or leaves it out where the database refuses that, too.
+// pause pauses an endpoint, or leaves it out for a while where the database refuses
+// that, too, or accepts now what it refused before.
 func (c *Claimer) pause(ctx context.Context, endpoint, reason string) []Aside {
-	paused, err := c.change(ctx, c.sql.pause, endpoint, "poison: "+reason)
+	refused, paused := false, int64(0)
+	err := within(ctx, "set aside", ClaimTimeout, func(ctx context.Context) error {
+		return c.db.transact(ctx, func(tx pgx.Tx) (err error) {
+			if _, err = tx.Exec(ctx, recordSettings); err != nil {
+				return err
+			}
+			change := func(trial pgx.Tx) error { return c.changeAsClaim(ctx, trial, endpoint) }
+			if refused, err = stillRefused(ctx, tx, c.sql.lock, endpoint, change, refuses); err != nil || !refused {
+				return err
+			}
+			tag, err := tx.Exec(ctx, c.sql.pause, endpoint, "poison: "+reason)
+			paused = tag.RowsAffected()
+			return err
+		})
+	})
 	switch {
-	case err == nil && paused == 0: // it has no row any more
+	case err != nil:
+		return c.leaveOutEndpoint(endpoint, reason+"; and to pause it: "+whyNot(err), false)
+	case !refused:
+		return c.leaveOutEndpoint(endpoint, reason+"; tried again, it was accepted", false)
+	case paused == 0: // it has no row any more
 		return nil
-	case err == nil:
-		c.endpointsLeftOut.drop(endpoint)
-		return []Aside{{What: AsidePaused, Endpoint: endpoint, Reason: reason}}
 	}
-	return c.leaveOutEndpoint(endpoint, reason+"; and to pause it: "+whyNot(err), false)
+	c.endpointsLeftOut.drop(endpoint)
+	return []Aside{{What: AsidePaused, Endpoint: endpoint, Reason: reason}}
 }
 
 func (c *Claimer) leaveOutEndpoint(endpoint, reason string, waits bool) []Aside {

@@ -67,7 +67,7 @@ type Claimer struct {
 
 type claimStatements struct {
 	claim, chosen                 string // the second one is slower: it goes by message ids, too
-	poison, pause, remove         string // aside.go
+	poison, lock, pause, remove   string // aside.go
 	tryEndpoint, claimableOfATurn string // narrow.go
 }
 
@@ -83,7 +83,7 @@ type ClaimerConfig struct {
 func NewClaimer(db *DB, c ClaimerConfig) *Claimer {
 	return &Claimer{db: db, config: c, since: time.Now(), sql: claimStatements{
 		claim: inSchema(claimSQL, c.Schema), chosen: inSchema(claimChosenSQL, c.Schema),
-		poison: inSchema(poisonSQL, c.Schema), pause: inSchema(pauseSQL, c.Schema), remove: inSchema(removeSQL, c.Schema),
+		poison: inSchema(poisonSQL, c.Schema), lock: inSchema(lockEndpointSQL, c.Schema), pause: inSchema(pauseSQL, c.Schema), remove: inSchema(removeSQL, c.Schema),
 		tryEndpoint: inSchema(tryEndpointSQL, c.Schema), claimableOfATurn: inSchema(claimableOfATurnSQL, c.Schema),
 	}}
 }

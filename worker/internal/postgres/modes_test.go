@@ -71,7 +71,12 @@ func TestEverySessionWillDo(t *testing.T) {
 			if _, err := r.recorderOn(pool, "one").Holders(t.Context(), batch); err != nil {
 				t.Error(err)
 			}
-			if changes, err := r.recorderOn(pool, "one").PauseRefused(t.Context(), "https://c.test", "SQLSTATE 23514"); err != nil || len(changes) != 1 {
+			failed := Result{ID: ids[0], Endpoint: "https://c.test", Action: ActionRetry, Class: "timeout", Unhealthy: true}
+			if changes, err := r.recorderOn(pool, "one").PauseRefused(t.Context(), failed, "SQLSTATE 23514"); err != nil || len(changes) != 0 {
+				t.Errorf("pausing changed %v, though the database keeps the endpoint's health: %v", changes, err)
+			}
+			r.exec(`ALTER TABLE outbox.endpoint ADD CONSTRAINT no_failures CHECK (failures = 0) NOT VALID`)
+			if changes, err := r.recorderOn(pool, "one").PauseRefused(t.Context(), failed, "SQLSTATE 23514"); err != nil || len(changes) != 1 {
 				t.Errorf("pausing changed %v: %v", changes, err)
 			}
 			for i, want := range []outbox.State{outbox.StateDelivered, outbox.StateDead} {

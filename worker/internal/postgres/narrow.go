@@ -182,10 +182,15 @@ func (n *narrowing) blamesEndpoint(endpoint string, cause error) bool {
 		if _, err := tx.Exec(ctx, "SET CONSTRAINTS ALL IMMEDIATE"); err != nil { // they would speak at the commit only
 			return err
 		}
-		_, err = tx.Exec(ctx, n.c.sql.tryEndpoint, endpoint, max(n.c.config.OpenAfter, 1), n.c.config.Lease)
-		return err
+		return n.c.changeAsClaim(ctx, tx, endpoint)
 	})
 	return refuses(err)
+}
+
+// changeAsClaim changes an endpoint's row as the claim of one message would.
+func (c *Claimer) changeAsClaim(ctx context.Context, tx pgx.Tx, endpoint string) error {
+	_, err := tx.Exec(ctx, c.sql.tryEndpoint, endpoint, max(c.config.OpenAfter, 1), c.config.Lease)
+	return err
 }
 
 // take makes one claim, and keeps what it brought.

@@ -126,6 +126,35 @@ func (r *rig) claimUntilNothing() (n int, aside []Aside) {
 	return n, aside
 }
 
+// TestAnEndpointThatWasMendedMeanwhileIsNotPaused: it is left out for a while, and then claimed from.
+func TestAnEndpointThatWasMendedMeanwhileIsNotPaused(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.due(bad, 2, 0)
+	r.due("https://good.test", 2, 0)
+	r.exec(`INSERT INTO outbox.endpoint (endpoint, rate_per_second, granted_at, reason) VALUES ($1, 1000, now() - interval '1 h', '')`, bad)
+	r.exec(`CREATE SEQUENCE outbox.tries`) // counts across what is rolled back
+	r.raiseOn("endpoint", "UPDATE", "NEW.granted_at <> OLD.granted_at AND nextval('outbox.tries') <= 4", "P0001")
+	c := r.claimer("one")
+	claimed, err := c.Claim(t.Context(), Order{Most: 10, Turns: r.turns(8)})
+	if err != nil || len(claimed.Messages) != 2 {
+		t.Fatalf("%d claimed beside it, want 2: %v", len(claimed.Messages), err)
+	}
+	if n := one[int](r, `SELECT last_value FROM outbox.tries`); n != 5 {
+		t.Fatalf("it was tried %d times, want four refusals and one more", n)
+	}
+	if len(claimed.Aside) != 1 || claimed.Aside[0].What != AsideLeftOut || !strings.Contains(claimed.Aside[0].Reason, "accepted") {
+		t.Errorf("it set aside %+v", claimed.Aside)
+	}
+	if e := r.endpoint(bad); e.Paused {
+		t.Errorf("the endpoint is paused: %+v", e)
+	}
+	c.endpointsLeftOut.of[bad].until = time.Now()
+	if claimed, err = c.Claim(t.Context(), Order{Most: 10, Turns: r.turns(8)}); err != nil || len(claimed.Messages) != 2 {
+		t.Errorf("%d claimed of it afterwards, want 2: %v", len(claimed.Messages), err)
+	}
+}
+
 // TestARecentMessageThatIsRefusedIsSetAside by the next claim, which it is a candidate for.
 func TestARecentMessageThatIsRefusedIsSetAside(t *testing.T) {
 	t.Parallel()

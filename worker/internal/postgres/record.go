@@ -91,13 +91,14 @@ type RecorderConfig struct {
 // RecordTimeout bounds one write of a batch.
 const RecordTimeout = 15 * time.Second
 
-type recordStatements struct{ deliveries, deliveriesBeside, all, try, pause, holders string }
+type recordStatements struct{ deliveries, deliveriesBeside, all, try, lock, health, pause, holders string }
 
 // NewRecorder returns a recorder.
 func NewRecorder(db *DB, c RecorderConfig) *Recorder {
 	return &Recorder{db: db, config: c, sql: recordStatements{
 		deliveries: inSchema(recordDeliveriesSQL, c.Schema), deliveriesBeside: inSchema(recordDeliveriesBesideSQL, c.Schema),
 		all: inSchema(recordSQL, c.Schema), try: inSchema(tryRecordSQL, c.Schema),
+		lock: inSchema(lockEndpointSQL, c.Schema), health: inSchema(tryHealthSQL, c.Schema),
 		pause: inSchema(pauseRefusedSQL, c.Schema), holders: inSchema(holdersSQL, c.Schema),
 	}}
 }

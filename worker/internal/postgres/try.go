@@ -128,14 +128,36 @@ const pauseRefusedSQL = `INSERT INTO outbox.endpoint AS e (endpoint, paused, rea
 ON CONFLICT (endpoint) DO UPDATE SET paused = true, reason = excluded.reason, since = now() WHERE NOT e.paused
 RETURNING endpoint, 'paused', reason, NULL::timestamptz`
 
-// PauseRefused pauses an endpoint whose health the database refuses to keep.
-func (r *Recorder) PauseRefused(ctx context.Context, endpoint, why string) (changes []EndpointChange, err error) {
+// tryHealthSQL changes an endpoint as recordSQL does for its results, whether their messages are still due or not.
+const tryHealthSQL = `WITH r AS (
+    ` + givenResults + `
+),
+settled AS (
+    SELECT * FROM r WHERE $1::text IS NOT NULL
+),
+` + recordChanges + `),
+` + recordEndpoints + `SELECT FROM remembered`
+
+// PauseRefused pauses the endpoint of a result, if the database refuses to keep what the result says of its health.
+func (r *Recorder) PauseRefused(ctx context.Context, x Result, why string) (changes []EndpointChange, err error) {
 	err = within(ctx, "pause an endpoint", RecordTimeout, func(ctx context.Context) error {
-		queue := func(b *pgx.Batch) {
-			b.Queue(r.sql.pause, endpoint, "poison: the database refused to change this row: "+why)
-		}
-		return hotBatchUnder(ctx, r.db, recordSettings, queue, func(results pgx.BatchResults) (err error) {
-			changes, err = collect(results, pgx.RowToStructByPos[EndpointChange])
+		return r.db.transact(ctx, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, recordSettings); err != nil {
+				return err
+			}
+			change := func(trial pgx.Tx) error {
+				_, err := trial.Exec(ctx, r.sql.health, r.args([]*Result{&x})...)
+				return err
+			}
+			refused, err := stillRefused(ctx, tx, r.sql.lock, x.Endpoint, change, IsRefusal)
+			if err != nil || !refused {
+				return err
+			}
+			rows, err := tx.Query(ctx, r.sql.pause, x.Endpoint, "poison: the database refused to change this row: "+why)
+			if err != nil {
+				return err
+			}
+			changes, err = pgx.CollectRows(rows, pgx.RowToStructByPos[EndpointChange])
 			return err
 		})
 	})

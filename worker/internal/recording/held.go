@@ -286,9 +286,9 @@ func (r *Recorder) setAside(ctx context.Context, x *heldResult) bool {
 	return true
 }
 
-// pauseRefused pauses an endpoint whose row the database does not let change.
+// pauseRefused pauses the endpoint, if it is its row that the database does not let change.
 func (r *Recorder) pauseRefused(ctx context.Context, x *heldResult, why string) {
-	change, err := r.to.PauseRefused(ctx, x.Endpoint, why)
+	change, err := r.to.PauseRefused(ctx, x.Result, why)
 	if err != nil {
 		r.logger.ErrorContext(ctx, "an endpoint's health cannot be recorded, and it cannot be paused", "endpoint", x.Endpoint, "error", err)
 		return
