@@ -20,13 +20,14 @@ type Outage struct {
 	since    time.Time // zero while every part can use the database
 	quiet    time.Time // when the last part worked again; zero while one fails
 	lastSaid time.Time
+	advised  map[string]bool // what was advised in this outage
 	failing  map[*Part]bool
 }
 
 // Faults is what is known of an error. Either may be nil.
 type Faults struct {
 	Failed func(error) (again bool) // called for each; again: the next try may do better at once
-	Advice func(error) string       // what an operator can do, for the log, or nothing
+	Advice func(error) string       // what an operator can do, for the log, or nothing; one of a few texts
 }
 
 // Part is one part of the worker that uses the database. Its methods may be called from any goroutine.
@@ -49,7 +50,7 @@ const (
 
 // New returns an outage that has not begun. No part waits longer than longest before it tries again.
 func New(logger *slog.Logger, longest time.Duration, faults Faults) *Outage {
-	return &Outage{logger: logger, pauseMax: min(max(longest, pauseMin), PauseMax), faults: faults, failing: map[*Part]bool{}}
+	return &Outage{logger: logger, pauseMax: min(max(longest, pauseMin), PauseMax), faults: faults, failing: map[*Part]bool{}, advised: map[string]bool{}}
 }
 
 // Part returns a part by the name that the log gives it.
@@ -88,17 +89,27 @@ func (p *Part) Failed(ctx context.Context, err error) time.Duration {
 	if o.since.IsZero() {
 		o.since = now
 	}
-	if now.Sub(o.lastSaid) > sayAgain {
-		o.lastSaid = now
-		attrs := []any{"part", p.name, "error", err, "away_for", now.Sub(o.since).Round(time.Millisecond)}
-		if o.faults.Advice != nil {
-			if advice := o.faults.Advice(err); advice != "" {
-				attrs = append(attrs, "advice", advice)
-			}
-		}
-		o.logger.WarnContext(ctx, "the database cannot be used; trying again until it can", attrs...)
-	}
+	o.say(ctx, p.name, err, now)
 	return p.pause
+}
+
+// say writes the line of the log, now and then, and at once when something new is advised: the first error of an outage may
+// be that of a lost session, and not what keeps the new ones from working.
+func (o *Outage) say(ctx context.Context, part string, err error, now time.Time) {
+	advice := ""
+	if o.faults.Advice != nil {
+		advice = o.faults.Advice(err)
+	}
+	if now.Sub(o.lastSaid) <= sayAgain && (advice == "" || o.advised[advice]) {
+		return
+	}
+	o.lastSaid = now
+	attrs := []any{"part", part, "error", err, "away_for", now.Sub(o.since).Round(time.Millisecond)}
+	if advice != "" {
+		o.advised[advice] = true
+		attrs = append(attrs, "advice", advice)
+	}
+	o.logger.WarnContext(ctx, "the database cannot be used; trying again until it can", attrs...)
 }
 
 // Lasts reports whether an outage was said to have begun, and not yet to be over.
@@ -126,4 +137,5 @@ func (p *Part) Worked() {
 	}
 	o.logger.Info("the database can be used again", "away_for", o.quiet.Sub(o.since).Round(time.Millisecond))
 	o.since, o.quiet, o.lastSaid = time.Time{}, time.Time{}, time.Time{}
+	clear(o.advised)
 }

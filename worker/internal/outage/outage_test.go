@@ -46,6 +46,37 @@ func TestAnOutageIsToldWhenItBeginsNowAndThenAndWhenItEnds(t *testing.T) {
 	})
 }
 
+// TestNewAdviceIsToldAtOnceAndOnceInAnOutage: a lost session comes first, and says nothing about what keeps the next from
+// working.
+func TestNewAdviceIsToldAtOnceAndOnceInAnOutage(t *testing.T) {
+	t.Parallel()
+	errReadOnly, errFull := errors.New("read-only"), errors.New("full")
+	synctest.Test(t, func(t *testing.T) {
+		var text strings.Builder
+		p := New(slog.New(slog.NewTextHandler(&text, nil)), time.Minute, Faults{Advice: func(err error) string {
+			return map[error]string{errReadOnly: "promote it", errFull: "make room"}[err]
+		}}).Part("one")
+		outage := func() {
+			for range 10 {
+				for _, err := range []error{errAway, errReadOnly, errFull} {
+					_ = p.Failed(t.Context(), err)
+				}
+			}
+			p.Worked()
+			time.Sleep(settles)
+			p.Worked()
+		}
+		for n := 1; n <= 2; n++ {
+			outage()
+			for what, want := range map[string]int{"cannot be used": 3 * n, "promote it": n, "make room": n} {
+				if got := strings.Count(text.String(), what); got != want {
+					t.Errorf("after outage %d, %q stands in %d lines, want %d", n, what, got, want)
+				}
+			}
+		}
+	})
+}
+
 func TestAPartWaitsLongerEachTimeUpToABound(t *testing.T) {
 	t.Parallel()
 	p := New(slog.New(slog.DiscardHandler), time.Minute, Faults{}).Part("one")
