@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // trial is one run of the program: a stage, faults, and what was seen.
@@ -170,14 +172,40 @@ func (t *trial) settle(ctx context.Context) error {
 		sleep(ctx, 200*time.Millisecond)
 	}
 	if ctx.Err() != nil {
+		t.say("what is still due:%s", t.whyDue(context.WithoutCancel(ctx)))
 		t.stopAll()
 		return nil // interrupted: what is left is no violation
 	}
 	left, err := t.left(ctx)
-	t.violated(violation{rule: "unsettled", what: fmt.Sprintf("%d messages are due and %d riverstep runs active, %v after the last fault (%v)",
-		left.due, left.runs, settleMax, err), from: begun, to: time.Now()})
+	t.violated(violation{rule: "unsettled", what: fmt.Sprintf("%d messages are due and %d riverstep runs active, %v after the last fault (%v)%s",
+		left.due, left.runs, settleMax, err, t.whyDue(ctx)), from: begun, to: time.Now()})
 	t.stopAll()
 	return nil
+}
+
+// selectWhyDue says of each endpoint what its due messages wait for.
+const selectWhyDue = `WITH free AS MATERIALIZED (SELECT message_id FROM outbox.due FOR UPDATE SKIP LOCKED)
+SELECT format('%s: %s due, the first at %s, %s under a lease, %s locked by a session; endpoint: %s', d.endpoint, count(*), min(d.due_at),
+    count(*) FILTER (WHERE d.locked_until > now()), count(*) FILTER (WHERE d.message_id NOT IN (SELECT message_id FROM free)),
+    coalesce((SELECT row_to_json(e)::text FROM outbox.endpoint e WHERE e.endpoint = d.endpoint), 'no row'))
+FROM outbox.due d GROUP BY d.endpoint ORDER BY d.endpoint`
+
+// whyDue tells what messages wait for that should be settled.
+func (t *trial) whyDue(ctx context.Context) (text string) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	rows, err := t.admin.Query(ctx, selectWhyDue)
+	if err != nil {
+		return "; what they wait for could not be read: " + err.Error()
+	}
+	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return "; what they wait for could not be read: " + err.Error()
+	}
+	for _, line := range lines {
+		text += "\n    " + line
+	}
+	return text
 }
 
 // remaining is what is left to do.
