@@ -195,7 +195,8 @@ func TestSIGTERMEndsAWorkerWhoseDatabaseIsSilent(t *testing.T) {
 	receiver.end()
 }
 
-// TestSIGHUPRereadsFilesAndEndsNothing: the new keys are in force, a file at fault is told of and changes nothing.
+// TestSIGHUPRereadsFilesAndEndsNothing: the worker signs with the new keys. It logs a file that it cannot read, and keeps the
+// keys that it has.
 func TestSIGHUPRereadsFilesAndEndsNothing(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)

@@ -9,7 +9,8 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// A database may set anything for whoever connects: commands do and print the same, in every protocol mode.
+// A database may have settings of its own for new sessions. The commands work, and print the same, under each of them and in
+// every protocol mode.
 func TestWhatADatabaseSetsChangesNoCommand(t *testing.T) {
 	t.Parallel()
 	db := testdb.NewAt(t, testdb.OwnServer(t).URL())

@@ -152,7 +152,7 @@ func (v *receiver) serve(o *origin, w http.ResponseWriter, r *http.Request) {
 	sum.Sum(q.bodySum[:0])
 	if q.complete {
 		if q.answer == accepted && o.takes > 0 {
-			time.Sleep(time.Duration(q.bodySum[0]) * o.takes / 256)
+			time.Sleep(time.Duration(q.bodySum[0]) * o.takes / 256) // the receiver's own work
 		}
 		q.answer = v.act(q.answer, w, r, q.begin)
 	}
@@ -282,6 +282,6 @@ func (v *receiver) awaitIdle(ctx context.Context) {
 		if !busy || ctx.Err() != nil {
 			return
 		}
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(20 * time.Millisecond) // no event tells that the last request has ended
 	}
 }

@@ -15,7 +15,8 @@ import (
 
 const failoverKind = "failover"
 
-// servers are the database's. Everybody reaches the present primary, by a proxy that is told of a failover.
+// servers are the database's servers. Each process connects through a proxy, which leads to the server that is the primary
+// now.
 type servers struct {
 	primary *throwaway.Server
 	standby *throwaway.Server // nil unless failovers were asked for

@@ -47,7 +47,7 @@ type timeline struct {
 	faults []*fault
 }
 
-// entry is a fault in the timeline, for whoever makes it.
+// entry is a fault in the timeline. The code that makes the fault gets one, and records with it when the fault ends.
 type entry struct {
 	timeline *timeline
 	fault    *fault

@@ -46,7 +46,7 @@ const (
 func Namespace(t testing.TB) *Netns {
 	t.Helper()
 	if reason := namespaceMissing(); reason != "" {
-		t.Skip("faulty: no network namespace: " + reason)
+		t.Skip("faulty: no network namespace: " + reason) // it takes Linux, root and ip
 	}
 	sweepNamespaces(t)
 	var err error

@@ -113,7 +113,7 @@ func TestANamespaceIsRemovedWithAllThatRunsInIt(t *testing.T) {
 		}
 	})
 	if run == nil {
-		t.Skip("no namespace")
+		t.Skip("no namespace: the test inside says why")
 	}
 	if err := within(t, "the process ends", inBackground(t, run.Wait)); err == nil {
 		t.Error("the process was not killed")

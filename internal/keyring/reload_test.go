@@ -24,8 +24,8 @@ func TestANewFileIsInForceWithinASecond(t *testing.T) {
 		age(t, path, time.Hour)
 		r, events := open(t, "default="+fixed, path)
 		write(t, path, "acme = "+b+" "+a+"\nother = "+b)
-		holds(t, r, "acme", a) // not looked at yet
-		time.Sleep(time.Second)
+		holds(t, r, "acme", a)  // not looked at yet
+		time.Sleep(time.Second) // of the bubble: until the file is looked at again
 		holds(t, r, "acme", b, a)
 		holds(t, r, "other", b)
 		holds(t, r, "", fixed)
@@ -60,7 +60,7 @@ func TestEveryWayToChangeTheFileIsSeen(t *testing.T) {
 				age(t, path, time.Hour)
 				r, _ := open(t, "", path)
 				change(t, path)
-				time.Sleep(time.Second)
+				time.Sleep(time.Second) // of the bubble: until the file is looked at again
 				holds(t, r, "", b)
 			})
 		})
@@ -103,7 +103,7 @@ func TestAFreshFileIsReadAgain(t *testing.T) {
 		r, _ := open(t, "", path)
 		must(t, os.WriteFile(path, []byte("default="+b), 0o600))
 		must(t, os.Chtimes(path, now, now))
-		time.Sleep(time.Second)
+		time.Sleep(time.Second) // of the bubble: until the file is looked at again
 		holds(t, r, "", b)
 	})
 }
@@ -126,7 +126,7 @@ func TestASwappedSymbolicLinkIsFollowed(t *testing.T) {
 		holds(t, r, "", a)
 		must(t, os.Symlink("..2024_2", filepath.Join(dir, "..data_tmp")))
 		must(t, os.Rename(filepath.Join(dir, "..data_tmp"), filepath.Join(dir, "..data")))
-		time.Sleep(time.Second)
+		time.Sleep(time.Second) // of the bubble: until the file is looked at again
 		holds(t, r, "", b)
 		for _, e := range *events {
 			if e.Warning != "" {
@@ -145,7 +145,7 @@ func TestAWrongFileChangesNothingAndIsReportedOnce(t *testing.T) {
 		reports := func(want int, fault string) {
 			t.Helper()
 			for range 5 {
-				time.Sleep(time.Second)
+				time.Sleep(time.Second) // of the bubble: until the file is looked at again
 				holds(t, r, "acme", a)
 			}
 			last := (*events)[len(*events)-1]
@@ -252,7 +252,7 @@ func TestManyMayUseARingAtOnce(t *testing.T) {
 			})
 		}
 		for range 10 {
-			time.Sleep(time.Second)
+			time.Sleep(time.Second) // of the bubble: until the file is looked at again
 			write(t, path, "default="+hmacKey(t))
 		}
 		users.Wait()

@@ -23,7 +23,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// hostile is what a database may be set to for whoever connects.
+// hostile are settings that a database may have for new sessions.
 var hostile = map[string]string{
 	"search_path": "public", "client_encoding": "LATIN1", "bytea_output": "escape", "DateStyle": "German, DMY",
 	"IntervalStyle": "sql_standard", "TimeZone": "Asia/Kathmandu", "extra_float_digits": "-15", "standard_conforming_strings": "off",

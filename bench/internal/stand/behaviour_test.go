@@ -172,7 +172,7 @@ func TestABehaviourThatCannotBeIsAnError(t *testing.T) {
 	}
 }
 
-// await looks until something holds.
+// await looks until something holds: no event tells of what these tests wait for.
 func await(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	for until := time.Now().Add(10 * time.Second); !holds(); time.Sleep(time.Millisecond) {
