@@ -200,7 +200,9 @@ func TestTwoWorkersShareTheLoadAndNeverHoldOneMessageAtOnce(t *testing.T) {
 	r := newRig(t)
 	var mu sync.Mutex
 	holding := map[string]bool{}
+	both := make(chan struct{}) // closed once both workers hold messages: a fast one could drain them all before the other began
 	to := newReceiver(t, func(w http.ResponseWriter, got request) {
+		<-both
 		mu.Lock()
 		if holding[got.id] {
 			t.Errorf("message %s is delivered by two at once", got.id)
@@ -225,8 +227,15 @@ func TestTwoWorkersShareTheLoadAndNeverHoldOneMessageAtOnce(t *testing.T) {
 	}
 	c := r.config()
 	c.MaxInFlight, c.EndpointMaxInFlight = 8, 4
+	c.DeliveryTimeout, c.Lease = testPatience, 2*testPatience
+	letGo := sync.OnceFunc(func() { close(both) })
+	t.Cleanup(letGo)
 	r.run(c)
 	r.run(c)
+	r.await("both workers hold messages", func() bool {
+		return r.count(`SELECT count(DISTINCT locked_by) FROM outbox.due WHERE locked_until > now()`) == 2
+	})
+	letGo()
 	r.await("nothing is due", func() bool { return r.count(`SELECT count(*) FROM outbox.due`) == 0 })
 	if got := len(to.requests()); got != messages {
 		t.Errorf("%d requests for %d messages", got, messages)
