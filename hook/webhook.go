@@ -68,6 +68,16 @@ type WebhookConfig struct {
 	// the name, the message waits and says so. SigningKey always when nil.
 	SigningKeyOf func(outbox.RunOutcome) string
 
+	// TenantHeader is the key, compared exactly, of the run header that names the message's tenant: a customer, an account.
+	// Each tenant has turns, health, pauses and limits of its own at each endpoint, so that no customer delays another who
+	// is called at the same host. The service must set this header itself, whatever the submitter sent: a stranger who
+	// chooses his tenant multiplies his turns. No tenant when empty, or when the run lacks it. A name that outbox.CheckTenant
+	// refuses becomes "invalid-" and a hash of it, which is a tenant too. Needs tables of version 6 (outbox-worker migrate up).
+	TenantHeader string
+
+	// TenantOf returns the tenant of one outcome, "" for the one that TenantHeader names. Only TenantHeader when nil.
+	TenantOf func(outbox.RunOutcome) string
+
 	// Traceparent returns the caller's span in the form of W3C Trace Context, "" for none; what is not of that form is
 	// dropped. No span is carried on when nil.
 	Traceparent func(context.Context) string
@@ -163,6 +173,7 @@ func (h *WebhookTerminalHook) message(ctx context.Context, outcome outbox.RunOut
 	if h.config.SigningKeyOf != nil {
 		m.Options.SigningKey = signingKey(h.config.SigningKeyOf(outcome), m.Options.SigningKey)
 	}
+	m.Tenant = h.tenant(outcome)
 	if h.config.Traceparent != nil {
 		if parent := h.config.Traceparent(ctx); outbox.CheckTraceparent(parent) == nil {
 			m.Options.Traceparent = parent
@@ -184,8 +195,28 @@ func signingKey(asked, own string) string {
 	if outbox.CheckSigningKeyName(asked) == nil {
 		return asked
 	}
+	return invalidName(asked)
+}
+
+// invalidName stands for a name that cannot be used: another one for each.
+func invalidName(asked string) string {
 	sum := sha256.Sum256([]byte(asked))
 	return "invalid-" + hex.EncodeToString(sum[:8])
+}
+
+// tenant returns the outcome's tenant, "" for none. A name that no tenant can have must not keep the run from ending.
+func (h *WebhookTerminalHook) tenant(outcome outbox.RunOutcome) string {
+	name := ""
+	if h.config.TenantOf != nil {
+		name = h.config.TenantOf(outcome)
+	}
+	if name == "" && h.config.TenantHeader != "" {
+		name = outcome.Headers[h.config.TenantHeader]
+	}
+	if name != "" && outbox.CheckTenant(name) != nil {
+		return invalidName(name)
+	}
+	return name
 }
 
 func (h *WebhookTerminalHook) url(headers map[string]string) string {

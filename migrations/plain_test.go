@@ -39,7 +39,7 @@ func send(t *testing.T, db *testdb.DB, sql string) {
 // columnsOf lists the columns with all that a table says of them, and River's record of its versions.
 func columnsOf(t *testing.T, db *testdb.DB) []string {
 	t.Helper()
-	rows, err := db.Pool.Query(t.Context(), strings.ReplaceAll(`SELECT concat_ws(' ', c.relname, a.attnum, a.attname, format_type(a.atttypid, a.atttypmod),
+	rows, err := db.Pool.Query(t.Context(), strings.ReplaceAll(`SELECT concat_ws(' ', c.relname, row_number() OVER (PARTITION BY c.oid ORDER BY a.attnum), a.attname, format_type(a.atttypid, a.atttypmod),
        a.attnotnull, pg_get_expr(d.adbin, d.adrelid), col_description(c.oid, a.attnum), c.reloptions)
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
 WHERE c.relnamespace = 'SCHEMA'::regnamespace AND NOT a.attisdropped

@@ -15,6 +15,11 @@ type Message struct {
 	URL     string     // where to; one that [CheckURL] refuses makes a dead message
 	Options Options    // how to deliver it
 
+	// Tenant, when not empty, says whose message it is; see [CheckTenant]. Each tenant has turns, health, pauses and limits of
+	// its own at each endpoint, so that one never delays another. Messages without a tenant are one tenant of their own. The
+	// service must set it, never a stranger: who chooses his tenant multiplies his turns. It needs tables of version 6.
+	Tenant string
+
 	// DedupeKey, when not empty, lets only the first message of that key be written: a second one writes nothing. The
 	// second writer waits for the first one's transaction to end.
 	DedupeKey string
@@ -35,6 +40,11 @@ func newRow(m Message, resultBytesMax int) (row, error) {
 	}
 	if err := m.Options.Validate(); err != nil {
 		return row{}, fmt.Errorf("%w: Options: %w", ErrInvalidOutcome, err)
+	}
+	if m.Tenant != "" {
+		if err := CheckTenant(m.Tenant); err != nil {
+			return row{}, fmt.Errorf("%w: Tenant: %w", ErrInvalidOutcome, err)
+		}
 	}
 	var r row
 	endpoint, err := CheckURL(m.URL)

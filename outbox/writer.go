@@ -21,10 +21,16 @@ type Config struct {
 
 // Writer writes messages. It holds no connection and is safe for concurrent use.
 type Writer struct {
-	schema   string
-	bytesMax int
-	plain    statements // for text that is ASCII, which every client_encoding writes alike
-	encoded  statements // for other text
+	schema     string
+	bytesMax   int
+	ofNoTenant encodings
+	ofATenant  encodings // these need the column tenant, which tables of version 5 lack
+}
+
+// encodings are the statements by what the text of a message is made of.
+type encodings struct {
+	plain   statements // for text that is ASCII, which every client_encoding writes alike
+	encoded statements // for other text
 }
 
 // statements are the ways in which a message is written.
@@ -50,28 +56,48 @@ func NewWriter(c Config) (*Writer, error) {
 		return nil, err
 	}
 	return &Writer{
-		schema:   c.Schema,
-		bytesMax: c.ResultBytesMax,
-		plain:    statementsIn(c.Schema, `$0::pg_catalog.text`),
-		encoded:  statementsIn(c.Schema, `pg_catalog.convert_from($0::pg_catalog.bytea, 'UTF8')`),
+		schema:     c.Schema,
+		bytesMax:   c.ResultBytesMax,
+		ofNoTenant: encodingsOf(c.Schema, noTenant),
+		ofATenant:  encodingsOf(c.Schema, aTenant),
 	}, nil
 }
 
+func encodingsOf(schema string, t tenantSQL) encodings {
+	return encodings{
+		plain:   statementsIn(schema, `$0::pg_catalog.text`, t),
+		encoded: statementsIn(schema, `pg_catalog.convert_from($0::pg_catalog.bytea, 'UTF8')`, t),
+	}
+}
+
 // statementsIn writes the statements for a schema. In text, $0 stands for an argument that any text may be in.
-func statementsIn(schema, text string) statements {
+func statementsIn(schema, text string, t tenantSQL) statements {
 	in := func(parts ...string) string {
 		sql := strings.ReplaceAll(strings.Join(parts, ""), "outbox.", schema+".")
 		return anyText.ReplaceAllStringFunc(sql, func(arg string) string {
 			return strings.ReplaceAll(text, "$0", strings.TrimSuffix(arg, "::any_text"))
 		})
 	}
+	insert := fmt.Sprintf(insertMessage, t.column, t.value)
+	intoDue, intoDead := fmt.Sprintf(intoDue, t.lane), fmt.Sprintf(intoDead, t.reason)
 	return statements{
-		due:         in(insertMessage, returningMessage, intoDue),
-		dueOnce:     in(insertMessage, onceOnly, returningMessage, intoDue),
-		invalid:     in(insertMessage, returningMessage, intoDead),
-		invalidOnce: in(insertMessage, onceOnly, returningMessage, intoDead),
+		due:         in(insert, returningMessage, intoDue),
+		dueOnce:     in(insert, onceOnly, returningMessage, intoDue),
+		invalid:     in(insert, returningMessage, intoDead),
+		invalidOnce: in(insert, onceOnly, returningMessage, intoDead),
 	}
 }
+
+// tenantSQL is what the statements say of a tenant. Where there is none, they do not name its column.
+type tenantSQL struct{ column, value, lane, reason string }
+
+var (
+	noTenant = tenantSQL{lane: "endpoint", reason: "$12"}
+	aTenant  = tenantSQL{
+		column: ", tenant", value: ", $12::pg_catalog.text", reason: "$13",
+		lane: "endpoint OPERATOR(pg_catalog.||) ' '::pg_catalog.text OPERATOR(pg_catalog.||) $12::pg_catalog.text", // lane.Of
+	}
+)
 
 var anyText = regexp.MustCompile(`\$\d+::any_text`)
 
@@ -83,18 +109,18 @@ var anyText = regexp.MustCompile(`\$\d+::any_text`)
 // under a client_encoding that is not UTF8, the server would take their bytes for other characters.
 const (
 	insertMessage = `WITH m AS (
-INSERT INTO outbox.message (id, run_id, status, result, error, headers, final_step, url, endpoint, options, dedupe_key)
+INSERT INTO outbox.message (id, run_id, status, result, error, headers, final_step, url, endpoint, options, dedupe_key%s)
 VALUES ($1::pg_catalog.text::pg_catalog.uuid, $2::any_text, $3::pg_catalog.text, $4::pg_catalog.bytea, $5::any_text,
         $6::pg_catalog.text::pg_catalog.jsonb, $7::pg_catalog.int8, $8::any_text, $9::any_text,
-        $10::pg_catalog.text::pg_catalog.jsonb, $11::any_text)`
+        $10::pg_catalog.text::pg_catalog.jsonb, $11::any_text%s)`
 	onceOnly         = ` ON CONFLICT (dedupe_key) WHERE dedupe_key IS NOT NULL DO NOTHING`
 	returningMessage = ` RETURNING id, endpoint)`
-	intoDue          = ` INSERT INTO outbox.due (message_id, endpoint) SELECT id, endpoint FROM m`
-	intoDead         = ` INSERT INTO outbox.dead (message_id, endpoint, reason, error) SELECT id, endpoint, 'invalid', $12::any_text FROM m`
+	intoDue          = ` INSERT INTO outbox.due (message_id, endpoint) SELECT id, %s FROM m`
+	intoDead         = ` INSERT INTO outbox.dead (message_id, endpoint, reason, error) SELECT id, endpoint, 'invalid', %s::any_text FROM m`
 )
 
-// textArgs are the indexes of the arguments that any_text stands for.
-var textArgs = []int{1, 4, 7, 8, 10, 11}
+// textArgs are the indexes of the arguments that any_text stands for. So does the last one of a message that is dead at once.
+var textArgs = []int{1, 4, 7, 8, 10}
 
 // ErrTransaction is in errors about a transaction of the caller's that nothing can be written in: a read-only one, one in
 // which an earlier statement failed, one that has ended.
@@ -115,6 +141,8 @@ func (w *Writer) ofTransaction(err error) error {
 		return fmt.Errorf("%w: an earlier statement in it failed; roll it back: %w", ErrTransaction, err)
 	case state == "42P01", state == "3F000": // a table, the schema
 		return fmt.Errorf("schema %s lacks tables of the outbox; run 'outbox-worker migrate up', or name the schema that was migrated: %w", w.schema, err)
+	case state == "42703": // a column
+		return fmt.Errorf("schema %s has older tables than this message needs; run 'outbox-worker migrate up': %w", w.schema, err)
 	case errors.Is(err, pgx.ErrTxClosed), errors.Is(err, sql.ErrTxDone):
 		return fmt.Errorf("%w: it has ended: %w", ErrTransaction, err)
 	}
@@ -156,7 +184,7 @@ func (w *Writer) Queue(batch *pgx.Batch, m Message) (ID, error) {
 	return id, nil
 }
 
-func (w *Writer) statement(m Message) (id ID, sql string, args []any, err error) {
+func (w *Writer) statement(m Message) (id ID, sql string, _ []any, err error) {
 	if m.ID == (ID{}) {
 		m.ID = NewID()
 	}
@@ -164,13 +192,17 @@ func (w *Writer) statement(m Message) (id ID, sql string, args []any, err error)
 	if err != nil {
 		return ID{}, "", nil, fmt.Errorf("insert message: %w", err)
 	}
-	args = r.args
+	args, text, ways := r.args, textArgs, w.ofNoTenant
+	if m.Tenant != "" {
+		args, ways = append(args, m.Tenant), w.ofATenant
+	}
 	if r.dead() {
+		text = append(slices.Clone(text), len(args))
 		args = append(args, r.reason())
 	}
-	st := w.plain
-	if encodeText(args) {
-		st = w.encoded
+	st := ways.plain
+	if encodeText(args, text) {
+		st = ways.encoded
 	}
 	switch {
 	case r.dead() && r.keyed:
@@ -184,22 +216,16 @@ func (w *Writer) statement(m Message) (id ID, sql string, args []any, err error)
 }
 
 // encodeText turns the text arguments into bytes when one of them is not ASCII, and reports whether it did.
-func encodeText(args []any) bool {
-	if !slices.ContainsFunc(textArgs, func(i int) bool {
-		if i >= len(args) {
-			return false
-		}
-		text, ok := args[i].(string)
-		return ok && !isASCII(text)
+func encodeText(args []any, text []int) bool {
+	if !slices.ContainsFunc(text, func(i int) bool {
+		value, ok := args[i].(string)
+		return ok && !isASCII(value)
 	}) {
 		return false
 	}
-	for _, i := range textArgs {
-		if i >= len(args) {
-			break
-		}
-		if text, ok := args[i].(string); ok {
-			args[i] = []byte(text)
+	for _, i := range text {
+		if value, ok := args[i].(string); ok {
+			args[i] = []byte(value)
 		}
 	}
 	return true

@@ -1,0 +1,38 @@
+package hook_test
+
+import (
+	"regexp"
+	"testing"
+
+	"github.com/seed-abbacb8b/epilogue/hook"
+	"github.com/seed-abbacb8b/epilogue/internal/testdb"
+	"github.com/seed-abbacb8b/epilogue/outbox"
+)
+
+// TestATenantIsNamedByAHeaderOrAFunction, and one that no tenant can be called must not keep the run from ending.
+func TestATenantIsNamedByAHeaderOrAFunction(t *testing.T) {
+	t.Parallel()
+	db := testdb.New(t)
+	ofRun := func(o outbox.RunOutcome) string { return o.Headers["account"] }
+	byHeader, byFunction := hook.WebhookConfig{TenantHeader: "tenant"}, hook.WebhookConfig{TenantHeader: "tenant", TenantOf: ofRun}
+	for runID, run := range map[string]struct {
+		config  hook.WebhookConfig
+		headers map[string]string
+		want    string
+	}{
+		"none asked for":              {hook.WebhookConfig{}, map[string]string{"tenant": "acme"}, `^$`},
+		"by the header":               {byHeader, map[string]string{"tenant": "acme"}, `^acme$`},
+		"the header is compared":      {byHeader, map[string]string{"Tenant": "acme"}, `^$`},
+		"without the header":          {byHeader, nil, `^$`},
+		"by the function":             {byFunction, map[string]string{"tenant": "acme", "account": "7"}, `^7$`},
+		"the function names none":     {byFunction, map[string]string{"tenant": "acme"}, `^acme$`},
+		"of another form":             {byHeader, map[string]string{"tenant": "Acme GmbH"}, `^invalid-[0-9a-f]{16}$`},
+		"of another form, and binary": {byHeader, map[string]string{"tenant": "\xff\x00"}, `^invalid-[0-9a-f]{16}$`},
+	} {
+		d := endOne(t, db, newHook(t, db, run.config), outcomeWith(runID, run.headers))
+		got := one[string](t, db.Pool, "SELECT coalesce(tenant, '') FROM "+db.Schema+".message WHERE id = $1", d.ID)
+		if !regexp.MustCompile(run.want).MatchString(got) {
+			t.Errorf("%s: the tenant is %q, want %s", runID, got, run.want)
+		}
+	}
+}
