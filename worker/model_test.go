@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/seed-abbacb8b/epilogue/internal/lane"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/postgres"
 )
@@ -38,8 +39,10 @@ func newModel() *model {
 
 // claimable is what can be claimed of an endpoint that has been due since a second or later, the longest due first.
 func (m *model) claimable(endpoint string, from int) (ids []outbox.ID) {
-	if m.paused[endpoint] || m.held[endpoint] {
-		return nil
+	for _, bound := range bounds(endpoint) {
+		if m.paused[bound] || m.held[bound] {
+			return nil
+		}
 	}
 	for id, d := range m.due {
 		if d.endpoint == endpoint && d.since >= from && !d.future && (d.holder == "" || d.expired) {
@@ -49,6 +52,9 @@ func (m *model) claimable(endpoint string, from int) (ids []outbox.ID) {
 	slices.SortFunc(ids, func(a, b outbox.ID) int { return m.due[a].since - m.due[b].since })
 	return ids
 }
+
+// bounds are the lanes whose pauses and holds count for a lane.
+func bounds(of string) []string { return []string{of, lane.Owner(of), lane.Origin(of)} }
 
 // claim checks what a claim took against what it was asked for, and takes it. from gives each turn's beginning in seconds
 // after modelEpoch. It returns what is wrong.
@@ -121,7 +127,14 @@ func (m *model) record(worker string, r postgres.Result, now int) {
 		d.attempt--
 		d.holder, d.expired = "", false
 		return
+	case postgres.ActionMove:
+		d.attempt--
+		d.holder, d.expired, d.endpoint = "", false, r.MoveTo
+		return
 	case postgres.ActionRetry:
+		if r.MoveTo != "" {
+			d.endpoint = r.MoveTo
+		}
 		d.since, d.future = now, r.Delay > 0
 		d.holder, d.expired = "", false
 	case postgres.ActionDead:
@@ -131,12 +144,13 @@ func (m *model) record(worker string, r postgres.Result, now int) {
 		delete(m.due, r.ID)
 	}
 	m.attempt(r.ID, r.Attempt, r.Class+" by "+worker)
-	if !r.Unhealthy && !r.Pause && r.Hold == 0 && m.failing[d.endpoint] { // it answers again: whatever held it back is over
-		m.held[d.endpoint] = false
+	for _, s := range r.Says {
+		if s.Failures == 0 && s.Hold == 0 && m.failing[s.Lane] { // it answers again: whatever held it back is over
+			m.held[s.Lane] = false
+		}
+		m.failing[s.Lane] = s.Failures > 0
+		m.held[s.Lane] = m.held[s.Lane] || s.Hold > 0
 	}
-	m.failing[d.endpoint] = r.Unhealthy
-	m.paused[d.endpoint] = m.paused[d.endpoint] || r.Pause
-	m.held[d.endpoint] = m.held[d.endpoint] || r.Hold > 0
 }
 
 func (m *model) attempt(id outbox.ID, n int, what string) {
@@ -168,7 +182,7 @@ func (m *model) lines() string {
 	for id, reason := range m.dead {
 		lines = append(lines, fmt.Sprintf("dead %s %s", id, reason))
 	}
-	for endpoint := range m.paused {
+	for _, endpoint := range modelLanes {
 		if m.paused[endpoint] || m.held[endpoint] {
 			lines = append(lines, fmt.Sprintf("endpoint %s %v %v", endpoint, m.paused[endpoint], m.held[endpoint]))
 		}

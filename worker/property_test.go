@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed-abbacb8b/epilogue/internal/lane"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/postgres"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/schedule"
@@ -69,7 +70,7 @@ func TestTheWorkersAgreeWithADumbModel(t *testing.T) {
 	}()
 	events := []func(){
 		p.write, p.write, p.write, p.scan, p.scan, p.takeDrain, p.takeDrain, p.claim, p.claim, p.claim, p.claim, p.claim, p.answer, p.answer, p.answer, p.answer,
-		p.answerStale, p.wake, p.wait, p.expire, p.becomeDue, p.cancel, p.resume, p.crash,
+		p.answerStale, p.wake, p.wait, p.expire, p.becomeDue, p.cancel, p.pause, p.resume, p.resume, p.crash,
 	}
 	claims := 0
 	for i := range *modelEvents {
@@ -93,7 +94,15 @@ func TestTheWorkersAgreeWithADumbModel(t *testing.T) {
 
 func (p *play) note(format string, args ...any) { p.log = append(p.log, fmt.Sprintf(format, args...)) }
 
-func (p *play) endpoint() string { return fmt.Sprintf("https://e%d.test", p.rng.IntN(9)) }
+// modelLanes are origins, tenants at some of them, and a URL of each that may be set aside.
+var modelLanes = func() (all []string) {
+	for _, owner := range []string{"https://e0.test", "https://e0.test acme", "https://e0.test globex", "https://e1.test acme", "https://e2.test"} {
+		all = append(all, owner, lane.OfURL(owner, "u"))
+	}
+	return all
+}()
+
+func (p *play) endpoint() string { return modelLanes[p.rng.IntN(len(modelLanes))] }
 
 func (p *play) worker() *player { return p.workers[p.rng.IntN(len(p.workers))] }
 
@@ -127,7 +136,7 @@ func (p *play) write() {
 		d.since -= p.rng.IntN(1000)
 	}
 	p.note("write %s to %s, future: %v", id, endpoint, d.future)
-	p.exec(`INSERT INTO outbox.message (id, run_id, status, result, final_step, url, endpoint) VALUES ($1, 'run', 'succeeded', '', 0, $2::text, $2::text)`,
+	p.exec(`INSERT INTO outbox.message (id, run_id, status, result, final_step, url, endpoint) VALUES ($1, 'run', 'succeeded', '', 0, 'u', split_part($2::text, ' ', 1))`,
 		id, endpoint)
 	p.exec(`INSERT INTO outbox.due (message_id, endpoint, due_at) VALUES ($1, $2, now() + interval '1 h')`, id, endpoint)
 	p.model.due[id] = d
@@ -270,9 +279,9 @@ func (p *play) answer() {
 	i := p.rng.IntN(len(w.inFlight))
 	row := w.inFlight[i]
 	w.inFlight = slices.Delete(w.inFlight, i, i+1)
-	names := []string{"delivered", "delivered", "retried", "again at once", "refused", "gone", "failed", "timed out", "released"}
+	names := []string{"delivered", "delivered", "retried", "again at once", "refused", "set aside", "moved", "failed", "timed out", "released"}
 	name := names[p.rng.IntN(len(names))]
-	if (name == "gone" || name == "retried") && p.rng.IntN(4) > 0 { // now and then an endpoint is stopped
+	if (name == "set aside" || name == "retried") && p.rng.IntN(4) > 0 { // now and then an endpoint is stopped
 		name = "again at once"
 	}
 	p.answered(w, row, name)
@@ -297,23 +306,38 @@ func (p *play) answered(w *player, row *postgres.Message, name string) {
 // modelResult is a result by its name.
 func modelResult(row *postgres.Message, name string) (x postgres.Result, kind schedule.Kind) {
 	x = postgres.Result{ID: row.ID, Endpoint: row.Endpoint, Attempt: row.Attempt, StartedAt: time.Now()}
+	of, owner, origin := postgres.Saying{Lane: row.Endpoint}, lane.Owner(row.Endpoint), postgres.Saying{Lane: lane.Origin(row.Endpoint)}
+	ofURL := lane.OfURL(owner, "u")
 	switch name {
 	case "delivered":
 		x.Class, x.StatusCode, x.Action, kind = "delivered", 200, postgres.ActionDelivered, schedule.Delivered
 	case "retried":
-		x.Class, x.StatusCode, x.Action, x.Delay, x.Hold, kind = "status", 429, postgres.ActionRetry, time.Hour, time.Hour, schedule.Status
+		x.Class, x.StatusCode, x.Action, x.Delay, kind = "status", 429, postgres.ActionRetry, time.Hour, schedule.Status
+		of.Hold = time.Hour
 	case "again at once":
 		x.Class, x.StatusCode, x.Action, kind = "status", 429, postgres.ActionRetry, schedule.Status
+	case "set aside":
+		x.Class, x.StatusCode, x.Action, x.Delay, x.MoveTo, kind = "status", 429, postgres.ActionRetry, time.Hour, ofURL, schedule.Status
+		of = postgres.Saying{Lane: ofURL, Hold: time.Hour}
+	case "moved":
+		return postgres.Result{
+			ID: row.ID, Endpoint: row.Endpoint, Attempt: row.Attempt, Action: postgres.ActionMove, MoveTo: ofURL, StartedAt: time.Now(),
+		}, schedule.Moved
 	case "failed":
-		x.Class, x.Action, x.Delay, x.Unhealthy, kind = "reset", postgres.ActionRetry, time.Hour, true, schedule.Failed
+		x.Class, x.Action, x.Delay, kind = "reset", postgres.ActionRetry, time.Hour, schedule.Failed
+		of.Failures, origin.Failures = 1, 1
 	case "timed out":
-		x.Class, x.Action, x.Unhealthy, kind = "timeout", postgres.ActionRetry, true, schedule.Timeout
+		x.Class, x.Action, kind = "timeout", postgres.ActionRetry, schedule.Timeout
+		of.Failures, origin.Failures = 1, 1
 	case "refused":
 		x.Class, x.StatusCode, x.Action, x.Reason, kind = "status", 404, postgres.ActionDead, "refused", schedule.Status
-	case "gone":
-		x.Class, x.StatusCode, x.Action, x.Reason, x.Pause, kind = "status", 410, postgres.ActionDead, "gone", true, schedule.Status
 	case "released":
 		x.Action, kind = postgres.ActionRelease, schedule.Failed
+		return x, kind
+	}
+	x.Says = []postgres.Saying{of}
+	if of.Lane != origin.Lane {
+		x.Says = append(x.Says, origin)
 	}
 	return x, kind
 }
@@ -341,7 +365,7 @@ func (p *play) answerStale() {
 	if d := p.model.due[row.ID]; d != nil && d.holder == w.name && d.attempt == row.Attempt {
 		return // a release gave its number back, and this worker claimed it anew: not stale (DESIGN, known limits)
 	}
-	names := []string{"delivered", "retried", "refused", "gone", "released"}
+	names := []string{"delivered", "retried", "refused", "set aside", "moved", "released"}
 	x, _ := modelResult(row, names[p.rng.IntN(len(names))])
 	p.note("%s answers attempt %d of %s once more", w.name, x.Attempt, x.ID)
 	p.record(w, x)
@@ -403,10 +427,18 @@ func (p *play) resume() { p.resumed(p.endpoint()) }
 
 func (p *play) resumed(endpoint string) {
 	p.note("%s is resumed", endpoint)
-	if _, err := p.store.Resume(p.t.Context(), endpoint); err != nil {
-		p.t.Fatal(err)
-	}
+	p.exec(`UPDATE outbox.endpoint SET paused = false, open_until = NULL, failures = 0, openings = 0, probing = false WHERE endpoint = $1`, endpoint)
 	p.model.paused[endpoint], p.model.held[endpoint], p.model.failing[endpoint] = false, false, false
+}
+
+func (p *play) pause() {
+	endpoint := p.endpoint()
+	if p.rng.IntN(4) > 0 {
+		return
+	}
+	p.note("%s is paused", endpoint)
+	p.exec(`INSERT INTO outbox.endpoint (endpoint, paused, reason) VALUES ($1, true, '') ON CONFLICT (endpoint) DO UPDATE SET paused = true`, endpoint)
+	p.model.paused[endpoint] = true
 }
 
 func (p *play) compare() {
@@ -424,13 +456,13 @@ func (p *play) compare() {
 }
 
 // roundsMax bounds the rounds in which all that is due must be delivered, once nothing goes wrong any more: each is a poll
-// interval. Three workers with windows of one request deliver nine endpoints' messages one by one.
+// interval. Three workers with windows of one request deliver nine lanes' messages one by one.
 const roundsMax = 400
 
 // settle has every lease end and every endpoint resumed, and then lets the workers work.
 func (p *play) settle() {
-	for endpoint := range 9 {
-		p.resumed(fmt.Sprintf("https://e%d.test", endpoint))
+	for _, endpoint := range modelLanes {
+		p.resumed(endpoint)
 	}
 	for range len(p.model.due) {
 		p.expire()

@@ -22,8 +22,10 @@ type senders struct {
 	bodies    *postgres.Bodies
 	delivery  *delivery.Sender
 	policy    schedule.Policy
+	blame     *schedule.Blame
 	scheduler *schedule.Scheduler
 	results   chan<- postgres.Result
+	mover     *mover
 	logger    *slog.Logger
 	next      chan *postgres.Message // unbuffered: to a goroutine that waits for it
 	stopped   <-chan struct{}        // closed when no request begins any more
@@ -54,13 +56,15 @@ func (s *senders) loop(m *postgres.Message) {
 	idle := time.NewTimer(senderIdle)
 	defer idle.Stop()
 	for {
-		a, v := s.attempt(m)
-		if v.Action == schedule.Release {
-			s.results <- released(m, a.StartedAt)
+		var answer schedule.Answer
+		if to, aside := s.blame.Aside(m.Endpoint, m.URL); aside {
+			answer = schedule.Answer{Kind: schedule.Moved}
+			s.results <- moved(m, to, time.Now())
+			s.mover.met(m.Endpoint)
 		} else {
-			s.results <- resultOf(m, a, v)
+			answer = s.send(m)
 		}
-		next, more, back := s.scheduler.Answered(m.Endpoint, judged(a), time.Now())
+		next, more, back := s.scheduler.Answered(m.Endpoint, answer, time.Now())
 		s.release(rowsOf(back))
 		m = nil // nothing of the last is kept
 		if more {
@@ -76,6 +80,17 @@ func (s *senders) loop(m *postgres.Message) {
 			return
 		}
 	}
+}
+
+// send makes one attempt and hands its result to the recorder.
+func (s *senders) send(m *postgres.Message) schedule.Answer {
+	a, v := s.attempt(m)
+	if v.Action == schedule.Release {
+		s.results <- released(m, a.StartedAt)
+		return judged(a)
+	}
+	s.results <- resultOf(m, a, v, s.blame.Note(attemptOf(m, a, v), time.Now()))
+	return judged(a)
 }
 
 // attempt makes one attempt, unless something of the worker's own is missing, and judges it.

@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/seed-abbacb8b/epilogue/internal/lane"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/delivery"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/postgres"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/schedule"
@@ -52,7 +53,7 @@ func claimedMessages(rows []postgres.Message, at time.Time) []schedule.Message {
 	for i := range rows {
 		row := &rows[i]
 		messages[i] = schedule.Message{
-			Endpoint: row.Endpoint, OperatorLimit: row.MaxInFlight, Rate: row.Rate, DueFrom: row.DueFrom, ClaimedAt: at, Payload: row,
+			Endpoint: row.Endpoint, OperatorLimit: row.MaxInFlight, OriginLimit: row.OriginMax, Rate: row.Rate, DueFrom: row.DueFrom, ClaimedAt: at, Payload: row,
 		}
 	}
 	return messages
@@ -87,7 +88,7 @@ func outgoing(row *postgres.Message) delivery.Message {
 // judged is an answer as the scheduler takes it.
 func judged(a delivery.Answer) schedule.Answer {
 	return schedule.Answer{
-		Kind: kindOf(a), StatusCode: a.StatusCode, RetryAfter: a.RetryAfter, StartedAt: a.StartedAt, Duration: a.Duration,
+		Kind: kindOf(a), StatusCode: a.StatusCode, Unreached: a.Unreached, RetryAfter: a.RetryAfter, StartedAt: a.StartedAt, Duration: a.Duration,
 	}
 }
 
@@ -108,14 +109,40 @@ func kindOf(a delivery.Answer) schedule.Kind {
 	return schedule.Failed
 }
 
-// resultOf is an attempt and its verdict as the record takes them.
-func resultOf(row *postgres.Message, a delivery.Answer, v schedule.Verdict) postgres.Result {
+// resultOf is an attempt, its verdict and whose fault it is, as the record takes them.
+func resultOf(row *postgres.Message, a delivery.Answer, v schedule.Verdict, b schedule.Blamed) postgres.Result {
 	return postgres.Result{
 		ID: row.ID, Endpoint: row.Endpoint, Attempt: row.Attempt,
-		Action: postgres.Action(v.Action), Delay: v.Delay, Reason: v.Reason, Hold: v.Hold, Pause: v.Pause,
+		Action: postgres.Action(v.Action), Delay: v.Delay, Reason: v.Reason, MoveTo: b.MoveTo, Says: sayings(b),
 		Class: a.Class, StatusCode: a.StatusCode, Err: a.Err, Response: a.Response, Note: a.Note, WaitsFor: a.WaitsFor,
-		StartedAt: a.StartedAt, Duration: a.Duration, Unhealthy: judged(a).Unhealthy(),
+		StartedAt: a.StartedAt, Duration: a.Duration,
 	}
+}
+
+func sayings(b schedule.Blamed) []postgres.Saying {
+	all := make([]postgres.Saying, len(b.Says))
+	for i, s := range b.Says {
+		all[i] = postgres.Saying(s)
+	}
+	return all
+}
+
+// attemptOf is an attempt as whose fault it is, is judged.
+func attemptOf(row *postgres.Message, a delivery.Answer, v schedule.Verdict) schedule.Attempt {
+	return schedule.Attempt{Lane: row.Endpoint, URL: row.URL, Answer: judged(a), Hold: v.Hold, Probe: row.Probe}
+}
+
+// moved is a message that was claimed and not sent, because its URL was set aside. If it was to be a probe, the next message
+// is one.
+func moved(row *postgres.Message, to string, now time.Time) postgres.Result {
+	x := postgres.Result{ID: row.ID, Endpoint: row.Endpoint, Attempt: row.Attempt, Action: postgres.ActionMove, MoveTo: to, StartedAt: now}
+	if row.Probe {
+		x.Says = append(x.Says, postgres.Saying{Lane: row.Endpoint, HalfOpen: true})
+		if origin := lane.Origin(row.Endpoint); origin != row.Endpoint {
+			x.Says = append(x.Says, postgres.Saying{Lane: origin, HalfOpen: true})
+		}
+	}
+	return x
 }
 
 // released is a message that was claimed and not sent: it is due again at once, and no attempt is counted.

@@ -54,6 +54,7 @@ type Worker struct {
 	senders  *senders
 	tearDown context.CancelFunc // ends the requests in flight
 	recorder *recording.Recorder
+	mover    *mover
 	listener *database.Listener
 	roster   *roster.Roster
 	client   *river.Client[pgx.Tx]
@@ -94,11 +95,18 @@ func (w *Worker) assemble() (err error) {
 	w.recorder = recording.New(postgres.NewRecorder(w.db, postgres.RecorderConfig{
 		Schema: c.Schema, Worker: w.name, OpenAfter: c.OpenAfter, OpenFor: c.OpenFor, OpenForMax: c.OpenForMax,
 	}), w.outage.Part("records"), c.Logger, c.MaxInFlight)
+	blame := schedule.NewBlame(c.OpenAfter)
+	w.recorder.Changed = func(x postgres.EndpointChange) {
+		if x.What == postgres.EndpointClosed {
+			blame.Closed(x.Endpoint)
+		}
+	}
+	w.mover = newMover(postgres.NewMover(w.db, c.Schema), blame, c, w.outage.Part("messages that are set aside"))
 	sending, tearDown := context.WithCancel(context.Background())
 	w.tearDown = tearDown
 	w.senders = &senders{
 		ctx: sending, bodies: postgres.NewBodies(postgres.NewLoader(w.db, c.Schema), c.MaxBytesInFlight, loadTimeout), delivery: w.sender,
-		policy: policyOf(c), scheduler: w.scheduler, results: w.recorder.In(), logger: c.Logger,
+		policy: policyOf(c), blame: blame, mover: w.mover, scheduler: w.scheduler, results: w.recorder.In(), logger: c.Logger,
 		next: make(chan *postgres.Message), stopped: w.stopping.Done(),
 	}
 	w.loops = &loops{
@@ -235,6 +243,7 @@ func (w *Worker) work(ctx context.Context) {
 	var background sync.WaitGroup
 	background.Go(func() { w.loops.scan(ctx) })
 	background.Go(func() { w.tellReady(ctx) })
+	background.Go(func() { w.mover.run(ctx) })
 	if w.pooled { // a LISTEN would stay with whoever gets the server's session next
 		w.config.Logger.InfoContext(ctx, "a pooler stands before the database: wakes are not heard, and new messages are found by polling",
 			"poll_interval", w.config.PollInterval)

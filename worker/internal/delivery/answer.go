@@ -34,6 +34,7 @@ type Answer struct {
 	Response   string        // the start of the response body, as valid UTF-8 without NUL
 	Note       string        // which headers were left out of the request, and why
 	RetryAfter time.Duration // the wait that the endpoint asked for; 0 when it asked for none
+	Unreached  bool          // no request was sent: the host could not be looked up, connected to, or trusted
 	WaitsFor   string        // not empty: nothing was sent, and this is not an attempt. It names the missing key, or the proxy's fault
 	StartedAt  time.Time
 	Duration   time.Duration

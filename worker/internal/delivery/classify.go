@@ -20,9 +20,11 @@ func (a *Answer) fail(ctx context.Context, err error) {
 		at      phaseError
 		proxy   proxyError
 	)
+	t := tripOf(ctx)
+	a.Unreached = t == nil || t.phase() < phaseAnswer
 	timeIsUp := errors.As(context.Cause(ctx), &timeout)
 	if timeIsUp && !errors.As(err, &at) {
-		at.phase = tripOf(ctx).phase()
+		at.phase = t.phase()
 	}
 	switch {
 	case errors.As(err, &proxy):

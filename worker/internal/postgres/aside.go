@@ -39,7 +39,7 @@ const poisonSQL = `WITH gone AS (
 ),
 buried AS (
     INSERT INTO outbox.dead (message_id, endpoint, reason, error)
-    SELECT g.message_id, g.endpoint, 'poison', $3::text FROM gone g
+    SELECT g.message_id, split_part(g.endpoint, ' ', 1), 'poison', $3::text FROM gone g
     WHERE EXISTS (SELECT FROM outbox.message m WHERE m.id = g.message_id)
     ON CONFLICT (message_id) DO UPDATE SET endpoint = excluded.endpoint, reason = excluded.reason, error = excluded.error, at = excluded.at
 )

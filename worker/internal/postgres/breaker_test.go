@@ -207,27 +207,33 @@ func TestABlockedAttemptIsNoProofOfHealth(t *testing.T) {
 	}
 }
 
-func TestAnEndpointThatIsGoneIsPausedWithItsMessagesDeath(t *testing.T) {
+// TestALaneThatIsGoneGivesOneMessageAtATime, without a pause between them, until one is accepted.
+func TestALaneThatIsGoneGivesOneMessageAtATime(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	r.writeTo(failing+"/a", "run-1")
-	r.writeTo(failing+"/b", "run-2")
+	r.due(failing, 5, 0)
 	m := r.claimOrder("one", Order{Most: 1, Turns: r.turns(1)})[0]
 	changes := r.record("one", results(m)["gone"])
-	if len(changes) != 1 || changes[0].What != EndpointPaused || changes[0].OpenUntil != nil {
+	if len(changes) != 1 || changes[0].What != EndpointGone || changes[0].OpenUntil != nil || changes[0].Reason != "gone: answered 410" {
 		t.Errorf("it changed %+v", changes)
 	}
 	if n := r.count(`SELECT count(DISTINCT x.xmin::text) FROM (SELECT xmin FROM outbox.dead UNION ALL SELECT xmin FROM outbox.endpoint
 UNION ALL SELECT xmin FROM outbox.attempt) x`); n != 1 {
-		t.Errorf("death, pause and attempt were written by %d transactions", n)
+		t.Errorf("death, health and attempt were written by %d transactions", n)
 	}
-	if turns := r.turns(1); len(turns) > 0 {
-		t.Errorf("it is a candidate: %v", turns)
+	for range 2 {
+		m := r.claimOne("one")
+		if got := r.claim("two"); !m.Probe || len(got) != 0 {
+			t.Errorf("%d more are claimed while one is tried (as a probe: %v)", len(got), m.Probe)
+		}
+		if changes := r.record("one", results(m)["gone"]); len(changes) != 0 {
+			t.Errorf("the same again changed %+v", changes)
+		}
 	}
-	if resumed, err := r.store.Resume(t.Context(), failing); err != nil || !resumed {
-		t.Fatalf("resume: %v, %v", resumed, err)
+	r.record("one", results(r.claimOne("one"))["delivered"])
+	if e := r.endpoint(failing); e.Failures != 0 || len(r.claim("one")) != 1 {
+		t.Errorf("after one was accepted it is remembered as %+v", e)
 	}
-	r.claimOne("one")
 }
 
 // TestAnEndpointIsHeldAsItAsked, also when something of it is remembered already, and the longer time holds.
@@ -253,7 +259,7 @@ func TestAnEndpointIsHeldAsItAsked(t *testing.T) {
 				r.exec(`INSERT INTO outbox.endpoint (endpoint, reason, failures, open_until) VALUES ($1, '', `+c.remembered+`)`, failing)
 			}
 			x := results(m)["retried"]
-			x.Hold = c.hold
+			x.Says[0].Hold = c.hold
 			r.record("one", x)
 			if n := r.count(`SELECT count(*) FROM outbox.endpoint WHERE open_until BETWEEN now() + ($1 - 1) * interval '1 min' AND now() + $1 * interval '1 min'
 AND failures = 0 AND NOT probing`, c.minutes); n != 1 {

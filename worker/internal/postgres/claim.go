@@ -13,12 +13,14 @@ import (
 // Message is what a claim brings: all that one request needs.
 type Message struct {
 	ID             outbox.ID
-	Endpoint       string
+	Endpoint       string    // its lane
 	DueFrom        time.Time // the next claim of the endpoint may begin here; a little earlier than now, for late commits
 	Attempt        int       // the number of this attempt, counted over the message's life
 	AttemptsBefore int       // attempts made before the last replay; the retry schedule counts from here
-	MaxInFlight    int       // requests at once to the endpoint, as an operator limited them; 0 for no limit
-	Rate           float64   // requests per second to the endpoint, of all workers, as an operator limited them; 0 for no limit
+	MaxInFlight    int       // requests at once of the lane, as an operator limited them; 0 for no limit
+	OriginMax      int       // requests at once to the origin, of all its lanes, as an operator limited them; 0 for no limit
+	Rate           float64   // requests per second, of all workers, as an operator limited them; the least that bounds the lane; 0 for no limit
+	Probe          bool      // a circuit breaker is half-open: nothing else is sent there until this one is answered
 	RunID          string
 	Status         outbox.TerminalStatus
 	Body           []byte // nil when it is larger than BodyMax: the Loader brings it
@@ -105,17 +107,20 @@ const recentOverlap = 300 * time.Millisecond
 // begins where the last one ended, and the LIMIT in picked ends the whole when enough is found. Without that beginning,
 // each scan would pass the index entries of all that was delivered since the oldest snapshot in the database.
 //
-// picked takes from each endpoint its turn's messages, the longest due first. It passes over rows that others are
-// claiming, and over endpoints that are held back. It takes no more than the endpoint's rate has left (rate.go), and one
-// message of an endpoint whose circuit breaker is half-open. Both are guarded: they need the endpoint's row.
+// picked takes from each lane its turn's messages, the longest due first. It passes over rows that others are
+// claiming, and over lanes that are held back: by their own row, their tenant's or their origin's. It takes no more than
+// each of these rows allows: what its rate has left (rate.go), and one message where its circuit breaker is half-open. The
+// rows with a rate or a failing circuit breaker are its guards: it needs them all.
 //
-// granted changes the rows of guarded endpoints: it uses up the rate, and lets only one worker send the probe. It finds
+// guards counts for each of these rows the messages of all lanes together, and beyond are those that are too many for it.
+//
+// granted changes the guards: it uses up the rate, and lets only one worker send the probe. It finds
 // the rows by the places where it just locked them. A row that changed since the statement began has moved to another
-// place: it is not found, and the endpoint gives nothing to this claim. One UPDATE does both, because a statement can
-// change a row only once: an endpoint with a rate and an open circuit breaker needs both. The array around its key keeps
-// the planner from reading the whole index while few endpoints are remembered.
+// place: it is not found, and its lanes give nothing to this claim. One UPDATE does both, because a statement can
+// change a row only once: a lane with a rate and an open circuit breaker needs both. The array around its key keeps
+// the planner from reading the whole index while few lanes are remembered.
 //
-// taken are the picked messages that need no grant, or got one.
+// taken are the picked messages that have no guards, or got all of them.
 //
 // claimed counts the attempt and leases the row. None of these columns is indexed, so the update stays on its page. It goes by
 // the row's place, too: a row that moved stays locked for the moment and unclaimed, for the next claim.
@@ -140,21 +145,25 @@ const claimUpToChosen = `WITH recent AS MATERIALIZED (
 turns AS MATERIALIZED (
     SELECT endpoint, CASE WHEN due_from <= ` + earliest + ` THEN timestamptz '-infinity' ELSE due_from END AS due_from, most, asked FROM (
         (SELECT endpoint::text, due_at AS due_from, 1 AS most, false AS asked FROM recent
-         WHERE endpoint <> ALL ($5) AND endpoint <> ALL ($13::text[]) LIMIT $14)
+         WHERE endpoint <> ALL ($5) AND endpoint <> ALL ($13::text[]) AND split_part(endpoint, ' ', 1) <> ALL ($13::text[]) LIMIT $14)
         UNION ALL
         SELECT endpoint, due_from, most, true FROM unnest($5::text[], $6::timestamptz[], $7::integer[]) AS o (endpoint, due_from, most)
     ) o
 ),
 picked AS MATERIALIZED (
-    SELECT d.place, d.message_id, d.attempt, d.locked_by, d.locked_until, e.guarded
+    SELECT d.place, d.message_id, d.attempt, d.locked_by, d.locked_until, e.guards, e.allowed
     FROM turns t
     LEFT JOIN LATERAL (
-        SELECT CASE WHEN e.failures >= $11 OR e.rate_per_second IS NOT NULL THEN e.endpoint END AS guarded,
-               ` + heldBack + ` AS held_back,
-               least(` + maxInFlight + `, CASE WHEN e.failures >= $11 THEN 1 END,
-                     CASE WHEN e.rate_per_second IS NULL THEN NULL WHEN NOT t.asked THEN 0
-                          ELSE ` + rateLeft + ` END)::integer AS most
-        FROM outbox.endpoint e WHERE e.endpoint = t.endpoint OFFSET 0
+        SELECT array_agg(e.endpoint::text) FILTER (WHERE e.guards) AS guards, array_agg(e.most) FILTER (WHERE e.guards) AS allowed,
+               bool_or(e.held_back) AS held_back, min(least(e.max_in_flight, e.most))::integer AS most
+        FROM (
+            SELECT e.endpoint, e.failures >= $11 OR e.rate_per_second IS NOT NULL AS guards, ` + heldBack + ` AS held_back,
+                   ` + maxInFlight + ` AS max_in_flight,
+                   least(CASE WHEN e.failures >= $11 THEN 1 END,
+                         CASE WHEN e.rate_per_second IS NULL THEN NULL WHEN NOT t.asked THEN 0
+                              ELSE ` + rateLeft + ` END)::integer AS most
+            FROM outbox.endpoint e WHERE ` + boundsT + `
+        ) e
     ) e ON true
     CROSS JOIN LATERAL (
         SELECT d.ctid AS place, d.message_id, d.attempt, d.locked_by, d.locked_until
@@ -169,24 +178,32 @@ const claimFromChosen = `
     WHERE e.held_back IS NOT TRUE
     LIMIT $8
 ),
+guards AS MATERIALIZED (
+    SELECT p.place, g.endpoint, g.allowed, row_number() OVER (PARTITION BY g.endpoint) AS nth
+    FROM picked p CROSS JOIN LATERAL unnest(p.guards, p.allowed) AS g (endpoint, allowed) WHERE p.guards IS NOT NULL
+),
+beyond AS MATERIALIZED (
+    SELECT place FROM guards WHERE nth > allowed
+),
 granted AS (
     UPDATE outbox.endpoint e SET
         granted_at = CASE WHEN e.rate_per_second IS NULL THEN e.granted_at ELSE
                    ` + rateUsed + ` END,
         probing = e.probing OR e.failures >= $11,
         open_until = CASE WHEN e.failures >= $11 THEN now() + $10::interval ELSE e.open_until END
-    FROM (SELECT guarded, count(*) AS messages FROM picked WHERE guarded IS NOT NULL GROUP BY guarded) p
-    WHERE e.endpoint = ANY (ARRAY[p.guarded]) AND e.ctid = ANY (ARRAY(
+    FROM (SELECT endpoint, count(*) AS messages FROM guards WHERE place <> ALL (ARRAY(SELECT place FROM beyond)) GROUP BY endpoint) p
+    WHERE e.endpoint = ANY (ARRAY[p.endpoint]) AND e.ctid = ANY (ARRAY(
         SELECT l.ctid FROM outbox.endpoint l
-        WHERE l.endpoint = ANY (ARRAY(SELECT guarded FROM picked WHERE guarded IS NOT NULL))
+        WHERE l.endpoint = ANY (ARRAY(SELECT endpoint FROM guards))
         FOR UPDATE SKIP LOCKED
     ))
-    RETURNING e.endpoint
+    RETURNING e.endpoint::text
 ),
 taken AS MATERIALIZED (
-    SELECT * FROM picked WHERE guarded IS NULL
+    SELECT * FROM picked WHERE guards IS NULL
     UNION ALL
-    SELECT p.* FROM picked p JOIN granted g ON g.endpoint = p.guarded
+    SELECT * FROM picked p
+    WHERE guards IS NOT NULL AND place <> ALL (ARRAY(SELECT place FROM beyond)) AND guards <@ ARRAY(SELECT endpoint FROM granted)
 ),
 claimed AS (
     UPDATE outbox.due d SET attempt = ` + nextAttempt + `, attempts_before = ` + attemptsBefore + `,
@@ -205,12 +222,15 @@ lost AS (
 )
 SELECT c.message_id, c.endpoint, greatest(least(c.due_at, now() - interval '250 ms'), ` + earliest + `) AS due_from, c.attempt,
        CASE WHEN c.attempt < ` + attemptMax + ` THEN c.attempts_before ELSE 0 END AS attempts_before,
-       coalesce(e.max_in_flight, 0) AS max_in_flight, coalesce(e.rate, 0) AS rate,
+       coalesce(e.max_in_flight, 0) AS max_in_flight, coalesce(e.origin_max_in_flight, 0) AS origin_max_in_flight,
+       coalesce(e.rate, 0) AS rate, coalesce(e.probe, false) AS probe,
        m.run_id, m.status, m.body_bytes, m.body, m.url, m.headers, m.options
 FROM claimed c
 LEFT JOIN LATERAL (
-    SELECT ` + maxInFlight + ` AS max_in_flight, CASE WHEN e.rate_per_second IS NOT NULL THEN ` + rate + ` END AS rate
-    FROM outbox.endpoint e WHERE e.endpoint = c.endpoint OFFSET 0
+    SELECT min(` + maxInFlight + `) FILTER (WHERE strpos(e.endpoint, ' ') > 0) AS max_in_flight,
+           min(` + maxInFlight + `) FILTER (WHERE strpos(e.endpoint, ' ') = 0) AS origin_max_in_flight,
+           min(` + rate + `) FILTER (WHERE e.rate_per_second IS NOT NULL) AS rate, bool_or(e.failures >= $11) AS probe
+    FROM outbox.endpoint e WHERE ` + boundsC + `
 ) e ON true
 LEFT JOIN LATERAL (
     SELECT m.run_id, m.status, octet_length(b.body) AS body_bytes,
@@ -221,7 +241,7 @@ LEFT JOIN LATERAL (
     WHERE m.id = c.message_id OFFSET 0
 ) m ON true
 UNION ALL
-SELECT NULL, endpoint, due_at, written, 0, 0, 0, ` + recentFloor + `::text, '', 0, NULL, '', NULL, NULL FROM recent`
+SELECT NULL, endpoint, due_at, written, 0, 0, 0, 0, false, ` + recentFloor + `::text, '', 0, NULL, '', NULL, NULL FROM recent`
 
 const (
 	// nextAttempt counts an attempt of a row d of outbox.due. The last number is given again and again: no answer to it

@@ -30,12 +30,19 @@ const (
 	// attemptMax is the last attempt that has a number.
 	attemptMax = `2147483647`
 
-	// heldBack says that nothing may be sent to the endpoint of a row e of outbox.endpoint: an operator or a 410 paused
+	// heldBack says that nothing may be sent to the lane of a row e of outbox.endpoint: an operator paused
 	// it, its circuit breaker is open, or it asked to be left alone for a while. It may be NULL, which means no.
 	heldBack = `(e.paused OR e.open_until > now())`
 
-	// candidateIsServed says that the endpoint of a candidate c is not held back. Most endpoints have no row.
-	candidateIsServed = `(SELECT ` + heldBack + ` FROM outbox.endpoint e WHERE e.endpoint = c.endpoint) IS NOT TRUE`
+	// candidateIsServed says that the lane of a candidate c is not held back. Most lanes have no row.
+	candidateIsServed = `(SELECT bool_or(` + heldBack + `) FROM outbox.endpoint e WHERE ` + boundsC + `) IS NOT TRUE`
+
+	// boundsC and boundsT say that a row e of outbox.endpoint bounds the lane of a candidate c (or a claimed message), or of a
+	// turn t: it is the lane's own, the origin's, or the tenant's at the origin (package lane).
+	boundsC = `e.endpoint = ANY (CASE WHEN strpos(c.endpoint, ' ') = 0 THEN ARRAY[c.endpoint] ELSE ARRAY[
+            c.endpoint, split_part(c.endpoint, ' ', 1), split_part(c.endpoint, ' ', 1) || ' ' || split_part(c.endpoint, ' ', 2)] END)`
+	boundsT = `e.endpoint = ANY (CASE WHEN strpos(t.endpoint, ' ') = 0 THEN ARRAY[t.endpoint] ELSE ARRAY[
+            t.endpoint, split_part(t.endpoint, ' ', 1), split_part(t.endpoint, ' ', 1) || ' ' || split_part(t.endpoint, ' ', 2)] END)`
 
 	// body is what is sent of a row m of outbox.message.
 	body = `coalesce(m.result, convert_to(m.error, 'UTF8'), ''::bytea)`

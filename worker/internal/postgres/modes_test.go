@@ -71,7 +71,7 @@ func TestEverySessionWillDo(t *testing.T) {
 			if _, err := r.recorderOn(pool, "one").Holders(t.Context(), batch); err != nil {
 				t.Error(err)
 			}
-			failed := Result{ID: ids[0], Endpoint: "https://c.test", Action: ActionRetry, Class: "timeout", Unhealthy: true}
+			failed := Result{ID: ids[0], Endpoint: "https://c.test", Action: ActionRetry, Class: "timeout", Says: []Saying{{Lane: "https://c.test", Failures: 1}}}
 			if changes, err := r.recorderOn(pool, "one").PauseRefused(t.Context(), failed, "SQLSTATE 23514"); err != nil || len(changes) != 0 {
 				t.Errorf("pausing changed %v, though the database keeps the endpoint's health: %v", changes, err)
 			}

@@ -24,7 +24,7 @@ const (
                    + p.messages / ` + rate + ` * interval '1 s'`
 )
 
-// candidateCanGive says that the endpoint of a candidate c is not held back, and that its rate has something left. A full
+// candidateCanGive says that the lane of a candidate c is not held back, and that its rates have something left. A full
 // scan asks for both: what it finds can be claimed, so where nothing is claimed all the same, something is wrong.
-const candidateCanGive = `(SELECT ` + heldBack + ` OR e.rate_per_second IS NOT NULL AND ` + rateLeft + ` < 1
-   FROM outbox.endpoint e WHERE e.endpoint = c.endpoint) IS NOT TRUE`
+const candidateCanGive = `(SELECT bool_or(` + heldBack + ` OR e.rate_per_second IS NOT NULL AND ` + rateLeft + ` < 1)
+   FROM outbox.endpoint e WHERE ` + boundsC + `) IS NOT TRUE`

@@ -32,8 +32,8 @@ type unreadable struct {
 
 // The columns of the claim's answer that tell what a row is.
 const (
-	columnID        = 0 // NULL for a recent endpoint
-	columnBodyBytes = 9 // NULL for a row of due whose message is gone
+	columnID        = 0  // NULL for a recent endpoint
+	columnBodyBytes = 11 // NULL for a row of due whose message is gone
 )
 
 // readClaim reads the answer. A row that does not fit is told by its id, and the others are read: the claim is committed
@@ -56,7 +56,7 @@ func readClaim(results pgx.BatchResults) (t taken, err error) {
 func (t *taken) add(read *rowReader, row [][]byte) {
 	if row[columnID] == nil {
 		w, floor := written{}, ""
-		err := read.into(row, nil, &w.Endpoint, &w.Since, &w.messages, nil, nil, nil, &floor)
+		err := read.into(row, nil, &w.Endpoint, &w.Since, &w.messages, nil, nil, nil, nil, nil, &floor)
 		if err == nil {
 			w.floor, err = outbox.ParseID(floor)
 		}
@@ -72,7 +72,7 @@ func (t *taken) add(read *rowReader, row [][]byte) {
 		}
 		return
 	}
-	err := read.into(row, &m.ID, &m.Endpoint, &m.DueFrom, &m.Attempt, &m.AttemptsBefore, &m.MaxInFlight, &m.Rate,
+	err := read.into(row, &m.ID, &m.Endpoint, &m.DueFrom, &m.Attempt, &m.AttemptsBefore, &m.MaxInFlight, &m.OriginMax, &m.Rate, &m.Probe,
 		&m.RunID, &m.Status, &m.BodyBytes, &m.Body, &m.URL, &m.Headers, &m.Options)
 	if err == nil {
 		t.messages = append(t.messages, m)

@@ -8,19 +8,21 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/seed-abbacb8b/epilogue/internal/lane"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
 // Action is what becomes of a message, as the record statement names it.
 type Action string
 
-// The actions. The first three are the end of an attempt; the last two take back the attempt that the claim counted.
+// The actions. The first three are the end of an attempt; the others take back the attempt that the claim counted.
 const (
 	ActionDelivered Action = "delivered"
 	ActionRetry     Action = "retry"   // due again after Delay
 	ActionDead      Action = "dead"    // given up, for Reason
 	ActionRelease   Action = "release" // not sent: the worker is stopping; due as before
 	ActionWait      Action = "wait"    // not sent: the worker lacks what WaitsFor names; due again after Delay
+	ActionMove      Action = "move"    // not sent: its URL was set aside; due as before, in the lane that MoveTo names
 )
 
 // ReasonPoison is why a message is dead whose result the database refuses.
@@ -30,15 +32,15 @@ const ReasonPoison = "poison"
 type Result struct {
 	// The claim that it ends. The three are its fence, with the recorder's worker.
 	ID       outbox.ID
-	Endpoint string
+	Endpoint string // its lane
 	Attempt  int
 
 	// What it leads to.
 	Action Action
 	Delay  time.Duration // until the next attempt, of a retry or a wait
 	Reason string        // of a dead message: refused, exhausted, gone, poison
-	Hold   time.Duration // how long nothing is sent to the whole endpoint, as it asked; 0 when it did not
-	Pause  bool          // the endpoint is gone: nothing is sent to it until an operator resumes it
+	MoveTo string        // the lane in which it is due again, of a retry or a move; "" for the one that it was in
+	Says   []Saying      // what it says of lanes; each lane once
 
 	// How the attempt ended. Its text must be valid UTF-8 without NUL. "" and 0 become NULL.
 	Class      string // as attempt.class names it; "" of an attempt that is not logged
@@ -49,13 +51,21 @@ type Result struct {
 	WaitsFor   string // what the worker lacks, of a wait
 	StartedAt  time.Time
 	Duration   time.Duration
-	Unhealthy  bool // the answer speaks against the endpoint's health: it counts for the circuit breaker
+}
+
+// Saying is what one answer says of the health of a lane. The zero value, but for Lane, says that it answers, which closes
+// its circuit breaker.
+type Saying struct {
+	Lane     string
+	Failures int           // so many more failures in a row; OpenAfter of them open the circuit breaker
+	Hold     time.Duration // so long nothing is sent there
+	HalfOpen bool          // one message at a time from now on, without a pause; without Failures, only if it was so before
 }
 
 // EndpointChange is what a batch of results changed of an endpoint.
 type EndpointChange struct {
 	Endpoint  string
-	What      string // EndpointOpened, EndpointClosed or EndpointPaused
+	What      string // EndpointOpened, EndpointClosed, EndpointGone or EndpointPaused
 	Reason    string
 	OpenUntil *time.Time // nothing is sent before; nil when there is no such time
 }
@@ -64,7 +74,8 @@ type EndpointChange struct {
 const (
 	EndpointOpened = "opened" // its circuit breaker: it failed too often in a row
 	EndpointClosed = "closed" // its circuit breaker: it answers again
-	EndpointPaused = "paused" // it is gone
+	EndpointGone   = "gone"   // a URL answered 410: its other messages are tried one at a time
+	EndpointPaused = "paused" // the database refuses to change its row
 )
 
 // Recorder writes results. It may be used by several goroutines at once.
@@ -134,9 +145,10 @@ logged AS (
 )
 `
 
-	// answeredWhileFailing are endpoints that failed before and answered now. It says failures <> 0 and not > 0, which would
-	// lead through the index of all that fail.
-	answeredWhileFailing = `e.endpoint = ANY (ARRAY(SELECT DISTINCT endpoint FROM finished)) AND e.failures <> 0`
+	// answeredWhileFailing are lanes, and their origins, that failed before and answered now. It says failures <> 0 and not
+	// > 0, which would lead through the index of all that fail.
+	answeredWhileFailing = `e.endpoint = ANY (ARRAY(
+    SELECT endpoint FROM finished UNION SELECT split_part(endpoint, ' ', 1) FROM finished WHERE strpos(endpoint, ' ') > 0)) AND e.failures <> 0`
 )
 
 // recordDeliveriesSQL records a batch in which nothing but deliveries happened. The index gives it the endpoints in their
@@ -160,29 +172,30 @@ const recordDeliveriesBesideSQL = finishedDeliveries + `SELECT set_config('epilo
 // settled are those that were an attempt: each is logged, and buried if it was the last. One without a class is not
 // logged: it is a message that is given up for a fault of the record itself.
 //
-// changes is what the attempts of this batch say of each endpoint. They are failures only if all of them are: an answer
-// among them shows that the endpoint is there. answers are those that say nothing else. Those of the deliveries in the
+// changes is what the attempts of this batch say of each lane. They are failures only if all of them are: an answer
+// among them shows that it is there. answers are those that say nothing else. Those of the deliveries in the
 // same transaction come with them.
 //
-// remembered are the endpoints to be paused, held or counted as failing, and those to be closed, which failed before and
-// answered now. Of an endpoint that has a row, failures add up, and its circuit breaker opens when they are enough and it
-// is not open yet, or when the failure was its probe's. The longer of its own time and the one that the endpoint asked for
-// holds.
+// remembered are the lanes to be held, opened or counted as failing, and those to be closed, which failed before and
+// answered now. Of a lane that has a row, failures add up, and its circuit breaker opens when they are enough and it
+// is not open yet, or when the failure was its probe's. The longer of its own time and the one that was asked for holds.
 const recordSQL = `WITH r AS (
     ` + givenResults + `
 ),
 ` + recordParts + recordChanges + `    UNION ALL
-    SELECT unnest(nullif(current_setting('epilogue.answered', true), '')::text[]), false, 0, 0, NULL, true
+    SELECT unnest(nullif(current_setting('epilogue.answered', true), '')::text[]), 0, false, 0, NULL, true
 ),
 ` + recordEndpoints + endpointChanges
 
 // The parts of recordSQL, which tryRecordSQL is made of, too.
 const (
 	givenResults = `SELECT * FROM unnest($2::text[]::uuid[], $3::integer[], $4::text[], $5::bigint[], $6::text[], $7::integer[], $8::bigint[],
-                         $9::text[], $10::integer[], $11::text[], $12::text[], $13::text[], $14::text[], $15::bigint[], $16::boolean[],
-                         $17::text[], $18::boolean[])
+                         $9::text[], $10::integer[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[])
         AS r (message_id, attempt, action, delay_ms, reason, duration_ms, ago_ms,
-              class, status_code, error, response, note, endpoint, hold_ms, pause, waits_for, unhealthy)`
+              class, status_code, error, response, note, endpoint, move_to, waits_for)`
+
+	givenSayings = `SELECT * FROM unnest($17::text[]::uuid[], $18::text[], $19::integer[], $20::bigint[], $21::boolean[])
+        AS s (message_id, endpoint, failures, hold_ms, half_open)`
 
 	recordParts = `finished AS (
     DELETE FROM outbox.due d USING r
@@ -192,9 +205,10 @@ const (
 kept AS (
     UPDATE outbox.due d
     SET locked_by = NULL, locked_until = NULL, waits_for = r.waits_for, attempt = d.attempt - (r.action <> 'retry')::integer,
-        due_at = CASE WHEN r.action = 'release' THEN d.due_at ELSE now() + r.delay_ms * interval '1 ms' END
+        endpoint = coalesce(r.move_to, d.endpoint),
+        due_at = CASE WHEN r.action IN ('release', 'move') THEN d.due_at ELSE now() + r.delay_ms * interval '1 ms' END
     FROM r
-    WHERE ` + fence + ` AND r.action IN ('retry', 'release', 'wait')
+    WHERE ` + fence + ` AND r.action IN ('retry', 'release', 'wait', 'move')
     RETURNING r.*
 ),
 settled AS (
@@ -202,7 +216,7 @@ settled AS (
 ),
 buried AS (
     INSERT INTO outbox.dead (message_id, endpoint, reason, error)
-    SELECT message_id, endpoint, reason, coalesce(error, '') FROM settled WHERE action = 'dead'
+    SELECT message_id, split_part(endpoint, ' ', 1), reason, coalesce(error, '') FROM settled WHERE action = 'dead'
 ),
 logged AS (
     INSERT INTO outbox.attempt (message_id, attempt, started_at, duration_ms, class, status_code, error, response, note, worker)
@@ -212,47 +226,52 @@ logged AS (
 `
 
 	recordChanges = `said AS (
-    SELECT endpoint, bool_or(pause) AS pause, max(hold_ms) AS hold_ms,
-           CASE WHEN bool_and(unhealthy) THEN count(*) ELSE 0 END::integer AS failures,
-           max(coalesce('answered ' || status_code, class)) FILTER (WHERE unhealthy) AS fault
-    FROM settled WHERE class <> 'blocked' AND class <> '' GROUP BY endpoint
+    SELECT s.endpoint, max(s.hold_ms) AS hold_ms, bool_or(s.half_open) AS half_open,
+           CASE WHEN bool_and(s.failures > 0) THEN sum(s.failures) ELSE 0 END::integer AS failures,
+           max(coalesce('answered ' || t.status_code, t.class)) FILTER (WHERE s.failures > 0) AS fault
+    FROM (` + givenSayings + `) s
+    JOIN (SELECT * FROM settled WHERE class <> 'blocked' AND class <> '' UNION ALL SELECT * FROM kept WHERE action = 'move') t USING (message_id)
+    GROUP BY s.endpoint
 ),
 changes AS (
-    SELECT *, NOT (pause OR hold_ms > 0 OR failures > 0) AS answers FROM said
+    SELECT *, NOT (half_open OR hold_ms > 0 OR failures > 0) AS answers FROM said
 `
 
 	recordEndpoints = `remembered AS (
-    INSERT INTO outbox.endpoint AS e (endpoint, paused, failures, openings, open_until, reason, since)
-    SELECT c.endpoint, c.pause, c.failures, (c.failures >= $19)::integer,
-           now() + nullif(greatest(c.hold_ms, CASE WHEN c.failures >= $19 THEN $20 * (0.8 + 0.4 * random()) ELSE 0 END), 0) * interval '1 ms',
-           CASE WHEN c.pause THEN 'gone: an answer was 410' WHEN c.hold_ms > 0 THEN 'Retry-After'
-                WHEN c.answers THEN 'answers' ELSE 'failing: ' || c.fault END, now()
+    INSERT INTO outbox.endpoint AS e (endpoint, failures, openings, open_until, reason, since)
+    SELECT c.endpoint, c.failures, (c.failures >= $22 AND NOT c.half_open)::integer,
+           now() + nullif(greatest(c.hold_ms, CASE WHEN c.failures >= $22 AND NOT c.half_open THEN $23 * (0.8 + 0.4 * random()) ELSE 0 END), 0)
+               * interval '1 ms',
+           CASE WHEN c.half_open AND c.failures > 0 THEN 'gone: ' || c.fault WHEN c.hold_ms > 0 THEN 'Retry-After'
+                WHEN c.failures > 0 THEN 'failing: ' || c.fault ELSE 'answers' END, now()
     FROM changes c
-    WHERE NOT c.answers OR EXISTS (SELECT FROM outbox.endpoint f WHERE f.endpoint = ANY (ARRAY[c.endpoint]) AND f.failures <> 0)
+    WHERE c.failures > 0 OR c.hold_ms > 0
+       OR EXISTS (SELECT FROM outbox.endpoint f WHERE f.endpoint = ANY (ARRAY[c.endpoint]) AND f.failures <> 0)
     ORDER BY c.endpoint COLLATE "C"
-    ON CONFLICT (endpoint) DO UPDATE SET (failures, openings, open_until, probing, paused, reason, since) = (
+    ON CONFLICT (endpoint) DO UPDATE SET (failures, openings, open_until, probing, reason, since) = (
         SELECT f.failures, CASE WHEN a.answers THEN 0 ELSE e.openings + o.opens::integer END,
                CASE WHEN NOT a.answers THEN
-                   greatest(CASE WHEN o.opens THEN now() + least($20 * power(2, least(e.openings, 30)), $21) * (0.8 + 0.4 * random()) * interval '1 ms'
-                                 WHEN f.failures > 0 OR NOT e.probing THEN e.open_until END,
-                            (SELECT now() + nullif(c.hold_ms, 0) * interval '1 ms' FROM changes c WHERE c.endpoint = excluded.endpoint)) END,
-               e.probing AND f.failures > 0 AND NOT o.opens,
-               e.paused OR excluded.paused,
-               CASE WHEN e.paused THEN e.reason ELSE excluded.reason END,
-               CASE WHEN a.answers OR NOT e.paused AND (excluded.paused OR o.opens) THEN now() ELSE e.since END
-        FROM (SELECT CASE WHEN excluded.failures > 0 THEN e.failures + excluded.failures ELSE 0 END AS failures) f,
-             LATERAL (SELECT f.failures >= $19 AND (e.probing OR e.open_until IS NULL OR e.open_until <= now()) AS opens) o,
-             (SELECT excluded.failures = 0 AND NOT excluded.paused AND excluded.open_until IS NULL AS answers) a
+                   greatest(CASE WHEN o.opens THEN now() + least($23 * power(2, least(e.openings, 30)), $24) * (0.8 + 0.4 * random()) * interval '1 ms'
+                                 WHEN e.probing AND (c.half_open OR f.failures = 0) THEN NULL ELSE e.open_until END,
+                            now() + nullif(c.hold_ms, 0) * interval '1 ms') END,
+               e.probing AND f.failures > 0 AND NOT o.opens AND NOT c.half_open,
+               CASE WHEN e.paused OR c.half_open AND c.failures = 0 THEN e.reason ELSE excluded.reason END,
+               CASE WHEN a.answers OR NOT e.paused AND (o.opens OR f.failures >= $22 AND e.failures < $22) THEN now() ELSE e.since END
+        FROM (SELECT * FROM changes c WHERE c.endpoint = excluded.endpoint) c,
+             LATERAL (SELECT CASE WHEN c.half_open THEN greatest(e.failures, c.failures)
+                                  WHEN c.failures > 0 THEN least(e.failures + c.failures, 1000000000) ELSE 0 END AS failures) f,
+             LATERAL (SELECT NOT c.half_open AND f.failures >= $22 AND (e.probing OR e.open_until IS NULL OR e.open_until <= now()) AS opens) o,
+             LATERAL (SELECT c.answers) a
     )
-    WHERE e.failures <> 0 OR excluded.failures > 0 OR excluded.paused OR excluded.open_until IS NOT NULL
+    WHERE e.failures <> 0 OR excluded.failures > 0 OR excluded.open_until IS NOT NULL
     RETURNING endpoint, paused, failures, open_until, reason, since = now() AS changed
 )
 `
 
-	endpointChanges = `SELECT m.endpoint, CASE WHEN c.answers THEN 'closed' WHEN m.paused THEN 'paused' ELSE 'opened' END, m.reason,
+	endpointChanges = `SELECT m.endpoint, CASE WHEN c.answers THEN 'closed' WHEN c.half_open THEN 'gone' ELSE 'opened' END, m.reason,
        CASE WHEN NOT c.answers THEN m.open_until END
 FROM remembered m JOIN changes c ON c.endpoint = m.endpoint
-WHERE c.answers OR m.changed AND (m.paused OR m.failures >= $19)`
+WHERE NOT m.paused AND (c.answers OR m.changed AND m.failures >= $22)`
 )
 
 // Record writes a batch in one transaction: all of it, or nothing when it fails. It waits for no lock longer than 200 ms:
@@ -291,17 +310,17 @@ func (r *Recorder) Record(ctx context.Context, batch []Result) (changes []Endpoi
 	return changes, nil
 }
 
-// split parts the deliveries at endpoints where nothing else happened from all other results: the health of an endpoint
-// is judged by all that it answered in the batch. Both come in the order in which their rows are locked.
+// split parts the deliveries at origins where nothing else happened from all other results: the health of an origin and its
+// lanes is judged by all that it answered in the batch. Both come in the order in which their rows are locked.
 func split(batch []Result) (deliveries, others []*Result) {
 	mixed := map[string]bool{}
 	for i := range batch {
 		if batch[i].Action != ActionDelivered {
-			mixed[batch[i].Endpoint] = true
+			mixed[lane.Origin(batch[i].Endpoint)] = true
 		}
 	}
 	for _, x := range inLockOrder(batch) {
-		if mixed[x.Endpoint] {
+		if mixed[lane.Origin(x.Endpoint)] {
 			others = append(others, x)
 		} else {
 			deliveries = append(deliveries, x)
@@ -340,7 +359,8 @@ func (r *Recorder) args(batch []*Result) []any {
 	delays, reasons, durations, agos := make([]int64, n), make([]*string, n), make([]int32, n), make([]int64, n)
 	classes, codes, errs := make([]string, n), make([]*int32, n), make([]*string, n)
 	responses, notes, endpoints := make([]*string, n), make([]*string, n), make([]string, n)
-	holds, pauses, waits, unhealthy := make([]int64, n), make([]bool, n), make([]*string, n), make([]bool, n)
+	moves, waits := make([]*string, n), make([]*string, n)
+	var said sayings
 	for i, x := range batch {
 		ids[i], attempts[i], actions[i] = x.ID.String(), int32(x.Attempt), string(x.Action)
 		delays[i], reasons[i] = x.Delay.Milliseconds(), orNull(x.Reason)
@@ -348,13 +368,35 @@ func (r *Recorder) args(batch []*Result) []any {
 		classes[i], errs[i] = x.Class, orNull(x.Err)
 		codes[i] = codeOrNull(x.StatusCode)
 		responses[i], notes[i], endpoints[i] = orNull(x.Response), orNull(x.Note), x.Endpoint
-		holds[i], pauses[i] = x.Hold.Milliseconds(), x.Pause
-		waits[i], unhealthy[i] = orNull(x.WaitsFor), x.Unhealthy
+		moves[i], waits[i] = orNull(x.MoveTo), orNull(x.WaitsFor)
+		said.add(ids[i], x.Says)
 	}
-	return []any{
+	return append([]any{
 		r.config.Worker, ids, attempts, actions, delays, reasons, durations, agos, classes, codes, errs, responses, notes, endpoints,
-		holds, pauses, waits, unhealthy, r.config.OpenAfter, r.config.OpenFor.Milliseconds(), r.config.OpenForMax.Milliseconds(),
+		moves, waits,
+	}, append(said.args(), r.config.OpenAfter, r.config.OpenFor.Milliseconds(), r.config.OpenForMax.Milliseconds())...)
+}
+
+// sayings are those of a batch, as the columns that givenSayings takes.
+type sayings struct {
+	ids, lanes []string
+	failures   []int32
+	holds      []int64
+	halfOpen   []bool
+}
+
+func (s *sayings) add(id string, said []Saying) {
+	for _, x := range said {
+		s.ids, s.lanes = append(s.ids, id), append(s.lanes, x.Lane)
+		s.failures, s.holds, s.halfOpen = append(s.failures, int32(x.Failures)), append(s.holds, x.Hold.Milliseconds()), append(s.halfOpen, x.HalfOpen)
 	}
+}
+
+func (s *sayings) args() []any {
+	if s.ids == nil { // NULL would be no array
+		return []any{[]string{}, []string{}, []int32{}, []int64{}, []bool{}}
+	}
+	return []any{s.ids, s.lanes, s.failures, s.holds, s.halfOpen}
 }
 
 func orNull(s string) *string {

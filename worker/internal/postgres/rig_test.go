@@ -217,18 +217,21 @@ func (r *rig) rows() string {
 // results are what a request for a message may lead to, by what becomes of the message.
 func results(m Message) map[string]Result {
 	all := map[string]Result{
-		"delivered": {Action: ActionDelivered, Class: "delivered", StatusCode: 200},
-		"retried":   {Action: ActionRetry, Class: "status", StatusCode: 429, Delay: time.Hour, Hold: time.Hour},
-		"failed":    {Action: ActionRetry, Class: "status", StatusCode: 500, Delay: time.Hour, Unhealthy: true},
-		"reset":     {Action: ActionRetry, Class: "reset", Err: "connection reset", Delay: time.Hour, Unhealthy: true},
-		"refused":   {Action: ActionDead, Class: "status", StatusCode: 404, Err: "answered 404", Reason: "refused"},
+		"delivered": {Action: ActionDelivered, Class: "delivered", StatusCode: 200, Says: []Saying{{}}},
+		"retried":   {Action: ActionRetry, Class: "status", StatusCode: 429, Delay: time.Hour, Says: []Saying{{Hold: time.Hour}}},
+		"failed":    {Action: ActionRetry, Class: "status", StatusCode: 500, Delay: time.Hour, Says: []Saying{{Failures: 1}}},
+		"reset":     {Action: ActionRetry, Class: "reset", Err: "connection reset", Delay: time.Hour, Says: []Saying{{Failures: 1}}},
+		"refused":   {Action: ActionDead, Class: "status", StatusCode: 404, Err: "answered 404", Reason: "refused", Says: []Saying{{}}},
 		"blocked":   {Action: ActionDead, Class: "blocked", Err: "not a public address", Reason: "refused"},
-		"gone":      {Action: ActionDead, Class: "status", StatusCode: 410, Reason: "gone", Pause: true},
+		"gone":      {Action: ActionDead, Class: "status", StatusCode: 410, Reason: "gone", Says: []Saying{{Failures: openAfter, HalfOpen: true}}},
 		"released":  {Action: ActionRelease},
 		"waiting":   {Action: ActionWait, Delay: time.Hour, WaitsFor: `the signing key "tenant-a"`},
 	}
 	for name, x := range all {
 		x.ID, x.Endpoint, x.Attempt, x.StartedAt = m.ID, m.Endpoint, m.Attempt, time.Now()
+		for i := range x.Says {
+			x.Says[i].Lane = m.Endpoint
+		}
 		all[name] = x
 	}
 	return all

@@ -16,13 +16,13 @@ const leaseOfHeld = 15 * time.Second
 
 // tryRecordSQL records what needs no lock that another transaction has. It is recordSQL with another beginning:
 //
-// ends are the endpoints' rows, locked, as far as nobody else has them. busy are those that somebody has.
+// says is what the results say of lanes. ends are the rows of these lanes, locked, as far as nobody else has them. busy are those that somebody has.
 //
 // free are the due rows of the results, locked, as far as nobody else has them.
 //
 // r are the results to be recorded: their due row is free. Where the endpoint is busy, what they say about its health is
 // left out. That costs a failure that is not counted, or a circuit breaker that the next answer closes. A result that
-// pauses or holds back the endpoint, or that may be its probe's, waits as a whole: what it says is said by no other.
+// holds back a lane, or that may be its probe's, waits as a whole: what it says is said by no other.
 //
 // waiting are those that wait for their endpoint only: renewed prolongs their leases, so that they are not delivered again meanwhile.
 //
@@ -30,14 +30,17 @@ const leaseOfHeld = 15 * time.Second
 const tryRecordSQL = `WITH given AS MATERIALIZED (
     ` + givenResults + `
 ),
+says AS MATERIALIZED (
+    ` + givenSayings + `
+),
 ends AS MATERIALIZED (
     SELECT e.endpoint FROM outbox.endpoint e
-    WHERE e.endpoint = ANY (ARRAY(SELECT endpoint FROM given)) AND NOT $22::boolean
+    WHERE e.endpoint = ANY (ARRAY(SELECT endpoint FROM says)) AND NOT $25::boolean
     ORDER BY e.endpoint FOR NO KEY UPDATE SKIP LOCKED
 ),
 busy AS MATERIALIZED (
     SELECT e.endpoint, e.probing FROM outbox.endpoint e
-    WHERE e.endpoint = ANY (ARRAY(SELECT endpoint FROM given)) AND e.endpoint <> ALL (ARRAY(SELECT endpoint FROM ends)) AND NOT $22
+    WHERE e.endpoint = ANY (ARRAY(SELECT endpoint FROM says)) AND e.endpoint <> ALL (ARRAY(SELECT endpoint FROM ends)) AND NOT $25
 ),
 mine AS MATERIALIZED (
     SELECT r.message_id, r.attempt FROM given r JOIN outbox.due d ON ` + fence + `
@@ -48,8 +51,8 @@ free AS MATERIALIZED (
 r AS MATERIALIZED (
     SELECT g.* FROM given g
     WHERE g.message_id IN (SELECT message_id FROM free) AND NOT EXISTS (
-        SELECT FROM busy b WHERE b.endpoint = g.endpoint
-        AND (g.pause OR g.hold_ms > 0 OR b.probing AND g.class <> '' AND g.class <> 'blocked'))
+        SELECT FROM busy b JOIN says s ON s.endpoint = b.endpoint WHERE s.message_id = g.message_id
+        AND (s.half_open OR s.hold_ms > 0 OR b.probing AND g.class <> '' AND g.class <> 'blocked'))
 ),
 held AS MATERIALIZED (
     SELECT message_id, attempt FROM mine EXCEPT SELECT message_id, attempt FROM r
@@ -59,10 +62,10 @@ waiting AS MATERIALIZED (
     WHERE g.message_id IN (SELECT message_id FROM free INTERSECT SELECT message_id FROM held)
 ),
 renewed AS (
-    UPDATE outbox.due d SET locked_until = greatest(d.locked_until, now() + $23::bigint * interval '1 ms')
+    UPDATE outbox.due d SET locked_until = greatest(d.locked_until, now() + $26::bigint * interval '1 ms')
     FROM waiting r WHERE ` + fence + `
 ),
-` + recordParts + recordChanges + `    WHERE NOT $22 AND endpoint <> ALL (ARRAY(SELECT endpoint FROM busy))
+` + recordParts + recordChanges + `    WHERE NOT $25 AND endpoint <> ALL (ARRAY(SELECT endpoint FROM busy))
 ),
 ` + recordEndpoints + `SELECT *, NULL::text AS message_id, 0 AS n, false AS busy FROM (` + endpointChanges + `) c
 UNION ALL
@@ -135,11 +138,27 @@ const tryHealthSQL = `WITH r AS (
 settled AS (
     SELECT * FROM r WHERE $1::text IS NOT NULL
 ),
+kept AS (
+    SELECT * FROM r WHERE false
+),
 ` + recordChanges + `),
 ` + recordEndpoints + `SELECT FROM remembered`
 
-// PauseRefused pauses the endpoint of a result, if the database refuses to keep what the result says of its health.
+// PauseRefused pauses the lanes of which the database refuses to keep what a result says.
 func (r *Recorder) PauseRefused(ctx context.Context, x Result, why string) (changes []EndpointChange, err error) {
+	for _, said := range x.Says {
+		alone := x
+		alone.Says = []Saying{said}
+		paused, err := r.pauseRefused(ctx, alone, said.Lane, why)
+		changes = append(changes, paused...)
+		if err != nil {
+			return changes, err
+		}
+	}
+	return changes, nil
+}
+
+func (r *Recorder) pauseRefused(ctx context.Context, x Result, lane, why string) (changes []EndpointChange, err error) {
 	err = within(ctx, "pause an endpoint", RecordTimeout, func(ctx context.Context) error {
 		return r.db.transact(ctx, func(tx pgx.Tx) error {
 			if _, err := tx.Exec(ctx, recordSettings); err != nil {
@@ -149,11 +168,11 @@ func (r *Recorder) PauseRefused(ctx context.Context, x Result, why string) (chan
 				_, err := trial.Exec(ctx, r.sql.health, r.args([]*Result{&x})...)
 				return err
 			}
-			refused, err := stillRefused(ctx, tx, r.sql.lock, x.Endpoint, change, IsRefusal)
+			refused, err := stillRefused(ctx, tx, r.sql.lock, lane, change, IsRefusal)
 			if err != nil || !refused {
 				return err
 			}
-			rows, err := tx.Query(ctx, r.sql.pause, x.Endpoint, "poison: the database refused to change this row: "+why)
+			rows, err := tx.Query(ctx, r.sql.pause, lane, "poison: the database refused to change this row: "+why)
 			if err != nil {
 				return err
 			}

@@ -134,7 +134,7 @@ SELECT endpoint, 3, run_id LIKE 'probe%', 'failing: reset' FROM outbox.message W
 	if held, _ := r.try("one", runs, batch); len(held) > 0 {
 		t.Errorf("without the lock it holds %v", held)
 	}
-	for endpoint, want := range map[string]string{"gone": "paused", "retried": "held", "probe-delivered": "closed", "probe-failed": "failing"} {
+	for endpoint, want := range map[string]string{"gone": "failing", "retried": "held", "probe-delivered": "closed", "probe-failed": "failing"} {
 		if got := one[string](r, `SELECT CASE WHEN paused THEN 'paused' WHEN failures > 0 THEN 'failing' WHEN open_until > now() THEN 'held' ELSE 'closed' END
 FROM outbox.endpoint WHERE endpoint = 'https://' || $1 || '.test'`, endpoint); got != want {
 			t.Errorf("%s is %s, want %s", endpoint, got, want)

@@ -21,6 +21,9 @@ import (
 //
 // A result that cannot be written now never keeps others from it: it is held, and tried again by itself (held.go).
 type Recorder struct {
+	// Changed, when not nil, is told of each change of a lane's health that is on record. Set it before Run.
+	Changed func(postgres.EndpointChange)
+
 	to     *postgres.Recorder
 	in     chan postgres.Result // bounded: when the database is slower than the receivers, requests wait here
 	outage *outage.Part
@@ -209,6 +212,9 @@ func sleep(ctx context.Context, d time.Duration) {
 // logChanges tells what a batch changed of the endpoints' health.
 func (r *Recorder) logChanges(ctx context.Context, changes []postgres.EndpointChange) {
 	for _, c := range changes {
+		if r.Changed != nil {
+			r.Changed(c)
+		}
 		level, attrs := slog.LevelWarn, []slog.Attr{slog.String("endpoint", c.Endpoint), slog.String("reason", c.Reason)}
 		if c.OpenUntil != nil {
 			attrs = append(attrs, slog.Time("open_until", *c.OpenUntil))

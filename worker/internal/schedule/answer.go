@@ -15,12 +15,14 @@ const (
 	Timeout                   // no complete answer in time
 	Failed                    // no complete answer for another reason
 	NotSent                   // something of the worker's own is missing; not an attempt
+	Moved                     // not sent, for its URL was set aside; not an attempt
 )
 
 // Answer is what is to be known of one attempt.
 type Answer struct {
 	Kind       Kind
 	StatusCode int           // 0 when no status came
+	Unreached  bool          // no request was sent: the host could not be looked up, connected to, or trusted
 	RetryAfter time.Duration // what the endpoint asked for; 0 when it did not
 	StartedAt  time.Time
 	Duration   time.Duration
@@ -30,7 +32,7 @@ type Answer struct {
 // many requests", shows that the endpoint is there.
 func (a Answer) Unhealthy() bool {
 	switch a.Kind {
-	case Delivered, Refused:
+	case Delivered, Refused, Moved:
 		return false
 	case Status:
 		return a.StatusCode >= http.StatusInternalServerError
@@ -46,3 +48,6 @@ func (a Answer) overloaded() bool {
 
 // backsOff reports an answer after which nothing claimed ahead is sent: too many at once, or no answer at all.
 func (a Answer) backsOff() bool { return a.overloaded() || a.Unhealthy() && a.Kind != Status }
+
+// gone reports an answer that says: nothing is here any more.
+func (a Answer) gone() bool { return a.Kind == Status && a.StatusCode == http.StatusGone }

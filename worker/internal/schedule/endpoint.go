@@ -2,10 +2,14 @@ package schedule
 
 import "time"
 
-// endpoint is all that this process knows of one endpoint. It is kept while it is a candidate, while requests are in
+// endpoint is all that this process knows of one lane: of an origin, a tenant there, or a URL that was set aside (package
+// lane). It is kept while it is a candidate, while requests are in
 // flight, and for endpointKept after the last answer.
 type endpoint struct {
-	name string
+	name  string
+	owner *owner
+	// active: it is a candidate or has a request in flight, and counts at its owner.
+	active bool
 
 	// candidate: it has something due, as far as is known, and stands in the circle. A scan or a claim that finds
 	// something there sets it. missesMax claims in a row that take nothing there clear it.
@@ -72,13 +76,13 @@ func (e *endpoint) bound() int {
 // room is how many more requests may begin.
 func (e *endpoint) room() int { return max(e.bound()-e.inFlight, 0) }
 
-// answersAhead is how many answers it gives in aheadTime with its whole window in use: so many messages are worth
+// answersAhead is how many answers it gives in aheadTime with a whole window in use: so many messages are worth
 // claiming ahead.
-func (e *endpoint) answersAhead() int {
+func (e *endpoint) answersAhead(window int) int {
 	if e.duration == 0 {
 		return 0
 	}
-	return int(time.Duration(e.bound()) * aheadTime / max(e.duration, durationMin))
+	return int(time.Duration(window) * aheadTime / max(e.duration, durationMin))
 }
 
 // noUnaskedMessage reports that it may not get a message that no turn allowed for: it has no room, or it is unproven and
@@ -91,6 +95,8 @@ func (e *endpoint) noUnaskedMessage() bool {
 func (e *endpoint) learn(a Answer, most int, now time.Time) {
 	e.answeredAt = now
 	switch {
+	case a.Kind == Moved:
+		return
 	case a.overloaded():
 		if a.StartedAt.After(e.halvedAt) {
 			e.limit, e.halvedAt = max(e.limit/2, 1), now

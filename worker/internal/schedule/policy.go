@@ -1,9 +1,6 @@
 package schedule
 
-import (
-	"net/http"
-	"time"
-)
+import "time"
 
 // Action is what becomes of a message.
 type Action string
@@ -14,6 +11,7 @@ const (
 	Die     Action = "dead"
 	Release Action = "release" // not an attempt: it was claimed and not sent
 	Wait    Action = "wait"    // not an attempt: something of the worker's own is missing
+	Move    Action = "move"    // not an attempt: its URL was set aside
 )
 
 // Verdict is what one answer leads to.
@@ -21,8 +19,7 @@ type Verdict struct {
 	Action Action
 	Delay  time.Duration // until the next attempt, of a Retry or a Wait
 	Reason string        // of a message that dies: refused, exhausted, gone
-	Hold   time.Duration // how long nothing is sent to the whole endpoint
-	Pause  bool          // nothing is sent to the endpoint until an operator resumes it
+	Hold   time.Duration // how long the receiver asks to be left alone
 }
 
 // Policy is the retry policy.
@@ -46,8 +43,8 @@ func (p Policy) Judge(a Answer, n int) Verdict {
 		return Verdict{Action: Deliver}
 	case a.Kind == Refused:
 		return Verdict{Action: Die, Reason: "refused"}
-	case a.Kind == Status && a.StatusCode == http.StatusGone:
-		return Verdict{Action: Die, Reason: "gone", Pause: true}
+	case a.gone():
+		return Verdict{Action: Die, Reason: "gone"}
 	case a.Kind == Status && !p.RetryStatuses[a.StatusCode]:
 		return Verdict{Action: Die, Reason: "refused"}
 	}

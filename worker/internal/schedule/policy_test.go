@@ -47,7 +47,7 @@ func TestWhatAnAnswerLeadsTo(t *testing.T) {
 		want   Verdict
 	}{
 		"a 2xx":                  {Answer{Kind: Delivered, StatusCode: 204}, Verdict{Action: Deliver}},
-		"gone":                   {Answer{Kind: Status, StatusCode: http.StatusGone}, Verdict{Action: Die, Reason: "gone", Pause: true}},
+		"gone":                   {Answer{Kind: Status, StatusCode: http.StatusGone}, Verdict{Action: Die, Reason: "gone"}},
 		"a status not retried":   {Answer{Kind: Status, StatusCode: 404}, Verdict{Action: Die, Reason: "refused"}},
 		"refused by this worker": {Answer{Kind: Refused}, Verdict{Action: Die, Reason: "refused"}},
 		"not sent":               {Answer{Kind: NotSent}, Verdict{Action: Wait, Delay: waitDelay}},

@@ -8,8 +8,9 @@ import (
 
 // Message is a claimed message, as far as scheduling is concerned.
 type Message struct {
-	Endpoint      string
-	OperatorLimit int       // requests at once to the endpoint; 0 when no operator limited them
+	Endpoint      string    // its lane
+	OperatorLimit int       // requests at once of the lane; 0 when no operator limited them
+	OriginLimit   int       // requests at once to its origin, of all lanes there; 0 when no operator limited them
 	Rate          float64   // requests per second to the endpoint, of all workers; 0 when no operator limited them
 	DueFrom       time.Time // what was due at its endpoint before is taken
 	ClaimedAt     time.Time
@@ -41,11 +42,15 @@ type Scheduler struct {
 
 	mu        sync.Mutex
 	endpoints map[string]*endpoint
-	circle    []string        // the candidates, sorted: the order of their turns
+	owners    map[string]*owner
+	origins   map[string]*origin
+	circle    []string        // the candidates, sorted: those of one owner stand together, and have one turn
 	cursor    string          // the endpoint that a claim asked last
 	misses    int             // endpoints asked in a row, over all claims, that gave nothing
 	noUnasked map[string]bool // derived: the endpoints for which noUnaskedMessage holds
-	sweptAt   time.Time
+	// sharedOrigins, derived: those with several active owners, or with an operator's limit.
+	sharedOrigins map[string]*origin
+	sweptAt       time.Time
 
 	free      int  // slots without a request
 	ahead     int  // messages that may still be claimed ahead
@@ -63,7 +68,7 @@ type Scheduler struct {
 func New(c Config, now time.Time) *Scheduler {
 	return &Scheduler{
 		config: c, ClaimLoop: make(chan struct{}, 1), ScanLoop: make(chan struct{}, 1),
-		endpoints: map[string]*endpoint{}, noUnasked: map[string]bool{},
+		endpoints: map[string]*endpoint{}, owners: map[string]*owner{}, origins: map[string]*origin{}, sharedOrigins: map[string]*origin{}, noUnasked: map[string]bool{},
 		free: c.MaxInFlight, ahead: c.MaxInFlight,
 		scans: scans{pollAt: now, recentFrom: now}, progress: progress{scannedAt: now, madeAt: now},
 	}
@@ -110,7 +115,8 @@ func token(c chan<- struct{}) {
 func (s *Scheduler) endpoint(name string) *endpoint {
 	e := s.endpoints[name]
 	if e == nil {
-		e = &endpoint{name: name, limit: min(initialLimit, s.config.EndpointMaxInFlight)}
+		e = &endpoint{name: name, owner: s.ownerOf(name), limit: min(initialLimit, s.config.EndpointMaxInFlight)}
+		e.owner.lanes++
 		s.endpoints[name] = e
 	}
 	return e
@@ -122,9 +128,9 @@ func (s *Scheduler) sweep(now time.Time) {
 		return
 	}
 	s.sweptAt = now
-	for name, e := range s.endpoints {
+	for _, e := range s.endpoints {
 		if !e.candidate && e.inFlight == 0 && now.Sub(e.answeredAt) > endpointKept {
-			delete(s.endpoints, name)
+			s.forget(e)
 		}
 	}
 }
@@ -144,6 +150,7 @@ func (s *Scheduler) addCandidates(all []Candidate) {
 		e := s.endpoint(c.Endpoint)
 		if !e.candidate {
 			e.candidate, e.from = true, c.Since
+			s.noteActive(e)
 			at, _ := slices.BinarySearch(s.circle, e.name)
 			s.circle = slices.Insert(s.circle, at, e.name)
 		}
@@ -160,6 +167,7 @@ func (s *Scheduler) addCandidates(all []Candidate) {
 
 func (s *Scheduler) dropCandidate(e *endpoint) {
 	e.candidate, e.misses = false, 0
+	s.noteActive(e)
 	if at, ok := slices.BinarySearch(s.circle, e.name); ok {
 		s.circle = slices.Delete(s.circle, at, at+1)
 	}
@@ -169,14 +177,18 @@ func (s *Scheduler) dropCandidate(e *endpoint) {
 func (s *Scheduler) begin(m Message) (now bool) {
 	e := s.endpoint(m.Endpoint)
 	e.operatorLimit = m.OperatorLimit
+	if o := e.owner.origin; o.operatorLimit != m.OriginLimit {
+		o.operatorLimit = m.OriginLimit
+		s.noteShared(o)
+	}
 	defer s.noteUnasked(e)
-	if e.inFlight > 0 && (e.inFlight >= e.bound() || s.free <= 0) {
+	if e.inFlight > 0 && (e.inFlight >= e.bound() || s.free <= 0 || !s.hasRoom(e)) {
 		e.waiting = append(e.waiting, m)
 		s.ahead--
 		return false
 	}
 	s.free--
-	e.inFlight++
+	s.inFlightBy(e, 1)
 	e.usedUp = e.usedUp || e.inFlight >= e.limit
 	if !e.proven {
 		s.unproven++
@@ -205,15 +217,16 @@ func (s *Scheduler) Answered(name string, a Answer, now time.Time) (next Message
 	if len(e.waiting) > 0 && (a.backsOff() || now.Sub(e.waiting[0].ClaimedAt) > aheadKept) {
 		back = s.takeBack(e)
 	}
-	if len(e.waiting) > 0 && e.inFlight <= e.bound() {
+	if len(e.waiting) > 0 && s.keepsSlot(e) {
 		next, e.waiting[0] = e.waiting[0], Message{}
 		e.waiting = e.waiting[1:]
 		s.ahead++
 		return next, true, back
 	}
-	e.inFlight--
+	s.inFlightBy(e, -1)
 	if e.inFlight == 0 {
 		e.usedUp = false
+		back = append(back, s.takeBack(e)...)
 	}
 	if !e.proven {
 		s.unproven--

@@ -194,14 +194,14 @@ func TestUnprovenEndpointsGetHalfOfTheSlotsAndThenOneEach(t *testing.T) {
 	r.roundTrip("proven", slow())
 	b := r.budget()
 	for _, name := range []string{"a", "b"} {
-		if n := r.room(&b, r.endpoint(name)); n != initialLimit {
+		if n := r.room(&b, &b.part, r.endpoint(name)); n != initialLimit {
 			t.Errorf("room for %d of %s, want %d", n, name, initialLimit)
 		}
 		r.begins(name, initialLimit)
 	}
 	room := func(name string) int {
 		b := r.budget()
-		return r.room(&b, r.endpoint(name))
+		return r.room(&b, &b.part, r.endpoint(name))
 	}
 	if n := room("c"); n != 1 {
 		t.Errorf("room for %d of a third unproven endpoint, want 1", n)
@@ -315,7 +315,7 @@ func TestAWindowThatIsHalvedDuringAClaimKeepsItsMessages(t *testing.T) {
 		t.Fatalf("%d messages wait in a window of 2, which is what this is about: ahead is %d", len(r.endpoint("e").waiting), r.ahead)
 	}
 	b := r.budget()
-	if room := r.room(&b, r.endpoint("other")); b.ahead != 0 || room < 1 {
+	if room := r.room(&b, &b.part, r.endpoint("other")); b.ahead != 0 || room < 1 {
 		t.Errorf("the next claim may take %d ahead, and %d of another endpoint", b.ahead, room)
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/seed-abbacb8b/epilogue/internal/lane"
 )
 
 // Order is what a claim is asked for.
@@ -35,23 +37,66 @@ type pending struct {
 	grant time.Time // when the first endpoint that was passed over for its rate may be asked again; zero: none was
 }
 
-// ask fills the next turns, at most n, from the endpoint behind the one that was asked last.
+// ask fills the next turns, at most n, from the owner behind the one that was asked last.
 func (s *Scheduler) ask(p *pending, n int, b *budget, now time.Time) {
-	start, at := slices.BinarySearch(s.circle, s.cursor)
-	if at {
-		start++
-	}
-	for i := range s.circle {
-		if len(p.turns) == n {
-			p.rest = true
+	for i, at := 0, s.behind(s.cursor); i < len(s.circle); {
+		group := s.group(at)
+		if !s.askOwner(p, n, group, b, now) {
 			return
 		}
-		e := s.endpoints[s.circle[(start+i)%len(s.circle)]]
+		i, at = i+len(group), (at+len(group))%len(s.circle)
+	}
+}
+
+// behind is where the circle goes on behind the owner of a lane.
+func (s *Scheduler) behind(cursor string) int {
+	at, found := slices.BinarySearch(s.circle, cursor)
+	if found {
+		at++
+	}
+	for owner := lane.Owner(cursor); at < len(s.circle) && s.endpoints[s.circle[at]].owner.name == owner; at++ {
+	}
+	if at == len(s.circle) {
+		return 0
+	}
+	return at
+}
+
+// group are the candidates from one on that have its owner.
+func (s *Scheduler) group(at int) []string {
+	end, owner := at+1, s.endpoints[s.circle[at]].owner
+	for end < len(s.circle) && s.endpoints[s.circle[end]].owner == owner {
+		end++
+	}
+	return s.circle[at:end]
+}
+
+// askOwner fills the turns of one owner's lanes: from the lane behind the one that was asked last, and of all lanes together
+// no more than one owner's part. It reports false when there are n turns.
+func (s *Scheduler) askOwner(p *pending, n int, group []string, b *budget, now time.Time) (more bool) {
+	first := 0
+	if len(group) > 1 {
+		var found bool
+		if first, found = slices.BinarySearch(group, s.endpoints[group[0]].owner.asked); found {
+			first++
+		}
+	}
+	part := b.part
+	for i := range group {
+		if len(p.turns) == n {
+			p.rest = true
+			return false
+		}
+		e := s.endpoints[group[(first+i)%len(group)]]
 		if e.grantAt.After(now) {
 			p.grants(e.grantAt)
 			continue
 		}
-		most := s.room(b, e)
+		if part == 0 && i > 0 {
+			p.rest = true
+			return true
+		}
+		most := s.room(b, &part, e)
 		if most == 0 {
 			p.full = true
 			continue
@@ -59,6 +104,7 @@ func (s *Scheduler) ask(p *pending, n int, b *budget, now time.Time) {
 		p.turns = append(p.turns, Turn{Endpoint: e.name, From: e.from, Most: most})
 		p.found = append(p.found, e.found)
 	}
+	return true
 }
 
 // grants notes that an endpoint's rate gives something at a time.
@@ -91,7 +137,7 @@ func (s *Scheduler) settle(messages []Message, all bool, now time.Time) (rest bo
 			p.grants(e.grantAt)
 		}
 		s.settleTurn(e, from[t.Endpoint], p.found[i])
-		s.cursor = t.Endpoint
+		s.cursor, e.owner.asked = t.Endpoint, t.Endpoint
 	}
 	if len(messages) > 0 {
 		s.misses = 0
@@ -135,7 +181,7 @@ func (s *Scheduler) outcome(messages []Message, left []Candidate) (usedUp, more 
 	}
 	for _, c := range left {
 		e := s.endpoints[c.Endpoint]
-		more = more || e.room() > 0 && !e.grantAt.After(s.drain.claimedAt)
+		more = more || e.room() > 0 && s.shared(e, nil) > 0 && !e.grantAt.After(s.drain.claimedAt)
 	}
 	return usedUp, more
 }
@@ -143,13 +189,14 @@ func (s *Scheduler) outcome(messages []Message, left []Candidate) (usedUp, more 
 // budget is what one claim may take. Only claims begin requests, so what is free stays free until the claim is made.
 type budget struct {
 	free, ahead, unproven int
-	part                  int  // of what is free, for each endpoint
-	short                 bool // an endpoint could have given more, had there been more slots
+	part                  int         // of what is free, for each owner
+	short                 bool        // an endpoint could have given more, had there been more slots
+	taken                 map[any]int // what owners and origins with several lanes were promised
 }
 
 func (s *Scheduler) budget() budget {
 	b := budget{free: s.free, ahead: max(s.ahead, 0), unproven: (s.config.MaxInFlight+1)/2 - s.unproven, part: s.free}
-	if n := len(s.circle); s.drain.contended && n > 0 {
+	if n := s.ownersInCircle(); s.drain.contended && n > 0 {
 		b.ahead, b.part = 0, max(s.free/n, 1)
 	}
 	s.wantsSlot = b.free == 0
@@ -158,10 +205,10 @@ func (s *Scheduler) budget() budget {
 
 // room takes from the budget what an endpoint may give. The unproven endpoints together get half of all slots, and beyond
 // that one each: where many hang at once, it takes as many of them as there are slots left to keep out those that answer.
-func (s *Scheduler) room(b *budget, e *endpoint) int {
-	now := e.room()
+func (s *Scheduler) room(b *budget, part *int, e *endpoint) int {
+	now := min(e.room(), s.shared(e, b.taken))
 	e.wantsSlot = now == 0
-	now = min(now, b.part)
+	now = min(now, *part)
 	b.short = b.short || now > b.free
 	now = min(now, b.free)
 	if !e.proven {
@@ -175,13 +222,46 @@ func (s *Scheduler) room(b *budget, e *endpoint) int {
 		b.unproven -= now
 	}
 	b.free -= now
+	*part -= now
+	b.promise(e, now)
 	s.wantsSlot = s.wantsSlot || b.short
 	if e.inFlight+now == 0 {
 		return now
 	}
-	ahead := min(max(e.answersAhead()-len(e.waiting), 0), b.ahead)
+	ahead := min(max(e.answersAhead(s.window(e))-len(e.waiting), 0), b.ahead)
 	b.ahead -= ahead
 	return now + ahead
+}
+
+// window is how many requests a lane may have in flight, with the others of its origin.
+func (s *Scheduler) window(e *endpoint) int {
+	if e.owner.isAlone() {
+		return e.bound()
+	}
+	return min(e.bound(), e.owner.origin.share(s.config.EndpointMaxInFlight))
+}
+
+// promise counts what lanes that share an origin were promised.
+func (b *budget) promise(e *endpoint, n int) {
+	if e.owner.isAlone() {
+		return
+	}
+	if b.taken == nil {
+		b.taken = map[any]int{}
+	}
+	b.taken[e.owner] += n
+	b.taken[e.owner.origin] += n
+}
+
+// ownersInCircle counts the owners of candidates.
+func (s *Scheduler) ownersInCircle() (n int) {
+	var last *owner
+	for _, name := range s.circle {
+		if o := s.endpoints[name].owner; o != last {
+			n, last = n+1, o
+		}
+	}
+	return n
 }
 
 // recentMost is how many slots a claim keeps for endpoints that are no candidates yet.
@@ -192,5 +272,5 @@ const recentMost = 16
 func (s *Scheduler) keepForRecent(b *budget) (most int, except []string) {
 	most = min(recentMost, b.free/4)
 	b.free -= most
-	return most, slices.Collect(maps.Keys(s.noUnasked))
+	return most, append(slices.Collect(maps.Keys(s.noUnasked)), s.fullOrigins()...)
 }
