@@ -16,8 +16,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"go.uber.org/goleak"
 
+	"github.com/seed-abbacb8b/epilogue/internal/leakcheck"
 	"github.com/seed-abbacb8b/epilogue/internal/throwaway"
 )
 
@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	goleak.VerifyTestMain(m)
+	leakcheck.Main(m)
 }
 
 // rig is a demo with a server that is not its own, and a TMPDIR of its own.
@@ -162,7 +162,7 @@ func TestTheGuardCleansUpAfterADemoThatWasKilled(t *testing.T) {
 	r.until(t, "runs ended")
 	must(t, r.cmd.Process.Kill())
 	_ = r.cmd.Wait() // killed
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for left := r.left(t); len(left) > 0; left = r.left(t) {
 		if time.Now().After(deadline) {
 			t.Fatalf("left behind: %q", left)

@@ -10,13 +10,13 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"go.uber.org/goleak"
 
+	"github.com/seed-abbacb8b/epilogue/internal/leakcheck"
 	"github.com/seed-abbacb8b/epilogue/internal/throwaway"
 	"github.com/seed-abbacb8b/epilogue/migrations"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leakcheck.Main(m) }
 
 // newDatabase returns the URL of a database whose outbox is migrated in a schema of its own; unqualified names, like
 // the example's own table, are in that schema, too.

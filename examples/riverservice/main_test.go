@@ -8,13 +8,13 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"go.uber.org/goleak"
 
+	"github.com/seed-abbacb8b/epilogue/internal/leakcheck"
 	"github.com/seed-abbacb8b/epilogue/internal/throwaway"
 	"github.com/seed-abbacb8b/epilogue/migrations"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leakcheck.Main(m) }
 
 func TestTheRunEndsWithItsBookingAndItsMessage(t *testing.T) {
 	t.Parallel()

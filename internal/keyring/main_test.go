@@ -6,13 +6,12 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/seed-abbacb8b/epilogue/internal/keyring"
+	"github.com/seed-abbacb8b/epilogue/internal/leakcheck"
 	"github.com/seed-abbacb8b/epilogue/webhook"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leakcheck.Main(m) }
 
 func must(t testing.TB, err error) {
 	t.Helper()

@@ -8,8 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
+	"github.com/seed-abbacb8b/epilogue/internal/leakcheck"
 	"github.com/seed-abbacb8b/epilogue/internal/throwaway"
 )
 
@@ -55,7 +54,7 @@ func run(m *testing.M) int {
 		code = 1
 	}
 	if code == 0 {
-		if err := goleak.Find(); err != nil {
+		if err := leakcheck.Find(); err != nil {
 			say("goroutines outlive the tests: %v", err)
 			code = 1
 		}

@@ -13,15 +13,15 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgxpool"
-	"go.uber.org/goleak"
 
 	"github.com/seed-abbacb8b/epilogue/examples/demo/internal/compare"
 	"github.com/seed-abbacb8b/epilogue/hook"
+	"github.com/seed-abbacb8b/epilogue/internal/leakcheck"
 	"github.com/seed-abbacb8b/epilogue/internal/throwaway"
 	"github.com/seed-abbacb8b/epilogue/migrations"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leakcheck.Main(m) }
 
 const callback = "http://127.0.0.1:9/callback"
 

@@ -11,15 +11,14 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
+	"github.com/seed-abbacb8b/epilogue/internal/leakcheck"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leakcheck.Main(m) }
 
 // testPatience is how long something that must happen may take before a test fails. No test asserts that anything is fast.
-const testPatience = 30 * time.Second
+const testPatience = time.Minute
 
 // allowing is a configuration that may dial the given addresses only. Its timeouts are so long that no healthy receiver
 // is too slow, however loaded the machine is.

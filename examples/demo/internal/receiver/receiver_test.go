@@ -7,12 +7,11 @@ import (
 	"strings"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/seed-abbacb8b/epilogue/examples/demo/internal/compare"
+	"github.com/seed-abbacb8b/epilogue/internal/leakcheck"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leakcheck.Main(m) }
 
 func start(t *testing.T, refused float64) *Receiver {
 	t.Helper()
