@@ -182,14 +182,14 @@ func errorsOfTheRunner() map[string]cause {
 		"a crash on the last attempt": {
 			runner: always(riverstep.Succeed(nil), nil), before: func(r *rig) { r.crashed(3) },
 			change: func(_ *riverstep.Config, rc *river.Config) {
-				rc.RescueStuckJobsAfter, rc.JobTimeout = 3*time.Second, time.Second
+				rc.RescueStuckJobsAfter, rc.JobTimeout = 30*time.Second, 20*time.Second
 			},
 			status: outbox.Failed, reason: "attempt 3 of 3 did not report its end", attempts: 4, job: rivertype.JobStateDiscarded,
 		},
 		"a crash before the last attempt": {
 			runner: always(riverstep.Succeed([]byte("done")), nil), before: func(r *rig) { r.crashed(2) },
 			change: func(_ *riverstep.Config, rc *river.Config) {
-				rc.RescueStuckJobsAfter, rc.JobTimeout = 3*time.Second, time.Second
+				rc.RescueStuckJobsAfter, rc.JobTimeout = 30*time.Second, 20*time.Second
 			},
 			status: outbox.Succeeded, result: "done", calls: 1, attempts: 3, job: rivertype.JobStateCompleted,
 		},
@@ -245,7 +245,7 @@ func cancels() map[string]cause {
 			runner: always(riverstep.Succeed(nil), nil),
 			before: func(r *rig) { r.crashed(1); cancelWaiting(r) },
 			change: func(c *riverstep.Config, rc *river.Config) {
-				rc.RescueStuckJobsAfter, rc.JobTimeout, c.SweepInterval = 3*time.Second, time.Second, 100*time.Millisecond
+				rc.RescueStuckJobsAfter, rc.JobTimeout, c.SweepInterval = 30*time.Second, 20*time.Second, 100*time.Millisecond
 			},
 			status: outbox.Cancelled, attempts: 1, job: rivertype.JobStateCancelled,
 		},

@@ -49,7 +49,7 @@ func TestKilledWorkersLeaveOneOutcomeForEachRun(t *testing.T) {
 	in, err := last.StdinPipe()
 	must(t, err)
 	must(t, last.Start())
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); <-time.After(50 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * patience); time.Now().Before(deadline); <-time.After(50 * time.Millisecond) {
 		if one[int](t, r.db.Pool, r.in(`SELECT count(*) FROM outbox.riverstep_run WHERE status = 'active'`)) == 0 {
 			break
 		}

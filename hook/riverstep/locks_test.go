@@ -57,8 +57,8 @@ func TestARowThatIsHeldDelaysOnlyItsRun(t *testing.T) {
 					}
 					return riverstep.Succeed(nil), nil
 				}), func(c *riverstep.Config, rc *river.Config) {
-					c.Logger, c.SettleTimeout = slog.New(slog.NewTextHandler(log, nil)), 150*time.Millisecond
-					c.Timeout = 300 * time.Millisecond // the step's own does not end the wait
+					c.Logger, c.SettleTimeout = slog.New(slog.NewTextHandler(log, nil)), time.Second
+					c.Timeout = 2 * time.Second // the step's own does not end the wait
 				})
 				r.start()
 				r.submit(riverstep.RunSpec{ID: "held", Attempts: 3})
@@ -100,7 +100,7 @@ func TestAHeldRowDoesNotKeepTheClientFromStopping(t *testing.T) {
 		}
 		return riverstep.Succeed(nil), nil
 	}), func(c *riverstep.Config, _ *river.Config) {
-		c.Logger, c.SettleTimeout = slog.New(slog.NewTextHandler(log, nil)), 150*time.Millisecond
+		c.Logger, c.SettleTimeout = slog.New(slog.NewTextHandler(log, nil)), time.Second
 	})
 	must(t, r.client.Start(context.Background()))
 	r.submit(riverstep.RunSpec{ID: runID})
@@ -208,7 +208,7 @@ func TestTheServerReleasesTheLocksOfASilentClient(t *testing.T) {
 		once.Do(func() { close(settling) })
 		<-goOn // deaf to its context, and so the connection is not closed either
 		return nil
-	}), nil), func(c *riverstep.Config, _ *river.Config) { c.SettleTimeout = 200 * time.Millisecond })
+	}), nil), func(c *riverstep.Config, _ *river.Config) { c.SettleTimeout = time.Second })
 	defer close(goOn)
 	r.start()
 	r.submit(riverstep.RunSpec{ID: runID})

@@ -22,6 +22,9 @@ import (
 
 func TestMain(m *testing.M) { testdb.Main(m, testdb.Child{Name: "worker", Run: runKilledWorker}) }
 
+// patience is how long a thing that must happen may take. Nothing is asserted to be fast.
+const patience = time.Minute
+
 const receiver = "https://receiver.example/hook"
 
 // rig is a service: a runtime, its River client and its outbox, in a schema of their own.
@@ -43,7 +46,7 @@ func riverConfig(schema string) *river.Config {
 	return &river.Config{
 		Schema: schema, Logger: slog.New(slog.DiscardHandler), Queues: map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 8}},
 		FetchCooldown: time.Millisecond, FetchPollInterval: 20 * time.Millisecond, RetryPolicy: soon{}, TestOnly: true,
-		JobTimeout: 20 * time.Second,
+		JobTimeout: patience,
 	}
 }
 
@@ -84,7 +87,7 @@ func (r *rig) start() {
 }
 
 func (r *rig) stop() {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	must(r.t, r.client.StopAndCancel(ctx))
 }
@@ -98,7 +101,7 @@ func (r *rig) submit(spec riverstep.RunSpec) riverstep.Submitted {
 
 func (r *rig) wait(runID string) riverstep.RunStatus {
 	r.t.Helper()
-	ctx, cancel := context.WithTimeout(r.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(r.t.Context(), patience)
 	defer cancel()
 	status, err := r.steps.Wait(ctx, runID)
 	must(r.t, err)
@@ -109,7 +112,7 @@ func (r *rig) wait(runID string) riverstep.RunStatus {
 func (r *rig) job(runID string) *rivertype.JobRow {
 	r.t.Helper()
 	id := one[int64](r.t, r.db.Pool, "SELECT job_id FROM "+r.db.Schema+".riverstep_run WHERE run_id = $1 ORDER BY submitted_at DESC LIMIT 1", runID)
-	for deadline := time.Now().Add(10 * time.Second); ; <-time.After(5 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; <-time.After(5 * time.Millisecond) {
 		row, err := r.client.JobGet(r.t.Context(), id)
 		must(r.t, err)
 		if row.FinalizedAt != nil || time.Now().After(deadline) {
@@ -121,7 +124,7 @@ func (r *rig) job(runID string) *rivertype.JobRow {
 // until returns when the condition holds.
 func (r *rig) until(holds func() bool) {
 	r.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !holds(); <-time.After(5 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !holds(); <-time.After(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			r.t.Error("it does not happen")
 			return

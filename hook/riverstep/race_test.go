@@ -76,7 +76,7 @@ func TestACancelThatRacesTheSettlingCommitLeavesOneOutcome(t *testing.T) {
 	group.SetLimit(atOnce)
 	for i := range races {
 		group.Go(func() error {
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
 			id := fmt.Sprint("race-", i)
 			if _, err := r.steps.Submit(ctx, riverstep.RunSpec{ID: id, Attempts: 2}); err != nil {
@@ -128,7 +128,7 @@ func (r *rig) mustHaveOneEnd(id string, answer error) bool {
 func (r *rig) mustAgree() {
 	r.t.Helper()
 	in := func(sql string) int { return one[int](r.t, r.db.Pool, r.in(sql)) }
-	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); <-time.After(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); <-time.After(20 * time.Millisecond) {
 		if in(`SELECT count(*) FROM outbox.river_job WHERE kind = 'workflow_step' AND finalized_at IS NULL`) == 0 {
 			break
 		}

@@ -207,9 +207,7 @@ func TestASettledRunThatIsTakenUpAgainOnlyRepeatsTheJobsEnd(t *testing.T) {
 
 func TestAnEndedRunIsNeverChanged(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, echo(), func(c *riverstep.Config, _ *river.Config) {
-		c.Retention, c.SweepInterval = time.Second, 100*time.Millisecond
-	})
+	r := newRig(t, echo(), nil)
 	r.start()
 	r.submit(riverstep.RunSpec{ID: runID})
 	r.wait(runID)
@@ -218,6 +216,11 @@ func TestAnEndedRunIsNeverChanged(t *testing.T) {
 	if !errors.As(err, &pgErr) || pgErr.ConstraintName != "riverstep_run_ends_once" {
 		t.Errorf("the update: %v", err)
 	}
+	r.stop()
+	pruning := newRigOn(t, r.db, echo(), func(c *riverstep.Config, _ *river.Config) {
+		c.Retention, c.SweepInterval = time.Second, 100*time.Millisecond
+	})
+	pruning.start()
 	r.until(func() bool {
 		_, err := r.steps.Status(t.Context(), runID)
 		return errors.Is(err, riverstep.ErrNotFound) // it was pruned
