@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
@@ -166,21 +167,33 @@ func TestEachMessageIsProcessedOnceUnderDisorder(t *testing.T) {
 // A handler that was cut off, its process say, never tells the store. Its claim ends by itself.
 func TestAnAbandonedClaimIsTakenOverWhenItsLeaseHasPassed(t *testing.T) {
 	t.Parallel()
-	for name, newStore := range stores {
-		t.Run(name, func(t *testing.T) {
+	abandoned := func(t *testing.T, store webhook.Store, endLeases func()) {
+		first := claim(t, store, "id", webhook.First)
+		claim(t, store, "id", webhook.InProgress)
+		endLeases()
+		second := claim(t, store, "id", webhook.First)
+		must(t, store.Finish(t.Context(), first, false)) // too late: it is not the first one's to give back
+		claim(t, store, "id", webhook.InProgress)
+		must(t, store.Finish(t.Context(), first, true)) // late, but true
+		claim(t, store, "id", webhook.Duplicate)
+		must(t, store.Finish(t.Context(), second, false)) // cannot undo it
+		claim(t, store, "id", webhook.Duplicate)
+		must(t, store.Finish(t.Context(), second, true))
+		claim(t, store, "id", webhook.Duplicate)
+	}
+	t.Run("memory", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			abandoned(t, newMemory(t, webhook.MemoryConfig{Lease: time.Hour}), func() { time.Sleep(time.Hour) })
+		})
+	})
+	for _, driver := range []string{"pgx", "postgres"} {
+		t.Run(driver, func(t *testing.T) {
 			t.Parallel()
-			store := newStore(t, 300*time.Millisecond)
-			first := claim(t, store, "id", webhook.First)
-			claim(t, store, "id", webhook.InProgress)
-			second := takeOver(t, store, "id")
-			must(t, store.Finish(t.Context(), first, false)) // too late: it is not the first one's to give back
-			claim(t, store, "id", webhook.InProgress)
-			must(t, store.Finish(t.Context(), first, true)) // late, but true
-			claim(t, store, "id", webhook.Duplicate)
-			must(t, store.Finish(t.Context(), second, false)) // cannot undo it
-			claim(t, store, "id", webhook.Duplicate)
-			must(t, store.Finish(t.Context(), second, true))
-			claim(t, store, "id", webhook.Duplicate)
+			db := testdb.NewEmpty(t)
+			abandoned(t, newPostgres(t, db, driver, time.Hour), func() {
+				execute(t, open(t, db, driver), `UPDATE %s."order" SET claimed_until = clock_timestamp()`, db.Schema)
+			})
 		})
 	}
 }
