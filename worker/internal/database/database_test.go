@@ -18,7 +18,7 @@ import (
 
 func TestMain(m *testing.M) { testdb.Main(m) }
 
-const testPatience = 30 * time.Second
+const testPatience = time.Minute
 
 func must(t testing.TB, err error) {
 	t.Helper()
@@ -211,7 +211,7 @@ func TestAPoolClosesInTime(t *testing.T) {
 	proxy.Do(faulty.All, faulty.Freeze(faulty.Both))
 	began := time.Now()
 	pool.Close()
-	if took := time.Since(began); took > 2*closeTimeout+2*time.Second {
+	if took := time.Since(began); took > 2*closeTimeout+10*time.Second { // what a loaded machine adds; nobody answers for longer
 		t.Errorf("it took %v", took)
 	}
 	if err := <-waits; err == nil {

@@ -10,7 +10,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 	"unicode/utf8"
 
 	"github.com/seed-abbacb8b/epilogue/outbox"
@@ -53,7 +52,6 @@ func TestNoErrorQuotesTheURL(t *testing.T) {
 	const path = "/hook/top-secret?token=top-secret"
 	c := allowing("127.0.0.1")
 	c.Resolver = newNameserver(t, func(string, int) []netip.Addr { return nil }).resolver()
-	c.Timeout = 5 * time.Second
 	s := newSender(t, c)
 	sockets := map[string]*socket{
 		"garbage": newSocket(t, say("what is this\r\n\r\n")), "a close": newSocket(t, sayAndClose("")),

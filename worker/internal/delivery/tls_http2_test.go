@@ -65,7 +65,7 @@ func TestAConnectionWhoseOtherEndHasVanishedIsClosed(t *testing.T) {
 	wire := newWire(t, strings.TrimPrefix(to.URL, "https://"))
 	url := "https://" + wire.listener.Addr().String() + "/"
 	c := allowing("127.0.0.1")
-	c.CAFile, c.Timeout = ca.file(t), 300*time.Millisecond
+	c.CAFile, c.Timeout = ca.file(t), time.Second
 	s := newSender(t, c)
 	attempts := func() (n int) { // until the message is delivered
 		for n = 1; n < 30; n++ {

@@ -198,7 +198,7 @@ WHERE application_name = current_setting('application_name') AND wait_event = 'a
 // await polls for what another session must come to.
 func (r *rig) await(what string, ok func() bool) {
 	r.t.Helper()
-	const patience = 30 * time.Second
+	const patience = time.Minute
 	for deadline := time.Now().Add(patience); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			r.t.Fatalf("after %v it is still not so that %s", patience, what)
