@@ -35,7 +35,7 @@ func TestTheDatabasesClockDecides(t *testing.T) {
 			id := r.writeTo(to.URL, "woken")
 			waker.Wake()
 			r.awaitState(id, outbox.StateDelivered)
-			if n := r.count(`SELECT count(*) FROM outbox.river_job WHERE kind = 'outbox_drain'`); n > 5 {
+			if n := r.count(`SELECT count(*) FROM outbox.river_job WHERE kind = 'outbox_drain'`); n > 10 {
 				t.Errorf("%d drains were inserted for four messages", n)
 			}
 			if n := r.count(`SELECT count(*) FROM outbox.river_job WHERE abs(extract(epoch FROM clock_timestamp() - scheduled_at)) > 60`); n > 0 {

@@ -36,6 +36,15 @@ func (r *rig) opening() Config {
 	return c
 }
 
+// now is the database's clock.
+func (r *rig) now() (now time.Time) {
+	r.t.Helper()
+	if err := r.Pool.QueryRow(r.t.Context(), `SELECT clock_timestamp()`).Scan(&now); err != nil {
+		r.t.Fatal(err)
+	}
+	return now
+}
+
 func (r *rig) endTheTime() {
 	r.t.Helper()
 	if _, err := r.Pool.Exec(r.t.Context(), inSchema(`UPDATE outbox.endpoint SET open_until = now()`, r.Schema)); err != nil {
@@ -85,13 +94,11 @@ func TestAnOpenEndpointIsProbedByASingleMessageAndOpenedForLonger(t *testing.T) 
 	r.run(r.opening())
 	r.await("the endpoint is open", func() bool { return r.health(to.URL).OpenUntil != nil })
 	settled := func() bool { return r.count(`SELECT count(*) FROM outbox.due WHERE locked_by IS NOT NULL`) == 0 }
-	quiet := 0 // a claim that began before the endpoint opened may still be under way, and is not seen before it commits
-	r.await("what was under way is recorded", func() bool {
-		if quiet++; !settled() {
-			quiet = 0
-		}
-		return quiet > 100
+	opened := r.now() // a claim that began before may still be under way, and is not seen before it commits
+	r.await("no claim is under way that began before the endpoint opened", func() bool {
+		return r.count(`SELECT count(*) FROM pg_stat_activity WHERE application_name = $1 AND xact_start < $2`, r.Schema, opened) == 0
 	})
+	r.await("what was under way is recorded", settled)
 	until := func() float64 {
 		var hours float64
 		err := r.Pool.QueryRow(t.Context(), inSchema(`SELECT extract(epoch FROM open_until - now()) / 3600 FROM outbox.endpoint`, r.Schema)).Scan(&hours)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -34,11 +35,12 @@ func childWorker() int {
 	}
 	defer pool.Close()
 	w, err := New(pool, Config{
-		Schema: schema, Name: "child", PollInterval: 50 * time.Millisecond, DeliveryTimeout: 500 * time.Millisecond,
-		Lease: 500*time.Millisecond + LeaseMargin, AllowHTTP: true, MaxInFlight: 32, EndpointMaxInFlight: 16,
-		AllowedCIDRs:  []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
-		RetrySchedule: []time.Duration{50 * time.Millisecond, 50 * time.Millisecond, 50 * time.Millisecond, time.Second, time.Second, time.Second},
-		Logger:        slog.New(slog.DiscardHandler),
+		Schema: schema, Name: "child", PollInterval: 50 * time.Millisecond, DeliveryTimeout: 5 * time.Second,
+		Lease: 5*time.Second + LeaseMargin, AllowHTTP: true, MaxInFlight: 32, EndpointMaxInFlight: 16,
+		AllowedCIDRs: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
+		// So many attempts that no message dies of the kills, and a circuit breaker that a loaded machine does not open for long.
+		RetrySchedule: slices.Repeat([]time.Duration{50 * time.Millisecond}, 20), OpenFor: time.Second, OpenForMax: time.Second,
+		Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

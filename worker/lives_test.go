@@ -212,7 +212,7 @@ func TestARestartOfTheDatabaseKillsNoWorker(t *testing.T) {
 		r.writeTo(to.URL, fmt.Sprint("run-", i))
 	}
 	r.await("its requests are open", func() bool { return len(to.requests()) == messages })
-	time.Sleep(time.Second) // claims do not wait for the disk
+	r.exec(`INSERT INTO outbox.endpoint (endpoint, reason) VALUES ('https://a.test', '')`) // flushes the claims, which did not wait for it
 	proxy.Refuse(true)
 	if err := server.Crash(); err != nil {
 		t.Fatal(err)
@@ -314,7 +314,7 @@ func TestAWorkerThatIsCutOffSendsNothingThatItHadClaimedAhead(t *testing.T) {
 	t.Cleanup(letGo)
 	c := leasing(r.config())
 	c.UserAgent, c.EndpointMaxInFlight = "first", 4
-	r.runOn(pool, c)
+	w, _ := r.runOn(pool, c)
 	r.due(to.URL, 2000, 0) // its answers come quickly, so it claims ahead
 	r.await("some are delivered", func() bool { return r.count(`SELECT count(*) FROM outbox.attempt`) > 200 })
 	mu.Lock()
@@ -323,9 +323,9 @@ func TestAWorkerThatIsCutOffSendsNothingThatItHadClaimedAhead(t *testing.T) {
 	r.await("all that begin are open", func() bool { mu.Lock(); defer mu.Unlock(); return began == c.EndpointMaxInFlight })
 	proxy.Refuse(true)
 	proxy.Do(faulty.Existing, faulty.Cut(faulty.RST))
-	time.Sleep(100 * time.Millisecond) // it has noticed; and what waits is still young enough to be sent
+	r.await("it has noticed", w.senders.suspended.Load)
 	letGo()
-	time.Sleep(500 * time.Millisecond)
+	r.await("its requests have ended", func() bool { return w.scheduler.InFlight() == 0 })
 	mu.Lock()
 	if began > c.EndpointMaxInFlight {
 		t.Errorf("it began %d requests after it was cut off", began-c.EndpointMaxInFlight)

@@ -58,7 +58,7 @@ func TestLargeBodiesInFlightAreBounded(t *testing.T) {
 	for range 30 {
 		ids = append(ids, r.writeBytes(to.URL, 1<<20))
 	}
-	c := r.config()
+	c := r.patient()
 	c.MaxBytesInFlight = 2 << 20
 	r.run(c)
 	for _, id := range ids {

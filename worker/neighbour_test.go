@@ -22,7 +22,7 @@ func TestHangingReceiversDelayNoNeighbour(t *testing.T) {
 	}
 	r.writeAll(urls...)
 	c := r.config()
-	c.DeliveryTimeout, c.Lease, c.ShutdownTimeout = testPatience, testPatience+LeaseMargin, 10*time.Millisecond
+	c.DeliveryTimeout, c.Lease = testPatience, testPatience+LeaseMargin
 	c.MaxInFlight, c.EndpointMaxInFlight = 8, 2
 	_, stop := r.run(c)
 	// Two have their window; then half of the slots are taken, and the third gets one.
@@ -51,12 +51,20 @@ func TestRequestsUnderWayAreBoundedOverallAndPerEndpoint(t *testing.T) {
 		now, most     = map[string]int{}, map[string]int{}
 		all, mostEver int
 	)
+	met := make(chan struct{}) // closed once more requests are under way than one endpoint may have
 	answer := func(_ http.ResponseWriter, req request) {
 		mu.Lock()
 		now[req.host]++
 		all++
-		most[req.host], mostEver = max(most[req.host], now[req.host]), max(mostEver, all)
+		if most[req.host], mostEver = max(most[req.host], now[req.host]), max(mostEver, all); mostEver == 4 {
+			select {
+			case <-met:
+			default:
+				close(met)
+			}
+		}
 		mu.Unlock()
+		<-met
 		time.Sleep(time.Millisecond) // a receiver's work, for requests to overlap
 		mu.Lock()
 		now[req.host]--

@@ -21,13 +21,13 @@ func (r *rig) awaitNotReady(w *Worker, lines *logLines, because string) {
 	r.await("the log says so", func() bool { return lines.count("not ready: messages are not delivered") == 1 })
 }
 
-// readyRig is a worker with a short lease, and its log.
+// readyRig is a worker with a short lease, and its log. What is late by its measures is so by seconds.
 func readyRig(t *testing.T) (*rig, Config, *logLines) {
 	t.Helper()
 	r, lines := newRig(t), &logLines{}
 	c := r.config()
-	c.DeliveryTimeout, c.Lease = 50*time.Millisecond, LeaseMargin+50*time.Millisecond
-	c.PollInterval = 100 * time.Millisecond
+	c.DeliveryTimeout, c.Lease = 2*time.Second, LeaseMargin+2*time.Second
+	c.PollInterval = time.Second // so that no healthy scan is late by three polls
 	c.Logger = slog.New(slog.NewTextHandler(lines, nil))
 	return r, c, lines
 }
@@ -61,13 +61,13 @@ func TestWhatIsHeldBackDoesNotMakeAWorkerUnready(t *testing.T) {
 	}
 	r.due(newReceiver(t, nil).URL, 1, -3600)
 	w, _ := r.run(c)
-	end := time.Now().Add(c.Lease + 10*c.PollInterval)
-	for time.Now().Before(end) {
+	end := time.Now().Add(c.Lease + 4*c.PollInterval) // it would say so after two
+	r.await("the time has passed in which it would say so", func() bool {
 		if err := w.Ready(t.Context()); err != nil && w.up.Load() {
 			t.Fatalf("it is not ready: %v", err)
 		}
-		time.Sleep(20 * time.Millisecond)
-	}
+		return time.Now().After(end)
+	})
 	if n := lines.count("not ready"); n > 0 {
 		t.Errorf("the log says so %d times", n)
 	}
@@ -89,7 +89,7 @@ func TestAWorkerThatCannotScanIsNotReady(t *testing.T) {
 func TestAWorkerThatCannotRecordIsNotReady(t *testing.T) {
 	t.Parallel()
 	r, c, lines := readyRig(t)
-	c.Lease = time.Minute
+	c.Lease = 2 * testPatience
 	arrived, answer := make(chan struct{}), make(chan struct{})
 	to := newReceiver(t, func(http.ResponseWriter, request) {
 		close(arrived)

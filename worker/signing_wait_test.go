@@ -79,10 +79,11 @@ func TestAWaitIsNoEndpointsFault(t *testing.T) {
 	waits := r.endBy(hook.WebhookConfig{SigningKey: "later"}, succeeded("waits", to.URL, "x", nil))
 	c := r.patient()
 	c.MaxInFlight = 1
+	before := r.now()
 	r.run(c)
 	r.awaitWait(waits)
 	r.awaitState(r.writeTo(to.URL, "other"), outbox.StateDelivered)
-	if n := r.count(`SELECT count(*) FROM outbox.due WHERE due_at BETWEEN now() + interval '20 s' AND now() + interval '36 s'`); n != 1 {
+	if n := r.count(`SELECT count(*) FROM outbox.due WHERE due_at BETWEEN $1::timestamptz + interval '20 s' AND now() + interval '36 s'`, before); n != 1 {
 		t.Error("it is not due again in about half a minute")
 	}
 	if r.count(`SELECT count(*) FROM outbox.endpoint`) != 0 {

@@ -62,14 +62,15 @@ func TestAStopReleasesWhatDoesNotFinish(t *testing.T) {
 			})
 			id := r.writeTo(to.URL, "run-1")
 			c := r.config()
-			c.ShutdownTimeout, c.DeliveryTimeout, c.Lease = 10*time.Millisecond, testPatience, testPatience+LeaseMargin
+			// A quarter of it is for the record of what is released, and a second more.
+			c.ShutdownTimeout, c.DeliveryTimeout, c.Lease = 8*time.Second, testPatience, testPatience+LeaseMargin
 			_, stop := r.run(c)
 			r.await("the request is under way", func() bool { return len(arrived) > 0 })
 			stop()
 			if d := r.state(id); d.State != outbox.StatePending || d.Attempts != 0 || len(d.AttemptList) != 0 || d.LockedBy != nil {
 				t.Errorf("it is %s with %d attempts, %+v, held by %v", d.State, d.Attempts, d.AttemptList, d.LockedBy)
 			}
-			c.DeliveryTimeout, c.Lease = time.Second, time.Minute // a lease left behind would outlast the test's patience
+			c.Lease = 2 * testPatience // one that is left behind would outlast the test's patience
 			r.run(c)
 			if d := r.awaitState(id, outbox.StateDelivered); len(d.AttemptList) != 1 || d.Attempts != 1 {
 				t.Errorf("the second worker needed %d attempts: %+v", d.Attempts, d.AttemptList)
