@@ -92,7 +92,7 @@ func TestManyUpsOnOneSmallPoolDoNotWaitForEachOtherForEver(t *testing.T) {
 	t.Parallel()
 	db := testdb.NewEmpty(t)
 	pool := db.NewPool(t, func(c *pgxpool.Config) { c.MaxConns = 2 })
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	group, ctx := errgroup.WithContext(ctx)
 	for range 8 {

@@ -55,7 +55,7 @@ func TestAWakeReachesWhoListens(t *testing.T) {
 	db := testdb.New(t)
 	conn := listen(t, db)
 	newWaker(t, db).Wake()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	heard, err := conn.WaitForNotification(ctx)
 	must(t, err)

@@ -116,7 +116,7 @@ type running struct {
 	text strings.Builder // all lines
 }
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // begin starts the program.
 func begin(t *testing.T, environ []string, args ...string) *running {

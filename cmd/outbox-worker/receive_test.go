@@ -1,10 +1,12 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
 	"regexp"
 	"strings"
 	"testing"
@@ -120,13 +122,17 @@ func TestAReceiverThatHangsAnswersNobodyAndStillStops(t *testing.T) {
 		_, err := r.post("m1", "x")
 		answered <- err
 	}()
-	impatient := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 50 * time.Millisecond}
-	q, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.url, strings.NewReader("y"))
+	ctx, giveUp := context.WithCancel(t.Context())
+	defer giveUp()
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		WroteRequest: func(httptrace.WroteRequestInfo) { time.AfterFunc(50*time.Millisecond, giveUp) }, // it waits for a while, in vain
+	})
+	q, err := http.NewRequestWithContext(ctx, http.MethodPost, r.url, strings.NewReader("y"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	q.Header.Set("webhook-id", "m2")
-	if response, err := impatient.Do(q); err == nil {
+	if response, err := r.client.Do(q); err == nil {
 		_ = response.Body.Close()
 		t.Error("it answered")
 	}

@@ -123,7 +123,7 @@ func process(t *testing.T, db *testdb.DB, environ []string, args ...string) (*ex
 	if err != nil {
 		t.Fatal(err)
 	}
-	watchdog := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() })
+	watchdog := time.AfterFunc(3*patience, func() { _ = cmd.Process.Kill() })
 	t.Cleanup(func() {
 		watchdog.Stop()
 		_ = cmd.Process.Kill()
@@ -189,7 +189,7 @@ func TestSIGTERMEndsAWorkerWhoseDatabaseIsSilent(t *testing.T) {
 	_ = cmd.Wait()
 	took := time.Since(began)
 	t.Logf("ended in %v", took)
-	if promised, load := 4*time.Second, 2*time.Second; took > promised+load || cmd.ProcessState.ExitCode() != exitOK {
+	if promised, load := 4*time.Second, 8*time.Second; took > promised+load || cmd.ProcessState.ExitCode() != exitOK {
 		t.Errorf("exit status %d after %v; promised are %v", cmd.ProcessState.ExitCode(), took, promised)
 	}
 	receiver.end()
