@@ -105,7 +105,9 @@ func TestABusyWorkerDoesNotPoll(t *testing.T) {
 	if n := q.scans.Load(); n > 5 {
 		t.Errorf("%d scans for one endpoint's messages", n)
 	}
-	if claims, records := q.claims.Load(), q.records.Load(); claims > messages/4 || records > messages/4 {
+	claims, records := q.claims.Load(), q.records.Load()
+	t.Logf("%d claims, %d records", claims, records)
+	if claims > messages/4 || records > messages/4 {
 		t.Errorf("%d claims and %d records for %d messages", claims, records, messages)
 	}
 }
@@ -134,19 +136,22 @@ func TestATrickleToManyEndpointsCostsAClaimAMessage(t *testing.T) {
 		r.await("it is delivered", func() bool { return r.count(`SELECT count(*) FROM outbox.attempt`) == n })
 	}
 	delivered(1)
-	claims, scans, began := q.claims.Load(), q.scans.Load(), time.Now()
+	began := time.Now()
+	claims, scans := q.claims.Load(), q.scans.Load()
 	const messages = 100
 	for i := range messages {
 		r.writeTo(urls[i%len(urls)], "run")
 		waker.Wake()
 		delivered(2 + i)
 	}
-	t.Logf("%d claims and %d scans", q.claims.Load()-claims, q.scans.Load()-scans)
-	if n := q.claims.Load() - claims; n > messages*3/2 {
-		t.Errorf("%d claims for %d messages", n, messages)
+	claims, scans = q.claims.Load()-claims, q.scans.Load()-scans
+	took := time.Since(began)
+	t.Logf("%d claims and %d scans", claims, scans)
+	if claims > messages*5/4+scans { // what a scan finds is claimed, if the claim was not faster
+		t.Errorf("%d claims for %d messages, and %d scans", claims, messages, scans)
 	}
-	if n, most := q.scans.Load()-scans, int64(time.Since(began)/(100*time.Millisecond))+2; n > most {
-		t.Errorf("%d scans in %v, want at most %d", n, time.Since(began), most)
+	if most := int64(took/(100*time.Millisecond)) + 2; scans > most {
+		t.Errorf("%d scans in %v, want at most %d", scans, took, most)
 	}
 }
 
