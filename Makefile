@@ -1,7 +1,7 @@
 # Epilogue. Every target does its own set-up: Go is all that must be there.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check lint race chaos bench build clean
+.PHONY: help demo test check lint race chaos mutants bench build clean
 
 WITH_POSTGRES := go run ./internal/withpostgres --
 
@@ -27,6 +27,9 @@ race: ## run every test with the race detector (needs a C compiler)
 
 chaos: ## the real programs under faults drawn from a seed; ARGS='-for 1h -seed 7' for as long as asked
 	go run ./internal/chaos $(ARGS)
+
+mutants: ## plant bugs and tell which no test notices; ARGS='-n 50 -seed 7 ./hook/riverstep', by hand or at night
+	$(WITH_POSTGRES) go run ./internal/mutants $(ARGS)
 
 bench: ## measure against the baselines in one run; ARGS=-short for a minute's worth
 	go run ./bench $(ARGS)
