@@ -1,113 +1,141 @@
 package worker
 
 import (
+	"fmt"
 	"net/http"
-	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// endpoint returns what is remembered of an endpoint.
-func (r *rig) endpoint(endpoint string) (e outbox.EndpointStatus, ok bool) {
-	r.t.Helper()
-	list, err := r.store.Endpoints(r.t.Context(), 0)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	for _, e := range list {
-		if e.Endpoint == endpoint {
-			return e, true
-		}
-	}
-	return e, false
-}
-
-func TestAnEndpointThatIsGoneIsPausedUntilItIsResumed(t *testing.T) {
+// TestAURLThatIsGoneTakesNoOtherWithIt: its messages die one by one, and the others of its origin are delivered.
+func TestAURLThatIsGoneTakesNoOtherWithIt(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	gone := make(chan struct{}) // closed when the endpoint comes back
-	to := newReceiver(t, func(w http.ResponseWriter, _ request) {
-		select {
-		case <-gone:
-		default:
+	var now, most atomic.Int64
+	to := newReceiver(t, func(w http.ResponseWriter, req request) {
+		if req.path == "/gone" {
+			most.Store(max(most.Load(), now.Add(1)))
+			w.WriteHeader(http.StatusGone)
+			now.Add(-1)
+		}
+	})
+	r.run(r.config())
+	r.awaitState(r.writeTo(to.URL+"/gone", "the first"), outbox.StateDead)
+	most.Store(0)
+	var dead, delivered []outbox.ID
+	for range 20 {
+		dead = append(dead, r.writeTo(to.URL+"/gone", "run"))
+		delivered = append(delivered, r.writeTo(to.URL+"/there", "run"))
+	}
+	for i := range dead {
+		if d := r.awaitState(dead[i], outbox.StateDead); *d.DeadReason != "gone" || d.Attempts != 1 {
+			t.Errorf("dead: %s after %d attempts", *d.DeadReason, d.Attempts)
+		}
+		r.awaitState(delivered[i], outbox.StateDelivered)
+	}
+	if n := most.Load(); n != 1 {
+		t.Errorf("%d of them were tried at once", n)
+	}
+	if n := r.count(`SELECT count(*) FROM outbox.endpoint WHERE paused OR open_until > now()`); n != 0 {
+		t.Errorf("%d endpoints are held back", n)
+	}
+}
+
+// TestAURLThatWasGoneIsDeliveredToAgain, when it answers.
+func TestAURLThatWasGoneIsDeliveredToAgain(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	var back atomic.Bool
+	to := newReceiver(t, func(w http.ResponseWriter, req request) {
+		if !back.Load() {
 			w.WriteHeader(http.StatusGone)
 		}
 	})
-	first := r.writeTo(to.URL+"/a", "run-1")
 	r.run(r.config())
-	d := r.awaitState(first, outbox.StateDead)
-	if *d.DeadReason != "gone" || d.Attempts != 1 {
-		t.Errorf("dead: %s after %d attempts", *d.DeadReason, d.Attempts)
+	r.awaitState(r.writeTo(to.URL, "run"), outbox.StateDead)
+	back.Store(true)
+	for range 20 {
+		r.writeTo(to.URL, "run")
 	}
-	e, _ := r.endpoint(to.URL)
-	if !e.Paused || e.Reason == nil || !strings.Contains(*e.Reason, "410") {
-		t.Errorf("the endpoint: %+v", e)
-	}
-	if n := r.count(`SELECT count(DISTINCT x.xmin::text) FROM (SELECT xmin FROM outbox.dead UNION ALL SELECT xmin FROM outbox.endpoint
-UNION ALL SELECT xmin FROM outbox.attempt) x`); n != 1 {
-		t.Errorf("death, pause and attempt were written by %d transactions", n)
-	}
-
-	second := r.writeTo(to.URL+"/b", "run-2")
-	other := r.writeTo(newReceiver(t, nil).URL, "run-3")
-	r.awaitState(other, outbox.StateDelivered) // claims went by
-	if d := r.state(second); d.State != outbox.StatePending || d.Attempts != 0 {
-		t.Errorf("a message to the paused endpoint is %s with %d attempts", d.State, d.Attempts)
-	}
-	close(gone)
-	if resumed, err := r.store.Resume(t.Context(), to.URL); err != nil || !resumed {
-		t.Fatalf("resume: %v, %v", resumed, err)
-	}
-	r.awaitState(second, outbox.StateDelivered)
-	if n := len(to.requests()); n != 2 {
-		t.Errorf("%d requests, want 2", n)
+	r.await("nothing is due", func() bool { return r.count(`SELECT count(*) FROM outbox.due`) == 0 })
+	if n := r.count(`SELECT count(*) FROM outbox.endpoint WHERE failures > 0`); n != 0 {
+		t.Error("it counts as gone")
 	}
 }
 
-func TestRetryAfterHoldsTheWholeEndpoint(t *testing.T) {
+func TestRetryAfterHoldsItsURLAndNoOther(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{http.StatusTooManyRequests, http.StatusServiceUnavailable} {
 		t.Run(http.StatusText(status), func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t)
 			to := newReceiver(t, func(w http.ResponseWriter, req request) {
-				if req.path == "/first" {
+				if req.path == "/busy" {
 					w.Header().Set("Retry-After", "600")
 					w.WriteHeader(status)
 				}
 			})
-			healthy := newReceiver(t, nil)
-			first := r.writeTo(to.URL+"/first", "run-1")
+			first := r.writeTo(to.URL+"/busy", "run-1")
 			r.run(r.config()) // its own waits are of milliseconds
 			r.awaitState(first, outbox.StateRetrying)
-			e, _ := r.endpoint(to.URL)
-			if e.Paused || e.OpenUntil == nil || text(e.Reason) == "" {
-				t.Errorf("the endpoint: %+v", e)
+			if h := r.health(urlLane(to, "/busy")); h.Paused || h.OpenUntil == nil || h.Reason != "Retry-After" {
+				t.Errorf("it is remembered as %+v", h)
 			}
 
-			second := r.writeTo(to.URL+"/second", "run-2")
-			r.awaitState(r.writeTo(healthy.URL, "run-3"), outbox.StateDelivered)
-			if d := r.state(second); d.State != outbox.StatePending || d.Attempts != 0 {
-				t.Errorf("a message to the held endpoint is %s with %d attempts", d.State, d.Attempts)
+			second := r.writeTo(to.URL+"/busy", "run-2")
+			r.awaitState(r.writeTo(to.URL+"/other", "run-3"), outbox.StateDelivered)
+			r.await("what was met is moved", func() bool {
+				return r.count(`SELECT count(*) FROM outbox.due WHERE message_id = $1 AND endpoint = $2 AND locked_by IS NULL`, second, urlLane(to, "/busy")) == 1
+			})
+			if d := r.state(second); d.Attempts != 0 {
+				t.Errorf("a message to the URL is %s with %d attempts", d.State, d.Attempts)
 			}
-			if n := len(to.requests()); n != 1 {
-				t.Errorf("the endpoint asked to be left alone, and got %d requests", n)
+			if n := len(to.requests()); n != 2 {
+				t.Errorf("the URL asked to be left alone; %d requests came in all, want 2", n)
 			}
 
 			if n := r.count(`SELECT count(*) FROM outbox.endpoint WHERE open_until BETWEEN now() + interval '9 min' AND now() + interval '10 min'`); n != 1 {
-				t.Error("the endpoint is not held for the 600 s it asked for")
+				t.Error("the URL is not held for the 600 s it asked for")
 			}
 			r.exec(`UPDATE outbox.endpoint SET open_until = open_until - interval '600 s'`) // by the database's clock they go by
-			r.awaitState(second, outbox.StateDelivered)
+			r.await("the second one is tried", func() bool { return len(r.state(second).AttemptList) == 1 })
 			if d := r.state(first); d.State != outbox.StateRetrying {
 				t.Errorf("the message that was told to wait is %s", d.State)
 			}
-			r.exec(`UPDATE outbox.due SET due_at = due_at - interval '600 s'`)
-			r.await("it is tried again", func() bool { return len(r.state(first).AttemptList) == 2 })
 		})
 	}
+}
+
+// TestThreeURLsThatAskToBeLeftAloneHoldTheirOrigin: it is the origin then that has too much to do.
+func TestThreeURLsThatAskToBeLeftAloneHoldTheirOrigin(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	to := newReceiver(t, func(w http.ResponseWriter, req request) {
+		if req.path != "/other" {
+			w.Header().Set("Retry-After", "600")
+			w.WriteHeader(http.StatusTooManyRequests)
+		}
+	})
+	r.run(r.config())
+	for i := range 3 {
+		if h := r.health(to.URL); h.OpenUntil != nil {
+			t.Errorf("after %d of them the origin is held", i)
+		}
+		r.awaitState(r.writeTo(fmt.Sprintf("%s/%d", to.URL, i), "run"), outbox.StateRetrying)
+	}
+	if h := r.health(to.URL); h.OpenUntil == nil || h.Reason != "Retry-After" {
+		t.Errorf("after three it is remembered as %+v", h)
+	}
+	other := r.writeTo(to.URL+"/other", "run")
+	r.awaitState(r.writeTo(newReceiver(t, nil).URL, "run"), outbox.StateDelivered) // claims went by
+	if d := r.state(other); d.Attempts != 0 {
+		t.Errorf("a message to a fourth URL had %d attempts", d.Attempts)
+	}
+	r.exec(`UPDATE outbox.endpoint SET open_until = now()`)
+	r.awaitState(other, outbox.StateDelivered)
 }
 
 func TestRetryAfterIsCappedByTheWorker(t *testing.T) {
@@ -129,9 +157,7 @@ func TestRetryAfterIsCappedByTheWorker(t *testing.T) {
 WHERE open_until > now() + interval '9 min' AND open_until <= now() + interval '10 min'`); n != held {
 			t.Errorf("%s: %d endpoints are held for what the cap allows, want %d", path, n, held)
 		}
-		if _, err := r.store.Resume(t.Context(), to.URL); err != nil {
-			t.Fatal(err)
-		}
+		r.exec(`DELETE FROM outbox.endpoint`)
 	}
 }
 

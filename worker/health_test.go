@@ -1,11 +1,15 @@
 package worker
 
 import (
+	"errors"
 	"net/http"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
+	"github.com/seed-abbacb8b/epilogue/internal/lane"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -20,14 +24,29 @@ func sickly(t testing.TB) (to *receiver, well *atomic.Bool) {
 	}), well
 }
 
-// health of an endpoint, zero when nothing is remembered of it.
-func (r *rig) health(endpoint string) outbox.EndpointStatus {
-	r.t.Helper()
-	e, _ := r.endpoint(endpoint)
-	return e
+// health is a row of outbox.endpoint, zero when there is none.
+type health struct {
+	Paused    bool
+	OpenUntil *time.Time
+	Failures  int
+	Reason    string
 }
 
-// opening is a worker's configuration under which an endpoint opens after three failures, for ever as far as the test
+// health of a lane.
+func (r *rig) health(of string) (h health) {
+	r.t.Helper()
+	err := r.Pool.QueryRow(r.t.Context(), inSchema(`SELECT paused, open_until, failures, reason FROM outbox.endpoint WHERE endpoint = $1`, r.Schema), of).
+		Scan(&h.Paused, &h.OpenUntil, &h.Failures, &h.Reason)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		r.t.Fatal(err)
+	}
+	return h
+}
+
+// urlLane is the lane of a URL that is set aside, of messages without a tenant.
+func urlLane(to *receiver, path string) string { return lane.OfURL(to.URL, to.URL+path) }
+
+// opening is a worker's configuration under which a circuit breaker opens after three failures, for ever as far as the test
 // is concerned: the test ends the time itself.
 func (r *rig) opening() Config {
 	c := r.config()
@@ -52,38 +71,41 @@ func (r *rig) endTheTime() {
 	}
 }
 
-func TestAnEndpointThatFailsInARowIsOpenedAndItsMessagesWait(t *testing.T) {
+func TestAURLThatFailsInARowIsSetAsideAndItsMessagesWait(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	to, well := sickly(t)
 	id := r.writeTo(to.URL, "run-1")
 	r.run(r.opening())
-	r.await("the endpoint is open", func() bool { return r.health(to.URL).OpenUntil != nil })
+	r.await("the URL is set aside", func() bool { return r.health(urlLane(to, "")).OpenUntil != nil })
 	requests := len(to.requests())
 
 	other := r.writeTo(to.URL, "run-2")
 	neighbour := newReceiver(t, nil)
 	r.awaitState(r.writeTo(neighbour.URL, "run-3"), outbox.StateDelivered) // the worker has looked since
 	if d := r.state(other); d.State != outbox.StatePending || d.Attempts != 0 {
-		t.Errorf("a message of the open endpoint is %s after %d attempts, want pending after none", d.State, d.Attempts)
+		t.Errorf("a message of the URL is %s after %d attempts, want pending after none", d.State, d.Attempts)
 	}
 	if n := len(to.requests()); n != requests {
-		t.Errorf("%d requests reached the open endpoint", n-requests)
+		t.Errorf("%d requests reached the URL", n-requests)
 	}
-	if reason := r.health(to.URL).Reason; reason == nil || *reason != "failing: answered 500" {
+	if reason := r.health(urlLane(to, "")).Reason; reason != "failing: answered 500" {
 		t.Errorf("reason %v", reason)
+	}
+	if h := r.health(to.URL); h.OpenUntil != nil || h.Failures != 0 {
+		t.Errorf("the whole origin is held for it: %+v", h)
 	}
 
 	well.Store(true)
 	r.endTheTime()
 	r.awaitState(id, outbox.StateDelivered)
 	r.awaitState(other, outbox.StateDelivered)
-	if e := r.health(to.URL); e.OpenUntil != nil || e.Failures != 0 {
-		t.Errorf("after an answer the endpoint is open until %v, with %d failures", e.OpenUntil, e.Failures)
+	if e := r.health(urlLane(to, "")); e.OpenUntil != nil || e.Failures != 0 {
+		t.Errorf("after an answer it is open until %v, with %d failures", e.OpenUntil, e.Failures)
 	}
 }
 
-func TestAnOpenEndpointIsProbedByASingleMessageAndOpenedForLonger(t *testing.T) {
+func TestAURLThatIsSetAsideIsProbedByASingleMessageAndForLonger(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	to, _ := sickly(t)
@@ -92,7 +114,7 @@ func TestAnOpenEndpointIsProbedByASingleMessageAndOpenedForLonger(t *testing.T) 
 	}
 	r.run(r.opening())
 	r.run(r.opening())
-	r.await("the endpoint is open", func() bool { return r.health(to.URL).OpenUntil != nil })
+	r.await("the URL is set aside", func() bool { return r.health(urlLane(to, "")).OpenUntil != nil })
 	settled := func() bool { return r.count(`SELECT count(*) FROM outbox.due WHERE locked_by IS NOT NULL`) == 0 }
 	opened := r.now() // a claim that began before may still be under way, and is not seen before it commits
 	r.await("no claim is under way that began before the endpoint opened", func() bool {
@@ -115,12 +137,12 @@ func TestAnOpenEndpointIsProbedByASingleMessageAndOpenedForLonger(t *testing.T) 
 			t.Errorf("probe %d was %d requests, want 1", i, n)
 		}
 		if got := until(); got < want*0.79 || got > want*1.21 {
-			t.Errorf("after probe %d the endpoint is open for %.2f h, want %v h ±20 %%", i, got, want)
+			t.Errorf("after probe %d it is open for %.2f h, want %v h ±20 %%", i, got, want)
 		}
 	}
 }
 
-func TestAnAnswerBetweenFailuresKeepsAnEndpointClosed(t *testing.T) {
+func TestAnAnswerBetweenFailuresKeepsCircuitBreakersClosed(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	var n atomic.Int64

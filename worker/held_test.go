@@ -94,8 +94,8 @@ func TestALockThatSomebodyForgotHoldsNoOtherAnswer(t *testing.T) {
 		"a due row":                {`SELECT FROM outbox.due WHERE message_id = (SELECT min(message_id::text)::uuid FROM outbox.due) FOR UPDATE`, "delivered", 1},
 		"an endpoint that answers": {`SELECT FROM outbox.endpoint WHERE endpoint = 'https://e3.test' FOR UPDATE`, "delivered", 0},
 		"an endpoint that fails":   {`SELECT FROM outbox.endpoint WHERE endpoint = 'https://e3.test' FOR UPDATE`, "failed", 0},
-		"an endpoint that is gone": {`SELECT FROM outbox.endpoint WHERE endpoint = 'https://e3.test' FOR UPDATE`, "gone", 20},
-		"a new endpoint":           {`INSERT INTO outbox.endpoint (endpoint, reason) VALUES ('https://new.test', '')`, "gone", 20},
+		"an endpoint that is held": {`SELECT FROM outbox.endpoint WHERE endpoint = 'https://e3.test' FOR UPDATE`, "retried", 20},
+		"a new endpoint":           {`INSERT INTO outbox.endpoint (endpoint, reason) VALUES ('https://new.test', '')`, "retried", 20},
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
