@@ -175,7 +175,7 @@ func answers(of, origin string) []Saying {
 
 func (b *Blame) hash(url string) uint64 { return maphash.String(b.seed, url) }
 
-// newLane makes room for a lane, and forgets those at which nothing failed for long.
+// newLane makes room for a lane: those go at which nothing failed for long, and then any, until a tenth is free.
 func (b *Blame) newLane(owner string, now time.Time) *laneFaults {
 	if len(b.lanes) >= lanesKept {
 		for name, faults := range b.lanes {
@@ -184,7 +184,7 @@ func (b *Blame) newLane(owner string, now time.Time) *laneFaults {
 			}
 		}
 		for name := range b.lanes {
-			if len(b.lanes) < lanesKept {
+			if len(b.lanes) <= lanesKept*9/10 {
 				break
 			}
 			delete(b.lanes, name)

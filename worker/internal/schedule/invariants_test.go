@@ -1,11 +1,12 @@
 package schedule
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/seed-abbacb8b/epilogue/internal/lane"
 )
 
 // check compares what the scheduler counts with what stands in its endpoints: the invariants of the package's doc.
@@ -32,6 +33,7 @@ func (r *rig) check() {
 			r.t.Errorf("%s: noUnasked is %v", name, r.noUnasked[name])
 		}
 	}
+	r.checkShared()
 	slices.Sort(circle)
 	if most := r.config.MaxInFlight; r.free+inFlight != most || r.free < 0 || r.ahead+waiting != most || r.unproven != unproven {
 		r.t.Errorf("free %d + in flight %d, ahead %d + waiting %d, want %d each; unproven %d, want %d",
@@ -41,6 +43,52 @@ func (r *rig) check() {
 		r.t.Errorf("the circle is %v, the candidates are %v", r.circle, circle)
 	}
 }
+
+// checkShared compares what owners and origins count with what stands in their lanes.
+func (r *rig) checkShared() {
+	r.t.Helper()
+	owners, origins := map[string]owner{}, map[string]origin{}
+	for name, e := range r.endpoints {
+		key, at := lane.Owner(name), lane.Origin(name)
+		o, of := owners[key], origins[at]
+		o.lanes, o.inFlight, of.inFlight = o.lanes+1, o.inFlight+e.inFlight, of.inFlight+e.inFlight
+		if e.candidate || e.inFlight > 0 {
+			if o.active++; o.active == 1 {
+				of.active++
+			}
+		}
+		if o.lanes == 1 {
+			of.owners++
+		}
+		owners[key], origins[at] = o, of
+	}
+	for key, want := range owners {
+		if got := r.owners[key]; got == nil || got.lanes != want.lanes || got.inFlight != want.inFlight || got.active != want.active {
+			r.t.Errorf("owner %q is %+v, want %+v", key, got, want)
+		}
+	}
+	for key, want := range origins {
+		got := r.origins[key]
+		if got == nil || got.owners != want.owners || got.inFlight != want.inFlight || got.active != want.active {
+			r.t.Errorf("origin %q is %+v, want %+v", key, got, want)
+			continue
+		}
+		if shared := got.active > 1 || got.operatorLimit > 0; (r.sharedOrigins[key] == got) != shared {
+			r.t.Errorf("origin %q counts as shared: %v", key, !shared)
+		}
+	}
+	if len(r.owners) != len(owners) || len(r.origins) != len(origins) || len(r.sharedOrigins) > len(origins) {
+		r.t.Errorf("%d owners, %d origins, %d shared; want %d and %d", len(r.owners), len(r.origins), len(r.sharedOrigins), len(owners), len(origins))
+	}
+}
+
+// invariantLanes are origins, tenants and URLs that were set aside.
+var invariantLanes = func() (all []string) {
+	for _, owner := range []string{"o0", "o0 t0", "o0 t1", "o1", "o2 t0"} {
+		all = append(all, owner, lane.OfURL(owner, "a"), lane.OfURL(owner, "b"))
+	}
+	return all
+}()
 
 // TestTheInvariantsHoldWhateverHappens plays random claims, answers of every kind, scans, wakes, limits and time.
 func TestTheInvariantsHoldWhateverHappens(t *testing.T) {
@@ -75,7 +123,7 @@ type invariantPlay struct {
 
 func (p *invariantPlay) step() {
 	p.later(time.Duration(p.rng.IntN(int(50 * time.Millisecond))))
-	name := fmt.Sprint("e", p.rng.IntN(12))
+	name := invariantLanes[p.rng.IntN(len(invariantLanes))]
 	switch p.rng.IntN(8) {
 	case 0:
 		p.Woken(p.now)
@@ -113,6 +161,7 @@ func (p *invariantPlay) claims(name string) {
 		m := p.gave(t.Endpoint, p.rng.IntN(t.Most+1), p.rng.IntN(100))
 		for i := range m {
 			m[i].OperatorLimit = []int{0, 0, 0, 1, 3}[p.rng.IntN(5)]
+			m[i].OriginLimit = []int{0, 0, 0, 2, 5}[p.rng.IntN(5)]
 			m[i].Rate = []float64{0, 0, 0, 0.5, 100}[p.rng.IntN(5)]
 		}
 		took = append(took, m...)
@@ -135,9 +184,9 @@ func (p *invariantPlay) answersOne(name string) {
 		return
 	}
 	a := []Answer{
-		quick(), quick(), slow(), {Kind: Timeout}, {Kind: Status, StatusCode: 429}, {Kind: Status, StatusCode: 503},
+		quick(), quick(), slow(), {Kind: Moved}, {Kind: Timeout}, {Kind: Status, StatusCode: 429}, {Kind: Status, StatusCode: 503},
 		{Kind: Status, StatusCode: 500}, {Kind: Status, StatusCode: 404}, {Kind: Failed}, {Kind: NotSent}, {Kind: Refused},
-	}[p.rng.IntN(11)]
+	}[p.rng.IntN(12)]
 	a.StartedAt = p.inFlight[name][0]
 	p.inFlight[name] = p.inFlight[name][1:]
 	if _, more, _ := p.Answered(name, a, p.now); more {

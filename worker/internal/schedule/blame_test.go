@@ -1,0 +1,244 @@
+package schedule
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/seed-abbacb8b/epilogue/internal/lane"
+)
+
+const (
+	blameOrigin    = "https://example.com"
+	blameTenant    = blameOrigin + " acme"
+	blameOpenAfter = 6
+)
+
+// said is what an answer said, as text: a word for each lane, by its kind.
+func said(b Blamed) string {
+	var words []string
+	for _, s := range b.Says {
+		word := "answers"
+		switch {
+		case s.HalfOpen:
+			word = "half-open"
+		case s.Failures > 0 && s.Hold > 0:
+			word = fmt.Sprintf("fails %d and holds", s.Failures)
+		case s.Failures > 0:
+			word = fmt.Sprintf("fails %d", s.Failures)
+		case s.Hold > 0:
+			word = "holds"
+		}
+		kind := "origin"
+		if lane.IsURL(s.Lane) {
+			kind = "URL"
+		} else if lane.Tenant(s.Lane) != "" {
+			kind = "tenant"
+		}
+		words = append(words, kind+" "+word)
+	}
+	slices.Sort(words)
+	text := strings.Join(words, ", ")
+	if b.MoveTo != "" {
+		text += "; moves"
+	}
+	return text
+}
+
+var (
+	blameOK       = Answer{Kind: Delivered, StatusCode: 200}
+	blame404      = Answer{Kind: Status, StatusCode: 404}
+	blame410      = Answer{Kind: Status, StatusCode: 410}
+	blame429      = Answer{Kind: Status, StatusCode: 429}
+	blame500      = Answer{Kind: Status, StatusCode: 500}
+	blameSilent   = Answer{Kind: Timeout}
+	blameReset    = Answer{Kind: Failed}
+	blameNoRoute  = Answer{Kind: Failed, Unreached: true}
+	blameNoAnswer = Answer{Kind: Timeout, Unreached: true}
+)
+
+// TestWhoseFaultOneAnswerIs: the answer × where its message waited × whether it was a probe.
+func TestWhoseFaultOneAnswerIs(t *testing.T) {
+	t.Parallel()
+	ofURL, ofTenantsURL := lane.OfURL(blameOrigin, "u"), lane.OfURL(blameTenant, "u")
+	for name, c := range map[string]struct {
+		answer Answer
+		hold   time.Duration
+		in     string
+		probe  bool
+		want   string
+	}{
+		"accepted":                       {blameOK, 0, blameOrigin, false, "origin answers"},
+		"accepted, of a tenant":          {blameOK, 0, blameTenant, false, "origin answers, tenant answers"},
+		"accepted, of a URL":             {blameOK, 0, ofURL, true, "URL answers, origin answers"},
+		"accepted, of a tenant's URL":    {blameOK, 0, ofTenantsURL, true, "URL answers, origin answers"},
+		"refused":                        {blame404, 0, blameTenant, false, "origin answers, tenant answers"},
+		"too many":                       {blame429, 0, blameOrigin, false, "origin answers"},
+		"gone":                           {blame410, 0, blameOrigin, false, "URL half-open, origin answers; moves"},
+		"gone, of a tenant":              {blame410, 0, blameTenant, false, "URL half-open, origin answers, tenant answers; moves"},
+		"gone, of a URL":                 {blame410, 0, ofURL, true, "URL half-open, origin answers"},
+		"asks":                           {blame429, time.Hour, blameOrigin, false, "URL holds, origin answers; moves"},
+		"asks, of a tenant":              {blame429, time.Hour, blameTenant, false, "URL holds, origin answers, tenant answers; moves"},
+		"asks, of a URL":                 {blame429, time.Hour, ofURL, false, "URL holds, origin answers"},
+		"fails and asks, of a URL":       {blame500, time.Hour, ofURL, true, "URL fails 1 and holds, origin answers"},
+		"fails":                          {blame500, 0, blameOrigin, false, "origin answers"},
+		"fails, of a tenant":             {blame500, 0, blameTenant, false, "origin answers, tenant answers"},
+		"fails, of a URL":                {blame500, 0, ofURL, true, "URL fails 1, origin answers"},
+		"fails as a probe":               {blame500, 0, blameOrigin, true, "URL fails 6, origin fails 1; moves"},
+		"fails as a tenant's probe":      {blame500, 0, blameTenant, true, "URL fails 6, origin answers, tenant fails 1; moves"},
+		"silent":                         {blameSilent, 0, blameOrigin, false, ""},
+		"reset":                          {blameReset, 0, blameOrigin, false, ""},
+		"silent, of a tenant":            {blameSilent, 0, blameTenant, false, "origin answers"}, // it was connected to
+		"silent as a probe":              {blameSilent, 0, blameOrigin, true, "URL fails 6, origin fails 1; moves"},
+		"silent, of a URL":               {blameSilent, 0, ofURL, true, "URL fails 1"},
+		"silent, of a tenant's URL":      {blameSilent, 0, ofTenantsURL, true, "URL fails 1, origin answers"},
+		"not reached":                    {blameNoRoute, 0, blameOrigin, false, "origin fails 1"},
+		"not reached in time":            {blameNoAnswer, 0, blameOrigin, true, "origin fails 1"},
+		"not reached, of a tenant":       {blameNoRoute, 0, blameTenant, false, "origin fails 1"},
+		"not reached, of a tenant's URL": {blameNoRoute, 0, ofTenantsURL, true, "origin fails 1"},
+		"not sent":                       {Answer{Kind: NotSent}, 0, blameTenant, true, ""},
+		"not permitted":                  {Answer{Kind: Refused}, 0, blameTenant, true, ""},
+	} {
+		got := NewBlame(blameOpenAfter).Note(Attempt{Lane: c.in, URL: "u", Answer: c.answer, Hold: c.hold, Probe: c.probe}, began)
+		if said(got) != c.want {
+			t.Errorf("%s: %q, want %q", name, said(got), c.want)
+		}
+	}
+}
+
+// history is a row of answers of several URLs, in a lane.
+func history(b *Blame, in string, answers ...any) (last Blamed) {
+	for i := 0; i < len(answers); i += 2 {
+		last = b.Note(Attempt{Lane: in, URL: answers[i].(string), Answer: answers[i+1].(Answer)}, began.Add(time.Duration(i)*time.Second))
+	}
+	return last
+}
+
+func repeat(n int, answers ...any) (all []any) {
+	for range n {
+		all = append(all, answers...)
+	}
+	return all
+}
+
+// TestWhoseFaultARowOfFailuresIs: it is the URL's, unless several fail and none gives most of the failures.
+func TestWhoseFaultARowOfFailuresIs(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		answers []any
+		want    string // what the last one said
+	}{
+		"five of one URL":                   {repeat(5, "a", blame500), "origin answers, tenant answers"},
+		"six of one URL":                    {repeat(6, "a", blame500), "URL fails 6, origin answers, tenant answers; moves"},
+		"two silences":                      {repeat(2, "a", blameSilent), "origin answers"},
+		"three silences":                    {repeat(3, "a", blameReset), "URL fails 6, origin answers; moves"},
+		"six, a good one of it between":     {append(repeat(5, "a", blame500), "a", blameOK, "a", blame500), "origin answers, tenant answers"},
+		"six, a good one of others":         {append(repeat(5, "a", blame500), "b", blameOK, "a", blame500), "URL fails 6, origin answers, tenant answers; moves"},
+		"after it was set aside, it begins": {repeat(7, "a", blame500), "origin answers, tenant answers"},
+		"six of two URLs":                   {repeat(3, "a", blame500, "b", blame500), "origin answers, tenant answers"},
+		"six of three URLs":                 {repeat(2, "a", blame500, "b", blame500, "c", blame500), "origin answers, tenant fails 6"},
+		"five of three URLs":                {repeat(1, "a", blame500, "b", blame500, "c", blame500, "a", blame500, "b", blame500), "origin answers, tenant answers"},
+		"six of three URLs, most of one":    {append(repeat(4, "a", blame500), "b", blame500, "c", blame500), "origin answers, tenant answers"},
+		"six of three URLs, half of one":    {append(repeat(3, "a", blame500), "b", blame500, "c", blame500, "b", blame500), "origin answers, tenant fails 6"},
+		"six of three, a good one between":  {append(repeat(1, "a", blame500, "b", blame500, "c", blame500), "d", blameOK, "a", blame500, "b", blame500, "c", blame500), "origin answers, tenant answers"},
+		"unreached ones do not count":       {append(repeat(5, "a", blame500), "a", blameNoRoute), "origin fails 1"},
+		"six of six URLs, silent":           {[]any{"a", blameSilent, "b", blameSilent, "c", blameSilent, "d", blameSilent, "e", blameSilent, "f", blameSilent}, "origin answers, tenant fails 6"},
+	} {
+		if got := said(history(NewBlame(blameOpenAfter), blameTenant, c.answers...)); got != c.want {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
+}
+
+func TestThreeURLsThatAskWithinAMinuteHoldTheirLane(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		urls  string
+		every time.Duration
+		holds bool
+	}{
+		"three":            {"abc", time.Second, true},
+		"two, again":       {"abab", time.Second, false},
+		"three, too late":  {"abc", 30 * time.Second, false},
+		"three, in time":   {"abc", 29 * time.Second, true},
+		"two of them late": {"abcd", 31 * time.Second, false},
+	} {
+		b := NewBlame(blameOpenAfter)
+		var last Blamed
+		for i, url := range c.urls {
+			last = b.Note(Attempt{Lane: blameTenant, URL: string(url), Answer: blame429, Hold: time.Hour}, began.Add(time.Duration(i)*c.every))
+		}
+		if holds := strings.Contains(said(last), "tenant holds"); holds != c.holds {
+			t.Errorf("%s: %q", name, said(last))
+		}
+	}
+}
+
+// TestOneTenantsFailuresAreNoOthers, at the same origin and the same URL.
+func TestOneTenantsFailuresAreNoOthers(t *testing.T) {
+	t.Parallel()
+	b := NewBlame(blameOpenAfter)
+	history(b, blameTenant, repeat(5, "u", blame500)...)
+	if got := said(history(b, blameOrigin+" globex", "u", blame500)); got != "origin answers, tenant answers" {
+		t.Errorf("another tenant's first failure: %q", got)
+	}
+	history(b, blameTenant, "u", blame500)
+	if _, aside := b.Aside(blameTenant, "u"); !aside {
+		t.Error("the URL is not set aside")
+	}
+	for _, other := range []string{blameOrigin, blameOrigin + " globex"} {
+		if to, aside := b.Aside(other, "u"); aside {
+			t.Errorf("it is set aside for %q, too: %s", other, to)
+		}
+	}
+}
+
+// TestWhatIsSetAsideIsWhatTheDatabaseSays, and for a moment what was set aside here.
+func TestWhatIsSetAsideIsWhatTheDatabaseSays(t *testing.T) {
+	t.Parallel()
+	b := NewBlame(blameOpenAfter)
+	aside := func(url string) bool {
+		_, ok := b.Aside(blameOrigin, url)
+		return ok
+	}
+	b.Note(Attempt{Lane: blameOrigin, URL: "here", Answer: blame410}, began)
+	b.SetAside([]string{lane.OfURL(blameOrigin, "elsewhere")}, began.Add(asideKept-1))
+	if !aside("here") || !aside("elsewhere") || aside("another") {
+		t.Errorf("set aside: %v", b.AsideOf(blameOrigin))
+	}
+	b.SetAside(nil, began.Add(asideKept))
+	if aside("here") || aside("elsewhere") {
+		t.Errorf("still set aside: %v", b.AsideOf(blameOrigin))
+	}
+	b.Note(Attempt{Lane: blameOrigin, URL: "here", Answer: blame410}, began)
+	b.Closed(lane.OfURL(blameOrigin, "here"))
+	b.Closed(blameOrigin)
+	if aside("here") {
+		t.Error("it is set aside though its circuit breaker closed")
+	}
+}
+
+// TestWhatIsKeptOfFailuresIsBounded: a million URLs or origins that fail cost no more than the bounds.
+func TestWhatIsKeptOfFailuresIsBounded(t *testing.T) {
+	t.Parallel()
+	b := NewBlame(1_000_000)
+	for i := range 3 * urlsKept {
+		history(b, blameOrigin, fmt.Sprint("u", i), blame500)
+		history(b, blameOrigin, "the last used one stays", blame500)
+	}
+	faults := b.lanes[blameOrigin]
+	if len(faults.urls) != urlsKept || faults.recent.Len() != urlsKept || len(faults.by) > urlsKept {
+		t.Errorf("%d URLs, %d in their order, %d counted", len(faults.urls), faults.recent.Len(), len(faults.by))
+	}
+	if u := faults.url(b.hash("the last used one stays")); u.inARow != 3*urlsKept {
+		t.Errorf("of the URL that was used all the time %d failures are known, want %d", u.inARow, 3*urlsKept)
+	}
+	for i := range 2 * lanesKept {
+		history(b, fmt.Sprintf("https://host-%d.example", i), "u", blame500)
+	}
+	if len(b.lanes) > lanesKept {
+		t.Errorf("%d lanes are kept", len(b.lanes))
+	}
+}

@@ -1,0 +1,123 @@
+package schedule
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/seed-abbacb8b/epilogue/internal/lane"
+)
+
+const sharedOrigin = "https://example.com"
+
+func tenant(i int) string { return lane.Of(sharedOrigin, fmt.Sprint("t", i)) }
+
+// TestTenantsShareTheWindowOfTheirOriginEqually: a claim promises no more than all of it, and none more than its part.
+func TestTenantsShareTheWindowOfTheirOriginEqually(t *testing.T) {
+	t.Parallel()
+	r := slots(t, 100, 8)
+	r.drains()
+	for i := range 3 { // each has a window of 8, as far as it is concerned
+		for range 5 {
+			r.roundTrip(tenant(i), slow())
+		}
+	}
+	r.knows(tenant(0))
+	if n := r.mayGive(tenant(0)); n != 8 {
+		t.Errorf("alone, a tenant may have %d requests in flight, want the whole window of 8", n)
+	}
+	r.knows(tenant(1), tenant(2))
+	r.drain.after, r.drain.stream = afterNothing, false
+	all := 0
+	for _, turn := range r.claim().Turns {
+		if turn.Most != 2 {
+			t.Errorf("%s may give %d, want 2: a third of 8", turn.Endpoint, turn.Most)
+		}
+		all += turn.Most
+	}
+	if all != 6 {
+		t.Errorf("all may give %d", all)
+	}
+}
+
+// TestATenantOverItsPartGivesItsSlotsBack, as its requests end, though it has messages that were claimed ahead.
+func TestATenantOverItsPartGivesItsSlotsBack(t *testing.T) {
+	t.Parallel()
+	r := slots(t, 100, 8)
+	r.drains()
+	for range 5 {
+		r.roundTrip(tenant(0), slow())
+	}
+	r.begins(tenant(0), 8+5)
+	if n := len(r.endpoint(tenant(0)).waiting); n != 5 {
+		t.Fatalf("%d wait", n)
+	}
+	r.knows(tenant(1))
+	for i := range 4 {
+		if _, more, _ := r.Answered(tenant(0), slow(), r.now); more {
+			t.Errorf("answer %d began a request of the tenant that has more than its part", i)
+		}
+	}
+	if _, more, _ := r.Answered(tenant(0), slow(), r.now); !more {
+		t.Error("within its part it begins no request")
+	}
+	if n := r.mayGive(tenant(1)); n != 4 {
+		t.Errorf("the other may give %d, want 4", n)
+	}
+}
+
+// TestATenantHasOneTurnHoweverManyOfItsURLsWereSetAside.
+func TestATenantHasOneTurnHoweverManyOfItsURLsWereSetAside(t *testing.T) {
+	t.Parallel()
+	r := slots(t, 2, 2)
+	r.drains()
+	var urls []string
+	for i := range 50 {
+		urls = append(urls, lane.OfURL(tenant(0), fmt.Sprint("u", i)))
+	}
+	r.knows(append(urls, tenant(0), tenant(1))...)
+	r.drain.contended = true
+	asked := map[string]int{}
+	for range 40 {
+		r.drain.after, r.drain.stream, r.drain.contended = afterNothing, false, true
+		order := r.claim()
+		for _, turn := range order.Turns {
+			asked[turn.Endpoint]++
+		}
+		var gave []Message
+		for _, turn := range order.Turns {
+			gave = append(gave, r.gave(turn.Endpoint, turn.Most, 1)...)
+		}
+		start, back := r.Claimed(r.now, gave, nil)
+		if len(back) > 0 {
+			t.Fatalf("%d messages go back", len(back))
+		}
+		for _, m := range start {
+			r.Answered(m.Endpoint, slow(), r.now)
+		}
+	}
+	ofOther := asked[tenant(1)]
+	ofURLs := 0
+	for _, name := range append(urls, tenant(0)) {
+		ofURLs += asked[name]
+		if asked[name] > 1 {
+			t.Errorf("%s was asked %d times before others were", name, asked[name])
+		}
+	}
+	if ofOther < 35 || ofURLs < 35 || ofURLs > 45 {
+		t.Errorf("in 40 claims the one tenant was asked %d times, and the URLs of the other %d times", ofOther, ofURLs)
+	}
+}
+
+// TestAFullOriginGivesNoRecentMessageOfAnotherTenant: it would go beyond the window.
+func TestAFullOriginGivesNoRecentMessageOfAnotherTenant(t *testing.T) {
+	t.Parallel()
+	r := slots(t, 100, 4)
+	r.drains()
+	r.begins(tenant(0), 2)
+	r.begins(tenant(1), 2)
+	r.drain.recent = true
+	if o := r.claim(); o.Recent == 0 || !slices.Contains(o.Except, sharedOrigin) {
+		t.Errorf("the claim takes %d recent messages, except of %v", o.Recent, o.Except)
+	}
+}
