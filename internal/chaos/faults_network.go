@@ -40,14 +40,23 @@ func drawHow(r *rand.Rand) (faulty.How, string) {
 	return faulty.RST, "RST"
 }
 
+// unnoticed is how long a worker takes at most to notice that the server closed the session of its lock and nobody told it:
+// until its next pulse, and as long as that waits for an answer (package roster). Others may take it for dead meanwhile.
+const unnoticed = 6 * time.Second
+
 // drawCut: every connection of one process is cut, on both sides or on one of them only.
 func drawCut(s *stage, r *rand.Rand) planned {
 	peer, name, group, what := s.drawPeer(r)
 	how, text := drawHow(r)
 	side := r.IntN(3)
 	action := []faulty.Action{faulty.Cut(how), faulty.CutClient(how), faulty.CutServer(how)}[side]
+	lasts := time.Duration(0)
+	if side == 2 {
+		lasts = unnoticed
+	}
 	return planned{
-		kind: "cut", group: group, touches: what, detail: name + ", " + text + " on " + []string{"both sides", "its side", "the server's side"}[side],
+		length: lasts,
+		kind:   "cut", group: group, touches: what, detail: name + ", " + text + " on " + []string{"both sides", "its side", "the server's side"}[side],
 		make: func(context.Context, touch) (undo, error) {
 			peer().proxy.Do(faulty.Existing, action)
 			return nil, nil

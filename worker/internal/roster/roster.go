@@ -71,6 +71,10 @@ func New(c Config) *Roster {
 
 const (
 	beatEvery = 5 * time.Second
+	// pulseEvery is how often a registered worker asks whether its session is still there. A session that the server closed
+	// without the worker being told (by a proxy between them) is noticed pulseEvery + beatTimeout later, at the latest. Until
+	// then the worker goes on, while others may take it for dead.
+	pulseEvery = time.Second
 	// absentEvery is how often a worker tries to register where there is no table for it, or it may not write there.
 	absentEvery = time.Minute
 	// beatTimeout bounds what is asked on the session. The worker must know that it lost its session before the server does,
@@ -143,6 +147,9 @@ func atMost(ctx context.Context) (context.Context, context.CancelFunc) {
 // Next is when Beat is to be called.
 func (r *Roster) Next() time.Time {
 	next := r.beatAt
+	if pulse := r.heldAt.Add(pulseEvery); r.registered && pulse.Before(next) {
+		next = pulse
+	}
 	for _, at := range []time.Time{r.probeAt, r.resumeAt} {
 		if !at.IsZero() && at.Before(next) {
 			next = at
@@ -162,6 +169,10 @@ func (r *Roster) Beat(ctx context.Context, conn *pgx.Conn) error {
 		_, err = r.say(ctx, conn)
 	case !r.probeAt.IsZero() && !now.Before(r.probeAt):
 		_, err = r.ask(ctx, conn, r.probe, r.config.Name)
+	default:
+		if err = conn.Ping(ctx); err == nil {
+			r.heldAt = now
+		}
 	}
 	if err == nil && !r.resumeAt.IsZero() && !time.Now().Before(r.resumeAt) {
 		r.resumeAt = time.Time{}
