@@ -14,6 +14,7 @@ import (
 const (
 	forwardedHeader = "X-Chaos-Note"
 	keptHeader      = "chaos_kept"
+	tenantHeader    = "chaos_tenant"
 )
 
 // content is what one run leaves behind, all of it drawn from the seed.
@@ -32,6 +33,9 @@ func newContent(r *rand.Rand, runID string, urls []string) content {
 		forwardedHeader:       runID + " " + printable(r, r.IntN(60)) + ".", // no space at its end, which HTTP would take off
 		keptHeader:            unicode(r, r.IntN(20)),
 	}}
+	if n := r.IntN(6); n < 3 { // the others name no tenant
+		o.Headers[tenantHeader] = fmt.Sprint("tenant-", n)
+	}
 	switch share := r.Float64(); {
 	case share < 0.6:
 		o.Result = randomBytes(r, bodySize(r))

@@ -106,10 +106,14 @@ func (w *watch) judge(stalls []violation, what string, row dueRow, since, now ti
 // sampleEvery is how often what is due is read; a sample that takes longer than sampleMax is none.
 const sampleEvery, sampleMax = 250 * time.Millisecond, time.Second
 
-// selectDue reads what is due and not held back, by the database's clock.
-const selectDue = `SELECT d.message_id::text, d.endpoint, coalesce(d.locked_until > now(), false)
-FROM outbox.due d LEFT JOIN outbox.endpoint e ON e.endpoint = d.endpoint
-WHERE d.due_at <= now() AND (e.paused OR e.open_until > now()) IS NOT TRUE
+// selectDue reads what is due and not held back, by the database's clock: not by the endpoint, nor by the tenant there, nor
+// because its URL is set aside and tried one message at a time.
+const selectDue = `SELECT d.message_id::text, split_part(d.endpoint, ' ', 1), coalesce(d.locked_until > now(), false)
+FROM outbox.due d
+WHERE d.due_at <= now() AND NOT EXISTS (
+    SELECT FROM outbox.endpoint e
+    WHERE e.endpoint IN (d.endpoint, split_part(d.endpoint, ' ', 1), split_part(d.endpoint, ' ', 1) || ' ' || split_part(d.endpoint, ' ', 2))
+      AND (e.paused OR e.open_until > now() OR e.failures > 0 AND split_part(e.endpoint, ' ', 3) <> ''))
   AND EXISTS (SELECT FROM outbox.message m JOIN chaos.ack a ON a.run_id = m.run_id WHERE m.id = d.message_id)`
 
 // watchDue samples until ctx ends. A sample that fails, as in a crash, gives no time to wait in: the clocks begin anew.

@@ -108,7 +108,9 @@ func writerMain(args []string) int {
 }
 
 func (w *writer) run(ctx context.Context) (err error) {
-	if w.hook, err = hook.NewWebhook(hook.WebhookConfig{ForwardHeaders: []string{forwardedHeader}, DedupeKey: w.dedupeKey()}); err != nil {
+	if w.hook, err = hook.NewWebhook(hook.WebhookConfig{
+		ForwardHeaders: []string{forwardedHeader}, TenantHeader: tenantHeader, DedupeKey: w.dedupeKey(),
+	}); err != nil {
 		return err
 	}
 	config, err := pgxpool.ParseConfig(w.url)
