@@ -61,12 +61,13 @@ type Config struct {
 	// when nil; from 0 to 1.
 	RetryJitter *float64
 
-	// RetryAfterMax caps what an endpoint can ask for with Retry-After. 1 h when 0.
+	// RetryAfterMax caps what a URL can ask for with Retry-After. 1 h when 0.
 	RetryAfterMax time.Duration
 
-	// OpenAfter is how many failures in a row open an endpoint: nothing is sent to it for OpenFor, and twice as long each
-	// time up to OpenForMax, ±20 %, before a single message probes it. Its messages wait without attempts. 10, 5 s and
-	// 5 min when 0. All workers share an endpoint's health; they should share these too.
+	// OpenAfter is how many failures in a row open a circuit breaker, of an origin that cannot be reached or a URL that
+	// answers 5xx (three without an answer are enough for a URL): nothing is sent there for OpenFor, and twice as long each
+	// time up to OpenForMax, ±20 %, before a single message probes it. The messages wait without attempts. 10, 5 s and
+	// 5 min when 0. All workers share circuit breakers; they should share these too.
 	OpenAfter           int
 	OpenFor, OpenForMax time.Duration
 

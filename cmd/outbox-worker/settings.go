@@ -38,7 +38,7 @@ type settings struct {
 
 	RetryStatuses statuses `env:"RETRY_STATUSES" help:"statuses that are tried again, separated by commas, ranges as 500-599; none: no status is; never 2xx and 410"`
 
-	OpenAfter  int           `env:"OPEN_AFTER" help:"failures in a row that open an endpoint: nothing is sent to it for a while, and no attempt is counted; 1 to 1000000"`
+	OpenAfter  int           `env:"OPEN_AFTER" help:"failures in a row that open a circuit breaker: nothing is sent there for a while, and no attempt is counted; 1 to 1000000"`
 	OpenFor    time.Duration `env:"OPEN_FOR" help:"how long, the first time; twice as long each time, until a single message that probes it is answered"`
 	OpenForMax time.Duration `env:"OPEN_FOR_MAX" help:"the longest"`
 
