@@ -151,8 +151,8 @@ func TestAClaimTellsTheOperatorsLimits(t *testing.T) {
 	r.exec(`UPDATE outbox.endpoint SET granted_at = now() - interval '1 h'`)
 	messages := r.claim("one")
 	for _, m := range messages {
-		if l := limits[m.Endpoint]; m.MaxInFlight != l.MaxInFlight || m.Rate != l.RatePerSecond {
-			t.Errorf("%s: %d in flight, %v per second, want %+v", m.Endpoint, m.MaxInFlight, m.Rate, l)
+		if l := limits[m.Endpoint]; m.OriginMax != l.MaxInFlight || m.Rate != l.RatePerSecond {
+			t.Errorf("%s: %d in flight, %v per second, want %+v", m.Endpoint, m.OriginMax, m.Rate, l)
 		}
 	}
 	if len(messages) != len(limits) {

@@ -56,8 +56,8 @@ func TestEverySessionWillDo(t *testing.T) {
 			}
 			var batch []Result
 			for _, m := range messages {
-				if limits := m.Endpoint == "https://a.test"; (m.Rate == 2.5) != limits || (m.MaxInFlight == 3) != limits {
-					t.Errorf("%s: %v per second, %d in flight", m.Endpoint, m.Rate, m.MaxInFlight)
+				if limits := m.Endpoint == "https://a.test"; (m.Rate == 2.5) != limits || (m.OriginMax == 3) != limits {
+					t.Errorf("%s: %v per second, %d in flight", m.Endpoint, m.Rate, m.OriginMax)
 				}
 				if body, err := NewLoader(Direct(pool), r.Schema).Load(t.Context(), m.ID); err != nil || string(body) != string(m.Body) {
 					t.Errorf("loaded %q, want %q: %v", body, m.Body, err)
