@@ -1,0 +1,110 @@
+package riverstep_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/riverqueue/river"
+
+	"github.com/seed-abbacb8b/epilogue/hook/riverstep"
+)
+
+// TestTheSweepLooksAtEveryRun, however many there are: those whose jobs live stay, and the only orphan is the last.
+func TestTheSweepLooksAtEveryRun(t *testing.T) {
+	t.Parallel()
+	const alive = 1001 // two batches of the sweep's, and the orphan in a third
+	r := newRig(t, echo(), func(c *riverstep.Config, _ *river.Config) { c.SweepInterval = 100 * time.Millisecond })
+	r.submit(riverstep.RunSpec{ID: "z-orphan"})
+	r.execute(r.in(`DELETE FROM outbox.river_job`))
+	r.execute(r.in(`WITH job AS (
+    INSERT INTO outbox.river_job (kind, args, max_attempts, queue, priority, state, scheduled_at, metadata)
+    SELECT 'workflow_step', '{}', 5, 'default', 1, 'scheduled', now() + interval '1 h', '{}' FROM generate_series(1, $1::integer)
+    RETURNING id
+)
+INSERT INTO outbox.riverstep_run (instance, run_id, attempts, input_sha256, payload, job_id)
+SELECT gen_random_uuid(), 'a-' || id, 5, '', '', id FROM job`), alive)
+	r.start()
+	if got := r.wait("z-orphan"); got.State != riverstep.Failed || got.Error != "the step's job was deleted" {
+		t.Errorf("the orphan is %+v", got)
+	}
+	if n := one[int](t, r.db.Pool, r.in(`SELECT count(*) FROM outbox.riverstep_run WHERE status = 'active'`)); n != alive {
+		t.Errorf("%d of %d runs whose jobs live are active", n, alive)
+	}
+}
+
+// TestARunWhoseJobWasDeletedCanBeCancelled, and somebody is woken for it.
+func TestARunWhoseJobWasDeletedCanBeCancelled(t *testing.T) {
+	t.Parallel()
+	var wakes atomic.Int32
+	r := newRig(t, echo(), func(c *riverstep.Config, _ *river.Config) { c.Wake = func() { wakes.Add(1) } })
+	r.submit(riverstep.RunSpec{ID: runID})
+	r.execute(r.in(`DELETE FROM outbox.river_job`))
+	must(t, r.steps.Cancel(t.Context(), runID))
+	r.mustEndAs(riverstep.Cancelled, "")
+	if n := wakes.Load(); n != 1 {
+		t.Errorf("%d wakes", n)
+	}
+	if err := r.steps.Cancel(t.Context(), runID); !errors.Is(err, riverstep.ErrEnded) || wakes.Load() != 1 {
+		t.Errorf("a second cancel: %v, %d wakes", err, wakes.Load())
+	}
+	if err := r.steps.Cancel(t.Context(), "nobody"); !errors.Is(err, riverstep.ErrNotFound) {
+		t.Errorf("a cancel of no run: %v", err)
+	}
+}
+
+// TestACancelThatARunningStepIsToSeeWakesNobody before the step has ended.
+func TestACancelThatARunningStepIsToSeeWakesNobody(t *testing.T) {
+	t.Parallel()
+	var wakes atomic.Int32
+	running := newGate(t)
+	r := newRig(t, riverstep.RunnerFunc(func(context.Context, riverstep.Step) (riverstep.Verdict, error) {
+		running.stop()
+		return riverstep.Succeed(nil), nil
+	}), func(c *riverstep.Config, _ *river.Config) { c.Wake = func() { wakes.Add(1) } })
+	r.start()
+	r.submit(riverstep.RunSpec{ID: runID})
+	<-running.reached
+	must(t, r.steps.Cancel(t.Context(), runID))
+	if got, err := r.steps.Status(t.Context(), runID); err != nil || !got.Cancelling || got.State != riverstep.Active || wakes.Load() != 0 {
+		t.Errorf("%+v, %v, %d wakes", got, err, wakes.Load())
+	}
+	running.letGo()
+	r.mustEndAs(riverstep.Cancelled, "")
+	r.until(func() bool { return wakes.Load() == 1 })
+}
+
+// TestWhatKeepsARunFromEndingIsNamedTenTimes, and the others are counted.
+func TestWhatKeepsARunFromEndingIsNamedTenTimes(t *testing.T) {
+	t.Parallel()
+	log := &lines{}
+	refuse := &refusing{}
+	refuse.times.Store(1 << 30)
+	r := newRig(t, echo(), func(c *riverstep.Config, _ *river.Config) {
+		refuse.TerminalHook, c.Hook = c.Hook, refuse
+		c.SweepInterval, c.Logger = 100*time.Millisecond, slog.New(slog.NewTextHandler(log, nil))
+	})
+	for i := range 13 {
+		r.submit(riverstep.RunSpec{ID: fmt.Sprintf("run-%02d", i)})
+	}
+	r.execute(r.in(`DELETE FROM outbox.river_job`))
+	r.start()
+	r.until(func() bool { return len(log.with("and 3 more")) > 0 })
+	line := log.with("and 3 more")[0]
+	for i := range 13 {
+		if named := strings.Contains(line, fmt.Sprintf(`run \"run-%02d\"`, i)); named != (i < 10) {
+			t.Errorf("run %d is named: %v", i, named)
+		}
+	}
+	refuse.times.Store(0)
+	for i := range 13 {
+		if got := r.wait(fmt.Sprintf("run-%02d", i)); got.State != riverstep.Failed {
+			t.Errorf("%+v", got)
+		}
+	}
+}
