@@ -105,6 +105,11 @@ func TestTheDefaultURLIsForRunsThatNameNone(t *testing.T) {
 			t.Errorf("%s goes to %s, want %s", runID, d.URL, c.want)
 		}
 	}
+	empty := testdb.Outcome("an empty one", "")
+	empty.Headers = map[string]string{hook.DefaultURLHeader: ""}
+	if d := endOne(t, db, h, empty); d.URL != fallback {
+		t.Errorf("a run whose header is empty goes to %s, want %s", d.URL, fallback)
+	}
 }
 
 func TestOnlyWhatIsNamedIsForwarded(t *testing.T) {
@@ -118,7 +123,9 @@ func TestOnlyWhatIsNamedIsForwarded(t *testing.T) {
 		"X-Tenant":           {"X-Tenant"},
 		"x-tenant":           {"X-Tenant"},
 		"X-*":                {"X-Tenant", "x-trace"},
-		"X*":                 {"X", "X-Tenant", "x-trace"},
+		"X*":                 {"X", "X-Tenant", "x-trace"}, // the star may stand for nothing
+		"X-Tenant*":          {"X-Tenant"},
+		"X-Tenants*":         nil,
 		"Y X-Trace Y":        {"Y", "x-trace"},
 		"*":                  {"Callback_URL", "X", "X-Tenant", "Y", "forbidden name", "x-trace"},
 		"* callback_url c*":  {"Callback_URL", "X", "X-Tenant", "Y", "forbidden name", "x-trace"},

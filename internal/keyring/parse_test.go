@@ -105,6 +105,33 @@ func TestAllFaultsOfEntriesAndFileAreNamedAtOnce(t *testing.T) {
 	}
 }
 
+func TestTheBoundsOfATextAreAllowed(t *testing.T) {
+	t.Parallel()
+	var keys []string
+	for range keyring.KeysMax {
+		keys = append(keys, hmacKey(t))
+	}
+	entries := strings.Repeat("a", 64) + "=" + strings.Join(keys, ",")
+	r, err := keyring.Open(entries, newFile(t, "b = "+keys[0]+"\n"+strings.Repeat("#", 16<<20-len("b = ")-len(keys[0])-1)), nil)
+	must(t, err)
+	if got, _ := r.Keys(strings.Repeat("a", 64)); len(got) != keyring.KeysMax {
+		t.Errorf("%d keys", len(got))
+	}
+	// A name of twelve characters with a capital may be a piece of a key, and one of eleven is not.
+	for name, shown := range map[string]bool{"Aaaaaaaaaaa": true, "Aaaaaaaaaaaa": false, "aaaaaaaaaaaaaaaa": true} {
+		_, err := keyring.Open(name+"=", "", nil)
+		if got := err != nil && strings.Contains(err.Error(), name); got != shown {
+			t.Errorf("%s is shown: %v: %v", name, got, err)
+		}
+	}
+	for n, want := range map[int]bool{10: false, 11: true} {
+		_, err := keyring.Open(strings.Repeat("junk ", n), "", nil)
+		if more := err != nil && strings.Contains(err.Error(), "more"); more != want || strings.Count(err.Error(), "no =") != 10 {
+			t.Errorf("of %d faults: %v", n, err)
+		}
+	}
+}
+
 func TestASetInBothPlacesIsAFault(t *testing.T) {
 	t.Parallel()
 	_, err := keyring.Open("acme="+hmacKey(t), newFile(t, "acme="+hmacKey(t)), nil)
