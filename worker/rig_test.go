@@ -147,6 +147,11 @@ func (r *rig) runOn(pool *pgxpool.Pool, c Config) (w *Worker, stop func()) {
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	return w, r.begin(w)
+}
+
+// begin runs a worker until stop is called or the test ends.
+func (r *rig) begin(w *Worker) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- w.Run(ctx) }()
@@ -162,7 +167,7 @@ func (r *rig) runOn(pool *pgxpool.Pool, c Config) (w *Worker, stop func()) {
 		}
 	})
 	r.t.Cleanup(stop)
-	return w, stop
+	return stop
 }
 
 // state of a message.

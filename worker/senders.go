@@ -20,7 +20,7 @@ import (
 type senders struct {
 	ctx       context.Context // its end tears the requests down
 	bodies    *postgres.Bodies
-	delivery  *delivery.Sender
+	delivery  attempter
 	policy    schedule.Policy
 	blame     *schedule.Blame
 	scheduler *schedule.Scheduler
@@ -31,6 +31,11 @@ type senders struct {
 	stopped   <-chan struct{}        // closed when no request begins any more
 	suspended atomic.Bool            // others may take this worker for dead, and deliver what it has claimed
 	running   sync.WaitGroup
+}
+
+// attempter makes one HTTP attempt: a delivery.Sender.
+type attempter interface {
+	Send(ctx context.Context, m delivery.Message) delivery.Answer
 }
 
 // loadTimeout bounds the wait for room for a large body, and its load: with a request after it, it must end within the lease.

@@ -39,6 +39,7 @@ type Worker struct {
 	name      string
 	caller    *pgxpool.Config // of the caller's pool, which the worker's own is like
 	sender    *delivery.Sender
+	attempts  attempter // the same; tests stop it in its midst
 	scheduler *schedule.Scheduler
 
 	ran, up    atomic.Bool
@@ -77,7 +78,8 @@ func New(pool *pgxpool.Pool, config Config) (*Worker, error) {
 		return nil, fmt.Errorf("worker: %w", err)
 	}
 	w := &Worker{
-		config: c, name: uniqueName(c.Name), caller: pool.Config(), sender: sender, scheduler: schedule.New(scheduleConfig(c), time.Now()),
+		config: c, name: uniqueName(c.Name), caller: pool.Config(), sender: sender, attempts: sender,
+		scheduler: schedule.New(scheduleConfig(c), time.Now()),
 	}
 	w.config.Logger = c.Logger.With("worker", w.name)
 	w.stopping, w.stopClaims = context.WithCancel(context.Background())
@@ -105,7 +107,7 @@ func (w *Worker) assemble() (err error) {
 	sending, tearDown := context.WithCancel(context.Background())
 	w.tearDown = tearDown
 	w.senders = &senders{
-		ctx: sending, bodies: postgres.NewBodies(postgres.NewLoader(w.db, c.Schema), c.MaxBytesInFlight, loadTimeout), delivery: w.sender,
+		ctx: sending, bodies: postgres.NewBodies(postgres.NewLoader(w.db, c.Schema), c.MaxBytesInFlight, loadTimeout), delivery: w.attempts,
 		policy: policyOf(c), blame: blame, mover: w.mover, scheduler: w.scheduler, results: w.recorder.In(), logger: c.Logger,
 		next: make(chan *postgres.Message), stopped: w.stopping.Done(),
 	}
