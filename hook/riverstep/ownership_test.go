@@ -164,8 +164,7 @@ func (r *rig) awaitStanding(runID, run, job string) {
 	deadline := time.Now().Add(patience)
 	for r.standing(runID) != run || r.jobState(runID) != job {
 		if time.Now().After(deadline) {
-			r.t.Errorf("%s: the run is %q and the job %q, want %q and %q", runID, r.standing(runID), r.jobState(runID), run, job)
-			return
+			r.t.Fatalf("%s: the run is %q and the job %q, want %q and %q", runID, r.standing(runID), r.jobState(runID), run, job)
 		}
 		<-time.After(5 * time.Millisecond)
 	}
@@ -232,7 +231,7 @@ func TestOnlyTheWorkerThatHasTheJobSettlesItsStep(t *testing.T) {
 		want := meanwhiles[what].wantsSwept(what, d)
 		s.until(func() bool { return s.standing(id) == want })
 		if got := s.standing(id); got != want {
-			t.Errorf("%s: after a sweep the run is %q, want %q", id, got, want)
+			t.Fatalf("%s: after a sweep the run is %q, want %q", id, got, want)
 		}
 	}
 	s.mustHaveTold()

@@ -1,0 +1,394 @@
+package schedule
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+)
+
+// windowPlay plays claims, answers, limits, suspensions and time at random, and keeps a simple record of its own: which
+// messages wait where, when each window was halved and used up. After every step the scheduler must agree with it.
+type windowPlay struct {
+	*rig
+	rng       *rand.Rand
+	lanes     map[string]*laneRecord
+	order     *Order // of the claim under way
+	id        int
+	suspended bool
+}
+
+// laneRecord is what the play knows of a lane.
+type laneRecord struct {
+	begun      []time.Time // of the requests under way
+	waiting    []int       // payloads, in the order of their claim
+	claimed    []time.Time // of those that wait
+	used       bool        // the window was used up since it was last empty
+	halved     time.Time
+	answered   time.Time
+	idle       time.Time // since when it has had no request and is no candidate; zero: it has, or is
+	grant      time.Time // no turn before
+	rate       float64
+	limit      int     // the operator's, at the moment
+	originRate float64 // the operator's, at the moment
+}
+
+func (p *windowPlay) lane(name string) *laneRecord {
+	if p.lanes[name] == nil {
+		p.lanes[name] = &laneRecord{}
+	}
+	return p.lanes[name]
+}
+
+// anyLane is one of several origins' lanes: of the origin itself, or of a tenant there.
+func (p *windowPlay) anyLane() string {
+	name := fmt.Sprintf("https://o%d.test", p.rng.IntN(6))
+	if tenant := p.rng.IntN(4); tenant > 0 {
+		name += fmt.Sprintf(" t%d", tenant)
+	}
+	return name
+}
+
+// TestEveryWindowKeepsItsRules checks them after each step of a random play: what the fields of an endpoint promise.
+func TestEveryWindowKeepsItsRules(t *testing.T) {
+	t.Parallel()
+	seed := rand.Uint64()
+	defer func() {
+		if t.Failed() {
+			t.Logf("seed %d", seed)
+		}
+	}()
+	rng := rand.New(rand.NewPCG(seed, 0))
+	for range 60 {
+		most := 1 + rng.IntN(40)
+		p := windowPlay{rig: slots(t, most, 1+rng.IntN(most)), rng: rng, lanes: map[string]*laneRecord{}}
+		p.drains()
+		for range 600 {
+			p.step()
+			p.check()
+			if p.checkLanes(); t.Failed() {
+				return
+			}
+		}
+		if p.ends(); t.Failed() {
+			return
+		}
+	}
+}
+
+func (p *windowPlay) step() {
+	p.later(time.Duration(p.rng.IntN(int(30 * time.Millisecond))))
+	switch p.rng.IntN(12) {
+	case 0:
+		p.Woken(p.now)
+	case 1:
+		p.knows(p.anyLane())
+	case 2:
+		p.later([]time.Duration{0, aheadKept, aheadKept + 1, endpointKept, endpointKept + 2*time.Second}[p.rng.IntN(5)])
+	case 3:
+		r := p.lane(p.anyLane()) // an operator changes his mind
+		r.limit, r.originRate = []int{0, 0, 1, 3}[p.rng.IntN(4)], []float64{0, 0, 0.7, 100}[p.rng.IntN(4)]
+	case 4:
+		p.suspends()
+	case 5, 6, 7:
+		p.claims()
+	default:
+		p.answers(p.anyLane())
+	}
+}
+
+func (p *windowPlay) suspends() {
+	switch {
+	case p.suspended:
+		p.suspended = false
+		p.Resume()
+	case p.rng.IntN(5) == 0:
+		p.suspended = true
+		p.gaveBackAll(p.Suspend())
+	}
+}
+
+// gaveBackAll checks that all that waited anywhere went back.
+func (p *windowPlay) gaveBackAll(back []Message) {
+	waited := 0
+	for _, r := range p.lanes {
+		waited += len(r.waiting)
+		r.waiting, r.claimed = nil, nil
+	}
+	if len(back) != waited {
+		p.t.Errorf("%d of %d that waited went back", len(back), waited)
+	}
+}
+
+// claims begins a claim, or ends the one that is under way.
+func (p *windowPlay) claims() {
+	if p.order != nil {
+		p.claimed()
+		return
+	}
+	switch step := p.NextClaim(p.now); step.Do {
+	case Claim:
+		p.ordered(step.Order)
+	case EndDrain:
+		p.DrainEnded()
+		p.drains()
+	}
+}
+
+// ordered checks what a claim is asked for.
+func (p *windowPlay) ordered(o Order) {
+	if p.suspended {
+		p.t.Error("a claim while suspended")
+	}
+	p.order = &o
+	seen, unproven, firsts := map[string]bool{}, 0, 0
+	for _, turn := range o.Turns {
+		e := p.endpoints[turn.Endpoint]
+		if turn.Most < 1 || seen[turn.Endpoint] || p.lane(turn.Endpoint).grant.After(p.now) {
+			p.t.Errorf("%s may give %d; asked before: %v; its rate gives something in %v", turn.Endpoint, turn.Most, seen[turn.Endpoint],
+				p.lane(turn.Endpoint).grant.Sub(p.now))
+		}
+		seen[turn.Endpoint] = true
+		if !e.proven {
+			if unproven += turn.Most; e.inFlight == 0 {
+				firsts++
+			}
+		}
+	}
+	if room := max((p.config.MaxInFlight+1)/2-p.unproven, 0); unproven > room+firsts {
+		p.t.Errorf("unproven endpoints may give %d, there is room for %d and one each of %d", unproven, room, firsts)
+	}
+	if o.Most > p.free+max(p.ahead, 0) || len(o.Turns)+o.Recent > o.Most {
+		p.t.Errorf("a claim of %d, %d turns and %d recent ones; %d slots, %d ahead", o.Most, len(o.Turns), o.Recent, p.free, p.ahead)
+	}
+	for name := range p.endpoints { // looked at once a second
+		if idle := p.lane(name).idle; !idle.IsZero() && p.now.Sub(idle) > endpointKept+time.Second {
+			p.t.Errorf("%s is known though it has been idle for %v", name, p.now.Sub(idle))
+		}
+	}
+}
+
+// claimed ends the claim under way, and checks what begins.
+func (p *windowPlay) claimed() {
+	o := *p.order
+	p.order = nil
+	if p.rng.IntN(10) == 0 {
+		p.ClaimFailed(p.now, time.Duration(p.rng.IntN(int(time.Second))))
+		return
+	}
+	var took []Message
+	for _, turn := range o.Turns {
+		took = append(took, p.messages(turn.Endpoint, p.rng.IntN(turn.Most+1))...)
+	}
+	if recent := p.anyLane(); o.Recent > 0 && p.mayBeRecent(o, recent) {
+		took = append(took, p.messages(recent, 1)...)
+	}
+	took = took[:min(len(took), o.Most)]
+	before := map[string]int{}
+	for _, m := range took {
+		if e := p.endpoints[m.Endpoint]; e != nil {
+			before[m.Endpoint] = e.inFlight
+		}
+	}
+	start, back := p.Claimed(p.now, took, nil)
+	if p.suspended {
+		if len(start) > 0 || len(back) != len(took) {
+			p.t.Errorf("while suspended %d of %d begin, %d go back", len(start), len(took), len(back))
+		}
+		return
+	}
+	p.grants(o, took)
+	p.begun(took, start, before)
+	if len(back) > 0 {
+		p.t.Errorf("%d of a claim go back", len(back))
+	}
+}
+
+func (p *windowPlay) mayBeRecent(o Order, name string) bool {
+	hasTurn := slices.ContainsFunc(o.Turns, func(t Turn) bool { return t.Endpoint == name })
+	return !hasTurn && !slices.Contains(o.Except, name) && !slices.Contains(o.Except, originOf(name))
+}
+
+func originOf(lane string) string { return lane[:len("https://o0.test")] }
+
+func (p *windowPlay) messages(name string, n int) (all []Message) {
+	r := p.lane(name)
+	for range n {
+		p.id++
+		all = append(all, Message{
+			Endpoint: name, DueFrom: longAgo.Add(time.Duration(p.id) * time.Second), ClaimedAt: p.now, OperatorLimit: r.limit, Rate: r.originRate, Payload: p.id,
+		})
+	}
+	return all
+}
+
+// grants notes until when the rates of a claim's endpoints give nothing more.
+func (p *windowPlay) grants(o Order, took []Message) {
+	for _, m := range took {
+		if r := p.lane(m.Endpoint); r.rate != m.Rate {
+			r.rate, r.grant = m.Rate, time.Time{}
+		}
+	}
+	for _, turn := range o.Turns {
+		r := p.lane(turn.Endpoint)
+		if gave := slices.ContainsFunc(took, func(m Message) bool { return m.Endpoint == turn.Endpoint }); gave && r.rate > 0 {
+			perRequest := time.Duration(float64(time.Second) / r.rate)
+			r.grant = p.now.Add(min(max(perRequest, rateInterval), testPoll))
+		}
+	}
+}
+
+// begun notes what begins and what waits, and checks that no window is exceeded.
+func (p *windowPlay) begun(took, start []Message, before map[string]int) {
+	begins := map[any]bool{}
+	for _, m := range start {
+		begins[m.Payload] = true
+	}
+	for _, m := range took {
+		r := p.lane(m.Endpoint)
+		if begins[m.Payload] {
+			r.begun = append(r.begun, p.now)
+		} else {
+			r.waiting, r.claimed = append(r.waiting, m.Payload.(int)), append(r.claimed, m.ClaimedAt)
+		}
+	}
+	for _, m := range start {
+		e, r := p.endpoints[m.Endpoint], p.lane(m.Endpoint)
+		r.used = r.used || e.inFlight >= e.limit
+		bound := e.limit
+		if r.limit > 0 {
+			bound = min(bound, r.limit)
+		}
+		if e.inFlight > max(bound, 1) {
+			p.t.Errorf("%s: %d requests after the start of some (%d before), of %d", m.Endpoint, e.inFlight, before[m.Endpoint], bound)
+		}
+	}
+}
+
+// answers ends the oldest request of a lane, and checks what the window learns of it and what follows.
+func (p *windowPlay) answers(name string) {
+	r := p.lane(name)
+	if len(r.begun) == 0 {
+		return
+	}
+	a := []Answer{
+		quick(), quick(), quick(), slow(), {Kind: Timeout}, {Kind: Status, StatusCode: 429}, {Kind: Status, StatusCode: 503},
+		{Kind: Status, StatusCode: 500}, {Kind: Status, StatusCode: 404}, {Kind: Failed}, {Kind: NotSent}, {Kind: Refused}, {Kind: Moved},
+	}[p.rng.IntN(13)]
+	a.StartedAt = r.begun[0]
+	r.begun = r.begun[1:]
+	e := p.endpoints[name]
+	limit, proven := p.learnt(r, e, a)
+	if r.answered = p.now; a.overloaded() && a.StartedAt.After(r.halved) {
+		r.halved = p.now
+	}
+	kept := e.inFlight <= e.bound() && p.keepsSlot(e)
+	next, more, back := p.Answered(name, a, p.now)
+	if e.limit != limit || e.proven != proven {
+		p.t.Errorf("%s: after %+v the window is %d and proven %v, want %d and %v", name, a, e.limit, e.proven, limit, proven)
+	}
+	p.followed(name, r, a, kept && !lowered(e, limit), next, more, back)
+	if e.inFlight == 0 {
+		r.used = false
+	}
+}
+
+// lowered reports that an answer took the window below what is in flight.
+func lowered(e *endpoint, limit int) bool { return e.inFlight > limit }
+
+// learnt is what the window must be after an answer.
+func (p *windowPlay) learnt(r *laneRecord, e *endpoint, a Answer) (limit int, proven bool) {
+	limit, proven = e.limit, e.proven || !a.Unhealthy() && a.Kind != Moved
+	most := p.config.EndpointMaxInFlight
+	switch {
+	case a.Kind == Moved:
+	case a.overloaded():
+		if a.StartedAt.After(r.halved) {
+			limit = max(limit/2, 1)
+		}
+	case a.Unhealthy():
+	case r.used, limit < min(initialLimit, most):
+		limit = min(limit+1, most)
+	}
+	return limit, proven
+}
+
+// followed checks what an answer did with the messages that wait.
+func (p *windowPlay) followed(name string, r *laneRecord, a Answer, kept bool, next Message, more bool, back []Message) {
+	if waits := len(r.waiting); waits > 0 {
+		goesBack := a.backsOff() || p.now.Sub(r.claimed[0]) > aheadKept
+		switch {
+		case goesBack && (more || len(back) != waits):
+			p.t.Errorf("%s: after %+v %d of %d that wait go back; the next begins: %v", name, a, len(back), waits, more)
+		case !goesBack && more != kept:
+			p.t.Errorf("%s: after %+v one that waits begins: %v, want %v", name, a, more, kept)
+		}
+	}
+	if more {
+		if len(r.waiting) == 0 || next.Payload != r.waiting[0] {
+			p.t.Errorf("%s: %v begins, of %v", name, next.Payload, r.waiting)
+			return
+		}
+		r.waiting, r.claimed = r.waiting[1:], r.claimed[1:]
+		r.begun = append(r.begun, p.now)
+	}
+	for _, m := range back {
+		if len(r.waiting) == 0 || m.Payload != r.waiting[0] {
+			p.t.Errorf("%s: %v goes back, of %v", name, m.Payload, r.waiting)
+			return
+		}
+		r.waiting, r.claimed = r.waiting[1:], r.claimed[1:]
+	}
+}
+
+// checkLanes holds the scheduler against the record.
+func (p *windowPlay) checkLanes() {
+	origins := map[string]int{}
+	for name, r := range p.lanes {
+		e := p.endpoints[name]
+		if e == nil { // forgotten, or never known
+			if len(r.begun)+len(r.waiting) > 0 || !r.answered.IsZero() && p.now.Sub(r.answered) <= endpointKept {
+				p.t.Errorf("%s is forgotten %v after its last answer, with %d requests", name, p.now.Sub(r.answered), len(r.begun))
+			}
+			*r = laneRecord{limit: r.limit, originRate: r.originRate}
+			continue
+		}
+		if e.inFlight != len(r.begun) || len(e.waiting) != len(r.waiting) {
+			p.t.Errorf("%s: %d in flight, %d wait, want %d and %d", name, e.inFlight, len(e.waiting), len(r.begun), len(r.waiting))
+		}
+		origins[originOf(name)] += e.inFlight
+		switch {
+		case e.candidate || e.inFlight > 0:
+			r.idle = time.Time{}
+		case r.idle.IsZero():
+			r.idle = p.now
+		}
+	}
+	for name, o := range p.origins {
+		if o.inFlight != origins[name] {
+			p.t.Errorf("%s: %d in flight, want %d", name, o.inFlight, origins[name])
+		}
+	}
+}
+
+// ends stops the scheduler: what waits goes back, nothing begins any more, and every slot comes back.
+func (p *windowPlay) ends() {
+	p.gaveBackAll(p.Stop())
+	if p.order != nil {
+		took := p.messages(p.anyLane(), 2)
+		if start, back := p.Claimed(p.now, took, nil); len(start) > 0 || len(back) != len(took) {
+			p.t.Errorf("after the stop %d begin and %d go back", len(start), len(back))
+		}
+	}
+	for name, r := range p.lanes {
+		for range r.begun {
+			if _, more, back := p.Answered(name, quick(), p.now); more || len(back) > 0 {
+				p.t.Errorf("%s: after the stop one begins: %v, %d go back", name, more, len(back))
+			}
+		}
+	}
+	if most := p.config.MaxInFlight; p.free != most || p.ahead != most || p.unproven != 0 || p.InFlight() != 0 {
+		p.t.Errorf("in the end %d slots, %d ahead, %d unproven, of %d", p.free, p.ahead, p.unproven, most)
+	}
+}
