@@ -17,21 +17,22 @@ type windowPlay struct {
 	order     *Order // of the claim under way
 	id        int
 	suspended bool
+	operators map[string]int // the operator's limits of whole origins
 }
 
 // laneRecord is what the play knows of a lane.
 type laneRecord struct {
-	begun      []time.Time // of the requests under way
-	waiting    []int       // payloads, in the order of their claim
-	claimed    []time.Time // of those that wait
-	used       bool        // the window was used up since it was last empty
-	halved     time.Time
-	answered   time.Time
-	idle       time.Time // since when it has had no request and is no candidate; zero: it has, or is
-	grant      time.Time // no turn before
-	rate       float64
-	limit      int     // the operator's, at the moment
-	originRate float64 // the operator's, at the moment
+	begun    []time.Time // of the requests under way
+	waiting  []int       // payloads, in the order of their claim
+	claimed  []time.Time // of those that wait
+	used     bool        // the window was used up since it was last empty
+	halved   time.Time
+	answered time.Time
+	idle     time.Time // since when it has had no request and is no candidate; zero: it has, or is
+	grant    time.Time // no turn before
+	rate     float64   // the one that messages brought last
+	limit    int       // the operator's, at the moment
+	wants    float64   // the rate that the operator wants
 }
 
 func (p *windowPlay) lane(name string) *laneRecord {
@@ -62,7 +63,7 @@ func TestEveryWindowKeepsItsRules(t *testing.T) {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	for range 60 {
 		most := 1 + rng.IntN(40)
-		p := windowPlay{rig: slots(t, most, 1+rng.IntN(most)), rng: rng, lanes: map[string]*laneRecord{}}
+		p := windowPlay{rig: slots(t, most, 1+rng.IntN(most)), rng: rng, lanes: map[string]*laneRecord{}, operators: map[string]int{}}
 		p.drains()
 		for range 600 {
 			p.step()
@@ -87,8 +88,10 @@ func (p *windowPlay) step() {
 	case 2:
 		p.later([]time.Duration{0, aheadKept, aheadKept + 1, endpointKept, endpointKept + 2*time.Second}[p.rng.IntN(5)])
 	case 3:
-		r := p.lane(p.anyLane()) // an operator changes his mind
-		r.limit, r.originRate = []int{0, 0, 1, 3}[p.rng.IntN(4)], []float64{0, 0, 0.7, 100}[p.rng.IntN(4)]
+		name := p.anyLane() // an operator changes his mind
+		p.operators[originOf(name)] = []int{0, 0, 0, 2}[p.rng.IntN(4)]
+		r := p.lane(name)
+		r.limit, r.wants = []int{0, 0, 1, 3}[p.rng.IntN(4)], []float64{0, 0, 0.7, 100}[p.rng.IntN(4)]
 	case 4:
 		p.suspends()
 	case 5, 6, 7:
@@ -217,7 +220,8 @@ func (p *windowPlay) messages(name string, n int) (all []Message) {
 	for range n {
 		p.id++
 		all = append(all, Message{
-			Endpoint: name, DueFrom: longAgo.Add(time.Duration(p.id) * time.Second), ClaimedAt: p.now, OperatorLimit: r.limit, Rate: r.originRate, Payload: p.id,
+			Endpoint: name, DueFrom: longAgo.Add(time.Duration(p.id) * time.Second), ClaimedAt: p.now, OperatorLimit: r.limit,
+			OriginLimit: p.operators[originOf(name)], Rate: r.wants, Payload: p.id,
 		})
 	}
 	return all
@@ -263,7 +267,24 @@ func (p *windowPlay) begun(took, start []Message, before map[string]int) {
 		if e.inFlight > max(bound, 1) {
 			p.t.Errorf("%s: %d requests after the start of some (%d before), of %d", m.Endpoint, e.inFlight, before[m.Endpoint], bound)
 		}
+		at, most := e.owner.origin, p.config.EndpointMaxInFlight
+		if limit := p.operators[at.name]; limit > 0 {
+			most = min(most, limit)
+		}
+		if shared := at.active > 1 || e.owner.active > 1 || p.operators[at.name] > 0; shared && e.inFlight > max(before[m.Endpoint], 1) && at.inFlight > max(most, p.busy(at)) {
+			p.t.Errorf("%s: %d requests at its origin after the start of some, of %d", m.Endpoint, at.inFlight, most)
+		}
 	}
+}
+
+// busy counts the lanes of an origin that have a request: each may begin its first one.
+func (p *windowPlay) busy(at *origin) (n int) {
+	for _, e := range p.endpoints {
+		if e.owner.origin == at && e.inFlight > 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // answers ends the oldest request of a lane, and checks what the window learns of it and what follows.
@@ -283,19 +304,31 @@ func (p *windowPlay) answers(name string) {
 	if r.answered = p.now; a.overloaded() && a.StartedAt.After(r.halved) {
 		r.halved = p.now
 	}
-	kept := e.inFlight <= e.bound() && p.keepsSlot(e)
+	kept := p.mayKeep(e, limit)
 	next, more, back := p.Answered(name, a, p.now)
 	if e.limit != limit || e.proven != proven {
 		p.t.Errorf("%s: after %+v the window is %d and proven %v, want %d and %v", name, a, e.limit, e.proven, limit, proven)
 	}
-	p.followed(name, r, a, kept && !lowered(e, limit), next, more, back)
+	p.followed(name, r, a, kept, next, more, back)
 	if e.inFlight == 0 {
 		r.used = false
 	}
 }
 
-// lowered reports that an answer took the window below what is in flight.
-func lowered(e *endpoint, limit int) bool { return e.inFlight > limit }
+// mayKeep reports whether a request that ends may hand its slot on, with the window that it leaves: its lane, and those that it
+// shares its origin with, have no more than they may.
+func (p *windowPlay) mayKeep(e *endpoint, limit int) bool {
+	if e.operatorLimit > 0 {
+		limit = min(limit, e.operatorLimit)
+	}
+	at, most := e.owner.origin, p.config.EndpointMaxInFlight
+	if at.operatorLimit > 0 {
+		most = min(most, at.operatorLimit)
+	} else if at.active <= 1 && e.owner.active <= 1 { // nobody else is there
+		return e.inFlight <= limit
+	}
+	return e.inFlight <= limit && e.owner.inFlight <= max(most/max(at.active, 1), 1) && at.inFlight <= most
+}
 
 // learnt is what the window must be after an answer.
 func (p *windowPlay) learnt(r *laneRecord, e *endpoint, a Answer) (limit int, proven bool) {
@@ -351,7 +384,7 @@ func (p *windowPlay) checkLanes() {
 			if len(r.begun)+len(r.waiting) > 0 || !r.answered.IsZero() && p.now.Sub(r.answered) <= endpointKept {
 				p.t.Errorf("%s is forgotten %v after its last answer, with %d requests", name, p.now.Sub(r.answered), len(r.begun))
 			}
-			*r = laneRecord{limit: r.limit, originRate: r.originRate}
+			*r = laneRecord{limit: r.limit, wants: r.wants}
 			continue
 		}
 		if e.inFlight != len(r.begun) || len(e.waiting) != len(r.waiting) {
