@@ -249,12 +249,12 @@ func (s *Scheduler) Claimed(now time.Time, messages []Message, left []Candidate)
 	wasContended := d.contended
 	d.stream = len(messages) >= BatchOfStream
 	d.contended = all || d.pending.rest || d.pending.short || wasContended && len(messages) >= max(d.pending.free/2, 1)
-	rest := s.settle(messages, all, now)
+	s.settle(messages, all, now)
 	s.addCandidates(left)
 	usedUp, more := s.outcome(messages, left)
 	next := afterWake
 	switch {
-	case d.contended, wasContended, rest, more:
+	case d.contended, wasContended, more:
 		next = afterNothing
 	case d.pending.full, usedUp:
 		next = afterSlot

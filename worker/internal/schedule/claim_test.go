@@ -2,6 +2,7 @@ package schedule
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 )
@@ -291,5 +292,26 @@ func TestAnEndpointThatIsFreeOfItsRateIsAskedAtOnce(t *testing.T) {
 	r.Claimed(r.now, r.gave("a", 1, 2), nil)
 	if e := r.endpoint("a"); e.rate != 0 || !e.grantAt.IsZero() {
 		t.Errorf("it still waits for a rate of %v until %v", e.rate, e.grantAt)
+	}
+}
+
+// TestANewCandidateIsAskedAtOnceHoweverManyGaveNothing before it was found.
+func TestANewCandidateIsAskedAtOnceHoweverManyGaveNothing(t *testing.T) {
+	t.Parallel()
+	r := slots(t, 1, 1).knows("a", "b", "c").drains() // one turn in a claim
+	askAll := func() (asked []string) {               // each gives nothing
+		for step := r.NextClaim(r.now); step.Do == Claim; step = r.NextClaim(r.now) {
+			asked = append(asked, step.Order.String())
+			r.Claimed(r.now, nil, nil)
+		}
+		return asked
+	}
+	if asked := askAll(); len(asked) < 3 {
+		t.Fatalf("it asks %v", asked)
+	}
+	r.knows("d")
+	r.Woken(r.now)
+	if asked := askAll(); !slices.Contains(asked, "d") {
+		t.Errorf("then it asks %v, and waits", asked)
 	}
 }

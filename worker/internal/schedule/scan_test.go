@@ -144,3 +144,31 @@ func TestAScansResultWakesTheDrainThatRuns(t *testing.T) {
 		t.Errorf("next: %s", got)
 	}
 }
+
+// TestARecentScanBeginsWhereAllWasReadBefore: a full scan in one piece has read all, and one that was cut has not.
+func TestARecentScanBeginsWhereAllWasReadBefore(t *testing.T) {
+	t.Parallel()
+	many := make([]string, ScanMax)
+	for i := range many {
+		many[i] = fmt.Sprintf("e%04d", i)
+	}
+	for name, c := range map[string]struct {
+		found []string
+		want  string
+	}{
+		"in one piece": {many[1:], "scan what was written since -1s"}, "cut": {many, "scan what was written since -2s"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := slots(t, 16, 8)
+			r.scanned(0)
+			r.later(time.Second)
+			r.drains().scanned(scanSlow+time.Millisecond, c.found...) // it began after a second
+			r.Woken(r.now)
+			r.later(wakeScanDelay)
+			if got := r.NextScan(r.now).String(); got != c.want {
+				t.Errorf("then: %s, want: %s", got, c.want)
+			}
+		})
+	}
+}

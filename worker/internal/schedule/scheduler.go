@@ -46,7 +46,6 @@ type Scheduler struct {
 	origins   map[string]*origin
 	circle    []string        // the candidates, sorted: those of one owner stand together, and have one turn
 	cursor    string          // the endpoint that a claim asked last
-	misses    int             // endpoints asked in a row, over all claims, that gave nothing
 	noUnasked map[string]bool // derived: the endpoints for which noUnaskedMessage holds
 	// sharedOrigins, derived: those with several active owners, or with an operator's limit.
 	sharedOrigins map[string]*origin
@@ -159,9 +158,6 @@ func (s *Scheduler) addCandidates(all []Candidate) {
 		}
 		e.misses = 0
 		e.found++
-	}
-	if len(all) > 0 {
-		s.misses = 0
 	}
 }
 

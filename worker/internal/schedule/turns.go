@@ -115,8 +115,8 @@ func (p *pending) grants(at time.Time) {
 }
 
 // settle moves the candidates on to what a claim took. all says that the claim took all it might, and so did not come to
-// the last turns. It reports whether there are candidates that were not asked since a claim last took something.
-func (s *Scheduler) settle(messages []Message, all bool, now time.Time) (rest bool) {
+// the last turns.
+func (s *Scheduler) settle(messages []Message, all bool, now time.Time) {
 	p := &s.drain.pending
 	from := map[string]time.Time{}
 	for _, m := range messages {
@@ -139,12 +139,6 @@ func (s *Scheduler) settle(messages []Message, all bool, now time.Time) (rest bo
 		s.settleTurn(e, from[t.Endpoint], p.found[i])
 		s.cursor, e.owner.asked = t.Endpoint, t.Endpoint
 	}
-	if len(messages) > 0 {
-		s.misses = 0
-	} else {
-		s.misses += reached
-	}
-	return (all || p.rest) && s.misses < len(s.circle)
 }
 
 // settleTurn moves one candidate on. from is the due time that the claim came to there, zero when it took nothing.

@@ -25,7 +25,7 @@ func (r *rig) asks(n int) string {
 }
 
 // settles takes the result of the claim that was asked.
-func (r *rig) settles(all bool, messages ...[]Message) (rest bool) {
+func (r *rig) settles(all bool, messages ...[]Message) {
 	var took []Message
 	for _, m := range messages {
 		took = append(took, m...)
@@ -33,7 +33,7 @@ func (r *rig) settles(all bool, messages ...[]Message) (rest bool) {
 	for _, m := range took {
 		r.endpoint(m.Endpoint)
 	}
-	return r.settle(took, all, r.now)
+	r.settle(took, all, r.now)
 }
 
 func TestTurnsGoRoundBehindTheEndpointAskedLast(t *testing.T) {
@@ -57,9 +57,7 @@ func TestAClaimThatIsCutGoesOnBehindTheLastThatGave(t *testing.T) {
 	t.Parallel()
 	r := slots(t, 16, 8).knows("a", "b", "c", "d")
 	r.asks(4)
-	if !r.settles(true, r.gave("a", 2, 7), r.gave("b", 1, 5)) {
-		t.Error("c and d were not reached, and yet nothing is said to be left")
-	}
+	r.settles(true, r.gave("a", 2, 7), r.gave("b", 1, 5))
 	if got := r.asks(4); got != "c d a b" {
 		t.Errorf("then asked %s", got)
 	}
@@ -96,21 +94,6 @@ func TestAnEndpointThatGivesNothingIsNoCandidateAfterAWhile(t *testing.T) {
 	}
 	if r.from("a") != "no candidate" || r.from("b") == "no candidate" {
 		t.Errorf("a: %s, b: %s", r.from("a"), r.from("b"))
-	}
-}
-
-// TestIdleCandidatesDoNotKeepADrainTurning: those that are kept without giving anything are asked once, not in a circle.
-func TestIdleCandidatesDoNotKeepADrainTurning(t *testing.T) {
-	t.Parallel()
-	r := slots(t, 16, 8).knows("a", "b", "c", "d", "e")
-	asks := 1
-	for r.asks(2); r.settles(false); r.asks(2) {
-		if asks++; asks > 10 {
-			t.Fatal("it goes on asking")
-		}
-	}
-	if asks != 3 {
-		t.Errorf("five endpoints, two at a time: asked %d times", asks)
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/seed-abbacb8b/epilogue/internal/lane"
 )
 
 // windowPlay plays claims, answers, limits, suspensions and time at random, and keeps a simple record of its own: which
@@ -35,18 +37,21 @@ type laneRecord struct {
 	wants    float64   // the rate that the operator wants
 }
 
-func (p *windowPlay) lane(name string) *laneRecord {
+func (p *windowPlay) record(name string) *laneRecord {
 	if p.lanes[name] == nil {
 		p.lanes[name] = &laneRecord{}
 	}
 	return p.lanes[name]
 }
 
-// anyLane is one of several origins' lanes: of the origin itself, or of a tenant there.
+// anyLane is one of several origins' lanes: of the origin itself, of a tenant there, or of one URL of either.
 func (p *windowPlay) anyLane() string {
-	name := fmt.Sprintf("https://o%d.test", p.rng.IntN(6))
-	if tenant := p.rng.IntN(4); tenant > 0 {
+	name := fmt.Sprintf("https://o%d.test", p.rng.IntN(4))
+	if tenant := p.rng.IntN(3); tenant > 0 {
 		name += fmt.Sprintf(" t%d", tenant)
+	}
+	if url := p.rng.IntN(4); url < 2 {
+		return lane.OfURL(name, fmt.Sprint(url))
 	}
 	return name
 }
@@ -89,8 +94,8 @@ func (p *windowPlay) step() {
 		p.later([]time.Duration{0, aheadKept, aheadKept + 1, endpointKept, endpointKept + 2*time.Second}[p.rng.IntN(5)])
 	case 3:
 		name := p.anyLane() // an operator changes his mind
-		p.operators[originOf(name)] = []int{0, 0, 0, 2}[p.rng.IntN(4)]
-		r := p.lane(name)
+		p.operators[lane.Origin(name)] = []int{0, 0, 0, 2}[p.rng.IntN(4)]
+		r := p.record(name)
 		r.limit, r.wants = []int{0, 0, 1, 3}[p.rng.IntN(4)], []float64{0, 0, 0.7, 100}[p.rng.IntN(4)]
 	case 4:
 		p.suspends()
@@ -130,9 +135,13 @@ func (p *windowPlay) claims() {
 		p.claimed()
 		return
 	}
+	contended := p.drain.contended
 	switch step := p.NextClaim(p.now); step.Do {
 	case Claim:
 		p.ordered(step.Order)
+		if contended { // then nothing is claimed ahead
+			p.mustShare(step.Order)
+		}
 	case EndDrain:
 		p.DrainEnded()
 		p.drains()
@@ -148,9 +157,9 @@ func (p *windowPlay) ordered(o Order) {
 	seen, unproven, firsts := map[string]bool{}, 0, 0
 	for _, turn := range o.Turns {
 		e := p.endpoints[turn.Endpoint]
-		if turn.Most < 1 || seen[turn.Endpoint] || p.lane(turn.Endpoint).grant.After(p.now) {
+		if turn.Most < 1 || seen[turn.Endpoint] || p.record(turn.Endpoint).grant.After(p.now) {
 			p.t.Errorf("%s may give %d; asked before: %v; its rate gives something in %v", turn.Endpoint, turn.Most, seen[turn.Endpoint],
-				p.lane(turn.Endpoint).grant.Sub(p.now))
+				p.record(turn.Endpoint).grant.Sub(p.now))
 		}
 		seen[turn.Endpoint] = true
 		if !e.proven {
@@ -166,8 +175,29 @@ func (p *windowPlay) ordered(o Order) {
 		p.t.Errorf("a claim of %d, %d turns and %d recent ones; %d slots, %d ahead", o.Most, len(o.Turns), o.Recent, p.free, p.ahead)
 	}
 	for name := range p.endpoints { // looked at once a second
-		if idle := p.lane(name).idle; !idle.IsZero() && p.now.Sub(idle) > endpointKept+time.Second {
+		if idle := p.record(name).idle; !idle.IsZero() && p.now.Sub(idle) > endpointKept+time.Second {
 			p.t.Errorf("%s is known though it has been idle for %v", name, p.now.Sub(idle))
+		}
+	}
+}
+
+// mustShare checks that what a claim may take of lanes that share an origin is no more than they may have.
+func (p *windowPlay) mustShare(o Order) {
+	owners, origins := map[*owner]int{}, map[*origin]int{}
+	for _, turn := range o.Turns {
+		if e := p.endpoints[turn.Endpoint]; !e.owner.isAlone() {
+			owners[e.owner] += turn.Most
+			origins[e.owner.origin] += turn.Most
+		}
+	}
+	for o, n := range owners {
+		if n+o.inFlight > o.origin.share(p.config.EndpointMaxInFlight) {
+			p.t.Errorf("%s may give %d, with %d in flight, of %d", o.name, n, o.inFlight, o.origin.share(p.config.EndpointMaxInFlight))
+		}
+	}
+	for at, n := range origins {
+		if n+at.inFlight > at.most(p.config.EndpointMaxInFlight) {
+			p.t.Errorf("%s may give %d, with %d in flight, of %d", at.name, n, at.inFlight, at.most(p.config.EndpointMaxInFlight))
 		}
 	}
 }
@@ -210,18 +240,16 @@ func (p *windowPlay) claimed() {
 
 func (p *windowPlay) mayBeRecent(o Order, name string) bool {
 	hasTurn := slices.ContainsFunc(o.Turns, func(t Turn) bool { return t.Endpoint == name })
-	return !hasTurn && !slices.Contains(o.Except, name) && !slices.Contains(o.Except, originOf(name))
+	return !hasTurn && !slices.Contains(o.Except, name) && !slices.Contains(o.Except, lane.Origin(name))
 }
 
-func originOf(lane string) string { return lane[:len("https://o0.test")] }
-
 func (p *windowPlay) messages(name string, n int) (all []Message) {
-	r := p.lane(name)
+	r := p.record(name)
 	for range n {
 		p.id++
 		all = append(all, Message{
 			Endpoint: name, DueFrom: longAgo.Add(time.Duration(p.id) * time.Second), ClaimedAt: p.now, OperatorLimit: r.limit,
-			OriginLimit: p.operators[originOf(name)], Rate: r.wants, Payload: p.id,
+			OriginLimit: p.operators[lane.Origin(name)], Rate: r.wants, Payload: p.id,
 		})
 	}
 	return all
@@ -230,12 +258,12 @@ func (p *windowPlay) messages(name string, n int) (all []Message) {
 // grants notes until when the rates of a claim's endpoints give nothing more.
 func (p *windowPlay) grants(o Order, took []Message) {
 	for _, m := range took {
-		if r := p.lane(m.Endpoint); r.rate != m.Rate {
+		if r := p.record(m.Endpoint); r.rate != m.Rate {
 			r.rate, r.grant = m.Rate, time.Time{}
 		}
 	}
 	for _, turn := range o.Turns {
-		r := p.lane(turn.Endpoint)
+		r := p.record(turn.Endpoint)
 		if gave := slices.ContainsFunc(took, func(m Message) bool { return m.Endpoint == turn.Endpoint }); gave && r.rate > 0 {
 			perRequest := time.Duration(float64(time.Second) / r.rate)
 			r.grant = p.now.Add(min(max(perRequest, rateInterval), testPoll))
@@ -250,7 +278,7 @@ func (p *windowPlay) begun(took, start []Message, before map[string]int) {
 		begins[m.Payload] = true
 	}
 	for _, m := range took {
-		r := p.lane(m.Endpoint)
+		r := p.record(m.Endpoint)
 		if begins[m.Payload] {
 			r.begun = append(r.begun, p.now)
 		} else {
@@ -258,7 +286,7 @@ func (p *windowPlay) begun(took, start []Message, before map[string]int) {
 		}
 	}
 	for _, m := range start {
-		e, r := p.endpoints[m.Endpoint], p.lane(m.Endpoint)
+		e, r := p.endpoints[m.Endpoint], p.record(m.Endpoint)
 		r.used = r.used || e.inFlight >= e.limit
 		bound := e.limit
 		if r.limit > 0 {
@@ -289,7 +317,7 @@ func (p *windowPlay) busy(at *origin) (n int) {
 
 // answers ends the oldest request of a lane, and checks what the window learns of it and what follows.
 func (p *windowPlay) answers(name string) {
-	r := p.lane(name)
+	r := p.record(name)
 	if len(r.begun) == 0 {
 		return
 	}
@@ -377,7 +405,6 @@ func (p *windowPlay) followed(name string, r *laneRecord, a Answer, kept bool, n
 
 // checkLanes holds the scheduler against the record.
 func (p *windowPlay) checkLanes() {
-	origins := map[string]int{}
 	for name, r := range p.lanes {
 		e := p.endpoints[name]
 		if e == nil { // forgotten, or never known
@@ -390,7 +417,6 @@ func (p *windowPlay) checkLanes() {
 		if e.inFlight != len(r.begun) || len(e.waiting) != len(r.waiting) {
 			p.t.Errorf("%s: %d in flight, %d wait, want %d and %d", name, e.inFlight, len(e.waiting), len(r.begun), len(r.waiting))
 		}
-		origins[originOf(name)] += e.inFlight
 		switch {
 		case e.candidate || e.inFlight > 0:
 			r.idle = time.Time{}
@@ -398,10 +424,42 @@ func (p *windowPlay) checkLanes() {
 			r.idle = p.now
 		}
 	}
-	for name, o := range p.origins {
-		if o.inFlight != origins[name] {
-			p.t.Errorf("%s: %d in flight, want %d", name, o.inFlight, origins[name])
+	p.checkOwners()
+}
+
+// checkOwners counts anew what owners and origins count.
+func (p *windowPlay) checkOwners() {
+	owners, origins := map[string]owner{}, map[string]origin{}
+	for name, e := range p.endpoints {
+		o := owners[lane.Owner(name)]
+		o.inFlight, o.lanes = o.inFlight+e.inFlight, o.lanes+1
+		if e.candidate || e.inFlight > 0 {
+			o.active++
 		}
+		owners[lane.Owner(name)] = o
+	}
+	for name, o := range owners {
+		at := origins[lane.Origin(name)]
+		at.inFlight, at.owners = at.inFlight+o.inFlight, at.owners+1
+		if o.active > 0 {
+			at.active++
+		}
+		origins[lane.Origin(name)] = at
+		if got := p.owners[name]; got == nil || got.inFlight != o.inFlight || got.lanes != o.lanes || got.active != o.active {
+			p.t.Errorf("owner %s is %+v, want %+v", name, got, o)
+		}
+	}
+	for name, at := range origins {
+		got := p.Scheduler.origins[name]
+		if got == nil || got.inFlight != at.inFlight || got.owners != at.owners || got.active != at.active {
+			p.t.Errorf("origin %s is %+v, want %+v", name, got, at)
+		}
+		if shared := p.sharedOrigins[name] != nil; got != nil && shared != (got.active > 1 || got.operatorLimit > 0) {
+			p.t.Errorf("origin %s counts as shared: %v", name, shared)
+		}
+	}
+	if len(p.owners) != len(owners) || len(p.Scheduler.origins) != len(origins) {
+		p.t.Errorf("%d owners and %d origins, want %d and %d", len(p.owners), len(p.Scheduler.origins), len(owners), len(origins))
 	}
 }
 
