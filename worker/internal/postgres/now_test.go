@@ -1,0 +1,79 @@
+package postgres
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// TestWhatEndsNowHasEnded, and what ends a microsecond later has not: for a claim and for a scan, both of which are made in the
+// transaction whose now it is.
+func TestWhatEndsNowHasEnded(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	const moment = ` + interval '1 microsecond'`
+	cases := map[string]struct {
+		due, endpoint string // what is set, of the lane's due row and of outbox.endpoint
+		claimed       bool
+	}{
+		"https://due.test":              {"due_at = now()", "", true},
+		"https://due-soon.test":         {"due_at = now()" + moment, "", false},
+		"https://lease.test":            {"locked_by = 'x', attempt = 1, locked_until = now()", "", true},
+		"https://lease-soon.test":       {"locked_by = 'x', attempt = 1, locked_until = now()" + moment, "", false},
+		"https://lease-long.test":       {"locked_by = 'x', attempt = 1, locked_until = now() + interval '2 days'", "", false},
+		"https://lease-longer.test":     {"locked_by = 'x', attempt = 1, locked_until = now() + interval '2 days'" + moment, "", true},
+		"https://held.test":             {"", "open_until = now()", true},
+		"https://held-soon.test":        {"", "open_until = now()" + moment, false},
+		"https://open.test":             {"", "failures = 10, open_until = now()", true},
+		"https://open-soon.test":        {"", "failures = 10, open_until = now()" + moment, false},
+		"https://origin.test tenant":    {"", "open_until = now()", true},
+		"https://origin-soon.test some": {"", "open_until = now()" + moment, false},
+	}
+	var turns []Turn
+	for lane := range cases {
+		r.due(lane, 1, 0)
+		turns = append(turns, Turn{Endpoint: lane, Most: 9})
+	}
+	err := pgx.BeginFunc(t.Context(), r.Pool, func(tx pgx.Tx) error {
+		exec := func(sql string, args ...any) {
+			if _, err := tx.Exec(t.Context(), inSchema(sql, r.Schema), args...); err != nil {
+				t.Fatalf("%s: %v", sql, err)
+			}
+		}
+		names := func(sql string, args ...any) (all []string) {
+			rows, err := tx.Query(t.Context(), inSchema(sql, r.Schema), args...)
+			if err == nil {
+				all, err = pgx.CollectRows(rows, pgx.RowTo[string])
+			}
+			if err != nil {
+				t.Fatalf("%s: %v", sql, err)
+			}
+			return all
+		}
+		for lane, c := range cases {
+			if c.due != "" {
+				exec(`UPDATE outbox.due SET `+c.due+` WHERE endpoint = $1`, lane)
+			}
+			if c.endpoint != "" {
+				exec(`INSERT INTO outbox.endpoint (endpoint, reason) VALUES (split_part($1, ' ', 1), '')`, lane)
+				exec(`UPDATE outbox.endpoint SET `+c.endpoint+` WHERE endpoint = split_part($1, ' ', 1)`, lane)
+			}
+		}
+		full := names(`SELECT endpoint::text FROM (`+fullScanSQL+`) s`, []string{}, "", ScanMax)
+		exec(claimSQL, r.claimer("w").args(Order{Most: 99, Turns: turns}, 0)...)
+		claimed := names(`SELECT endpoint::text FROM outbox.due WHERE locked_by = 'w'`)
+		for lane, c := range cases {
+			if got := slices.Contains(full, lane); got != c.claimed {
+				t.Errorf("%s: it is found: %v", lane, got)
+			}
+			if got := slices.Contains(claimed, lane); got != c.claimed {
+				t.Errorf("%s: it is claimed: %v", lane, got)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
