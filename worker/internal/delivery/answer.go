@@ -1,7 +1,6 @@
 package delivery
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -50,7 +49,7 @@ const (
 )
 
 // read fills in the answer from a response. It reads the body within the bounds above.
-func (a *Answer) read(ctx context.Context, resp *http.Response) {
+func (a *Answer) read(t *trip, resp *http.Response) {
 	if resp.StatusCode < 100 || resp.StatusCode > 599 { // RFC 9110, section 15; net/http accepts any three digits
 		a.Class, a.Err = ClassProtocol, fmt.Sprintf("answered %03d, which is not a status", resp.StatusCode)
 		return
@@ -62,7 +61,7 @@ func (a *Answer) read(ctx context.Context, resp *http.Response) {
 	}
 	switch {
 	case err != nil:
-		a.fail(ctx, phaseError{phaseBody, err})
+		a.fail(t, phaseError{phaseBody, err})
 	case resp.StatusCode >= 200 && resp.StatusCode < 300:
 		a.Class = ClassDelivered
 	default:

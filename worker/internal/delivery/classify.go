@@ -14,15 +14,17 @@ import (
 
 // fail records why no complete answer came. When the whole request's time is up, that is the reason, whatever error the
 // transport returned because of it.
-func (a *Answer) fail(ctx context.Context, err error) {
+func (a *Answer) fail(t *trip, err error) {
 	var (
 		timeout timeoutError
 		at      phaseError
 		proxy   proxyError
 	)
-	t := tripOf(ctx)
-	a.Unreached = t == nil || t.phase() < phaseAnswer
-	timeIsUp := errors.As(context.Cause(ctx), &timeout)
+	a.Unreached = t.phase() < phaseAnswer
+	if errors.Is(context.Cause(t), errTooManyConnections) {
+		err = errTooManyConnections
+	}
+	timeIsUp := errors.As(context.Cause(t), &timeout)
 	if timeIsUp && !errors.As(err, &at) {
 		at.phase = t.phase()
 	}

@@ -34,6 +34,18 @@ const dialGrace = time.Second
 
 // dial is the DialContext of an http.Transport.
 func (d *dialer) dial(ctx context.Context, _, address string) (net.Conn, error) {
+	c, err := d.connect(ctx, address)
+	if err != nil {
+		return nil, err
+	}
+	return &conn{Conn: c}, nil
+}
+
+// connect looks the host up and connects to it.
+func (d *dialer) connect(ctx context.Context, address string) (net.Conn, error) {
+	if err := tripOf(ctx).dialed(); err != nil {
+		return nil, err
+	}
 	ctx, done := withinRequest(ctx)
 	defer done()
 	addresses, err := d.resolve(ctx, address)
@@ -70,11 +82,12 @@ func (d *dialer) dial(ctx context.Context, _, address string) (net.Conn, error) 
 
 // dialTLS is the DialTLSContext of an http.Transport. It makes the handshake itself, to know that an error came from the
 // handshake: most of these errors have no type.
-func (d *dialer) dialTLS(ctx context.Context, network, address string) (net.Conn, error) {
-	conn, err := d.dial(ctx, network, address)
+func (d *dialer) dialTLS(ctx context.Context, _, address string) (net.Conn, error) {
+	c, err := d.connect(ctx, address)
 	if err != nil {
 		return nil, err
 	}
+	below := &conn{Conn: c}
 	ctx, done := withinRequest(ctx)
 	defer done()
 	tripOf(ctx).enter(phaseTLS)
@@ -82,15 +95,16 @@ func (d *dialer) dialTLS(ctx context.Context, network, address string) (net.Conn
 	defer cancel()
 	config := d.tls.config.Load().Clone()
 	if config.ServerName, _, err = net.SplitHostPort(address); err != nil {
-		_ = conn.Close()
+		_ = below.Close()
 		return nil, phaseError{phaseTLS, err}
 	}
-	secured := tls.Client(conn, config)
+	secured := tls.Client(below, config)
 	err = secured.HandshakeContext(ctx)
 	if err == nil {
+		below.http2 = secured.ConnectionState().NegotiatedProtocol == "h2"
 		return secured, nil
 	}
-	_ = conn.Close()
+	_ = below.Close()
 	var record tls.RecordHeaderError
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause

@@ -81,6 +81,7 @@ const (
 // Sender makes attempts. Its methods may be called by several goroutines at once. Create it with [New].
 type Sender struct {
 	transport *http.Transport // used without an http.Client, so it follows no redirect and keeps no cookie
+	fresh     *http.Transport // the same without keep-alive: each of its requests has a connection of its own
 	timeout   time.Duration
 	allowHTTP bool
 	userAgent string
@@ -95,8 +96,10 @@ func New(c Config) (*Sender, error) {
 	if err != nil {
 		return nil, err
 	}
+	fresh := newTransport(c, d)
+	fresh.DisableKeepAlives = true
 	return &Sender{
-		transport: newTransport(c, d), timeout: c.Timeout, allowHTTP: c.AllowHTTP, userAgent: c.UserAgent, keys: c.Keys, tls: d.tls,
+		transport: newTransport(c, d), fresh: fresh, timeout: c.Timeout, allowHTTP: c.AllowHTTP, userAgent: c.UserAgent, keys: c.Keys, tls: d.tls,
 	}, nil
 }
 
@@ -106,9 +109,7 @@ func newTransport(c Config, d *dialer) *http.Transport {
 		DialContext:       d.dial,
 		DialTLSContext:    d.dialTLS,
 		ForceAttemptHTTP2: true,
-		// An HTTP/2 connection carries all requests to its endpoint. Without pings, a connection whose other end has
-		// vanished is used again and again, and every request on it times out.
-		HTTP2:                  &http.HTTP2Config{SendPingTimeout: c.Timeout, PingTimeout: max(c.Timeout/3, 10*time.Millisecond)},
+		HTTP2:                  http2Config(c),
 		MaxIdleConns:           max(idleConnsPerRequest*c.MaxInFlight, idleConnsMin),
 		MaxIdleConnsPerHost:    c.EndpointMaxInFlight,
 		MaxConnsPerHost:        c.EndpointMaxInFlight, // without it, a dial that an idle connection overtook is one connection too many
@@ -122,8 +123,21 @@ func newTransport(c Config, d *dialer) *http.Transport {
 	return t
 }
 
+// http2Config bounds what HTTP/2 adds. A connection carries all requests to its endpoint: without pings, one whose other end
+// has vanished is used again and again, and every request on it times out. The transport would buffer 4 MiB of each answer,
+// whether or not anybody reads it.
+func http2Config(c Config) *http.HTTP2Config {
+	return &http.HTTP2Config{
+		SendPingTimeout: c.Timeout, PingTimeout: max(c.Timeout/3, 10*time.Millisecond),
+		MaxReceiveBufferPerStream: responseBytesRead, MaxReceiveBufferPerConnection: 4 * responseBytesRead,
+	}
+}
+
 // Close closes the idle connections. Call it after the last Send has returned.
-func (s *Sender) Close() { s.transport.CloseIdleConnections() }
+func (s *Sender) Close() {
+	s.transport.CloseIdleConnections()
+	s.fresh.CloseIdleConnections()
+}
 
 // Reread reads the certificate files again, and returns what came of each. Connections that exist stay as they are.
 func (s *Sender) Reread() []Reread { return s.tls.reread() }
@@ -143,20 +157,20 @@ func (s *Sender) Send(ctx context.Context, m Message) Answer {
 	if p.options.Timeout > 0 {
 		timeout = min(timeout, p.options.Timeout)
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, timeoutError{"the request", timeout})
-	defer cancel()
-	s.attempt(withTrip(ctx), m, p, &a)
+	t, stop := newTrip(ctx, timeout)
+	defer stop()
+	s.attempt(t, m, p, &a)
 	a.Duration = time.Since(a.StartedAt)
 	return a
 }
 
 // attempt builds the request, sends it and reads the answer into a.
-func (s *Sender) attempt(ctx context.Context, m Message, p parts, a *Answer) {
+func (s *Sender) attempt(t *trip, m Message, p parts, a *Answer) {
 	if !s.allowHTTP && strings.HasPrefix(strings.ToLower(m.URL), "http:") {
 		a.Class, a.Err = ClassBlocked, "url: scheme http is not allowed here; want https (or allow it: OUTBOX_ALLOW_HTTP)"
 		return
 	}
-	req, note, err := s.request(ctx, m, p, a.StartedAt)
+	req, note, err := s.request(t.traced(), m, p, a.StartedAt)
 	a.Note = note
 	var unknown unknownKeyError
 	switch {
@@ -167,13 +181,14 @@ func (s *Sender) attempt(ctx context.Context, m Message, p parts, a *Answer) {
 		a.Class, a.Err = ClassBlocked, shortText(err.Error())
 		return
 	}
-	resp, err := s.transport.RoundTrip(req)
+	resp, err := s.roundTrip(t, req)
 	if err != nil {
-		a.fail(ctx, err)
+		a.fail(t, err)
 		return
 	}
-	defer func() { _ = resp.Body.Close() }()
-	a.read(ctx, resp)
+	a.read(t, resp)
+	_ = resp.Body.Close()
+	t.conn.answered(t.use, resp.Header)
 }
 
 // newDialer assembles what the Sender connects with.

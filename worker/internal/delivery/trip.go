@@ -44,25 +44,47 @@ func (e timeoutError) Error() string { return fmt.Sprintf("%s took longer than %
 func (timeoutError) Timeout() bool   { return true }
 
 // trip follows one request through its phases, because http.Transport does not say in which phase a request was when its
-// time was up, and a proxy that hangs must not count against the endpoint. A trip is the request's context.
+// time was up, and a proxy that hangs must not count against the endpoint. It also counts the request's connections. A
+// trip is the request's context.
 //
 // The transport may dial for a request and then give it another connection that has become idle. The request is then in
 // phaseAnswer, and what the dial enters afterwards is ignored.
 type trip struct {
 	context.Context
-	at    atomic.Int32
-	trace httptrace.ClientTrace
+	end      context.CancelCauseFunc
+	deadline time.Time
+	at       atomic.Int32
+	trace    httptrace.ClientTrace
+
+	dials    atomic.Int32 // dials made for the request
+	answered atomic.Bool  // the first byte of an answer has come
+
+	// The connections that the request was given, of which the transport tells on the request's own goroutine.
+	given  int    // how many counted
+	conn   *conn  // the last one; nil while there is none
+	use    uint64 // which use of conn the request is
+	reused bool   // conn had carried a request before
 }
 
 type tripKey struct{}
 
-// withTrip returns the context to send a request with.
-func withTrip(ctx context.Context) context.Context {
-	t := &trip{Context: ctx}
+// newTrip returns the context of a request that may take so long, and of every connection that is tried for it. The
+// caller calls stop once the attempt has ended.
+func newTrip(parent context.Context, timeout time.Duration) (t *trip, stop func()) {
+	t = &trip{deadline: time.Now().Add(timeout)}
+	t.Context, t.end = context.WithCancelCause(parent)
+	timer := time.AfterFunc(timeout, func() { t.end(timeoutError{"the request", timeout}) })
 	t.trace.GetConn = func(string) { t.at.Store(int32(phaseQueue)) }
-	t.trace.GotConn = func(httptrace.GotConnInfo) { t.at.Store(int32(phaseAnswer)) }
-	return httptrace.WithClientTrace(t, &t.trace)
+	t.trace.GotConn = t.gotConn
+	t.trace.GotFirstResponseByte = func() { t.answered.Store(true) }
+	return t, func() { timer.Stop(); t.end(nil) }
 }
+
+// traced is the context to send the request with.
+func (t *trip) traced() context.Context { return httptrace.WithClientTrace(t, &t.trace) }
+
+// Deadline is what a dial asks for: the transport hides it in the contexts of dials.
+func (t *trip) Deadline() (time.Time, bool) { return t.deadline, true }
 
 // Value lets the contexts that the transport derives from a trip find it.
 func (t *trip) Value(key any) any {
@@ -91,5 +113,5 @@ func (t *trip) enter(p phase) {
 	}
 }
 
-// phase is the phase in which the request is.
+// phase is the phase in which the request is now.
 func (t *trip) phase() phase { return phase(t.at.Load()) }

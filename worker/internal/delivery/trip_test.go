@@ -10,7 +10,9 @@ import (
 // connection, because the first one was closed.
 func TestATripIgnoresADialOnceTheRequestHasAConnection(t *testing.T) {
 	t.Parallel()
-	ctx := withTrip(t.Context())
+	trip, stop := newTrip(t.Context(), testPatience)
+	defer stop()
+	ctx := trip.traced()
 	trace := httptrace.ContextClientTrace(ctx)
 	dialCtx := context.WithoutCancel(ctx) // the transport derives the context of a dial
 	want := func(p phase) {

@@ -1,0 +1,184 @@
+package delivery
+
+import (
+	"bufio"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// answering answers so many requests of a connection with 204 and that header, and then calls then with the next one read.
+func answering(requests int, header string, then func(net.Conn)) func(net.Conn) {
+	return func(conn net.Conn) {
+		read := bufio.NewReader(conn)
+		for n := 0; ; n++ {
+			req, err := http.ReadRequest(read)
+			if err != nil {
+				return
+			}
+			_, _ = io.Copy(io.Discard, req.Body)
+			if n == requests {
+				then(conn)
+				return
+			}
+			_, _ = io.WriteString(conn, "HTTP/1.1 204 No Content\r\n"+header+"\r\n")
+		}
+	}
+}
+
+func closeIt(net.Conn) {}
+
+func resetIt(conn net.Conn) {
+	if secured, ok := conn.(*tls.Conn); ok {
+		conn = secured.NetConn()
+	}
+	_ = conn.(*net.TCPConn).SetLinger(0)
+	_ = conn.Close()
+}
+
+// Receivers close idle connections without saying so: Node after 5 s, and many load balancers. A request that meets one on
+// its way is sent again, within the attempt.
+func TestAConnectionThatTheReceiverHasClosedIsNotAFailure(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	c := allowing("127.0.0.1")
+	c.CAFile = ca.file(t)
+	s := newSender(t, c)
+	http1 := func(handle func(net.Conn)) *socket {
+		config := &tls.Config{Certificates: []tls.Certificate{ca.issue(t, nil)}}
+		to := newSocket(t, func(conn net.Conn) { handle(tls.Server(conn, config)) })
+		to.URL = to.overTLS()
+		return to
+	}
+	for what, to := range map[string]*socket{
+		"closed": newSocket(t, answering(1, "", closeIt)), "reset": newSocket(t, answering(1, "", resetIt)),
+		"closed, TLS": http1(answering(1, "", closeIt)), "reset, TLS": http1(answering(1, "", resetIt)),
+	} {
+		for n := range 20 {
+			a := s.Send(t.Context(), messageTo(to.URL))
+			wantDelivered(t, fmt.Sprint(what, ", attempt ", n+1), a)
+		}
+	}
+}
+
+// A silence on a used connection is the receiver's: only the time that is left of the attempt could tell it from a slow
+// answer.
+func TestARequestIsNotSentAgainAfterATimeoutOrThePartOfAnAnswer(t *testing.T) {
+	t.Parallel()
+	c := allowing("127.0.0.1")
+	c.HeaderTimeout = shortWait
+	s := newSender(t, c)
+	for class, then := range map[string]func(net.Conn){
+		ClassTimeout:  hang,
+		ClassReset:    func(conn net.Conn) { _, _ = io.WriteString(conn, "HTTP/1.1 200 ") },
+		ClassProtocol: func(conn net.Conn) { _, _ = io.WriteString(conn, "what is this\r\n\r\n") },
+	} {
+		to := newSocket(t, answering(1, "", then))
+		wantDelivered(t, "the first", s.Send(t.Context(), messageTo(to.URL)))
+		if a := s.Send(t.Context(), messageTo(to.URL)); a.Class != class || to.conns.Load() != 1 {
+			t.Errorf("%s over %d connections, want class %s over one", describe(a), to.conns.Load(), class)
+		}
+	}
+}
+
+// Over HTTP/2, a connection that ends is replaced too; one that is alive and aborts the request is not.
+func TestAnHTTP2ConnectionThatEndedIsNotAFailure(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	c := allowing("127.0.0.1")
+	c.CAFile = ca.file(t)
+	s := newSender(t, c)
+	answer := func(then func(net.Conn, uint32) bool) func(net.Conn) {
+		n := 0 // of one connection: it is made for each
+		return bareHTTP2(func(conn net.Conn, stream uint32) bool {
+			if n++; n > 1 {
+				return then(conn, stream)
+			}
+			answer := frame(frameHeaders, stream, 0x89) // :status 204 (RFC 7541, appendix A)
+			answer[4] = 5                               // END_STREAM, END_HEADERS
+			_, err := conn.Write(answer)
+			return err == nil
+		})
+	}
+	ends := newTLSSocket(t, ca, func(conn net.Conn) {
+		answer(func(conn net.Conn, _ uint32) bool { resetIt(conn); return false })(conn)
+	})
+	for n := range 10 {
+		wantDelivered(t, fmt.Sprint("attempt ", n+1), s.Send(t.Context(), messageTo(ends.URL)))
+	}
+	aborts := newTLSSocket(t, ca, func(conn net.Conn) {
+		answer(func(conn net.Conn, stream uint32) bool {
+			_, err := conn.Write(frame(frameReset, stream, 0, 0, 0, 2)) // INTERNAL_ERROR
+			return err == nil
+		})(conn)
+	})
+	wantDelivered(t, "the first", s.Send(t.Context(), messageTo(aborts.URL)))
+	if a := s.Send(t.Context(), messageTo(aborts.URL)); a.Class == ClassDelivered || aborts.conns.Load() != 1 {
+		t.Errorf("%s over %d connections", describe(a), aborts.conns.Load())
+	}
+}
+
+// A receiver says how long it lets a connection idle; the Sender closes it a second before that.
+func TestAnIdleConnectionIsClosedBeforeTheReceiverDoes(t *testing.T) {
+	t.Parallel()
+	ended := make(chan struct{}, 8)
+	to := newSocket(t, func(conn net.Conn) {
+		answering(2, "Keep-Alive: timeout=2, max=100\r\n", closeIt)(conn)
+		ended <- struct{}{}
+	})
+	s := newSender(t, allowing("127.0.0.1"))
+	for range 2 {
+		wantDelivered(t, "a message", s.Send(t.Context(), messageTo(to.URL)))
+	}
+	if n := to.conns.Load(); n != 1 {
+		t.Errorf("%d connections for two messages at once", n)
+	}
+	select {
+	case <-ended:
+	case <-time.After(testPatience):
+		t.Error("the connection is still open")
+	}
+}
+
+func TestWhatAReceiverSaysOfIdleConnections(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]time.Duration{
+		"timeout=5": 4 * time.Second, "max=100, Timeout = 5": 4 * time.Second, "timeout=\"5\"": 4 * time.Second,
+		"timeout=1": 0, "timeout=0": 0, "max=3": -1, "timeout": -1, "timeout=x": -1, "timeout=-1": -1, "": -1,
+		"timeout=3600": -1, "timeout=99999999999999999999": -1,
+	} {
+		wait, ok := keepAlive(http.Header{"Keep-Alive": {value}})
+		if ok != (want >= 0) || ok && wait != want {
+			t.Errorf("%q: %v, %v; want %v", value, wait, ok, want)
+		}
+	}
+}
+
+// A receiver that refuses a large body answers before it has read it, and closes. The reset that follows must not cost the
+// answer.
+func TestAnAnswerThatComesBeforeTheBodyWasReadCounts(t *testing.T) {
+	t.Parallel()
+	var served atomic.Int64
+	to := newSocket(t, func(conn net.Conn) {
+		served.Add(1)
+		_, _ = conn.Read(make([]byte, 1024))
+		_, _ = io.WriteString(conn, "HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig")
+	})
+	s := newSender(t, allowing("127.0.0.1"))
+	m := messageTo(to.URL)
+	m.Body = []byte(strings.Repeat("x", 900<<10))
+	for n := range 50 {
+		if a := s.Send(t.Context(), m); a.StatusCode != http.StatusRequestEntityTooLarge || a.Response != "big" {
+			t.Fatalf("attempt %d: %s", n+1, describe(a))
+		}
+	}
+	if n := served.Load(); n != 50 {
+		t.Errorf("%d connections for 50 attempts", n)
+	}
+}
