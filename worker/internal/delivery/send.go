@@ -105,10 +105,10 @@ func New(c Config) (*Sender, error) {
 
 func newTransport(c Config, d *dialer) *http.Transport {
 	t := &http.Transport{
-		Proxy:             nil, // a proxy of the environment would dial addresses that the guard blocks
-		DialContext:       d.dial,
-		DialTLSContext:    d.dialTLS,
-		ForceAttemptHTTP2: true,
+		Proxy:                  nil, // a proxy of the environment would dial addresses that the guard blocks
+		DialContext:            d.dial,
+		DialTLSContext:         d.dialTLS,
+		ForceAttemptHTTP2:      true,
 		HTTP2:                  http2Config(c),
 		MaxIdleConns:           max(idleConnsPerRequest*c.MaxInFlight, idleConnsMin),
 		MaxIdleConnsPerHost:    c.EndpointMaxInFlight,
