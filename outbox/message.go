@@ -47,8 +47,9 @@ func newRow(m Message, resultBytesMax int) (row, error) {
 		}
 	}
 	var r row
-	endpoint, err := CheckURL(m.URL)
+	target, endpoint, err := NormalizeURL(m.URL)
 	if err != nil {
+		target = cutRunes(cleanText(m.URL), URLBytesMax)
 		r.faults = append(r.faults, err.Error())
 	}
 	result, fault := resultArg(m.Outcome, resultBytesMax)
@@ -63,7 +64,7 @@ func newRow(m Message, resultBytesMax int) (row, error) {
 	r.keyed = key != nil
 	r.args = []any{
 		m.ID.String(), cutRunes(cleanText(m.Outcome.RunID), RunIDBytesMax), string(m.Outcome.Status), result, errorArg(m.Outcome),
-		asciiJSON(mustJSON(headers)), int64(m.Outcome.FinalStep), cutRunes(cleanText(m.URL), URLBytesMax), endpoint,
+		asciiJSON(mustJSON(headers)), int64(m.Outcome.FinalStep), target, endpoint,
 		optionsArg(m.Options, headers), key,
 	}
 	return r, nil

@@ -27,7 +27,7 @@ func (s *Store) Replay(ctx context.Context, ids []ID, url string) ([]Replayed, e
 	endpoint := ""
 	if url != "" {
 		var err error
-		if endpoint, err = CheckURL(url); err != nil {
+		if url, endpoint, err = NormalizeURL(url); err != nil {
 			return nil, fmt.Errorf("replay: %w", err)
 		}
 	}

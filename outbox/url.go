@@ -3,93 +3,122 @@ package outbox
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 )
 
-// CheckURL returns the endpoint of a callback URL: its origin, in lower case, without the default port. A URL that can
-// never be delivered to is an error that names its fault, never the URL's own text beyond the scheme, for it may hold a
+// CheckURL returns the endpoint of a callback URL: its origin, in lower case and ASCII, without the default port. A URL that
+// can never be delivered to is an error that names its fault, never the URL's own text beyond the scheme, for it may hold a
 // secret.
 func CheckURL(raw string) (endpoint string, err error) {
+	_, endpoint, err = NormalizeURL(raw)
+	return endpoint, err
+}
+
+// NormalizeURL returns a callback URL as it is written and sent, and its endpoint. The host is in its one form, and what HTTP
+// does not allow in a path or a query, such as a space, is percent-encoded; what is encoded already stays as it is. A URL in
+// this form comes back unchanged. The errors are those of [CheckURL].
+func NormalizeURL(raw string) (normal, endpoint string, err error) {
 	if len(raw) > URLBytesMax {
-		return "", fmt.Errorf("url: %d bytes, the limit is %d", len(raw), URLBytesMax)
+		return "", "", fmt.Errorf("url: %d bytes, the limit is %d", len(raw), URLBytesMax)
 	}
+	u, err := parseURL(raw)
+	if err != nil {
+		return "", "", err
+	}
+	origin, err := originOf(u)
+	if err != nil {
+		return "", "", err
+	}
+	normal = origin.scheme + "://" + origin.host
+	if strings.HasSuffix(u.Hostname(), ".") {
+		normal += "." // a name that no search list is tried for
+	}
+	if u.Port() != "" {
+		normal += ":" + u.Port()
+	}
+	_, rest, _ := strings.Cut(raw, "://")
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+		normal += percentEncode(rest[i:])
+	}
+	if len(normal) > URLBytesMax {
+		return "", "", fmt.Errorf("url: %d bytes once it is encoded, the limit is %d", len(normal), URLBytesMax)
+	}
+	return normal, origin.String(), nil
+}
+
+func parseURL(raw string) (*url.URL, error) {
 	if !utf8.ValidString(raw) {
-		return "", errors.New("url: not valid UTF-8; write such bytes as %XX")
+		return nil, errors.New("url: not valid UTF-8; write such bytes as %XX")
 	}
 	u, err := url.Parse(raw)
 	if err != nil {
-		return "", fmt.Errorf("url: cannot be parsed: %w", unquotedCause(err))
+		return nil, fmt.Errorf("url: cannot be parsed: %w", unquotedCause(err))
 	}
 	switch scheme := strings.ToLower(u.Scheme); scheme {
 	case "":
-		return "", errors.New("url: relative; want https://host/path")
+		return nil, errors.New("url: relative; want https://host/path")
 	case "http", "https":
 	default:
-		return "", fmt.Errorf("url: scheme %q; want https or http", u.Scheme)
+		return nil, fmt.Errorf("url: scheme %q; want https or http", u.Scheme)
 	}
 	if u.User != nil {
-		return "", errors.New("url: holds a user name or password; put credentials into a header or the query")
+		return nil, errors.New("url: holds a user name or password; put credentials into a header or the query")
 	}
 	if u.Opaque != "" || u.Hostname() == "" {
-		return "", errors.New("url: host is empty; want https://host/path")
+		return nil, errors.New("url: host is empty; want https://host/path")
 	}
-	return endpointOf(u)
+	return u, nil
 }
 
-func endpointOf(u *url.URL) (string, error) {
-	host, err := canonicalHost(u)
-	if err != nil {
-		return "", err
+// urlOrigin is what one endpoint shares.
+type urlOrigin struct{ scheme, host, port string } // port is empty when it is the scheme's own
+
+func (o urlOrigin) String() string {
+	if o.port == "" {
+		return o.scheme + "://" + o.host
 	}
-	scheme, port := strings.ToLower(u.Scheme), u.Port()
-	if port != "" {
+	return o.scheme + "://" + o.host + ":" + o.port
+}
+
+func originOf(u *url.URL) (o urlOrigin, err error) {
+	if o.host, err = canonicalHost(u); err != nil {
+		return o, err
+	}
+	o.scheme = strings.ToLower(u.Scheme)
+	if port := u.Port(); port != "" {
 		n, err := strconv.Atoi(port)
 		if err != nil || n < 1 || n > 65535 {
-			return "", fmt.Errorf("url: port %.16s is not in 1 to 65535", port)
+			return o, fmt.Errorf("url: port %.16s is not in 1 to 65535", port)
 		}
-		port = strconv.Itoa(n)
+		if !(o.scheme == "https" && n == 443 || o.scheme == "http" && n == 80) {
+			o.port = strconv.Itoa(n)
+		}
 	}
-	if port == "" || scheme == "https" && port == "443" || scheme == "http" && port == "80" {
-		return scheme + "://" + host, nil
-	}
-	return scheme + "://" + host + ":" + port, nil
+	return o, nil
 }
 
-// hostBytesMax is the longest name that DNS knows (RFC 1035, section 2.3.4). It also keeps an endpoint within what an
-// index can hold: what is over that would be the database's error, and so the run's.
-const hostBytesMax = 253
-
-// canonicalHost returns the host in lower case, an IPv6 address in brackets and in its one short form. It lets through
-// what may be a name, of any script; whether there is such a host is for DNS to say.
-func canonicalHost(u *url.URL) (string, error) {
-	if strings.HasPrefix(u.Host, "[") {
-		addr, err := netip.ParseAddr(u.Hostname())
-		if err != nil || addr.Zone() != "" {
-			return "", errors.New("url: host is not an IPv6 address, or has a zone, which means nothing elsewhere")
+// percentEncode encodes the bytes that neither a path nor a query may hold (RFC 3986, appendix A). Square brackets stay:
+// many queries have them, and they do no harm.
+func percentEncode(text string) string {
+	if !strings.ContainsFunc(text, notInURL) {
+		return text
+	}
+	var b strings.Builder
+	for i := range len(text) {
+		if c := text[i]; notInURL(rune(c)) {
+			fmt.Fprintf(&b, "%%%02X", c)
+		} else {
+			b.WriteByte(c)
 		}
-		return "[" + addr.String() + "]", nil
 	}
-	host := strings.TrimSuffix(strings.ToLower(u.Hostname()), ".")
-	if len(host) > hostBytesMax {
-		return "", fmt.Errorf("url: host has %d bytes, the limit is %d", len(host), hostBytesMax)
-	}
-	if slices.Contains(strings.Split(host, "."), "") || strings.ContainsFunc(host, notInHost) {
-		return "", errors.New("url: host is not a name or an address")
-	}
-	return host, nil
+	return b.String()
 }
 
-func notInHost(r rune) bool {
-	if r < utf8.RuneSelf {
-		return r != '-' && r != '.' && r != '_' && !('a' <= r && r <= 'z') && !('0' <= r && r <= '9')
-	}
-	return r == utf8.RuneError || !unicode.In(r, unicode.L, unicode.M, unicode.N)
+func notInURL(r rune) bool {
+	return r <= ' ' || r >= 0x7f || strings.IndexByte("\"<>\\^`{|}", byte(r)) >= 0
 }
 
 // unquotedCause drops the URL's text from url.Parse's error: it goes into rows and logs.

@@ -90,7 +90,8 @@ type Config struct {
 	// AllowedPorts restricts the ports of endpoints; any when empty.
 	AllowedPorts []uint16
 
-	// DeniedAddrs are closed whatever AllowedCIDRs says: the addresses that this process itself listens on.
+	// DeniedAddrs are closed whatever AllowedCIDRs says: the addresses that this process itself listens on. The database's and
+	// the proxy's host and port are closed too, without being named here.
 	DeniedAddrs []netip.AddrPort
 
 	// ProxyURL is an egress proxy, http, https (CONNECT) or socks5, with user and password if it wants them; none when

@@ -1,7 +1,9 @@
 package worker
 
 import (
+	"fmt"
 	"net"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -52,5 +54,22 @@ func TestPlainHTTPIsRefusedUnlessItIsAllowed(t *testing.T) {
 	}
 	if n := to.conns.Load(); n != 0 {
 		t.Errorf("%d connections were made", n)
+	}
+}
+
+func TestTheDatabaseIsNeverDeliveredTo(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	at := r.Pool.Config().ConnConfig
+	host := at.Host
+	if strings.HasPrefix(host, "/") {
+		t.Skip("this database is behind a Unix socket")
+	}
+	id := r.writeAll(fmt.Sprintf("http://%s/", net.JoinHostPort(host, fmt.Sprint(at.Port))))[0]
+	c := r.config()
+	c.AllowedCIDRs = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
+	r.run(c)
+	if d := r.awaitState(id, outbox.StateDead); *d.LastClass != delivery.ClassBlocked || !strings.Contains(*d.DeadError, "the database") {
+		t.Errorf("%s: %s", *d.LastClass, *d.DeadError)
 	}
 }

@@ -73,7 +73,9 @@ func New(pool *pgxpool.Pool, config Config) (*Worker, error) {
 		return nil, fmt.Errorf("worker: %w", err)
 	}
 	c := config.WithDefaults()
-	sender, err := delivery.New(deliveryConfig(c))
+	sending := deliveryConfig(c)
+	sending.Services = databaseServices(pool.Config())
+	sender, err := delivery.New(sending)
 	if err != nil {
 		return nil, fmt.Errorf("worker: %w", err)
 	}

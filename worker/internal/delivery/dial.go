@@ -14,7 +14,7 @@ import (
 )
 
 // dialer connects to a host that a stranger chose. It looks the host up once, drops every address that the guard blocks,
-// and connects to the addresses that are left. It makes no second lookup, which could return another address.
+// and connects to one of those that are left (race.go). It makes no second lookup, which could return another address.
 type dialer struct {
 	resolver       *net.Resolver
 	guard          *guard
@@ -24,9 +24,6 @@ type dialer struct {
 	connectTimeout time.Duration // for all addresses of a host together
 	tlsTimeout     time.Duration
 }
-
-// addressesMax bounds how many addresses of a host are tried.
-const addressesMax = 4
 
 // dialGrace is how long a dial may go on after its request's deadline. It lets the request's own deadline pass first,
 // because that is the deadline to name.
@@ -48,36 +45,24 @@ func (d *dialer) connect(ctx context.Context, address string) (net.Conn, error) 
 	}
 	ctx, done := withinRequest(ctx)
 	defer done()
-	addresses, err := d.resolve(ctx, address)
+	host, port, err := splitAddress(address)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, d.connectTimeout, timeoutError{phaseConnect.String(), d.connectTimeout})
+	if err := d.guard.reserved.refresh(ctx, port); err != nil {
+		return nil, phaseError{phaseLookup, err}
+	}
+	r := newRace(d, host, port)
+	if ip, err := netip.ParseAddr(strings.TrimSuffix(host, ".")); err == nil {
+		r.add(lookup{family: familyOf(ip.Unmap()), ips: []netip.Addr{ip}})
+		return r.run(ctx)
+	}
+	tripOf(ctx).enter(phaseLookup)
+	looking, cancel := context.WithTimeoutCause(ctx, d.lookupTimeout, timeoutError{phaseLookup.String(), d.lookupTimeout})
 	defer cancel()
-	var first, last error
-	var atProxy proxyError
-	for i, a := range addresses {
-		var conn net.Conn
-		if conn, last = d.dialOne(ctx, a, len(addresses)-i); last == nil {
-			return conn, nil
-		}
-		errors.As(last, &atProxy)
-		if first == nil {
-			first = last
-		}
-		if ctx.Err() != nil {
-			break
-		}
-	}
-	switch {
-	case atProxy.err != nil: // even when the time is up: a proxy that fails says nothing about the endpoint
-		return nil, atProxy
-	case ctx.Err() != nil:
-		return nil, phaseError{phaseConnect, context.Cause(ctx)}
-	case isTimeout(last): // a socket may see the deadline pass before its context does
-		return nil, phaseError{phaseConnect, timeoutError{phaseConnect.String(), d.connectTimeout}}
-	}
-	return nil, phaseError{phaseConnect, first}
+	r.lookUp(looking, ipv6)
+	r.lookUp(looking, ipv4)
+	return r.run(ctx)
 }
 
 // dialTLS is the DialTLSContext of an http.Transport. It makes the handshake itself, to know that an error came from the
@@ -126,14 +111,10 @@ func withinRequest(ctx context.Context) (context.Context, context.CancelFunc) {
 	return ctx, func() {}
 }
 
-// dialOne connects to one address. It uses one part of the time that is left, so that an address that drops packets
-// leaves time for the next one.
-func (d *dialer) dialOne(ctx context.Context, a netip.AddrPort, parts int) (net.Conn, error) {
-	if deadline, ok := ctx.Deadline(); ok && parts > 1 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, time.Until(deadline)/time.Duration(parts))
-		defer cancel()
-	}
+// dialOne connects to one address.
+func (d *dialer) dialOne(ctx context.Context, a netip.AddrPort, within time.Duration) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
 	if d.proxy != nil {
 		return d.proxy.dial(ctx, a)
 	}
@@ -142,51 +123,15 @@ func (d *dialer) dialOne(ctx context.Context, a netip.AddrPort, parts int) (net.
 	return direct.DialContext(ctx, "tcp", a.String())
 }
 
-// resolve returns the addresses of host:port that may be dialled, or why there is none.
-func (d *dialer) resolve(ctx context.Context, address string) ([]netip.AddrPort, error) {
+// splitAddress returns the parts of host:port.
+func splitAddress(address string) (host string, port uint16, err error) {
 	host, portText, err := net.SplitHostPort(address)
 	if err != nil {
-		return nil, blockedError{fmt.Errorf("%q is not host:port", address)}
+		return "", 0, blockedError{fmt.Errorf("%q is not host:port", address)}
 	}
-	port, err := strconv.ParseUint(portText, 10, 16)
+	n, err := strconv.ParseUint(portText, 10, 16)
 	if err != nil {
-		return nil, blockedError{fmt.Errorf("port %q is not a number", portText)}
+		return "", 0, blockedError{fmt.Errorf("port %q is not a number", portText)}
 	}
-	ips, err := d.lookUp(ctx, host)
-	if err != nil {
-		return nil, phaseError{phaseLookup, err}
-	}
-	var allowed []netip.AddrPort
-	for _, ip := range ips {
-		a := netip.AddrPortFrom(ip.Unmap(), uint16(port))
-		if blocked := d.guard.check(a); blocked != nil {
-			err = blocked
-			continue
-		}
-		if allowed = append(allowed, a); len(allowed) == addressesMax {
-			break
-		}
-	}
-	if len(allowed) > 0 {
-		return allowed, nil
-	}
-	if err == nil {
-		err = phaseError{phaseLookup, &net.DNSError{Err: "no addresses", Name: host, IsNotFound: true}}
-	}
-	return nil, err
-}
-
-// lookUp returns the addresses of a host, blocked ones included.
-func (d *dialer) lookUp(ctx context.Context, host string) ([]netip.Addr, error) {
-	if ip, err := netip.ParseAddr(strings.TrimSuffix(host, ".")); err == nil {
-		return []netip.Addr{ip}, nil
-	}
-	tripOf(ctx).enter(phaseLookup)
-	ctx, cancel := context.WithTimeoutCause(ctx, d.lookupTimeout, timeoutError{phaseLookup.String(), d.lookupTimeout})
-	defer cancel()
-	ips, err := d.resolver.LookupNetIP(ctx, "ip", host)
-	if err != nil && ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	return ips, err
+	return host, uint16(n), nil
 }

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -15,6 +16,7 @@ type nameserver struct {
 	t      testing.TB
 	conn   net.PacketConn
 	answer func(name string, nth int) []netip.Addr // nil addresses: no such name. A nil func: no answer
+	silent atomic.Int32                            // the kind of question that gets no answer
 
 	mu      sync.Mutex
 	queries map[question]int
@@ -86,7 +88,7 @@ func (s *nameserver) serve() {
 		}
 		response := s.respond(buffer[:n])
 		send := func() { _, _ = s.conn.WriteTo(response, from) }
-		if s.answer != nil {
+		if s.answer != nil && kindOf(buffer[:n]) != uint16(s.silent.Load()) {
 			send()
 			continue
 		}
@@ -94,6 +96,15 @@ func (s *nameserver) serve() {
 		s.owed = append(s.owed, send)
 		s.mu.Unlock()
 	}
+}
+
+// kindOf returns the kind of a message's question.
+func kindOf(query []byte) uint16 {
+	at := 12
+	for query[at] != 0 {
+		at += 1 + int(query[at])
+	}
+	return binary.BigEndian.Uint16(query[at+1:])
 }
 
 // respond answers a message of one question (RFC 1035, section 4).

@@ -16,6 +16,8 @@ type guard struct {
 	public *ssrf.Guardian   // knows the public networks, and those of AllowedCIDRs
 	denied []netip.AddrPort // the worker's own listeners; an unspecified address stands for every address of this host
 	ports  []uint16         // the allowed ports; any when empty
+
+	reserved *reserved // the database and the proxy; nil without any
 }
 
 func newGuard(allowed []netip.Prefix, denied []netip.AddrPort, ports []uint16) *guard {
@@ -59,14 +61,11 @@ func (g *guard) check(addr netip.AddrPort) error {
 	if len(g.ports) > 0 && !slices.Contains(g.ports, addr.Port()) {
 		return blockedError{fmt.Errorf("port %d is not among those allowed (%v)", addr.Port(), g.ports)}
 	}
-	if slices.ContainsFunc(g.denied, func(own netip.AddrPort) bool { return isOwn(own, ip, addr.Port()) }) {
-		return blockedError{fmt.Errorf("%s is the worker's own listener", addr)}
-	}
-	if err := g.checkIP(ip); err != nil {
+	if err := g.checkIP(ip, addr.Port()); err != nil {
 		return blockedError{err}
 	}
-	if v4, ok := embedded(ip); ok {
-		if err := g.checkIP(v4); err != nil {
+	for _, v4 := range embedded(ip) {
+		if err := g.checkIP(v4, addr.Port()); err != nil {
 			return blockedError{fmt.Errorf("%s inside %s: %w", v4, ip, err)}
 		}
 	}
@@ -93,7 +92,13 @@ func isOfThisHost(ip netip.Addr) bool {
 	})
 }
 
-func (g *guard) checkIP(ip netip.Addr) error {
+func (g *guard) checkIP(ip netip.Addr, port uint16) error {
+	if slices.ContainsFunc(g.denied, func(own netip.AddrPort) bool { return isOwn(own, ip, port) }) {
+		return fmt.Errorf("%s is the worker's own listener", netip.AddrPortFrom(ip, port))
+	}
+	if what, ok := g.reserved.find(ip, port); ok {
+		return fmt.Errorf("%s is the address of %s", netip.AddrPortFrom(ip, port), what)
+	}
 	if isNeverAllowed(ip) {
 		return fmt.Errorf("%s is link-local, not unicast or a cloud's metadata service", ip)
 	}
@@ -128,30 +133,39 @@ var neverAllowed = []netip.Addr{
 	netip.MustParseAddr("fd00:42::42"),           // Scaleway
 }
 
-// carriers are the networks whose IPv6 addresses carry an IPv4 address, and the index of its first byte.
+// carriers are the networks whose IPv6 addresses carry an IPv4 address, the index of its first byte, and what its bits are
+// combined with.
 var carriers = []struct {
 	prefix netip.Prefix
 	at     int
+	xor    byte
 }{
-	{netip.MustParsePrefix("64:ff9b::/96"), 12},   // NAT64 (RFC 6052)
-	{netip.MustParsePrefix("64:ff9b:1::/48"), 12}, // local-use NAT64 (RFC 8215), with a /96 prefix
-	{netip.MustParsePrefix("2002::/16"), 2},       // 6to4 (RFC 3056)
-	{netip.MustParsePrefix("::/96"), 12},          // IPv4-compatible (RFC 4291, deprecated)
+	{netip.MustParsePrefix("64:ff9b::/96"), 12, 0},    // NAT64 (RFC 6052)
+	{netip.MustParsePrefix("64:ff9b:1::/48"), 12, 0},  // local-use NAT64 (RFC 8215), with a /96 prefix
+	{netip.MustParsePrefix("2002::/16"), 2, 0},        // 6to4 (RFC 3056)
+	{netip.MustParsePrefix("2001::/32"), 4, 0},        // Teredo's server (RFC 4380, section 4)
+	{netip.MustParsePrefix("2001::/32"), 12, 0xff},    // Teredo's client, with its bits inverted
+	{netip.MustParsePrefix("::ffff:0:0:0/96"), 12, 0}, // IPv4-translated (RFC 2765)
+	{netip.MustParsePrefix("::/96"), 12, 0},           // IPv4-compatible (RFC 4291, deprecated)
 }
 
-// embedded returns the IPv4 address that an IPv6 address carries.
-func embedded(ip netip.Addr) (v4 netip.Addr, ok bool) {
-	if !ip.Is6() {
-		return v4, false
+// embedded returns the IPv4 addresses that an IPv6 address carries: two at most.
+func embedded(ip netip.Addr) (carried []netip.Addr) {
+	if !ip.Is6() || ip.IsLoopback() {
+		return nil
 	}
 	bytes := ip.As16()
 	for _, c := range carriers {
 		if c.prefix.Contains(ip) {
-			return netip.AddrFrom4([4]byte(bytes[c.at : c.at+4])), true
+			v4 := [4]byte(bytes[c.at : c.at+4])
+			for i := range v4 {
+				v4[i] ^= c.xor
+			}
+			carried = append(carried, netip.AddrFrom4(v4))
 		}
 	}
 	if isatap := bytes[8]&0xfd == 0 && bytes[9] == 0 && bytes[10] == 0x5e && bytes[11] == 0xfe; isatap { // RFC 5214
-		return netip.AddrFrom4([4]byte(bytes[12:16])), true
+		carried = append(carried, netip.AddrFrom4([4]byte(bytes[12:16])))
 	}
-	return v4, false
+	return carried
 }

@@ -200,3 +200,27 @@ func TestAnErrorNamesTheAddressAndTheSettingThatAllowsIt(t *testing.T) {
 		}
 	}
 }
+
+// With ::/0 allowed, the worker's own listener was reached inside IPv6 addresses that translators and tunnels take apart.
+func TestADeniedAddressIsBlockedInsideAnother(t *testing.T) {
+	t.Parallel()
+	g := newGuard([]netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")},
+		[]netip.AddrPort{netip.MustParseAddrPort("127.0.0.5:9090")}, nil)
+	for _, inside := range []string{
+		"64:ff9b::127.0.0.5", "64:ff9b:1::127.0.0.5", "2002:7f00:5::1", "::127.0.0.5", "::ffff:0:127.0.0.5", "2606:4700::5efe:127.0.0.5",
+		"2001:0:808:808:0:0:80ff:fffa" /* a Teredo client */, "2001:0:7f00:5:0:0:f7f7:f7f7", /* a Teredo server */
+	} {
+		if ip := netip.MustParseAddr(inside); !isBlocked(g.check(netip.AddrPortFrom(ip, 9090))) || isBlocked(g.check(netip.AddrPortFrom(ip, 9091))) {
+			t.Errorf("%s: %v at the listener's port, %v at another", ip, g.check(netip.AddrPortFrom(ip, 9090)), g.check(netip.AddrPortFrom(ip, 9091)))
+		}
+	}
+}
+
+// ::1 is an address of its own. It lies in the network of those that carry an IPv4 address, and would carry 0.0.0.1.
+func TestTheIPv6LoopbackAddressCanBeAllowed(t *testing.T) {
+	t.Parallel()
+	g := newGuard([]netip.Prefix{netip.MustParsePrefix("::1/128")}, nil, nil)
+	if err := g.check(netip.MustParseAddrPort("[::1]:80")); err != nil {
+		t.Error(err)
+	}
+}

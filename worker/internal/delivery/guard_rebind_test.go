@@ -151,10 +151,15 @@ func TestOnlyAFewAddressesOfANameAreTried(t *testing.T) {
 	}
 	c := allowing()
 	c.AllowedCIDRs = []netip.Prefix{netip.MustParsePrefix("127.0.1.0/24")}
-	d := &dialer{resolver: newNameserver(t, always(many...)).resolver(), guard: newGuard(c.AllowedCIDRs, nil, nil), lookupTimeout: testPatience}
-	addresses, err := d.resolve(t.Context(), "many.test:80")
-	if err != nil || len(addresses) != addressesMax {
-		t.Errorf("%d addresses are tried (%v), want %d", len(addresses), err, addressesMax)
+	d := &dialer{resolver: net.DefaultResolver, guard: newGuard(c.AllowedCIDRs, nil, nil), connectTimeout: testPatience}
+	r := newRace(d, "many.test", 1) // nobody listens there
+	r.add(lookup{family: ipv4, ips: parseAddrs(many...)})
+	if conn, err := r.run(t.Context()); err == nil {
+		_ = conn.Close()
+		t.Fatal("it connected")
+	}
+	if r.tried != addressesMax {
+		t.Errorf("%d addresses are tried, want %d", r.tried, addressesMax)
 	}
 }
 
@@ -188,7 +193,7 @@ func TestTheSocketItselfRefusesABlockedAddress(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn, err := d.dialOne(t.Context(), trap.addr(), 1)
+	conn, err := d.dialOne(t.Context(), trap.addr(), testPatience)
 	if err == nil {
 		_ = conn.Close()
 		t.Fatal("it connected")

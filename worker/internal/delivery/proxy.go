@@ -53,25 +53,11 @@ func newProxy(raw string, connectTimeout time.Duration, roots func() *x509.CertP
 	if raw == "" {
 		return nil, nil
 	}
-	u, err := url.Parse(raw)
+	u, port, err := parseProxyURL(raw)
 	if err != nil {
-		return nil, errors.New("cannot be parsed; want http://[user:password@]host:port, https://… or socks5://…")
+		return nil, err
 	}
-	ports := map[string]string{"http": "80", "https": "443", "socks5": "1080"}
-	port, known := ports[u.Scheme]
-	if !known {
-		return nil, fmt.Errorf("scheme %.20q; want http, https or socks5", u.Scheme)
-	}
-	if u.Hostname() == "" {
-		return nil, errors.New("host is empty")
-	}
-	if u.Port() != "" {
-		port = u.Port()
-	}
-	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-		return nil, errors.New("port is not in 1 to 65535")
-	}
-	hop := proxyHop{address: net.JoinHostPort(u.Hostname(), port), timeout: connectTimeout}
+	hop := proxyHop{address: net.JoinHostPort(u.Hostname(), strconv.Itoa(int(port))), timeout: connectTimeout}
 	if u.Scheme == "socks5" {
 		return newSOCKSProxy(hop, u.User)
 	}
@@ -79,6 +65,38 @@ func newProxy(raw string, connectTimeout time.Duration, roots func() *x509.CertP
 		hop.tls, hop.roots = &tls.Config{ServerName: u.Hostname(), MinVersion: tls.VersionTLS12}, roots
 	}
 	return connectProxy{proxyHop: hop, user: u.User}, nil
+}
+
+// parseProxyURL returns the URL of a proxy and its port. Its errors are those of CheckProxyURL.
+func parseProxyURL(raw string) (u *url.URL, port uint16, err error) {
+	u, err = url.Parse(raw)
+	if err != nil {
+		return nil, 0, errors.New("cannot be parsed; want http://[user:password@]host:port, https://… or socks5://…")
+	}
+	port, known := map[string]uint16{"http": 80, "https": 443, "socks5": 1080}[u.Scheme]
+	if !known {
+		return nil, 0, fmt.Errorf("scheme %.20q; want http, https or socks5", u.Scheme)
+	}
+	if u.Hostname() == "" {
+		return nil, 0, errors.New("host is empty")
+	}
+	if u.Port() != "" {
+		n, err := strconv.ParseUint(u.Port(), 10, 16)
+		if err != nil || n == 0 {
+			return nil, 0, errors.New("port is not in 1 to 65535")
+		}
+		port = uint16(n)
+	}
+	return u, port, nil
+}
+
+// serviceOf returns the proxy of a valid URL as a service that nothing is delivered to. ok is false for "".
+func serviceOf(raw string) (s Service, ok bool) {
+	u, port, err := parseProxyURL(raw)
+	if err != nil {
+		return s, false
+	}
+	return Service{What: "the proxy", Host: u.Hostname(), Port: port}, true
 }
 
 // proxyHop is the way to the proxy itself. The guard does not check it, because an operator named it.

@@ -46,8 +46,12 @@ func (s *Sender) request(ctx context.Context, m Message, p parts, at time.Time) 
 	if err != nil {
 		return nil, "", err
 	}
+	target, _, err := outbox.NormalizeURL(m.URL) // an older writer left it as it was
+	if err != nil {
+		return nil, "", err
+	}
 	body, contentType := content(m, p.options)
-	req, err = http.NewRequestWithContext(ctx, method, m.URL, bytes.NewReader(body))
+	req, err = http.NewRequestWithContext(ctx, method, target, bytes.NewReader(body))
 	if err != nil { // its text quotes the URL
 		return nil, "", errors.New("url or method: cannot be made a request of")
 	}

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -41,6 +42,10 @@ type Config struct {
 	// DeniedAddrs are blocked whatever AllowedCIDRs says: the addresses that this process itself listens on. An unspecified
 	// address stands for every address of this host.
 	DeniedAddrs []netip.AddrPort
+
+	// Services are hosts and ports that the worker depends on, the database for one. They are blocked whatever AllowedCIDRs
+	// says, and so is the proxy.
+	Services []Service
 
 	// ProxyURL is the egress proxy: http or https (CONNECT), or socks5, with user and password if the proxy wants them.
 	// None when empty, whatever the environment says.
@@ -205,8 +210,14 @@ func newDialer(c Config) (*dialer, error) {
 	if resolver == nil {
 		resolver = net.DefaultResolver
 	}
+	services := slices.Clone(c.Services)
+	if s, ok := serviceOf(c.ProxyURL); ok {
+		services = append(services, s)
+	}
+	allowed := newGuard(c.AllowedCIDRs, c.DeniedAddrs, c.AllowedPorts)
+	allowed.reserved = newReserved(resolver, services)
 	return &dialer{
-		resolver: resolver, guard: newGuard(c.AllowedCIDRs, c.DeniedAddrs, c.AllowedPorts), proxy: through, tls: toEndpoints,
+		resolver: resolver, guard: allowed, proxy: through, tls: toEndpoints,
 		lookupTimeout: c.LookupTimeout, connectTimeout: c.ConnectTimeout, tlsTimeout: c.TLSTimeout,
 	}, nil
 }

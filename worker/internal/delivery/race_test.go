@@ -1,0 +1,98 @@
+package delivery
+
+import (
+	"net"
+	"net/http"
+	"net/netip"
+	"testing"
+	"time"
+)
+
+// serveAt answers every request at a listener with 200.
+func serveAt(t testing.TB, l net.Listener) {
+	t.Helper()
+	server := &http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), ReadHeaderTimeout: testPatience}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = server.Serve(l)
+	}()
+	t.Cleanup(func() {
+		_ = server.Close()
+		<-served
+	})
+}
+
+// dualStack is a configuration whose name server gives every name these addresses.
+func dualStack(t testing.TB, addresses ...string) (Config, *nameserver) {
+	t.Helper()
+	c := allowing("127.0.0.1", "127.0.0.3", "127.0.0.4")
+	c.AllowedCIDRs = append(c.AllowedCIDRs, netip.MustParsePrefix("::1/128"))
+	names := newNameserver(t, always(addresses...))
+	c.Resolver = names.resolver()
+	return c, names
+}
+
+func portOf(l *net.TCPListener) uint16 { return l.Addr().(*net.TCPAddr).AddrPort().Port() }
+
+// Four dead addresses of one family took all the tries, and the good one of the other family was never tried.
+func TestDeadAddressesOfOneFamilyLeaveRoomForTheOther(t *testing.T) {
+	t.Parallel()
+	for good, dead := range map[string]string{"127.0.0.1": "::1", "::1": "127.0.0.1"} {
+		listeners := listenOn(t, good, dead)
+		serveAt(t, listeners[0])
+		dropPackets(t, listeners[1])
+		c, _ := dualStack(t, dead, dead, dead, dead, good)
+		wantDelivered(t, "at "+good, sendOnce(t, c, messageTo(httpTo("dual.test", portOf(listeners[0])))))
+	}
+}
+
+func TestRefusedAddressesLeaveRoomForOthers(t *testing.T) {
+	t.Parallel()
+	for good, dead := range map[string]string{"127.0.0.1": "::1", "::1": "127.0.0.1"} {
+		listeners := listenOn(t, good, dead)
+		serveAt(t, listeners[0])
+		_ = listeners[1].Close()
+		c, _ := dualStack(t, dead, dead, dead, dead, good)
+		wantDelivered(t, "at "+good, sendOnce(t, c, messageTo(httpTo("dual.test", portOf(listeners[0])))))
+	}
+}
+
+// Two dials are under way at most, and none of them takes the time of those that wait.
+func TestAddressesThatDropPacketsLeaveTimeForTheNext(t *testing.T) {
+	t.Parallel()
+	listeners := listenOn(t, "127.0.0.3", "127.0.0.4", "127.0.0.1")
+	dropPackets(t, listeners[0])
+	dropPackets(t, listeners[1])
+	serveAt(t, listeners[2])
+	c, _ := dualStack(t, "127.0.0.3", "127.0.0.4", "127.0.0.1")
+	c.ConnectTimeout = 4 * time.Second // the first has half of it
+	wantDelivered(t, "at the third address", sendOnce(t, c, messageTo(httpTo("three.test", portOf(listeners[2])))))
+}
+
+// Some name servers drop questions for IPv6 addresses.
+func TestANameServerThatDropsQuestionsOfOneFamilyLeavesTheOther(t *testing.T) {
+	t.Parallel()
+	for address, silent := range map[string]int32{"127.0.0.1": dnsAAAA, "::1": dnsA} {
+		l := listenOn(t, address)[0]
+		serveAt(t, l)
+		c, names := dualStack(t, address)
+		c.LookupTimeout = time.Hour // so that only the delivery ends the attempt in time
+		names.silent.Store(silent)
+		wantDelivered(t, address, sendOnce(t, c, messageTo(httpTo("half.test", portOf(l)))))
+	}
+}
+
+// Where one family's addresses are dead and the other's lookup hangs, the lookup's own bound ends the attempt.
+func TestALookupThatHangsIsWaitedForWhenNoAddressWorks(t *testing.T) {
+	t.Parallel()
+	l := listenOn(t, "127.0.0.1")[0]
+	port := portOf(l)
+	_ = l.Close()
+	c, names := dualStack(t, "127.0.0.1")
+	c.LookupTimeout = shortWait
+	names.silent.Store(dnsAAAA)
+	if a := sendOnce(t, c, messageTo(httpTo("half.test", port))); a.Class != ClassConnect {
+		t.Errorf("%s, want class %s", describe(a), ClassConnect)
+	}
+}
