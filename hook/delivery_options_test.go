@@ -63,14 +63,14 @@ func TestTheConfigurationIsWhatTheRowAsksFor(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	c := hook.WebhookConfig{
-		Timeout: 2 * time.Second, Method: "PUT", Format: outbox.FormatCloudEvents, Source: "urn:a", ContentType: "text/x-a", SigningKey: "own",
+		Timeout: 2 * time.Second, Method: "PUT", Format: outbox.FormatCloudEvents, Source: "urn:a", ContentType: "text/x-a", SigningKey: "own", SecretHeaders: "crm",
 		Headers: map[string]string{"X-Static": "s"}, ForwardHeaders: []string{"X-*"}, Traceparent: func(context.Context) string { return traceparent },
 	}
 	o := outcomeWith("run-1", map[string]string{"X-B": "b", "x-a": "a", "Y": "y"})
 	got := optionsOf(t, db, c, o)
 	slices.Sort(got.Forward)
 	if got.Timeout != c.Timeout || got.Method != "PUT" || got.Format != outbox.FormatCloudEvents || got.Source != "urn:a" || got.ContentType != "text/x-a" ||
-		got.SigningKey != "own" || len(got.Headers) != 1 || got.Headers["X-Static"] != "s" || !slices.Equal(got.Forward, []string{"X-B", "x-a"}) || got.Traceparent != traceparent {
+		got.SigningKey != "own" || got.SecretHeaders != "crm" || len(got.Headers) != 1 || got.Headers["X-Static"] != "s" || !slices.Equal(got.Forward, []string{"X-B", "x-a"}) || got.Traceparent != traceparent {
 		t.Errorf("the row asks for %+v", got)
 	}
 	if text := one[*string](t, db.Pool, "SELECT options::text FROM "+db.Schema+".message WHERE id = $1", endOne(t, db, newHook(t, db, hook.WebhookConfig{}), outcomeWith("run-2", nil)).ID); text != nil {

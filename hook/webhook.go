@@ -40,7 +40,8 @@ type WebhookConfig struct {
 	ResultBytesMax int
 
 	// ForwardHeaders names the run headers that go into the request, as they are. "X-Tenant" names one, "X-*" all that
-	// begin so, "*" all of them but the URL header. None when empty: a run's metadata is the service's own.
+	// begin so, "*" all of them but the URL header. None when empty: a run's metadata is the service's own. A pattern leaves
+	// out what a receiver or a proxy may trust, unless it is named (outbox.SensitiveHeader).
 	ForwardHeaders []string
 
 	// Method of the requests: POST (also when empty), PUT or PATCH.
@@ -58,8 +59,12 @@ type WebhookConfig struct {
 	ContentType string
 
 	// Headers are set on each request as they are. Reserved ones (outbox.ReservedHeaders) are refused. Their values are
-	// kept in each message's row: a secret does not belong here.
+	// kept in each message's row: a secret belongs into SecretHeaders.
 	Headers map[string]string
+
+	// SecretHeaders names a set of headers that the worker holds (worker.Config.SecretHeadersFile); none when empty. It is sent
+	// only to the endpoints that the set lists. While the worker does not know the name, the message waits and says so.
+	SecretHeaders string
 
 	// SigningKey names the worker's key set to sign with; its default one when empty.
 	SigningKey string
@@ -128,7 +133,7 @@ func (c WebhookConfig) validate() error {
 func (c WebhookConfig) options() outbox.Options {
 	return outbox.Options{
 		Timeout: c.Timeout, Method: c.Method, Format: c.Format, Source: c.Source, ContentType: c.ContentType,
-		Headers: c.Headers, SigningKey: c.SigningKey,
+		Headers: c.Headers, SigningKey: c.SigningKey, SecretHeaders: c.SecretHeaders,
 	}
 }
 
@@ -258,7 +263,7 @@ func (h *WebhookTerminalHook) forwarded(headers map[string]string) []string {
 	}
 	var keys []string
 	for key := range headers {
-		named := slices.ContainsFunc(h.config.ForwardHeaders, func(p string) bool { return matches(p, key) })
+		named := slices.ContainsFunc(h.config.ForwardHeaders, func(p string) bool { return matches(p, key) && !outbox.SensitiveHeader(key, p) })
 		if named && key != h.config.URLHeader {
 			keys = append(keys, key)
 		}

@@ -148,6 +148,21 @@ func TestOnlyWhatIsNamedIsForwarded(t *testing.T) {
 	}
 }
 
+// A run's metadata may hold what a receiver trusts: it is forwarded only by a pattern that names it.
+func TestSensitiveHeadersAreForwardedByNameOnly(t *testing.T) {
+	t.Parallel()
+	db := testdb.New(t)
+	headers := map[string]string{"callback_url": receiver, "Authorization": "Bearer t", "svix-id": "1", "X-Forwarded-For": "::1", "X-Tenant": "acme"}
+	for patterns, want := range map[string][]string{
+		"*": {"X-Tenant"}, "X-*": {"X-Tenant"}, "* authorization": {"Authorization", "X-Tenant"}, "svix-* X-Forwarded-For": {"X-Forwarded-For", "svix-id"},
+	} {
+		o := outcomeWith(outbox.NewID().String(), headers)
+		if got := optionsOf(t, db, hook.WebhookConfig{ForwardHeaders: strings.Fields(patterns)}, o).Forward; !slices.Equal(got, want) {
+			t.Errorf("%q forwards %q, want %q", patterns, got, want)
+		}
+	}
+}
+
 func TestTheTimeoutIsInTheOptions(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)

@@ -79,8 +79,37 @@ func ReservedHeaders() []string {
 }
 
 // ReservedHeader reports whether a header is reserved: nothing that a submitter or a hook supplies replaces it or adds
-// to it. Names are compared without regard to case, and with _ taken for -, as CGI and its heirs do.
+// to it. Names are compared without regard to case, and with _ taken for -, as CGI does.
 func ReservedHeader(name string) bool {
 	name = textproto.CanonicalMIMEHeaderKey(strings.ReplaceAll(name, "_", "-"))
 	return strings.HasPrefix(name, "Ce-") || slices.Contains(ReservedHeaders(), name)
 }
+
+// sensitiveHeaders are those that a receiver or a proxy before it may trust: credentials, another sender's signature, where a
+// request came from, and another method than its own. A trailing * stands for any ending.
+var sensitiveHeaders = []string{
+	"Authorization", "Cookie", "Set-Cookie", "Svix-*", "Forwarded", "X-Forwarded-*",
+	"X-Http-Method", "X-Http-Method-Override", "X-Method-Override",
+}
+
+// SensitiveHeader reports whether a pattern of headers to forward leaves this header out: it is one that a receiver may
+// trust, and the pattern does not name it. "Authorization" and "X-Forwarded-*" name what they say; "*" and "X-*" do not.
+func SensitiveHeader(name, pattern string) bool {
+	name, pattern = plainName(name), plainName(pattern)
+	if name == pattern {
+		return false
+	}
+	for _, sensitive := range sensitiveHeaders {
+		start, open := strings.CutSuffix(plainName(sensitive), "*")
+		if open && strings.HasPrefix(name, start) {
+			return !strings.HasPrefix(pattern, start)
+		}
+		if name == start {
+			return true
+		}
+	}
+	return false
+}
+
+// plainName is a header's name as names are compared: in lower case, with _ taken for -, as CGI does.
+func plainName(name string) string { return strings.ToLower(strings.ReplaceAll(name, "_", "-")) }

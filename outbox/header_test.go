@@ -59,3 +59,28 @@ func FuzzCheckHeader(f *testing.F) {
 		}
 	})
 }
+
+// What a receiver may trust is forwarded only by a pattern that names it.
+func TestASensitiveHeaderIsForwardedOnlyByItsName(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{
+		"Authorization", "authorization", "Cookie", "Set-Cookie", "svix-id", "Svix-Signature", "svix_timestamp", "X-Forwarded-For", "x_forwarded_host",
+		"Forwarded", "X-HTTP-Method-Override", "X-Http-Method", "X-Method-Override",
+	} {
+		for _, pattern := range []string{"*", name[:1] + "*", name[:3] + "*"} {
+			if !outbox.SensitiveHeader(name, pattern) {
+				t.Errorf("%q forwards %s", pattern, name)
+			}
+		}
+		if outbox.SensitiveHeader(name, strings.ToUpper(name)) {
+			t.Errorf("%s is not forwarded by its name", name)
+		}
+	}
+	for name, pattern := range map[string]string{
+		"svix-id": "svix-*", "Svix-Id": "SVIX-I*", "X-Forwarded-For": "x-forwarded-*", "X-Tenant": "*", "X-Forward": "X-*", "Authorization-Of": "*", "": "*",
+	} {
+		if outbox.SensitiveHeader(name, pattern) {
+			t.Errorf("%q does not forward %q", pattern, name)
+		}
+	}
+}

@@ -40,6 +40,11 @@ type Options struct {
 	// the name, the message waits: it is never sent unsigned.
 	SigningKey string
 
+	// SecretHeaders names a set of headers that the worker holds, for a receiver that wants an API key: the row keeps the name
+	// only. None when empty. While the worker does not know the name, the message waits; where the set does not list the
+	// message's endpoint, the message is dead (refused) and nothing is sent.
+	SecretHeaders string
+
 	// Traceparent is the writer's span in the form of W3C Trace Context, carried on in each request.
 	Traceparent string
 }
@@ -121,6 +126,10 @@ func (o Options) Validate() error {
 			faults = append(faults, fmt.Errorf("SigningKey: %w", err))
 		}
 	}
+	if o.SecretHeaders != "" && !signingKeyName.MatchString(o.SecretHeaders) {
+		faults = append(faults, errors.New("SecretHeaders: not the name of a header set (it is not shown, lest it be a secret); "+
+			"want 1 to 64 of A-Z, a-z, 0-9, _, . and -, beginning with a letter or digit"))
+	}
 	if o.Traceparent != "" {
 		if err := CheckTraceparent(o.Traceparent); err != nil {
 			faults = append(faults, fmt.Errorf("Traceparent: %w", err))
@@ -139,6 +148,7 @@ type optionsJSON struct {
 	Headers     map[string]string `json:"headers,omitempty"`
 	Forward     []string          `json:"forward,omitempty"`
 	SigningKey  string            `json:"signing_key,omitempty"`
+	Secret      string            `json:"secret_headers,omitempty"`
 	Traceparent string            `json:"traceparent,omitempty"`
 }
 
@@ -146,7 +156,7 @@ type optionsJSON struct {
 func (o Options) MarshalJSON() ([]byte, error) {
 	return []byte(mustJSON(optionsJSON{
 		TimeoutMS: o.Timeout.Milliseconds(), Method: o.Method, Format: o.Format, Source: o.Source, ContentType: o.ContentType,
-		Headers: o.Headers, Forward: o.Forward, SigningKey: o.SigningKey, Traceparent: o.Traceparent,
+		Headers: o.Headers, Forward: o.Forward, SigningKey: o.SigningKey, Secret: o.SecretHeaders, Traceparent: o.Traceparent,
 	})), nil
 }
 
@@ -159,7 +169,7 @@ func (o *Options) UnmarshalJSON(text []byte) error {
 	}
 	*o = Options{
 		Timeout: time.Duration(min(max(j.TimeoutMS, 0), timeoutMax.Milliseconds())) * time.Millisecond, Method: j.Method, Format: j.Format, Source: j.Source,
-		ContentType: j.ContentType, Headers: j.Headers, Forward: j.Forward, SigningKey: j.SigningKey, Traceparent: j.Traceparent,
+		ContentType: j.ContentType, Headers: j.Headers, Forward: j.Forward, SigningKey: j.SigningKey, SecretHeaders: j.Secret, Traceparent: j.Traceparent,
 	}
 	return nil
 }

@@ -104,9 +104,19 @@ type Config struct {
 	// Worker.RereadCertificates is called. None when empty.
 	CAFile string
 
-	// ClientCertFile and ClientKeyFile hold the certificate and key, in PEM, that the worker shows to endpoints that
-	// ask for one (mTLS). They are read again when they change. None when empty; both or neither.
+	// ClientCertFile and ClientKeyFile hold the certificate and key, in PEM, that the worker shows to those endpoints of
+	// ClientCertOrigins that ask for one (mTLS). They are read again when they change. None when empty; both or neither.
 	ClientCertFile, ClientKeyFile string
+
+	// ClientCertOrigins are the origins that the client certificate is shown to, as https://HOST[:PORT]: it would tell any
+	// other endpoint who the worker is. One at least with a certificate, and none without.
+	ClientCertOrigins []string
+
+	// SecretHeadersFile holds sets of headers for receivers that want an API key, under the names that messages give
+	// (outbox.Options.SecretHeaders). A set begins with [NAME]; below it stand lines of origin = https://HOST[:PORT], which say
+	// where it may be sent, and lines of NAME: VALUE. # begins a comment line. The file is read again when it changes; one that
+	// is wrong then changes nothing. When empty, messages that name a set wait.
+	SecretHeadersFile string
 
 	// Keys are the key sets that messages are signed with. When nil, messages that name no key set are sent unsigned,
 	// and those that name one wait.
@@ -261,6 +271,7 @@ func (c Config) Validate() error {
 		check(status >= 300 && status <= 599 && status != http.StatusGone, "RetryStatuses holds %d; want 300 to 599, and not 410", status)
 	}
 	check((c.ClientCertFile == "") == (c.ClientKeyFile == ""), "ClientCertFile and ClientKeyFile belong together; one is empty")
+	check((c.ClientCertFile == "") == (len(c.ClientCertOrigins) == 0), "ClientCertOrigins are the origins that ClientCertFile is shown to; one of the two is empty")
 	if err := delivery.CheckProxyURL(c.ProxyURL); err != nil {
 		faults = append(faults, fmt.Errorf("ProxyURL: %w", err))
 	}

@@ -28,12 +28,15 @@ func policyOf(c Config) schedule.Policy {
 	}
 }
 
-func deliveryConfig(c Config) delivery.Config {
+// deliveryConfig takes besides the services that nothing is delivered to.
+func deliveryConfig(c Config, services []delivery.Service) delivery.Config {
 	return delivery.Config{
 		Timeout: c.DeliveryTimeout, LookupTimeout: c.LookupTimeout, ConnectTimeout: c.ConnectTimeout, TLSTimeout: c.TLSTimeout,
 		HeaderTimeout: c.HeaderTimeout, MaxInFlight: c.MaxInFlight, EndpointMaxInFlight: c.EndpointMaxInFlight,
 		AllowHTTP: c.AllowHTTP, AllowedCIDRs: c.AllowedCIDRs, AllowedPorts: c.AllowedPorts, DeniedAddrs: c.DeniedAddrs,
+		Services: services,
 		ProxyURL: c.ProxyURL, CAFile: c.CAFile, ClientCertFile: c.ClientCertFile, ClientKeyFile: c.ClientKeyFile,
+		ClientCertOrigins: c.ClientCertOrigins, SecretHeadersFile: c.SecretHeadersFile,
 		Keys: c.Keys, UserAgent: c.UserAgent, Resolver: c.resolver,
 	}
 }

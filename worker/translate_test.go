@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"reflect"
 	"testing"
+
+	"github.com/seed-abbacb8b/epilogue/worker/internal/delivery"
 )
 
 // TestEveryFieldReachesTheDelivery: none of its configuration is left at zero when everything is configured.
@@ -13,9 +15,9 @@ func TestEveryFieldReachesTheDelivery(t *testing.T) {
 	c := Config{
 		AllowHTTP: true, AllowedCIDRs: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, AllowedPorts: []uint16{443},
 		DeniedAddrs: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:1")}, ProxyURL: "http://proxy", CAFile: "ca",
-		ClientCertFile: "cert", ClientKeyFile: "key", Keys: newRing(nil), resolver: new(net.Resolver),
+		ClientCertFile: "cert", ClientKeyFile: "key", ClientCertOrigins: []string{"https://a.example"}, SecretHeadersFile: "headers", Keys: newRing(nil), resolver: new(net.Resolver),
 	}.WithDefaults()
-	d := reflect.ValueOf(deliveryConfig(c))
+	d := reflect.ValueOf(deliveryConfig(c, []delivery.Service{{What: "the database"}}))
 	for i := range d.NumField() {
 		if d.Field(i).IsZero() {
 			t.Errorf("%s is not set", d.Type().Field(i).Name)

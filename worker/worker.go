@@ -73,9 +73,7 @@ func New(pool *pgxpool.Pool, config Config) (*Worker, error) {
 		return nil, fmt.Errorf("worker: %w", err)
 	}
 	c := config.WithDefaults()
-	sending := deliveryConfig(c)
-	sending.Services = databaseServices(pool.Config())
-	sender, err := delivery.New(sending)
+	sender, err := delivery.New(deliveryConfig(c, databaseServices(pool.Config())))
 	if err != nil {
 		return nil, fmt.Errorf("worker: %w", err)
 	}
@@ -147,7 +145,7 @@ func uniqueName(name string) string {
 // Name returns the name under which this worker holds leases.
 func (w *Worker) Name() string { return w.name }
 
-// RereadCertificates reads CAFile, ClientCertFile and ClientKeyFile again, those that are configured, and returns for each
+// RereadCertificates reads CAFile, ClientCertFile, ClientKeyFile and SecretHeadersFile again, those that are configured, and returns for each
 // field (the certificate's for the pair) what came of it: nil, or why what was in force stays. Connections that exist stay
 // as they are.
 func (w *Worker) RereadCertificates() (files []Reread) {

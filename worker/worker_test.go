@@ -57,9 +57,11 @@ func TestNewReturnsNoWorkerBesideAnError(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	for name, change := range map[string]func(*Config){
-		"a configuration that is at fault":  func(c *Config) { c.Lease = time.Second },
-		"a file that is not there":          func(c *Config) { c.CAFile = "/nowhere/ca.pem" },
-		"certificates that are not to read": func(c *Config) { c.ClientCertFile, c.ClientKeyFile = "/nowhere/c.pem", "/nowhere/k.pem" },
+		"a configuration that is at fault": func(c *Config) { c.Lease = time.Second },
+		"a file that is not there":         func(c *Config) { c.CAFile = "/nowhere/ca.pem" },
+		"certificates that are not to read": func(c *Config) {
+			c.ClientCertFile, c.ClientKeyFile, c.ClientCertOrigins = "/nowhere/c.pem", "/nowhere/k.pem", []string{"https://a.example"}
+		},
 	} {
 		c := r.config()
 		change(&c)

@@ -71,7 +71,8 @@ func (a *admin) serve(ctx context.Context, worker asked, log *slog.Logger) {
 	}
 	a.server = &http.Server{
 		Handler: adminHandler(ctx, worker), ReadTimeout: adminRequestTimeout, WriteTimeout: 2 * adminRequestTimeout,
-		IdleTimeout: adminIdleTimeout, MaxHeaderBytes: adminHeaderBytesMax, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		IdleTimeout: adminIdleTimeout, MaxHeaderBytes: adminHeaderBytesMax, ConnState: newConnLimit(adminConnsMax).track,
+		ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	a.served = make(chan struct{})
 	go func() {

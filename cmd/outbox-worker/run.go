@@ -16,8 +16,9 @@ func (p *program) runCommand() *cobra.Command {
 finish for most of OUTBOX_SHUTDOWN_TIMEOUT, releases the rest, records what was answered, and has ended 2 s after that
 time, whatever the database does. A second signal ends it on the spot.
 
-SIGHUP has it read the files of keys and certificates again: OUTBOX_SIGNING_KEYS_FILE, OUTBOX_CLIENT_CERT_FILE with its
-key, and OUTBOX_CA_FILE. The log says of each that it is in force, or why not; then what was in force stays.
+SIGHUP has it read the files of keys, headers and certificates again: OUTBOX_SIGNING_KEYS_FILE,
+OUTBOX_SECRET_HEADERS_FILE, OUTBOX_CLIENT_CERT_FILE with its key, and OUTBOX_CA_FILE. The log says of each that it is in
+force, or why not; then what was in force stays.
 
 Any number of workers can run on one schema. A database that is away is waited for. /healthz, /readyz and
 /.well-known/jwks.json are answered at OUTBOX_ADMIN_ADDR. It ends with status 4 on a schema that was not migrated, or

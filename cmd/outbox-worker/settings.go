@@ -47,8 +47,11 @@ type settings struct {
 	AllowedPorts   ports    `env:"ALLOWED_PORTS" default:"any" help:"the only ports that are delivered to, separated by commas"`
 	ProxyURL       proxyURL `env:"PROXY_URL" default:"none" help:"egress proxy: http://, https:// (CONNECT) or socks5://, with USER:PASSWORD@ if it wants them; what it connects to cannot be checked here"`
 	CAFile         string   `env:"CA_FILE" default:"none" help:"certificates, in PEM, that are trusted besides the system's; read again on SIGHUP"`
-	ClientCertFile string   `env:"CLIENT_CERT_FILE" default:"none" help:"certificate, in PEM, shown to endpoints that ask for one; read again when it changes"`
+	ClientCertFile string   `env:"CLIENT_CERT_FILE" default:"none" help:"certificate, in PEM, shown to those of OUTBOX_CLIENT_CERT_ORIGINS that ask for one; read again when it changes"`
 	ClientKeyFile  string   `env:"CLIENT_KEY_FILE" default:"none" help:"its key, in PEM"`
+
+	ClientCertOrigins origins `env:"CLIENT_CERT_ORIGINS" default:"none" help:"the only origins that the client certificate is shown to, separated by commas, as https://HOST"`
+	SecretHeadersFile string  `env:"SECRET_HEADERS_FILE" default:"none" help:"a file of header sets that messages name: [NAME], then lines of origin = https://HOST, the only ones that it is sent to, and of HEADER: VALUE; read again when it changes; a secret"`
 
 	SigningKeys     signingKeys `env:"SIGNING_KEYS" default:"none" help:"keys to sign with: name=key[,key…] for each set, with white space or ; between; the set called default signs messages that name none; a secret"`
 	SigningKeysFile keyFile     `env:"SIGNING_KEYS_FILE" default:"none" help:"a file of further sets, a line for each: name = key [key…]; # begins a comment; read again when it changes"`

@@ -165,3 +165,18 @@ func (u proxyURL) String() string {
 	}
 	return parsed.Redacted()
 }
+
+// origins is a list of origins. Whether they are some is the worker's to say.
+type origins []string
+
+// EnvDecode reads origins separated by commas.
+func (o *origins) EnvDecode(text string) error {
+	for part := range strings.SplitSeq(text, ",") {
+		if part = strings.TrimSpace(part); part != "" {
+			*o = append(*o, part)
+		}
+	}
+	return nil
+}
+
+func (o origins) String() string { return strings.Join(o, ",") }

@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/seed-abbacb8b/epilogue/internal/secretfile"
 	"github.com/seed-abbacb8b/epilogue/webhook"
 )
 
@@ -34,9 +35,9 @@ type Ring struct {
 	opened  time.Time
 
 	inForce atomic.Pointer[sets]
-	due     atomic.Int64 // when the file is to be looked at again, since opened
-	mu      sync.Mutex   // held by the one who looks
-	file    *file        // nil without one
+	due     atomic.Int64     // when the file is to be looked at again, since opened
+	mu      sync.Mutex       // held by the one who looks
+	file    *secretfile.File // nil without one
 }
 
 // Event is what happened to the file. It is reported once per change.
@@ -69,7 +70,7 @@ func Open(entries, path string, report func(Event)) (*Ring, error) {
 		}
 		return r, nil
 	}
-	r.file = &file{path: path}
+	r.file = &secretfile.File{Path: path}
 	event, _ := r.look()
 	if err := errors.Join(err, event.Err); err != nil {
 		return nil, err
@@ -111,7 +112,7 @@ func (r *Ring) Reread() {
 		return
 	}
 	r.mu.Lock()
-	*r.file = file{path: r.file.path}
+	*r.file = secretfile.File{Path: r.file.Path}
 	event, changed := r.look()
 	r.due.Store(int64(time.Since(r.opened) + checkInterval))
 	r.mu.Unlock()
@@ -122,7 +123,7 @@ func (r *Ring) Reread() {
 
 // look puts what the file says in force if it changed and is right.
 func (r *Ring) look() (event Event, changed bool) {
-	content, warning, changed, err := r.file.read()
+	content, warning, changed, err := r.file.Read()
 	if !changed {
 		return event, false
 	}
@@ -134,11 +135,11 @@ func (r *Ring) look() (event Event, changed bool) {
 		found, err = merge(r.entries, found)
 	}
 	if err != nil {
-		err = fmt.Errorf("key file %s: %w", r.file.path, err)
+		err = fmt.Errorf("key file %s: %w", r.file.Path, err)
 	} else {
 		r.inForce.Store(&found)
 	}
-	return Event{File: r.file.path, Names: r.inForce.Load().names(), Err: err, Warning: warning}, true
+	return Event{File: r.file.Path, Names: r.inForce.Load().names(), Err: err, Warning: warning}, true
 }
 
 // sets are keys by the name of their set.

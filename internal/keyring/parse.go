@@ -13,9 +13,8 @@ import (
 
 // Bounds of what is read.
 const (
-	KeysMax   = 8        // of a set: all of them sign every message, and a verifier takes only so many signatures
-	faultsMax = 10       // named of one text
-	fileMax   = 16 << 20 // bytes of a file: some 100,000 sets
+	KeysMax   = 8  // of a set: all of them sign every message, and a verifier takes only so many signatures
+	faultsMax = 10 // named of one text
 )
 
 // CheckName reports what cannot be the name of a set: what no message can name, and what begins like a key. The error

@@ -132,7 +132,8 @@ func parseRetryAfter(value string, now time.Time) time.Duration {
 	return 0
 }
 
-// statusError says which status was answered. For a redirect it says where to.
+// statusError says which status was answered. For a redirect it names the origin that it leads to, and no more: a path or a
+// query may hold a token, the message's own for one.
 func statusError(resp *http.Response) string {
 	text := fmt.Sprintf("answered %d", resp.StatusCode)
 	if name := http.StatusText(resp.StatusCode); name != "" {
@@ -140,8 +141,8 @@ func statusError(resp *http.Response) string {
 	}
 	if resp.StatusCode >= 300 && resp.StatusCode < 400 {
 		text += "; redirects are not followed"
-		if target := resp.Header.Get("Location"); target != "" {
-			text += fmt.Sprintf(" (to %.200q)", target)
+		if target, err := resp.Request.URL.Parse(resp.Header.Get("Location")); err == nil && target.Host != "" {
+			text += fmt.Sprintf(" (to %.200q)", target.Scheme+"://"+target.Host)
 		}
 	}
 	return text

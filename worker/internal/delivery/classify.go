@@ -28,7 +28,10 @@ func (a *Answer) fail(t *trip, err error) {
 	if timeIsUp && !errors.As(err, &at) {
 		at.phase = t.phase()
 	}
+	short, isShort := shortageOf(err)
 	switch {
+	case isShort:
+		a.WaitsFor = short.Error()
 	case errors.As(err, &proxy):
 		a.WaitsFor = shortText(proxy.Error())
 	case timeIsUp && at.phase == phaseProxy:
@@ -67,7 +70,23 @@ func classify(err error) (class, text string) {
 	case at.phase == phaseTLS: // most errors of a handshake have no type
 		return ClassTLS, text
 	}
-	return ClassProtocol, text
+	return ClassProtocol, shortText(withoutQuotes(err))
+}
+
+// withoutQuotes is the text of an error of net/http's without what it quotes: bytes of the answer, which may repeat the
+// request with its tokens.
+func withoutQuotes(err error) string {
+	text := err.Error()
+	if i := strings.IndexByte(text, '"'); i >= 0 {
+		text = text[:i]
+	}
+	for _, line := range []string{"malformed MIME header line", "malformed MIME header"} { // of net/textproto, which quotes without quotation marks
+		if i := strings.Index(text, line); i >= 0 {
+			text = text[:i+len(line)]
+			break
+		}
+	}
+	return strings.TrimRight(text, " :")
 }
 
 // errorBytesMax bounds an error's text.

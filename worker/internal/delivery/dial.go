@@ -78,8 +78,8 @@ func (d *dialer) dialTLS(ctx context.Context, _, address string) (net.Conn, erro
 	tripOf(ctx).enter(phaseTLS)
 	ctx, cancel := context.WithTimeoutCause(ctx, d.tlsTimeout, timeoutError{phaseTLS.String(), d.tlsTimeout})
 	defer cancel()
-	config := d.tls.config.Load().Clone()
-	if config.ServerName, _, err = net.SplitHostPort(address); err != nil {
+	config, err := d.tls.configFor(address)
+	if err != nil {
 		_ = below.Close()
 		return nil, phaseError{phaseTLS, err}
 	}

@@ -30,8 +30,8 @@
 //  4. Nothing that a submitter or a hook supplies replaces a header of the worker, or adds a value to it. The signature
 //     covers exactly the bytes that are sent. A message that names an unknown key is not sent.
 //  5. The texts of an Answer can be stored in Postgres: they are valid UTF-8 without NUL. No error text quotes the URL, which
-//     may contain a secret, or the proxy's password. The target of a redirect is quoted: the receiver chose it.
+//     may contain a secret, the proxy's password, or bytes of an answer. Of a redirect's target the origin is named.
 //  6. Memory is bounded: at most 64 KiB of an answer's headers and 64 KiB of its body are read or buffered, and nothing is
 //     decompressed.
-//  7. A failure of the proxy, or a missing key, is not an attempt. Answer.WaitsFor says so, and Answer.Class is empty.
+//  7. A failure of the proxy, a missing key, or a shortage of this machine's is not an attempt. Answer.WaitsFor says so, and Answer.Class is empty.
 package delivery

@@ -29,17 +29,16 @@ func decode(m Message) (p parts, err error) {
 }
 
 // takeHeaders sets the run's headers that the options forward, and then the hook's own headers, so that a submitter cannot
-// replace those. It leaves out headers that HTTP forbids, and headers that only the worker sets. A reason never quotes
-// a value, because a value may be a secret.
-func takeHeaders(h http.Header, p parts) (leftOut []string) {
+// replace those. It leaves out headers that HTTP forbids, and headers that only the worker sets.
+func takeHeaders(h http.Header, p parts, n *headerNote) {
 	set := func(key, value string) {
 		switch err := outbox.CheckHeader(key, value); {
 		case err != nil:
-			leftOut = append(leftOut, err.Error())
+			n.leftOut = append(n.leftOut, err.Error())
 		case outbox.ReservedHeader(key):
-			leftOut = append(leftOut, fmt.Sprintf("header %q: set by the worker only", key))
+			n.leftOut = append(n.leftOut, fmt.Sprintf("header %q: set by the worker only", key))
 		default:
-			h[headerKey(key)] = []string{value}
+			h[headerKey(key)] = []string{n.trim(key, value)}
 		}
 	}
 	for _, key := range p.options.Forward {
@@ -50,7 +49,6 @@ func takeHeaders(h http.Header, p parts) (leftOut []string) {
 	for _, key := range slices.Sorted(maps.Keys(p.options.Headers)) { // of two spellings of a name, the same one wins each time
 		set(key, p.options.Headers[key])
 	}
-	return leftOut
 }
 
 // headerKey returns the canonical form of a header's name, with two exceptions. net/http sends a request again by itself

@@ -202,7 +202,8 @@ func (f *raceFaults) lookup(err error) {
 
 func (f *raceFaults) dial(err error) {
 	errors.As(err, &f.proxyFail)
-	if f.last = err; f.first == nil {
+	f.last = err
+	if _, short := shortageOf(f.first); f.first == nil || short { // an endpoint's own fault says more
 		f.first = err
 	}
 }

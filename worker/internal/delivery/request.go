@@ -46,7 +46,7 @@ func (s *Sender) request(ctx context.Context, m Message, p parts, at time.Time) 
 	if err != nil {
 		return nil, "", err
 	}
-	target, _, err := outbox.NormalizeURL(m.URL) // an older writer left it as it was
+	target, endpoint, err := outbox.NormalizeURL(m.URL) // an older writer left it as it was
 	if err != nil {
 		return nil, "", err
 	}
@@ -55,14 +55,19 @@ func (s *Sender) request(ctx context.Context, m Message, p parts, at time.Time) 
 	if err != nil { // its text quotes the URL
 		return nil, "", errors.New("url or method: cannot be made a request of")
 	}
-	h, leftOut := req.Header, takeHeaders(req.Header, p)
+	var n headerNote
+	h := req.Header
+	takeHeaders(h, p, &n)
+	if err := s.addSecrets(h, p.options.SecretHeaders, endpoint); err != nil {
+		return nil, "", err
+	}
 	h["Content-Type"] = []string{contentType}
 	h["User-Agent"] = []string{s.userAgent}
 	h["Workflow-Run-Status"] = []string{m.Status.String()}
 	if outbox.CheckHeader("Workflow-Run-Id", m.RunID) == nil {
-		h["Workflow-Run-Id"] = []string{m.RunID}
+		h["Workflow-Run-Id"] = []string{n.trim("Workflow-Run-Id", m.RunID)}
 	} else {
-		leftOut = append(leftOut, "Workflow-Run-Id: the run id holds a control character")
+		n.leftOut = append(n.leftOut, "Workflow-Run-Id: the run id holds a control character")
 	}
 	if p.options.Traceparent != "" && outbox.CheckTraceparent(p.options.Traceparent) == nil {
 		h["Traceparent"] = []string{p.options.Traceparent}
@@ -70,10 +75,7 @@ func (s *Sender) request(ctx context.Context, m Message, p parts, at time.Time) 
 	if p.options.Format == outbox.FormatCloudEvents {
 		maps.Copy(h, cloudEvent(m, p.options))
 	}
-	if len(leftOut) > 0 {
-		note = leftOutNote(leftOut)
-	}
-	return req, note, s.sign(h, m.ID.String(), p.options.SigningKey, at, body)
+	return req, n.String(), s.sign(h, m.ID.String(), p.options.SigningKey, at, body)
 }
 
 // checkOptions returns the method of the request. It refuses options that no writer of this version writes, because the
@@ -119,22 +121,4 @@ func (s *Sender) sign(h http.Header, id, name string, at time.Time, body []byte)
 	}
 	h["Webhook-Signature"] = []string{signature}
 	return nil
-}
-
-// noteBytesMax bounds a note; a submitter may name any number of headers.
-const noteBytesMax = 8192
-
-// leftOutNote says which headers were left out of a request, and why, in a text that a column can hold.
-func leftOutNote(reasons []string) string {
-	note := "left out: "
-	for i, reason := range reasons {
-		if len(note)+len(reason) > noteBytesMax {
-			return fmt.Sprintf("%s and %d more", note, len(reasons)-i)
-		}
-		if i > 0 {
-			note += "; "
-		}
-		note += shortText(reason)
-	}
-	return note
 }

@@ -296,3 +296,20 @@ func TestOfTwoSpellingsOfAHeaderTheSameOneWinsEachTime(t *testing.T) {
 		}
 	}
 }
+
+// HTTP/1.1 drops the outer white space of a value, and HTTP/2 must not have it. So it is dropped here, and the attempt says so.
+func TestOuterWhiteSpaceIsTrimmedAndTheNoteSaysSo(t *testing.T) {
+	t.Parallel()
+	to := newReceiver(t, nil)
+	m := messageTo(to.URL).forwarding(t, map[string]string{"X-A": " a\t", "X-B": "b", "X-Bad": "top-secret\n"})
+	m.RunID = " run 1 "
+	a := sendOnce(t, allowing("127.0.0.1"), m)
+	wantDelivered(t, "a message", a)
+	if got := to.last(t); got.runID != "run 1" || got.header.Get("X-A") != "a" {
+		t.Errorf("run %q, X-A %q", got.runID, got.header.Get("X-A"))
+	}
+	const want = `left out: header "X-Bad": byte 10 of the value is a control character; outer white space trimmed, which HTTP cannot carry: header "X-A"; header "Workflow-Run-Id"`
+	if a.Note != want {
+		t.Errorf("the note says\n%s, want\n%s", a.Note, want)
+	}
+}

@@ -54,9 +54,14 @@ type Config struct {
 	// CAFile holds certificates in PEM that are trusted in addition to the system's roots. None when empty.
 	CAFile string
 
-	// ClientCertFile and ClientKeyFile hold, in PEM, the certificate and the key that are shown to endpoints that ask for
-	// one. They are read again when they change. None when ClientCertFile is empty.
+	// ClientCertFile and ClientKeyFile hold, in PEM, the certificate and the key that are shown to those endpoints of
+	// ClientCertOrigins that ask for one. They are read again when they change. None when ClientCertFile is empty.
 	ClientCertFile, ClientKeyFile string
+	ClientCertOrigins             []string
+
+	// SecretHeadersFile holds sets of secret headers, each with the origins that it may be sent to (parseHeaderSets). It is read
+	// again when it changes. None when empty: a message that names a set waits.
+	SecretHeadersFile string
 
 	// Keys are the key sets that messages are signed with. When nil, a message that names no key set is sent unsigned,
 	// and one that names a key set waits.
@@ -92,6 +97,7 @@ type Sender struct {
 	userAgent string
 	keys      Keyring
 	tls       *clientTLS
+	secrets   *headerSets // nil without any
 }
 
 // New returns a Sender, or an error that begins with the field of the configuration that is wrong. It reads the
@@ -101,10 +107,15 @@ func New(c Config) (*Sender, error) {
 	if err != nil {
 		return nil, err
 	}
+	secrets, err := openHeaderSets(c.SecretHeadersFile)
+	if err != nil {
+		return nil, fmt.Errorf("SecretHeadersFile: %w", err)
+	}
 	fresh := newTransport(c, d)
 	fresh.DisableKeepAlives = true
 	return &Sender{
 		transport: newTransport(c, d), fresh: fresh, timeout: c.Timeout, allowHTTP: c.AllowHTTP, userAgent: c.UserAgent, keys: c.Keys, tls: d.tls,
+		secrets: secrets,
 	}, nil
 }
 
@@ -144,8 +155,15 @@ func (s *Sender) Close() {
 	s.fresh.CloseIdleConnections()
 }
 
-// Reread reads the certificate files again, and returns what came of each. Connections that exist stay as they are.
-func (s *Sender) Reread() []Reread { return s.tls.reread() }
+// Reread reads the files of certificates and headers again, and returns what came of each. Connections that exist stay as they
+// are.
+func (s *Sender) Reread() []Reread {
+	files := s.tls.reread()
+	if s.secrets != nil {
+		files = append(files, Reread{"SecretHeadersFile", s.secrets.reread()})
+	}
+	return files
+}
 
 // Send makes one attempt and returns how it ended.
 //
@@ -177,10 +195,13 @@ func (s *Sender) attempt(t *trip, m Message, p parts, a *Answer) {
 	}
 	req, note, err := s.request(t.traced(), m, p, a.StartedAt)
 	a.Note = note
-	var unknown unknownKeyError
+	var (
+		noKey     unknownKeyError
+		noHeaders unknownHeadersError
+	)
 	switch {
-	case errors.As(err, &unknown):
-		a.WaitsFor = shortText(unknown.Error())
+	case errors.As(err, &noKey), errors.As(err, &noHeaders):
+		a.WaitsFor = shortText(err.Error())
 		return
 	case err != nil:
 		a.Class, a.Err = ClassBlocked, shortText(err.Error())

@@ -353,3 +353,33 @@ func sendDuring(t *testing.T, s *Sender, url string, change func()) {
 	}
 	sending.Wait()
 }
+
+// The public library reads six signatures in one header, finds each key's own, and takes an empty body.
+func TestTheOracleReadsSixSignaturesAndAnEmptyBody(t *testing.T) {
+	t.Parallel()
+	to := newReceiver(t, nil)
+	var keys webhook.Keys
+	for range 6 {
+		keys = append(keys, generate(t, webhook.HMAC))
+	}
+	c := allowing("127.0.0.1")
+	c.Keys = newRing(map[string]webhook.Keys{"": keys})
+	s := newSender(t, c)
+	for what, body := range map[string]string{"JSON": `{"ok":true}`, "nothing": ""} {
+		m := messageTo(to.URL)
+		m.Body = []byte(body)
+		wantDelivered(t, what, s.Send(t.Context(), m))
+		got := to.last(t)
+		if n := len(strings.Fields(got.header.Get("Webhook-Signature"))); n != len(keys) || got.body != body {
+			t.Errorf("%s: %d signatures over %q", what, n, got.body)
+		}
+		for i, key := range keys {
+			if err := verifyByTheOracle(t, key, got); err != nil {
+				t.Errorf("%s, key %d: %v", what, i+1, err)
+			}
+		}
+		if err := verifyByTheOracle(t, generate(t, webhook.HMAC), got); err == nil {
+			t.Errorf("%s: a stranger's key verifies it", what)
+		}
+	}
+}

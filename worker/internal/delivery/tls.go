@@ -5,18 +5,24 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
 // clientTLS is how the Sender talks TLS to endpoints: version 1.2 or newer, with the system's roots and those of CAFile, and
-// with a client certificate for endpoints that ask for one.
+// with a client certificate for the origins that may see it and ask for one.
 type clientTLS struct {
-	caFile string
-	own    *certificate // nil without one
-	config atomic.Pointer[tls.Config]
+	caFile   string
+	own      *certificate // nil without one
+	origins  []string     // that own is shown to
+	config   atomic.Pointer[tls.Config]
+	sessions atomic.Pointer[sessions] // made anew with the roots: a session is not verified by new ones
 }
 
 func newClientTLS(c Config) (*clientTLS, error) {
@@ -34,10 +40,39 @@ func newClientTLS(c Config) (*clientTLS, error) {
 		if _, err := t.own.get(); err != nil {
 			return nil, fmt.Errorf("ClientCertFile: %w", err)
 		}
-		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return t.own.get() }
+		for _, origin := range c.ClientCertOrigins {
+			canonical, err := checkOrigin(origin)
+			if err != nil {
+				return nil, fmt.Errorf("ClientCertOrigins: %w", err)
+			}
+			t.origins = append(t.origins, canonical)
+		}
 	}
 	t.config.Store(config)
+	t.sessions.Store(newSessions())
 	return t, nil
+}
+
+// configFor is the configuration of a handshake with host:port.
+func (t *clientTLS) configFor(address string) (*tls.Config, error) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	config := t.config.Load().Clone()
+	config.ServerName = host
+	if t.own != nil && t.shownTo(address) { // without a session, which would go on with a certificate that was replaced
+		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return t.own.get() }
+		return config, nil
+	}
+	config.ClientSessionCache = t.sessions.Load().of(address)
+	return config, nil
+}
+
+// shownTo reports whether the client certificate may be shown at an address.
+func (t *clientTLS) shownTo(address string) bool {
+	origin, err := outbox.CheckURL("https://" + address)
+	return err == nil && slices.Contains(t.origins, origin)
 }
 
 func (t *clientTLS) roots() *x509.CertPool { return t.config.Load().RootCAs }
@@ -72,6 +107,7 @@ func (t *clientTLS) reread() (files []Reread) {
 			config := t.config.Load().Clone()
 			config.RootCAs = roots
 			t.config.Store(config)
+			t.sessions.Store(newSessions())
 		}
 		files = append(files, Reread{"CAFile", err})
 	}

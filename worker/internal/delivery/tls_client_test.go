@@ -71,11 +71,44 @@ func TestAClientCertificateIsShownToServersThatAsk(t *testing.T) {
 		t.Errorf("without a certificate: %s", describe(a))
 	}
 	c.ClientCertFile, c.ClientKeyFile = files.certificate, files.key
+	c.ClientCertOrigins = []string{to.URL, "https://other.example"}
 	wantDelivered(t, "with a certificate", sendOnce(t, c, messageTo(to.URL)))
 	if n := seen.times(7); n != 1 {
 		t.Errorf("the certificate was shown %d times", n)
 	}
 	wantDelivered(t, "to a server that does not ask", sendOnce(t, c, messageTo(newTLSReceiver(t, ca.issue(t, nil), nil).URL)))
+}
+
+// A stranger that asks for a certificate is not shown it: it would learn who the worker is.
+func TestAClientCertificateIsShownToItsOriginsOnly(t *testing.T) {
+	t.Parallel()
+	ca, files := newAuthority(t), newClientFiles(t)
+	files.issueSerial(t, ca, 7)
+	own, seen := newMutualReceiver(t, ca)
+	stranger := newTLSReceiver(t, ca.issue(t, nil), func(s *httptest.Server) {
+		s.TLS.ClientAuth = tls.RequestClientCert
+		s.TLS.VerifyConnection = func(state tls.ConnectionState) error {
+			if len(state.PeerCertificates) > 0 {
+				t.Error("the stranger was shown the certificate")
+			}
+			return nil
+		}
+	})
+	c := allowing("127.0.0.1")
+	c.CAFile, c.ClientCertFile, c.ClientKeyFile = ca.file(t), files.certificate, files.key
+	c.ClientCertOrigins = []string{strings.Replace(own.URL, "https:", "HTTPS:", 1) + "/"}
+	s := newSender(t, c)
+	wantDelivered(t, "a stranger", s.Send(t.Context(), messageTo(stranger.URL)))
+	wantDelivered(t, "its origin", s.Send(t.Context(), messageTo(own.URL)))
+	if n := seen.times(7); n != 1 {
+		t.Errorf("the certificate was shown %d times to its origin", n)
+	}
+	for _, origin := range []string{"own.example", "https://own.example/path", "https://own.example?a", "ftp://own.example"} {
+		c.ClientCertOrigins = []string{origin}
+		if _, err := New(c); err == nil || !strings.HasPrefix(err.Error(), "ClientCertOrigins: ") {
+			t.Errorf("%s: %v", origin, err)
+		}
+	}
 }
 
 // A client certificate is replaced while messages are sent, and no attempt fails, although for some time the two files do
@@ -87,6 +120,7 @@ func TestAClientCertificateIsReplacedWithoutAFailedAttempt(t *testing.T) {
 	to, seen := newMutualReceiver(t, ca)
 	c := allowing("127.0.0.1")
 	c.CAFile, c.ClientCertFile, c.ClientKeyFile = ca.file(t), files.certificate, files.key
+	c.ClientCertOrigins = []string{to.URL}
 	s := newSender(t, c)
 	next, nextKey := pairOf(t, ca.issue(t, func(c *x509.Certificate) { c.SerialNumber = big.NewInt(2) }))
 	end := time.Now().Add(testPatience)
@@ -152,6 +186,7 @@ func TestFilesAreReadAgainOnDemand(t *testing.T) {
 	toNext := newTLSReceiver(t, next.issue(t, nil), func(s *httptest.Server) { s.Config.SetKeepAlivesEnabled(false) })
 	c := allowing("127.0.0.1")
 	c.CAFile, c.ClientCertFile, c.ClientKeyFile = old.file(t), files.certificate, files.key
+	c.ClientCertOrigins = []string{toOld.URL}
 	s := newSender(t, c)
 	wantDelivered(t, "at first", s.Send(t.Context(), messageTo(toOld.URL)))
 	faults := func(want ...bool) {

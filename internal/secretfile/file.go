@@ -1,4 +1,5 @@
-package keyring
+// Package secretfile reads a file of secrets again when it has changed: signing keys, and headers.
+package secretfile
 
 import (
 	"crypto/sha256"
@@ -13,9 +14,13 @@ import (
 	"time"
 )
 
-// file remembers what it saw, to tell what is new.
-type file struct {
-	path string
+// BytesMax bounds a file.
+const BytesMax = 16 << 20
+
+// File remembers what it saw, to tell what is new. The zero value with a Path has seen nothing. It is not safe for concurrent
+// use.
+type File struct {
+	Path string
 	info fs.FileInfo       // of what was read; nil when it may change without its times telling
 	seen [sha256.Size]byte // of the content, or of the fault
 }
@@ -24,9 +29,9 @@ type file struct {
 // as much as file systems round to. Until then it is read again and compared.
 const settleTime = 2 * time.Second
 
-// read returns the file's content, or what keeps it from being read, and whether either is new.
-func (f *file) read() (content, warning string, changed bool, err error) {
-	info, err := os.Stat(f.path) // through symbolic links: a mounted secret is swapped by one
+// Read returns the file's content, or what keeps it from being read, and whether either is new.
+func (f *File) Read() (content, warning string, changed bool, err error) {
+	info, err := os.Stat(f.Path) // through symbolic links: a mounted secret is swapped by one
 	if err == nil && f.info != nil && unchanged(info, f.info) {
 		return "", "", false, nil
 	}
@@ -34,7 +39,7 @@ func (f *file) read() (content, warning string, changed bool, err error) {
 		err = errors.New("is not a regular file")
 	}
 	if err == nil {
-		content, info, err = readWhole(f.path)
+		content, info, err = readWhole(f.Path)
 	}
 	seen := sha256.Sum256([]byte("content " + content))
 	f.info = nil
@@ -81,12 +86,12 @@ func readOnce(path string) (string, fs.FileInfo, error) {
 	if err != nil {
 		return "", nil, err
 	}
-	content, err := io.ReadAll(io.LimitReader(opened, fileMax+1))
+	content, err := io.ReadAll(io.LimitReader(opened, BytesMax+1))
 	if err != nil {
 		return "", nil, err
 	}
-	if len(content) > fileMax {
-		return "", nil, fmt.Errorf("has more than %d bytes, the limit", fileMax)
+	if len(content) > BytesMax {
+		return "", nil, fmt.Errorf("has more than %d bytes, the limit", BytesMax)
 	}
 	after, err := opened.Stat()
 	if err == nil && !unchanged(before, after) {
@@ -104,11 +109,11 @@ func bare(err error) error {
 	return err
 }
 
-// warn says who else can change or read the keys. Group members may read: that is how a secret is given to a service.
+// warn says who else can change or read the secrets. Group members may read: that is how a secret is given to a service.
 //
 // A secret that Kubernetes or Docker mounts is readable to all by default, in a file system that only its container
 // sees; it is no fault, and so none is found there.
-func (f *file) warn(mode fs.FileMode) string {
+func (f *File) warn(mode fs.FileMode) string {
 	if runtime.GOOS == "windows" { // where these bits say nothing
 		return ""
 	}
@@ -116,7 +121,7 @@ func (f *file) warn(mode fs.FileMode) string {
 	switch perm := mode.Perm(); {
 	case perm&othersWrite != 0:
 		return fmt.Sprintf("others than its owner can change it (mode %04o); chmod go-w", perm)
-	case perm&othersRead != 0 && !mountedSecret(f.path):
+	case perm&othersRead != 0 && !mountedSecret(f.Path):
 		return fmt.Sprintf("every user of this machine can read it (mode %04o); chmod o-r", perm)
 	}
 	return ""
