@@ -29,9 +29,15 @@ func (s *Store) List(ctx context.Context, f Filter) ([]MessageStatus, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list: %w", err)
 	}
+	knows, err := s.knowsTenants(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list: %w", err)
+	}
+	args = append(args, orNull(s.tenant))
+	where = append(where, ofTenant(tenantColumn(knows, "s.tenant"), fmt.Sprintf("$%d", len(args))))
 	args = append(args, f.limit())
 	sql := fmt.Sprintf(`SELECT %s FROM outbox.status s WHERE %s ORDER BY s.id DESC LIMIT $%d`,
-		statusColumns, strings.Join(where, " AND "), len(args))
+		statusColumns(knows), strings.Join(where, " AND "), len(args))
 	rows, err := s.db.Query(ctx, s.in(sql), args...)
 	if err != nil {
 		return nil, fmt.Errorf("list: %w", err)

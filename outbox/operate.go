@@ -8,6 +8,8 @@ import (
 	"slices"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/seed-abbacb8b/epilogue/internal/lane"
 )
 
 // Replayed tells what one replay did.
@@ -69,6 +71,7 @@ type subject struct {
 	ID       ID
 	State    State
 	Endpoint string
+	Tenant   string
 	Kept     bool // the result is there, or there is none to be
 	Attempts int
 }
@@ -112,10 +115,14 @@ func (s *Store) operate(ctx context.Context, what string, ids []ID, f func(pgx.T
 	ids = slices.Clone(ids)
 	slices.SortFunc(ids, func(a, b ID) int { return bytes.Compare(a[:], b[:]) })
 	ids = slices.Compact(ids)
-	err := pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
+	knows, err := s.knowsTenants(ctx)
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	err = pgx.BeginFunc(ctx, s.db, func(tx pgx.Tx) error {
 		var faults []error
 		for _, id := range ids {
-			m, err := s.lock(ctx, tx, id)
+			m, err := s.lock(ctx, tx, id, knows)
 			if err == nil {
 				err = f(tx, m)
 			}
@@ -135,7 +142,7 @@ func (s *Store) operate(ctx context.Context, what string, ids []ID, f func(pgx.T
 	return nil
 }
 
-func (s *Store) lock(ctx context.Context, tx pgx.Tx, id ID) (subject, error) {
+func (s *Store) lock(ctx context.Context, tx pgx.Tx, id ID, knowsTenants bool) (subject, error) {
 	for _, sql := range []string{
 		`SELECT FROM outbox.message WHERE id OPERATOR(pg_catalog.=) $1::pg_catalog.uuid FOR KEY SHARE`,  // against retention
 		`SELECT FROM outbox.due WHERE message_id OPERATOR(pg_catalog.=) $1::pg_catalog.uuid FOR UPDATE`, // against claims and records
@@ -145,31 +152,39 @@ func (s *Store) lock(ctx context.Context, tx pgx.Tx, id ID) (subject, error) {
 		}
 	}
 	m := subject{ID: id}
-	err := tx.QueryRow(ctx, s.in(`SELECT s.state, s.endpoint, m.result IS NOT NULL OR m.status OPERATOR(pg_catalog.<>) 'succeeded'::pg_catalog.text, s.attempts
-FROM outbox.status s JOIN outbox.message m ON m.id OPERATOR(pg_catalog.=) s.id WHERE s.id OPERATOR(pg_catalog.=) $1::pg_catalog.uuid`), id).Scan(&m.State, &m.Endpoint, &m.Kept, &m.Attempts)
-	if errors.Is(err, pgx.ErrNoRows) {
+	err := tx.QueryRow(ctx, s.in(`SELECT s.state, s.endpoint, m.result IS NOT NULL OR m.status OPERATOR(pg_catalog.<>) 'succeeded'::pg_catalog.text, s.attempts,
+       COALESCE(`+tenantColumn(knowsTenants, "s.tenant")+`, '')
+FROM outbox.status s JOIN outbox.message m ON m.id OPERATOR(pg_catalog.=) s.id WHERE s.id OPERATOR(pg_catalog.=) $1::pg_catalog.uuid`), id).
+		Scan(&m.State, &m.Endpoint, &m.Kept, &m.Attempts, &m.Tenant)
+	if errors.Is(err, pgx.ErrNoRows) || err == nil && s.tenant != "" && m.Tenant != s.tenant {
 		return m, fault{"is not there: ", ErrNotFound}
 	}
 	return m, err
 }
 
+// dueAgain lets a message wait in its tenant's lane. One that is due stays in the lane in which it waits, which may be that of
+// its URL.
 func (s *Store) dueAgain(ctx context.Context, tx pgx.Tx, m subject) error {
 	if _, err := tx.Exec(ctx, s.in(`DELETE FROM outbox.dead WHERE message_id OPERATOR(pg_catalog.=) $1::pg_catalog.uuid`), m.ID); err != nil {
 		return err
 	}
 	_, err := tx.Exec(ctx, s.in(`INSERT INTO outbox.due (message_id, endpoint, attempt, attempts_before) VALUES ($1::pg_catalog.uuid, $2::pg_catalog.text, $3::integer, $3::integer)
 ON CONFLICT (message_id) DO UPDATE SET due_at = pg_catalog.statement_timestamp(), attempts_before = outbox.due.attempt`),
-		m.ID, m.Endpoint, m.Attempts)
+		m.ID, lane.Of(m.Endpoint, m.Tenant), m.Attempts)
 	return err
 }
 
 func (s *Store) copyTo(ctx context.Context, tx pgx.Tx, m subject, copied ID, url, endpoint string) error {
+	tenant := ""
+	if m.Tenant != "" { // else the tables may have no such column
+		tenant = ", tenant"
+	}
 	_, err := tx.Exec(ctx, s.in(`WITH m AS (
-INSERT INTO outbox.message (id, run_id, status, result, error, headers, final_step, url, endpoint, options, replay_of)
-SELECT $2::pg_catalog.uuid, run_id, status, result, error, headers, final_step, $3::pg_catalog.text, $4::pg_catalog.text, options, id
+INSERT INTO outbox.message (id, run_id, status, result, error, headers, final_step, url, endpoint, options, replay_of`+tenant+`)
+SELECT $2::pg_catalog.uuid, run_id, status, result, error, headers, final_step, $3::pg_catalog.text, $4::pg_catalog.text, options, id`+tenant+`
 FROM outbox.message WHERE id OPERATOR(pg_catalog.=) $1::pg_catalog.uuid
-RETURNING id, endpoint)
-INSERT INTO outbox.due (message_id, endpoint) SELECT id, endpoint FROM m`), m.ID, copied, url, endpoint)
+RETURNING id)
+INSERT INTO outbox.due (message_id, endpoint) SELECT id, $5::pg_catalog.text FROM m`), m.ID, copied, url, endpoint, lane.Of(endpoint, m.Tenant))
 	if err != nil || m.State == StateDelivered {
 		return err // a delivered message stays delivered
 	}
@@ -185,90 +200,6 @@ func (s *Store) close(ctx context.Context, tx pgx.Tx, id ID, reason string) erro
 SELECT id, endpoint, 'cancelled', $2::pg_catalog.text FROM outbox.message WHERE id OPERATOR(pg_catalog.=) $1::pg_catalog.uuid
 ON CONFLICT (message_id) DO UPDATE SET reason = excluded.reason, error = excluded.error, at = excluded.at`), id, cleanText(reason))
 	return err
-}
-
-// Pause lets nothing be sent to an endpoint until it is resumed. Requests already under way go on.
-func (s *Store) Pause(ctx context.Context, endpoint, reason string) error {
-	if err := checkEndpoint(endpoint); err != nil {
-		return fmt.Errorf("pause: %w", err)
-	}
-	if reason == "" {
-		reason = "paused by an operator"
-	}
-	_, err := s.db.Exec(ctx, s.in(`INSERT INTO outbox.endpoint (endpoint, paused, reason) VALUES ($1::pg_catalog.text, true, $2::pg_catalog.text)
-ON CONFLICT (endpoint) DO UPDATE SET paused = true, reason = excluded.reason, since = excluded.since`), endpoint, cleanText(reason))
-	if err != nil {
-		return fmt.Errorf("pause %s: %w", endpoint, err)
-	}
-	return nil
-}
-
-// Resume lets an endpoint be sent to again at once, whether it was paused, opened after failures, or asked to be left
-// alone for a while. Its limits stay. It reports whether there was anything to resume.
-func (s *Store) Resume(ctx context.Context, endpoint string) (bool, error) {
-	if err := checkEndpoint(endpoint); err != nil {
-		return false, fmt.Errorf("resume: %w", err)
-	}
-	tag, err := s.db.Exec(ctx, s.in(`UPDATE outbox.endpoint
-SET paused = false, open_until = NULL, failures = 0, openings = 0, probing = false, reason = 'resumed by an operator', since = pg_catalog.statement_timestamp()
-WHERE endpoint OPERATOR(pg_catalog.=) $1::pg_catalog.text AND (paused OR open_until IS NOT NULL OR failures OPERATOR(pg_catalog.>) 0)`), endpoint)
-	if err != nil {
-		return false, fmt.Errorf("resume %s: %w", endpoint, err)
-	}
-	return tag.RowsAffected() > 0, nil
-}
-
-// checkEndpoint wants the endpoint as the tables hold it.
-func checkEndpoint(endpoint string) error {
-	canonical, err := CheckURL(endpoint)
-	if err != nil {
-		return fmt.Errorf("endpoint %q: %w", endpoint, err)
-	}
-	if canonical != endpoint {
-		return fmt.Errorf("endpoint %q: want the origin of the URL: %q", endpoint, canonical)
-	}
-	return nil
-}
-
-// Limits bound what is sent to one endpoint. Zero fields set no limit.
-type Limits struct {
-	MaxInFlight   int     // requests at once, of each worker; 1 to LimitInFlightMax
-	RatePerSecond float64 // requests begun per second, of all workers together; LimitRateMin to LimitRateMax
-}
-
-// Validate reports every limit that is out of its bounds.
-func (l Limits) Validate() error {
-	var faults []error
-	if l.MaxInFlight < 0 || l.MaxInFlight > LimitInFlightMax {
-		faults = append(faults, fmt.Errorf("MaxInFlight is %d; want 1 to %d, or 0 for no limit", l.MaxInFlight, LimitInFlightMax))
-	}
-	if rate := l.RatePerSecond; rate != 0 && !(rate >= LimitRateMin && rate <= LimitRateMax) { // so written, NaN is refused
-		faults = append(faults, fmt.Errorf("RatePerSecond is %v; want %v to %d, or 0 for no limit", rate, LimitRateMin, int(LimitRateMax)))
-	}
-	return errors.Join(faults...)
-}
-
-// Limit sets an endpoint's limits, in place of those it had; the zero value takes them away. Requests already under way
-// go on.
-func (s *Store) Limit(ctx context.Context, endpoint string, l Limits, reason string) error {
-	if err := checkEndpoint(endpoint); err != nil {
-		return fmt.Errorf("limit: %w", err)
-	}
-	if err := l.Validate(); err != nil {
-		return fmt.Errorf("limit: %w", err)
-	}
-	if reason == "" {
-		reason = "limited by an operator"
-	}
-	_, err := s.db.Exec(ctx, s.in(`INSERT INTO outbox.endpoint (endpoint, max_in_flight, rate_per_second, reason)
-VALUES ($1::pg_catalog.text, $2::integer, $3::double precision, $4::pg_catalog.text)
-ON CONFLICT (endpoint) DO UPDATE SET max_in_flight = excluded.max_in_flight, rate_per_second = excluded.rate_per_second,
-    reason = CASE WHEN outbox.endpoint.paused THEN outbox.endpoint.reason ELSE excluded.reason END`),
-		endpoint, orNull(l.MaxInFlight), orNull(l.RatePerSecond), cleanText(reason))
-	if err != nil {
-		return fmt.Errorf("limit %s: %w", endpoint, err)
-	}
-	return nil
 }
 
 // orNull is NULL for the zero value.

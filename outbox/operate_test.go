@@ -201,8 +201,8 @@ func TestAnEndpointIsPausedUntilItIsResumed(t *testing.T) {
 		t.Errorf("it is %+v", list)
 	}
 	for _, want := range []bool{true, false} {
-		if resumed, err := s.Resume(t.Context(), endpoint); err != nil || resumed != want {
-			t.Errorf("Resume returns %t, %v; want %t", resumed, err, want)
+		if resumed, err := s.Resume(t.Context(), endpoint); err != nil || resumed.Any() != want {
+			t.Errorf("Resume returns %+v, %v; want %t", resumed, err, want)
 		}
 	}
 	for _, bad := range []string{"", "relative", "https://receiver.example/hook", "https://receiver.example:443", "HTTPS://a.example"} {

@@ -119,21 +119,26 @@ func TestTheOverviewCountsEveryState(t *testing.T) {
 	}
 }
 
-func TestTheEndpointsAreListedWorstFirst(t *testing.T) {
+func to(url string) outbox.Message {
+	m := message("run")
+	m.URL = url
+	return m
+}
+
+func TestTheEndpointsThatFailOrWaitNowAreListedFirst(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	s := newStore(t, db)
-	to := func(url string) outbox.Message {
-		m := message("run")
-		m.URL = url
-		return m
-	}
 	inState(t, db, outbox.StateDelivered, to("https://fine.example"))
+	inState(t, db, outbox.StateDead, to("https://long-dead.example"))
+	execute(t, db, `UPDATE %s.dead SET at = now() - interval '2 h'`, db.Schema)
 	inState(t, db, outbox.StatePending, to("https://waiting.example"))
 	inState(t, db, outbox.StateRetrying, to("https://bad.example"))
 	inState(t, db, outbox.StateDead, to("https://worse.example"))
 	inState(t, db, outbox.StateRetrying, to("https://worse.example"))
 	inState(t, db, outbox.StateDelivering, to("https://worse.example"))
+	inState(t, db, outbox.StateDead, to("https://refusing.example"))
+	inState(t, db, outbox.StatePending, to("https://paused.example"))
 	inState(t, db, outbox.StatePending, to("relative"))
 	must(t, s.Pause(t.Context(), "https://paused.example", "they asked us"))
 	list, err := s.Endpoints(t.Context(), 0)
@@ -142,17 +147,18 @@ func TestTheEndpointsAreListedWorstFirst(t *testing.T) {
 	for _, e := range list {
 		order = append(order, strings.TrimSuffix(strings.TrimPrefix(e.Endpoint, "https://"), ".example"))
 	}
-	if got := strings.Join(order, " "); got != "paused worse bad waiting" {
+	if got := strings.Join(order, " "); got != "worse bad refusing waiting paused long-dead" {
 		t.Errorf("the order is %s", got)
 	}
-	if p := list[0]; !p.Paused || p.Reason == nil || *p.Reason != "they asked us" || p.Since == nil {
+	if p := list[4]; !p.Paused || p.Reason == nil || *p.Reason != "they asked us" || p.Since == nil {
 		t.Errorf("the paused one is %+v", p)
 	}
-	if w := list[1]; w.Dead != 1 || w.Retrying != 2 || w.Waiting != 2 || w.Delivering != 1 || w.OldestDue == nil || w.LastDead == nil {
+	if w := list[0]; w.Dead != 1 || w.Retrying != 2 || w.Waiting != 2 || w.Delivering != 1 || w.OldestDue == nil || w.LastDead == nil {
 		t.Errorf("the worst is %+v", w)
 	}
-	if few, err := s.Endpoints(t.Context(), 2); err != nil || len(few) != 2 {
-		t.Errorf("%d of 2 are listed, %v", len(few), err)
+	page, err := s.EndpointPage(t.Context(), 2)
+	if err != nil || len(page.Endpoints) != 2 || page.Unlisted != 4 || page.Hurting != 1 {
+		t.Errorf("with a limit of 2: %+v, %v", page, err)
 	}
 }
 

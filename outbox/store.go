@@ -26,6 +26,8 @@ type DB interface {
 type Store struct {
 	db     DB
 	schema string
+	tenant string // whose messages it sees and changes; all when empty
+	tables *tables
 }
 
 // NewStore returns a store of the outbox in schema (DefaultSchema when empty).
@@ -36,7 +38,7 @@ func NewStore(db DB, schema string) (*Store, error) {
 	if err := CheckSchema(schema); err != nil {
 		return nil, err
 	}
-	return &Store{db: db, schema: schema}, nil
+	return &Store{db: db, schema: schema, tables: new(tables)}, nil
 }
 
 // in writes the schema's name into SQL that names the default one.
@@ -87,7 +89,7 @@ type MessageStatus struct {
 	LastStatusCode *int           `json:"last_status_code"` // of the last answer
 	LastError      *string        `json:"last_error"`
 	LastAttemptAt  *time.Time     `json:"last_attempt_at"`
-	NextAttemptAt  *time.Time     `json:"next_attempt_at"` // nil unless due
+	NextAttemptAt  *time.Time     `json:"next_attempt_at"` // nil unless due; not before HeldUntil where something holds it back
 	WaitsFor       *string        `json:"waits_for"`       // what the worker lacks to send it; nil when nothing
 	LockedBy       *string        `json:"locked_by"`       // the worker that holds the lease
 	LockedUntil    *time.Time     `json:"locked_until"`
@@ -96,18 +98,30 @@ type MessageStatus struct {
 	DeadAt         *time.Time     `json:"dead_at"`
 	ReplayOf       *ID            `json:"replay_of"`
 	CreatedAt      time.Time      `json:"created_at"`
+	Tenant         *string        `json:"tenant"` // whose message it is; nil for none
+
+	Hold // why it is not tried when it is due
 }
 
-var statusColumns = `s.id, s.run_id, s.status, s.endpoint, s.url, s.state, s.attempts, s.last_class, s.last_status_code,
+// statusColumns are those of a MessageStatus, of the view outbox.status as s.
+func statusColumns(knowsTenants bool) string {
+	hold := noHold
+	if knowsTenants {
+		hold = holdColumns
+	}
+	return columnsOfVersion1 + `, ` + tenantColumn(knowsTenants, "s.tenant") + `, ` + hold
+}
+
+var columnsOfVersion1 = `s.id, s.run_id, s.status, s.endpoint, s.url, s.state, s.attempts, s.last_class, s.last_status_code,
 s.last_error, ` + bounded("s.last_attempt_at") + `, ` + bounded("s.next_attempt_at") + `, s.waits_for, s.locked_by, ` +
 	bounded("s.locked_until") + `, s.dead_reason, s.dead_error, ` + bounded("s.dead_at") + `, s.replay_of, ` + bounded("s.created_at")
 
 func (m *MessageStatus) fields() []any {
-	return []any{
+	return append([]any{
 		&m.ID, &m.RunID, &m.Status, &m.Endpoint, &m.URL, &m.State, &m.Attempts, &m.LastClass, &m.LastStatusCode,
 		&m.LastError, &m.LastAttemptAt, &m.NextAttemptAt, &m.WaitsFor, &m.LockedBy, &m.LockedUntil, &m.DeadReason, &m.DeadError, &m.DeadAt,
-		&m.ReplayOf, &m.CreatedAt,
-	}
+		&m.ReplayOf, &m.CreatedAt, &m.Tenant,
+	}, m.Hold.fields()...)
 }
 
 // MessageDetail is a message with all it says and every attempt.
@@ -139,9 +153,13 @@ type Attempt struct {
 func (s *Store) Show(ctx context.Context, id ID) (MessageDetail, error) {
 	var d MessageDetail
 	var headers []byte
-	row := s.db.QueryRow(ctx, s.in(`SELECT `+statusColumns+`, m.result, m.error, m.headers, m.final_step, m.options, m.dedupe_key
-FROM outbox.status s JOIN outbox.message m ON m.id OPERATOR(pg_catalog.=) s.id WHERE s.id OPERATOR(pg_catalog.=) $1::pg_catalog.uuid`), id)
-	err := row.Scan(append(d.fields(), &d.Result, &d.Error, &headers, &d.FinalStep, &d.Options, &d.DedupeKey)...)
+	knows, err := s.knowsTenants(ctx)
+	if err != nil {
+		return d, fmt.Errorf("show %s: %w", id, err)
+	}
+	row := s.db.QueryRow(ctx, s.in(`SELECT `+statusColumns(knows)+`, m.result, m.error, m.headers, m.final_step, m.options, m.dedupe_key
+FROM outbox.status s JOIN outbox.message m ON m.id OPERATOR(pg_catalog.=) s.id WHERE s.id OPERATOR(pg_catalog.=) $1::pg_catalog.uuid AND `+ofTenant(tenantColumn(knows, "s.tenant"), "$2")), id, orNull(s.tenant))
+	err = row.Scan(append(d.fields(), &d.Result, &d.Error, &headers, &d.FinalStep, &d.Options, &d.DedupeKey)...)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return d, fmt.Errorf("show %s: %w", id, ErrNotFound)
 	}
@@ -188,45 +206,16 @@ type StateCount struct {
 	OldestDead       *time.Time `json:"oldest_dead"`
 }
 
-// Overview counts the messages in each state.
+// Overview counts the messages in each state. Of a tenant ([Store.OfTenant]), delivered messages are left out: to count them
+// would read all that were ever written.
 func (s *Store) Overview(ctx context.Context) ([]StateCount, error) {
+	if s.tenant != "" {
+		return s.overviewOfTenant(ctx)
+	}
 	return collect[StateCount](ctx, s, "overview",
 		`SELECT state, messages, `+bounded("oldest_due")+`, `+bounded("oldest_in_flight")+`, `+bounded("oldest_lease_until")+`, `+
 			bounded("oldest_dead")+` FROM outbox.overview`)
 }
-
-// EndpointStatus is one row of the view outbox.endpoint_status.
-type EndpointStatus struct {
-	Endpoint   string     `json:"endpoint"`
-	Retrying   int64      `json:"retrying"`
-	Dead       int64      `json:"dead"`
-	Waiting    int64      `json:"waiting"` // due, in whatever state
-	Delivering int64      `json:"delivering"`
-	OldestDue  *time.Time `json:"oldest_due"`
-	LastDead   *time.Time `json:"last_dead"`
-	Paused     bool       `json:"paused"`
-	OpenUntil  *time.Time `json:"open_until"` // nothing is sent before this time
-	Failures   int        `json:"failures"`   // in a row
-
-	MaxInFlight   *int     `json:"max_in_flight"`   // of each worker, as an operator set it
-	RatePerSecond *float64 `json:"rate_per_second"` // of all workers together, as an operator set it
-
-	Reason *string    `json:"reason"`
-	Since  *time.Time `json:"since"`
-}
-
-// Endpoints lists the endpoints that have something waiting, dead or remembered, the worst first; limit 0 means all.
-func (s *Store) Endpoints(ctx context.Context, limit int) ([]EndpointStatus, error) {
-	return collect[EndpointStatus](ctx, s, "endpoints",
-		`SELECT endpoint, retrying, dead, waiting, delivering, `+bounded("oldest_due")+`, `+bounded("last_dead")+`, paused, `+
-			bounded("open_until")+`, failures, max_in_flight, `+boundedRate+`, reason, `+bounded("since")+`
-FROM outbox.endpoint_status LIMIT $1::bigint`, orNull(limit))
-}
-
-// boundedRate keeps a rate that somebody wrote by hand, before version 3 of the tables, within what has a form in JSON. NaN
-// is greater than every number.
-var boundedRate = fmt.Sprintf(`CASE WHEN rate_per_second OPERATOR(pg_catalog.>) %[1]d::double precision THEN %[1]d::double precision
-ELSE rate_per_second END`, int(LimitRateMax))
 
 func collect[T any](ctx context.Context, s *Store, what, sql string, args ...any) ([]T, error) {
 	rows, err := s.db.Query(ctx, s.in(sql), args...)

@@ -56,7 +56,7 @@ func TestANameThatNoTenantCanHaveIsTheCallersError(t *testing.T) {
 func TestATenantOnTablesThatAreTooOldSaysToMigrate(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
-	execute(t, db, "ALTER TABLE %s.message DROP COLUMN tenant", db.Schema)
+	execute(t, db, "ALTER TABLE %s.message DROP COLUMN tenant CASCADE", db.Schema)
 	write(t, db, message("without a tenant"))
 	m := message("run")
 	m.Tenant = "acme"

@@ -12,6 +12,7 @@ import (
 // endpointLimited is the JSON that limit prints; 0 stands for no limit.
 type endpointLimited struct {
 	Endpoint      string  `json:"endpoint"`
+	Tenant        string  `json:"tenant,omitempty"`
 	MaxInFlight   int     `json:"max_in_flight"`
 	RatePerSecond float64 `json:"rate_per_second"`
 }
@@ -19,14 +20,16 @@ type endpointLimited struct {
 func (p *program) limitCommand() *cobra.Command {
 	var limits outbox.Limits
 	var reason string
+	var tenant tenantName
 	var none, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "limit ENDPOINT",
 		Short: "bound what is sent to an endpoint",
 		Long: `Bounds what is sent to an endpoint, in place of the limits it had: requests at once, of each worker, and requests begun
 per second, of all workers together. Its messages wait for their turn, and no attempt of theirs is used up. Requests
-already under way go on.`,
+already under way go on. The limits of an endpoint bound all tenants together; with --tenant, one tenant there.`,
 		Example: `  outbox-worker limit https://hooks.example.com --rate 5 --max-in-flight 2 --reason "asked for it"
+  outbox-worker limit https://hooks.example.com --tenant acme --rate 1
   outbox-worker limit https://hooks.example.com --none`,
 		Args: takes(1, 1, "one endpoint, as https://HOST[:PORT]"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -36,17 +39,22 @@ already under way go on.`,
 			if err := checkLimits(limits, none); err != nil {
 				return err
 			}
-			store, err := p.store(cmd.Context())
+			store, err := p.storeOf(cmd.Context(), tenant)
 			if err != nil {
 				return err
 			}
 			if err := store.Limit(cmd.Context(), args[0], limits, reason); err != nil {
 				return err
 			}
-			if asJSON {
-				return p.printJSON(endpointLimited{args[0], limits.MaxInFlight, limits.RatePerSecond})
+			if !none {
+				if err := p.warnUnknown(cmd.Context(), store, args[0], tenant); err != nil {
+					return err
+				}
 			}
-			p.printf("%s: %s\n", args[0], limitText(limits))
+			if asJSON {
+				return p.printJSON(endpointLimited{args[0], string(tenant), limits.MaxInFlight, limits.RatePerSecond})
+			}
+			p.printf("%s: %s\n", tenant.at(args[0]), limitText(limits))
 			return nil
 		},
 	}
@@ -54,6 +62,7 @@ already under way go on.`,
 	cmd.Flags().Float64Var(&limits.RatePerSecond, "rate", 0, fmt.Sprintf("requests begun per second, of all workers together; %v to %d", outbox.LimitRateMin, int(outbox.LimitRateMax)))
 	cmd.Flags().BoolVar(&none, "none", false, "take the limits away")
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for whoever looks later")
+	tenantFlag(cmd, &tenant, "only this tenant at the endpoint")
 	jsonFlag(cmd, &asJSON)
 	return cmd
 }

@@ -17,6 +17,7 @@ import (
 type listFlags struct {
 	states               []string
 	endpoint, runID      string
+	tenant               tenantName
 	olderThan, newerThan age
 	limit                int
 	asJSON, ids          bool
@@ -32,10 +33,15 @@ func (p *program) listCommand() *cobra.Command {
 		Short: "list messages, the newest first",
 		Long: `Lists messages, the newest first. The states are pending (not tried yet), delivering (leased by a worker), retrying,
 delivered, dead (given up) and cancelled. LAST tells how the last attempt ended, why a message was given up, or what it
-waits for that the workers lack: a signing key, their proxy. Nothing found is no error.`,
+waits for that the workers lack: a signing key, their proxy. Of a message that is held back, NEXT tells until when and
+LAST what holds it back: a pause, a circuit breaker, a Retry-After, a rate. Nothing found is no error.
+
+A tenant has no index: --tenant alone reads messages until it has found enough; --run-id, or --state with those that are
+due or dead, makes it short.`,
 		Example: `  outbox-worker list --state dead,retrying --newer-than 24h
   outbox-worker list --endpoint https://hooks.example.com --state pending --limit 20
   outbox-worker list --run-id run-4711
+  outbox-worker list --tenant acme --state dead,retrying
   outbox-worker list --state dead --ids | outbox-worker replay -`,
 		Args: takes(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error { return p.list(cmd.Context(), f) },
@@ -44,6 +50,7 @@ waits for that the workers lack: a signing key, their proxy. Nothing found is no
 	flags.StringSliceVar(&f.states, "state", nil, "only these states; repeat it or separate with commas")
 	flags.StringVar(&f.endpoint, "endpoint", "", "only this endpoint, as https://HOST[:PORT]")
 	flags.StringVar(&f.runID, "run-id", "", "only messages of this run")
+	tenantFlag(cmd, &f.tenant, "only this tenant's messages")
 	flags.Var(&f.olderThan, "older-than", "written at least so long ago, as 90s, 15m, 36h or 7d")
 	flags.Var(&f.newerThan, "newer-than", "written at most so long ago")
 	flags.IntVar(&f.limit, "limit", outbox.ListLimit, "list at most so many")
@@ -100,7 +107,7 @@ func (p *program) list(ctx context.Context, f listFlags) error {
 		return err
 	}
 	filter.Limit++ // one more tells whether there are more
-	store, err := p.store(ctx)
+	store, err := p.storeOf(ctx, f.tenant)
 	if err != nil {
 		return err
 	}
@@ -135,33 +142,62 @@ func (p *program) printMessages(ctx context.Context, messages []outbox.MessageSt
 	if err != nil {
 		return err
 	}
+	header := []string{"ID", "STATE", "RUN", "ENDED", "ENDPOINT", "ATTEMPTS", "WRITTEN", "NEXT", "LAST"}
 	rows := make([][]string, len(messages))
 	for i, m := range messages {
 		rows[i] = []string{
 			m.ID.String(), string(m.State), cell(m.RunID, 40), string(m.Status), cell(m.Endpoint, 50),
-			fmt.Sprint(m.Attempts), ago(now, m.CreatedAt), nextAttempt(m, now), lastWord(m),
+			fmt.Sprint(m.Attempts), ago(now, m.CreatedAt), nextAttempt(m, now), lastWord(m, now),
 		}
 	}
-	p.table([]string{"ID", "STATE", "RUN", "ENDED", "ENDPOINT", "ATTEMPTS", "WRITTEN", "NEXT", "LAST"}, rows)
+	tenantOf := func(i int) *string { return messages[i].Tenant }
+	header, rows = withTenants(header, rows, 5, tenantOf)
+	p.table(header, rows)
 	return nil
 }
 
-// nextAttempt says when a message is tried next; of one that is being delivered, until when it is leased.
+// withTenants adds the column TENANT to a table, if any of its rows has a tenant.
+func withTenants(header []string, rows [][]string, column int, tenantOf func(row int) *string) ([]string, [][]string) {
+	named := false
+	for i := range rows {
+		named = named || tenantOf(i) != nil
+	}
+	if !named {
+		return header, rows
+	}
+	for i := range rows {
+		name := "-"
+		if t := tenantOf(i); t != nil {
+			name = cell(*t, 40)
+		}
+		rows[i] = slices.Insert(rows[i], column, name)
+	}
+	return slices.Insert(header, column, "TENANT"), rows
+}
+
+// nextAttempt says when a message is tried next, which is not before what holds it back ends; of one that is being
+// delivered, until when it is leased.
 func nextAttempt(m outbox.MessageStatus, now time.Time) string {
 	switch {
 	case m.State == outbox.StateDelivering && m.LockedUntil != nil:
 		return "lease ends " + until(now, *m.LockedUntil)
+	case m.HeldBy != nil && m.HeldUntil == nil:
+		return "when resumed"
+	case m.HeldBy != nil:
+		return until(now, *m.HeldUntil)
 	case m.NextAttemptAt != nil:
 		return until(now, *m.NextAttemptAt)
 	}
 	return "-"
 }
 
-// lastWord says what a message waits for, how its last attempt ended, or why it was given up.
-func lastWord(m outbox.MessageStatus) string {
+// lastWord says what holds a message back, what it waits for, how its last attempt ended, or why it was given up.
+func lastWord(m outbox.MessageStatus, now time.Time) string {
 	const runesMax = 70
 	var parts []string
 	switch {
+	case m.HeldBy != nil && *m.HeldBy != outbox.HeldByWorker:
+		parts = append(parts, heldShort(m.Hold, now))
 	case m.WaitsFor != nil:
 		parts = append(parts, "waits for", *m.WaitsFor)
 	case m.DeadReason != nil:

@@ -79,13 +79,15 @@ func TestStatusCountsEveryStateAndNamesTheWorstEndpoints(t *testing.T) {
 			t.Errorf("no line matches %s:\n%s", line, got.stdout)
 		}
 	}
+	invoke(t, environment(db), "status", "--endpoints", "1").wants(t, exitOK, "1 more endpoint is not listed, of which 0 have something waiting")
 	v := decoded[struct {
 		At        time.Time               `json:"at"`
 		States    []outbox.StateCount     `json:"states"`
 		Endpoints []outbox.EndpointStatus `json:"endpoints"`
 		Workers   json.RawMessage         `json:"workers"`
+		Unlisted  int                     `json:"unlisted"`
 	}](t, invoke(t, environment(db), "status", "--json", "--endpoints", "1"))
-	if len(v.States) != len(outbox.States) || v.States[4].Messages != 1 || len(v.Endpoints) != 1 || !v.Endpoints[0].Paused || v.At.IsZero() {
+	if len(v.States) != len(outbox.States) || v.States[4].Messages != 1 || len(v.Endpoints) != 1 || v.Endpoints[0].Waiting != 3 || v.Unlisted != 1 || v.At.IsZero() {
 		t.Errorf("got %+v", v)
 	}
 }

@@ -13,23 +13,26 @@ import (
 // replayFlags are what replay was asked.
 type replayFlags struct {
 	url, endpoint string
+	tenant        tenantName
 	dead, asJSON  bool
 }
 
 func (p *program) replayCommand() *cobra.Command {
 	var f replayFlags
 	cmd := &cobra.Command{
-		Use:   "replay ID… | replay - | replay --dead --endpoint ENDPOINT",
+		Use:   "replay ID… | replay - | replay --dead [--endpoint ENDPOINT] [--tenant TENANT]",
 		Short: "deliver messages again, at once",
 		Long: `Makes messages due at once, whether dead, cancelled, delivered or waiting for their next attempt. Their ids stay, so a
 receiver that did get one can drop the repeat. With --url each is copied to that URL under an id of its own, and the old
 one is closed as cancelled. If one of the messages named cannot be replayed, none is.
 
 With "-" the ids are read from stdin, the first word of each line. With --dead it takes all that is dead at an
-endpoint, but for what was invalid from the beginning: that is replayed by its id.`,
+endpoint, of a tenant, or of a tenant at an endpoint, but for what was invalid from the beginning: that is replayed by
+its id. With ids, --tenant refuses those of others. A message waits with those of its tenant again.`,
 		Example: `  outbox-worker replay 0190b7a5-5c3e-7c3a-9b1e-2f7d3c6a8e10
   outbox-worker replay 0190b7a5-5c3e-7c3a-9b1e-2f7d3c6a8e10 --url https://hooks.example.com/v2
   outbox-worker replay --dead --endpoint https://hooks.example.com
+  outbox-worker replay --dead --tenant acme
   outbox-worker list --state dead --newer-than 1h --ids | outbox-worker replay -`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if f.dead {
@@ -40,8 +43,9 @@ endpoint, but for what was invalid from the beginning: that is replayed by its i
 		RunE: func(cmd *cobra.Command, args []string) error { return p.replay(cmd.Context(), args, f) },
 	}
 	cmd.Flags().StringVar(&f.url, "url", "", "deliver a copy to this URL instead")
-	cmd.Flags().BoolVar(&f.dead, "dead", false, "all that is dead at --endpoint")
+	cmd.Flags().BoolVar(&f.dead, "dead", false, "all that is dead at --endpoint, of --tenant, or both")
 	cmd.Flags().StringVar(&f.endpoint, "endpoint", "", "the endpoint for --dead, as https://HOST[:PORT]")
+	tenantFlag(cmd, &f.tenant, "only this tenant's messages")
 	jsonFlag(cmd, &f.asJSON)
 	return cmd
 }
@@ -52,12 +56,14 @@ func (p *program) replay(ctx context.Context, args []string, f replayFlags) erro
 			return usagef("--url: %v", err)
 		}
 	}
-	if f.dead != (f.endpoint != "") {
-		return usagef("--dead and --endpoint go together: all that is dead at that endpoint")
+	if f.endpoint != "" && !f.dead || f.dead && f.endpoint == "" && f.tenant == "" {
+		return usagef("--dead and --endpoint go together: all that is dead at that endpoint; or --dead and --tenant")
 	}
 	if f.dead {
-		if err := checkEndpoint(f.endpoint); err != nil {
-			return err
+		if f.endpoint != "" {
+			if err := checkEndpoint(f.endpoint); err != nil {
+				return err
+			}
 		}
 		return p.replayDead(ctx, f)
 	}
@@ -65,7 +71,7 @@ func (p *program) replay(ctx context.Context, args []string, f replayFlags) erro
 	if err != nil {
 		return err
 	}
-	store, err := p.store(ctx)
+	store, err := p.storeOf(ctx, f.tenant)
 	if err != nil {
 		return err
 	}
@@ -80,7 +86,7 @@ func (p *program) replay(ctx context.Context, args []string, f replayFlags) erro
 // again meanwhile is passed over, as is what was invalid: neither makes it look for ever.
 func (p *program) replayDead(ctx context.Context, f replayFlags) error {
 	const batch = 500
-	store, err := p.store(ctx)
+	store, err := p.storeOf(ctx, f.tenant)
 	if err != nil {
 		return err
 	}
@@ -121,7 +127,11 @@ func (p *program) replayDead(ctx context.Context, f replayFlags) error {
 		p.say("%s left: invalid from the beginning; replay by id, with --url if the URL was the fault", plural(int64(invalid), "dead message"))
 	}
 	if len(done) == 0 {
-		return fmt.Errorf("%w: nothing that can be replayed is dead at %s", errNothing, f.endpoint)
+		where := "at " + f.tenant.at(f.endpoint)
+		if f.endpoint == "" {
+			where = "of tenant " + string(f.tenant)
+		}
+		return fmt.Errorf("%w: nothing that can be replayed is dead %s", errNothing, where)
 	}
 	return p.printReplayed(done, f)
 }

@@ -150,6 +150,8 @@ func wantOf(f *pflag.Flag) string {
 		return wantPercent
 	case "type":
 		return wantKeyType
+	case "tenant":
+		return wantTenant
 	}
 	return "another value"
 }

@@ -18,7 +18,7 @@ func TestWhatADatabaseSetsChangesNoCommand(t *testing.T) {
 		Outcome: outbox.RunOutcome{RunID: "é → 🎉", Status: outbox.Succeeded, Result: []byte("\x00\\ü"), Headers: map[string]string{"é": "→"}},
 		URL:     endpointA + "/hook", Options: outbox.Options{Forward: []string{"é"}},
 	}).String()
-	execute(t, db, `INSERT INTO outbox.endpoint (endpoint, reason, rate_per_second) VALUES ('https://a.example', 'é → 🎉', 0.1)`)
+	execute(t, db, `INSERT INTO outbox.endpoint (endpoint, reason, rate_per_second) VALUES ('https://a.example', 'é → 🎉', 0.001)`)
 	execute(t, db, `INSERT INTO outbox.attempt (message_id, attempt, started_at, class, worker) VALUES ($1, 1, now(), 'timeout', 'é')`, id)
 	looks := [][]string{{"status", "--json"}, {"list", "--json", "--older-than", "0s"}, {"show", id, "--json"}, {"show", id, "--body"}, {"migrate", "status", "--json"}}
 	atTime := regexp.MustCompile(`"at": "[^"]*"`)

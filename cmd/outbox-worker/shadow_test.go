@@ -207,12 +207,43 @@ func storeUnderShadows(t *testing.T, db *testdb.DB) {
 	_, overviewErr := store.Overview(ctx)
 	_, endpointsErr := store.Endpoints(ctx, 3)
 	_, deadErr := store.List(ctx, outbox.Filter{States: []outbox.State{outbox.StateDead, outbox.StateCancelled}, RunID: "x", OlderThan: time.Second})
+	ofTenantErr := tenantUnderShadows(t, db)
 	checkErr := migrations.Check(ctx, db.Pool, migrations.Config{Schema: db.Schema})
 	upErr := migrations.Up(ctx, db.Pool, migrations.Config{Schema: db.Schema})
-	err = errors.Join(showErr, cancelErr, replayErr, cancelAgainErr, copyErr, pauseErr, resumeErr, limitErr, resumeAgainErr, overviewErr, endpointsErr, deadErr, checkErr, upErr)
+	err = errors.Join(showErr, cancelErr, replayErr, cancelAgainErr, copyErr, pauseErr, resumeErr, limitErr, resumeAgainErr, overviewErr, endpointsErr, deadErr, ofTenantErr, checkErr, upErr)
 	if err != nil {
 		t.Error(err)
 	}
+}
+
+// tenantUnderShadows does what a store of a tenant does beside that.
+func tenantUnderShadows(t *testing.T, db *testdb.DB) error {
+	t.Helper()
+	store, err := outbox.NewStore(db.Pool, db.Schema)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := outbox.Message{Outcome: testdb.Outcome("of acme", endpointA), URL: endpointA, Tenant: "acme", DedupeKey: "acme"}
+	ids := []outbox.ID{written(t, db, m)}
+	m.DedupeKey = ""
+	written(t, db, m)
+	ctx := t.Context()
+	acme, err := store.OfTenant("acme")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, overviewErr := acme.Overview(ctx)
+	_, endpointsErr := acme.Endpoints(ctx, 1)
+	_, listErr := acme.List(ctx, outbox.Filter{})
+	_, _, tenantsErr := acme.Tenants(ctx, 1)
+	_, knownErr := acme.Known(ctx, endpointA)
+	pauseErr := acme.Pause(ctx, endpointA, "")
+	_, resumeErr := acme.Resume(ctx, endpointA)
+	cancelErr := acme.Cancel(ctx, ids, "")
+	_, copyErr := acme.Replay(ctx, ids, endpointB)
+	_, resumeURLErr := acme.ResumeURL(ctx, endpointA)
+	_, cancelDueErr := acme.CancelDue(ctx, endpointA, "")
+	return errors.Join(overviewErr, endpointsErr, listErr, tenantsErr, knownErr, pauseErr, resumeErr, cancelErr, copyErr, resumeURLErr, cancelDueErr)
 }
 
 func commandsUnderShadows(t *testing.T, db *testdb.DB) {
@@ -225,7 +256,7 @@ func commandsUnderShadows(t *testing.T, db *testdb.DB) {
 	for _, args := range [][]string{
 		{"status"}, {"status", "--json", "--endpoints", "0"}, {"list", "--newer-than", "1d"}, {"show", id}, {"cancel", id}, {"replay", id},
 		{"cancel", id}, {"replay", id, "--url", endpointB}, {"pause", endpointA}, {"resume", endpointA},
-		{"limit", endpointA, "--rate", "5"}, {"limit", endpointA, "--none"}, {"migrate", "status", "--json"}, {"migrate", "up"},
+		{"limit", endpointA, "--rate", "5"}, {"limit", endpointA, "--none"}, {"status", "--by", "tenant"}, {"migrate", "status", "--json"}, {"migrate", "up"},
 	} {
 		invoke(t, environment(db), args...).wants(t, exitOK)
 		through := append(environment(db), "OUTBOX_POOLER=transaction") // nothing is set beyond a transaction

@@ -19,8 +19,8 @@ func (p *program) showCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show ID",
 		Short: "show a message and every attempt",
-		Long: `Shows a message: where it stands, what it says, and every attempt to deliver it. In JSON the result is base64. With
---body the request body is written as it is, and nothing else.`,
+		Long: `Shows a message: where it stands, what holds it back, what it says, and every attempt to deliver it. In JSON the result
+is base64. With --body the request body is written as it is, and nothing else.`,
 		Example: `  outbox-worker show 0190b7a5-5c3e-7c3a-9b1e-2f7d3c6a8e10
   outbox-worker show 0190b7a5-5c3e-7c3a-9b1e-2f7d3c6a8e10 --body > body.json`,
 		Args: takes(1, 1, "one message by its id"),
@@ -78,6 +78,9 @@ func (p *program) printMessage(ctx context.Context, m outbox.MessageDetail) erro
 	line("run", "%s, %s at step %d", printable(m.RunID), m.Status, m.FinalStep)
 	line("url", "%s", printable(m.URL))
 	line("endpoint", "%s", orDash(printable(m.Endpoint)))
+	if m.Tenant != nil {
+		line("tenant", "%s", printable(*m.Tenant))
+	}
 	line("written", "%s (%s)", ago(now, m.CreatedAt), m.CreatedAt.UTC().Format(time.RFC3339))
 	if m.ReplayOf != nil {
 		line("replay of", "%s", m.ReplayOf)
@@ -105,6 +108,8 @@ func standing(m outbox.MessageStatus, now time.Time) string {
 	switch {
 	case m.State == outbox.StateDelivering && m.LockedBy != nil && m.LockedUntil != nil:
 		text += fmt.Sprintf(" by %s, lease ends %s", printable(*m.LockedBy), until(now, *m.LockedUntil))
+	case m.HeldBy != nil && *m.HeldBy != outbox.HeldByWorker: // what a worker lacks has a line of its own
+		text += ", " + heldText(m.Hold, now)
 	case m.NextAttemptAt != nil:
 		text += ", next attempt " + until(now, *m.NextAttemptAt)
 	case m.DeadReason != nil && m.DeadAt != nil:

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -9,76 +10,122 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
+// statusFlags are what status was asked.
+type statusFlags struct {
+	by     string
+	tenant tenantName
+	limit  int
+	asJSON bool
+}
+
+// statusReport is what status found; it is also the JSON that it prints.
+type statusReport struct {
+	At        time.Time               `json:"at"`
+	Workers   []outbox.WorkerStatus   `json:"workers"`
+	States    []outbox.StateCount     `json:"states"`
+	Endpoints []outbox.EndpointStatus `json:"endpoints,omitzero"`
+	Tenants   []outbox.TenantStatus   `json:"tenants,omitzero"` // with --by tenant, instead of the endpoints
+	Unlisted  int64                   `json:"unlisted"`         // endpoints or tenants that --endpoints cut off
+
+	hurting int64 // of the unlisted endpoints, those that have something waiting
+}
+
 func (p *program) statusCommand() *cobra.Command {
-	var asJSON bool
-	var limit int
+	var f statusFlags
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "who works, what is waiting, what is dead, and which endpoints fail",
 		Long: `Says how many workers there are, and what keeps them from delivering. Counts the messages in each state, tells how old
-the oldest of each is, and lists the endpoints that are paused, fail or have something waiting, the worst first.
-Delivered messages are counted until retention removes them.`,
+the oldest of each is, and lists the endpoints: first those that fail or have something waiting now, then those that are
+paused, then those where something died long ago. A tenant at an endpoint has a row of its own, and so has a URL that was
+set aside because it fails; what is dead is counted with the endpoint. HELD BACK tells why nothing is sent there, since when
+and until when.
+
+With --by tenant it lists tenants instead, those whose messages wait for longest first. With --tenant it tells of one tenant
+only. Delivered messages are counted until retention removes them, and not for a tenant.`,
 		Example: `  outbox-worker status
+  outbox-worker status --by tenant
+  outbox-worker status --tenant acme
   outbox-worker status --json | jq '.states[] | select(.state == "dead").messages'`,
 		Args: takes(0, 0, ""),
-		RunE: func(cmd *cobra.Command, _ []string) error { return p.status(cmd.Context(), limit, asJSON) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return p.status(cmd.Context(), f) },
 	}
-	cmd.Flags().IntVar(&limit, "endpoints", 10, "list at most so many endpoints; 0: all")
-	jsonFlag(cmd, &asJSON)
+	cmd.Flags().IntVar(&f.limit, "endpoints", 10, "list at most so many endpoints, or tenants; 0: all")
+	cmd.Flags().StringVar(&f.by, "by", "endpoint", "what to list: endpoint or tenant")
+	tenantFlag(cmd, &f.tenant, "only this tenant's messages")
+	jsonFlag(cmd, &f.asJSON)
 	return cmd
 }
 
-func (p *program) status(ctx context.Context, limit int, asJSON bool) error {
-	if limit < 0 || limit > listLimitMax {
-		return usagef("--endpoints is %d; want 1 to %d, or 0 for all", limit, listLimitMax)
+func (p *program) status(ctx context.Context, f statusFlags) error {
+	switch {
+	case f.limit < 0 || f.limit > listLimitMax:
+		return usagef("--endpoints is %d; want 1 to %d, or 0 for all", f.limit, listLimitMax)
+	case f.by != "endpoint" && f.by != "tenant":
+		return usagef("--by is %.64q; want endpoint or tenant", f.by)
 	}
-	store, err := p.store(ctx)
+	store, err := p.storeOf(ctx, f.tenant)
 	if err != nil {
 		return err
 	}
-	states, err := store.Overview(ctx)
+	report, err := p.readStatus(ctx, store, f)
 	if err != nil {
 		return err
 	}
-	ask := limit
-	if limit > 0 {
-		ask++ // one more tells whether there are more
+	if f.asJSON {
+		return p.printJSON(report)
 	}
-	endpoints, err := store.Endpoints(ctx, ask)
-	if err != nil {
-		return err
-	}
-	if limit > 0 && len(endpoints) > limit {
-		endpoints = endpoints[:limit]
-		defer p.say("only the worst of the endpoints are listed; --endpoints 0 lists all")
-	}
-	workers, err := store.Workers(ctx)
-	if err != nil {
-		return err
-	}
-	now, err := p.now(ctx)
-	if err != nil {
-		return err
-	}
-	if asJSON {
-		if workers == nil {
-			workers = []outbox.WorkerStatus{}
-		}
-		if endpoints == nil {
-			endpoints = []outbox.EndpointStatus{}
-		}
-		return p.printJSON(struct {
-			At        time.Time               `json:"at"`
-			Workers   []outbox.WorkerStatus   `json:"workers"`
-			States    []outbox.StateCount     `json:"states"`
-			Endpoints []outbox.EndpointStatus `json:"endpoints"`
-		}{now, workers, states, endpoints})
-	}
-	p.printf("%s\n\n", workersLine(workers, now))
-	p.printStates(states, now)
-	p.printf("\n")
-	p.printEndpoints(endpoints, now)
+	p.printStatus(report)
 	return nil
+}
+
+func (p *program) readStatus(ctx context.Context, store *outbox.Store, f statusFlags) (r statusReport, err error) {
+	if r.States, err = store.Overview(ctx); err != nil {
+		return r, err
+	}
+	if f.by == "tenant" {
+		r.Tenants, r.Unlisted, err = store.Tenants(ctx, f.limit)
+		r.Tenants = orEmpty(r.Tenants)
+	} else {
+		var page outbox.EndpointPage
+		page, err = store.EndpointPage(ctx, f.limit)
+		r.Endpoints, r.Unlisted, r.hurting = orEmpty(page.Endpoints), page.Unlisted, page.Hurting
+	}
+	if err != nil {
+		return r, err
+	}
+	if r.Workers, err = store.Workers(ctx); err != nil {
+		return r, err
+	}
+	r.Workers = orEmpty(r.Workers)
+	r.At, err = p.now(ctx)
+	return r, err
+}
+
+// orEmpty makes an array of JSON of a list that may be nil.
+func orEmpty[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}
+
+func (p *program) printStatus(r statusReport) {
+	p.printf("%s\n\n", workersLine(r.Workers, r.At))
+	p.printStates(r.States, r.At)
+	p.printf("\n")
+	if r.Tenants != nil {
+		p.printTenants(r.Tenants, r.At)
+	} else {
+		p.printEndpoints(r.Endpoints, r.At)
+	}
+	switch {
+	case r.Unlisted > 0 && r.Tenants != nil:
+		p.say("%s not listed; --endpoints 0 lists all", counted(r.Unlisted, "more tenant is", "more tenants are"))
+	case r.Unlisted > 0:
+		p.say("%s not listed, of which %s something waiting; --endpoints 0 lists all",
+			counted(r.Unlisted, "more endpoint is", "more endpoints are"), counted(r.hurting, "has", "have"))
+	}
 }
 
 func (p *program) printStates(states []outbox.StateCount, now time.Time) {
@@ -108,34 +155,46 @@ func (p *program) printEndpoints(endpoints []outbox.EndpointStatus, now time.Tim
 		p.printf("no endpoint has anything waiting or dead\n")
 		return
 	}
+	header := []string{"ENDPOINT", "RETRYING", "DEAD", "WAITING", "DELIVERING", "OLDEST DUE", "HELD BACK"}
 	rows := make([][]string, len(endpoints))
 	for i, e := range endpoints {
-		due := ""
-		if e.OldestDue != nil && e.OldestDue.After(now) {
-			due = until(now, *e.OldestDue)
-		} else if e.OldestDue != nil {
-			due = ago(now, *e.OldestDue)
-		}
 		rows[i] = []string{
-			cell(e.Endpoint, 60), grouped(e.Retrying), grouped(e.Dead), grouped(e.Waiting), grouped(e.Delivering), due, held(e, now),
+			cell(endpointName(e), 60), grouped(e.Retrying), grouped(e.Dead), grouped(e.Waiting), grouped(e.Delivering), due(e.OldestDue, now), held(e, now),
 		}
 	}
-	p.table([]string{"ENDPOINT", "RETRYING", "DEAD", "WAITING", "DELIVERING", "OLDEST DUE", "HELD BACK"}, rows)
+	header, rows = withTenants(header, rows, 1, func(i int) *string { return endpoints[i].Tenant })
+	p.table(header, rows)
 }
 
-// held says why nothing is sent to an endpoint.
+// endpointName is the endpoint, or the URL of a row that is one URL.
+func endpointName(e outbox.EndpointStatus) string {
+	switch {
+	case e.URL != nil:
+		return *e.URL
+	case strings.Count(e.Lane, " ") == 2:
+		return e.Endpoint + " (one URL)"
+	}
+	return e.Endpoint
+}
+
+// held says why nothing is sent to an endpoint, and what limits it.
 func held(e outbox.EndpointStatus, now time.Time) string {
+	limited := e.MaxInFlight != nil || e.RatePerSecond != nil
 	text := ""
 	switch {
-	case e.Paused:
+	case e.HeldBy != nil && !(limited && *e.HeldBy == outbox.HeldByRate):
+		return heldShort(e.Hold, now)
+	case e.Paused: // on tables that know no holds
 		text = "paused"
 		if e.Since != nil {
 			text += " " + ago(now, *e.Since)
 		}
 	case e.OpenUntil != nil && e.OpenUntil.After(now):
 		text = "left alone, resumes " + until(now, *e.OpenUntil)
-	case e.MaxInFlight != nil || e.RatePerSecond != nil:
+	case limited:
 		text = limitsOf(e)
+	case e.Failures > 0 && e.Waiting > 0:
+		text = plural(int64(e.Failures), "failure") + " in a row"
 	default:
 		return ""
 	}

@@ -1,0 +1,60 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+)
+
+// sinceTenants is the version of the tables since which they know tenants, and say what holds a message back.
+const sinceTenants = 6
+
+// ErrNoTenants says that the tables are of a version that knows no tenants.
+var ErrNoTenants = errors.New("the tables know no tenants yet; run 'outbox-worker migrate up'")
+
+// OfTenant returns a store that sees and changes only what is a tenant's. To it, a message of somebody else is not there
+// ([ErrNotFound]). What it pauses, resumes and limits is the tenant's lane at the endpoint. On tables older than version 6, each
+// of its methods returns [ErrNoTenants].
+func (s *Store) OfTenant(tenant string) (*Store, error) {
+	if err := CheckTenant(tenant); err != nil {
+		return nil, fmt.Errorf("tenant: %w", err)
+	}
+	if s.tenant != "" && s.tenant != tenant {
+		return nil, fmt.Errorf("tenant: the store is that of %s", s.tenant)
+	}
+	return &Store{db: s.db, schema: s.schema, tenant: tenant, tables: s.tables}, nil
+}
+
+// tables is what a store learned of its tables.
+type tables struct {
+	knowTenants atomic.Bool // never set back: the tables are not taken back under a program that runs
+}
+
+// knowsTenants reports whether the tables are of version 6 or later.
+func (s *Store) knowsTenants(ctx context.Context) (bool, error) {
+	if !s.tables.knowTenants.Load() {
+		var version int
+		if err := s.db.QueryRow(ctx, s.in(`SELECT outbox.version()`)).Scan(&version); err != nil {
+			return false, fmt.Errorf("version of the tables: %w", err)
+		}
+		if version < sinceTenants && s.tenant != "" {
+			return false, ErrNoTenants
+		}
+		s.tables.knowTenants.Store(version >= sinceTenants)
+	}
+	return s.tables.knowTenants.Load(), nil
+}
+
+// ofTenant is the condition that a row is of the tenant in an argument, which is orNull(s.tenant).
+func ofTenant(column, arg string) string {
+	return fmt.Sprintf(`(%[2]s::pg_catalog.text IS NULL OR %[1]s OPERATOR(pg_catalog.=) %[2]s::pg_catalog.text)`, column, arg)
+}
+
+// tenantColumn is NULL on tables that have no such column.
+func tenantColumn(knowsTenants bool, column string) string {
+	if knowsTenants {
+		return column
+	}
+	return `NULL::pg_catalog.text`
+}
