@@ -1,0 +1,190 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Purge erases all that the outbox holds of a tenant or of a run: its messages with their dedupe keys, attempts, due and dead
+// rows, the copies that replays made of them, and the runs of riverstep that they were written for. A tenant has no index, so
+// all messages are read, in the order of their ids and in statements of their own: no snapshot is held for longer than one.
+//
+// What is written after the purge was surveyed is not erased. What is being delivered is waited for. A run that is active
+// stays, as does one that somebody else's message belongs to, and as do a tenant's pauses and limits.
+//
+// Erased rows leave the files with the next VACUUM, and backups and the write-ahead log when those end.
+type Purge struct {
+	store  *Store
+	runID  string          // only messages of this run; all when empty
+	end    ID              // the last message that was there when the survey began
+	copies map[ID]struct{} // messages that are copies of the tenant's, and name no tenant
+	report func(PurgeProgress)
+
+	left    map[ID]struct{} // what is to be tried again
+	refused int
+}
+
+// PurgeProgress tells how far a purge is.
+type PurgeProgress struct {
+	Walked int64 // messages that were looked at
+	About  int64 // of about so many; 0 when that is not known
+	Counts PurgeCounts
+}
+
+// PurgeCounts is what a purge found, or erased.
+type PurgeCounts struct {
+	Messages   int64 `json:"messages"`
+	Copies     int64 `json:"copies"` // of the messages, those that a replay made
+	DedupeKeys int64 `json:"dedupe_keys"`
+	Attempts   int64 `json:"attempts"`
+	Due        int64 `json:"due"`
+	Dead       int64 `json:"dead"`  // cancelled ones too
+	Runs       int64 `json:"runs"`  // of riverstep; a survey also counts those that somebody else's message belongs to
+	Lanes      int64 `json:"lanes"` // what the workers remember of the tenant at endpoints and URLs
+
+	// What an erasure left.
+	Left        int64  `json:"left"`         // messages that are being delivered, that another transaction has locked, or that the database keeps
+	Refusal     string `json:"refusal"`      // why the database keeps one of them
+	ActiveRuns  int64  `json:"active_runs"`  // runs of riverstep that have not ended
+	PausedLanes int64  `json:"paused_lanes"` // the tenant's pauses and limits
+}
+
+func (c *PurgeCounts) add(n PurgeCounts) {
+	c.Messages += n.Messages
+	c.Copies += n.Copies
+	c.DedupeKeys += n.DedupeKeys
+	c.Attempts += n.Attempts
+	c.Due += n.Due
+	c.Dead += n.Dead
+	c.Runs += n.Runs
+	c.ActiveRuns += n.ActiveRuns
+}
+
+// Bounds of a purge.
+const (
+	purgePage      = 5000      // messages that one statement looks at
+	purgeBatch     = 500       // messages that one transaction erases
+	purgeLeftMax   = 10_000    // messages that are tried again later; with more, the purge ends
+	purgeCopiesMax = 1_000_000 // copies that name no tenant, of whomever
+	purgePause     = 250 * time.Millisecond
+)
+
+// Purge returns a purge of what is the store's tenant's ([Store.OfTenant]), of a run, or, with both, of a run of the tenant. It
+// does nothing yet. report is told of each step, and may be nil.
+func (s *Store) Purge(runID string, report func(PurgeProgress)) (*Purge, error) {
+	if runID == "" && s.tenant == "" {
+		return nil, errors.New("purge: name a tenant or a run")
+	}
+	if report == nil {
+		report = func(PurgeProgress) {}
+	}
+	return &Purge{store: s, runID: runID, report: report, copies: map[ID]struct{}{}, left: map[ID]struct{}{}}, nil
+}
+
+// Survey counts what would be erased, and changes nothing. [Purge.Erase] erases what the last survey found.
+func (p *Purge) Survey(ctx context.Context) (PurgeCounts, error) {
+	counts, err := p.survey(ctx)
+	if err != nil {
+		return counts, fmt.Errorf("purge: %w", err)
+	}
+	return counts, nil
+}
+
+// Erase erases what was surveyed, and returns what it erased, also beside an error. For as long as wait it tries again what is
+// being delivered or locked. It can be called again.
+func (p *Purge) Erase(ctx context.Context, wait time.Duration) (PurgeCounts, error) {
+	var counts PurgeCounts
+	err := p.erase(ctx, wait, &counts)
+	counts.Left = int64(len(p.left) + p.refused)
+	if err != nil {
+		return counts, fmt.Errorf("purge: %w", err)
+	}
+	return counts, nil
+}
+
+func (p *Purge) erase(ctx context.Context, wait time.Duration, counts *PurgeCounts) error {
+	p.refused = 0
+	clear(p.left)
+	err := p.walk(ctx, func(page []purgeable, progress PurgeProgress) error {
+		var ids []ID
+		for _, m := range page {
+			if _, copied := p.copies[m.id]; m.mine || copied {
+				ids = append(ids, m.id)
+			}
+		}
+		err := p.eraseAll(ctx, ids, counts)
+		progress.Counts = *counts
+		p.report(progress)
+		return err
+	})
+	for until := time.Now().Add(wait); err == nil && len(p.left) > 0 && time.Now().Before(until); {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(purgePause):
+		}
+		again := make([]ID, 0, len(p.left))
+		for id := range p.left {
+			again = append(again, id)
+		}
+		clear(p.left)
+		err = p.eraseAll(ctx, again, counts)
+	}
+	if err == nil {
+		err = p.eraseRest(ctx, counts)
+	}
+	return err
+}
+
+// eraseAll erases messages in bounded transactions. A batch that meets a lock, or that the database refuses, is halved until
+// the message is alone that it is refused for.
+func (p *Purge) eraseAll(ctx context.Context, ids []ID, counts *PurgeCounts) error {
+	var todo [][]ID
+	for len(ids) > 0 {
+		n := min(len(ids), purgeBatch)
+		todo = append(todo, ids[:n])
+		ids = ids[n:]
+	}
+	for len(todo) > 0 {
+		part := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		err := p.eraseBatch(ctx, part, counts)
+		locked, refused := aboutRows(err)
+		switch {
+		case err == nil:
+		case !locked && !refused:
+			return err
+		case len(part) > 1:
+			half := len(part) / 2
+			todo = append(todo, part[half:], part[:half])
+		case locked:
+			p.left[part[0]] = struct{}{}
+		default:
+			p.refused++
+			counts.Refusal = fmt.Sprintf("message %s: %v", part[0], err)
+		}
+		if n := len(p.left) + p.refused; n > purgeLeftMax {
+			return fmt.Errorf("%d messages are locked, being delivered or kept by the database (%s); try again later", n, counts.Refusal)
+		}
+	}
+	return nil
+}
+
+// aboutRows reports an error that some rows cause, and others need not: a lock that was waited for in vain, and a rule, a
+// trigger or a foreign key of somebody's that keeps a row.
+func aboutRows(err error) (locked, refused bool) {
+	var server *pgconn.PgError
+	if !errors.As(err, &server) {
+		return false, false
+	}
+	switch server.Code {
+	case "55P03", "40P01", "40001":
+		return true, false
+	}
+	class := server.Code[:2]
+	return false, class == "22" || class == "23" || class == "P0"
+}

@@ -1,0 +1,61 @@
+package outbox
+
+import (
+	"context"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/seed-abbacb8b/epilogue/internal/lane"
+)
+
+// Beside what belongs to messages, a purge erases the runs of riverstep that have the run's id and no message, and what the
+// workers remember of the tenant's lanes. What an operator set, a pause or a limit, stays: it may be what keeps the tenant
+// from being sent to.
+const (
+	lanesOfTenant = `FROM outbox.endpoint e WHERE pg_catalog.split_part(e.endpoint, ' ', 2) OPERATOR(pg_catalog.=) $1::pg_catalog.text`
+	setByOperator = `(e.paused OR e.max_in_flight IS NOT NULL OR e.rate_per_second IS NOT NULL)`
+)
+
+func (p *Purge) countRest(ctx context.Context, counts *PurgeCounts) error {
+	if p.wantsRuns() {
+		var ended, active int64
+		err := p.store.db.QueryRow(ctx, p.store.in(`SELECT pg_catalog.count(*) FILTER (WHERE r.status OPERATOR(pg_catalog.<>) 'active'::pg_catalog.text),
+    pg_catalog.count(*) FILTER (WHERE r.status OPERATOR(pg_catalog.=) 'active'::pg_catalog.text) `+unownedRuns), []string{p.runID}).Scan(&ended, &active)
+		if err != nil {
+			return err
+		}
+		counts.Runs += ended
+		counts.ActiveRuns += active
+	}
+	if p.wantsLanes() {
+		return p.store.db.QueryRow(ctx, p.store.in(`SELECT pg_catalog.count(*) FILTER (WHERE NOT `+setByOperator+`), pg_catalog.count(*) FILTER (WHERE `+setByOperator+`) `+lanesOfTenant),
+			p.store.tenant).Scan(&counts.Lanes, &counts.PausedLanes)
+	}
+	return nil
+}
+
+func (p *Purge) eraseRest(ctx context.Context, counts *PurgeCounts) error {
+	if p.wantsRuns() {
+		err := pgx.BeginFunc(ctx, p.store.db, func(tx pgx.Tx) error { return p.eraseRuns(ctx, tx, []string{p.runID}, counts) })
+		if err != nil {
+			return err
+		}
+	}
+	if !p.wantsLanes() {
+		return nil
+	}
+	tag, err := p.store.db.Exec(ctx, p.store.in(`DELETE FROM outbox.endpoint WHERE endpoint OPERATOR(pg_catalog.=) ANY (ARRAY(
+    SELECT e.endpoint `+lanesOfTenant+` AND NOT `+setByOperator+`
+      AND NOT EXISTS (SELECT FROM outbox.due d WHERE d.endpoint OPERATOR(pg_catalog.=) e.endpoint)
+    ORDER BY e.endpoint FOR UPDATE SKIP LOCKED))`), p.store.tenant)
+	if err != nil {
+		return err
+	}
+	counts.Lanes = tag.RowsAffected()
+	return p.store.db.QueryRow(ctx, p.store.in(`SELECT pg_catalog.count(*) `+lanesOfTenant+` AND `+setByOperator), p.store.tenant).Scan(&counts.PausedLanes)
+}
+
+// wantsRuns reports whether runs without a message are asked for, too: whose they are, only their id says.
+func (p *Purge) wantsRuns() bool { return p.runID != "" && p.store.tenant == "" }
+
+func (p *Purge) wantsLanes() bool { return p.runID == "" && lane.IsTenant(p.store.tenant) }
