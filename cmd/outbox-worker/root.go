@@ -48,7 +48,7 @@ func (p *program) rootCommand() *cobra.Command {
 	}
 	group("run", "Run:", p.runCommand(), p.migrateCommand(), p.healthcheckCommand(), p.configCommand())
 	group("look", "Look:", p.statusCommand(), p.workersCommand(), p.listCommand(), p.showCommand())
-	group("act", "Act:", p.replayCommand(), p.cancelCommand(), p.pauseCommand(), p.resumeCommand(), p.limitCommand())
+	group("act", "Act:", p.replayCommand(), p.cancelCommand(), p.pauseCommand(), p.resumeCommand(), p.limitCommand(), p.purgeCommand())
 	group("tools", "Tools:", p.keysCommand(), p.receiveCommand(), p.versionCommand(), p.completionCommand())
 	p.helpCommand(root)
 	return root

@@ -243,7 +243,20 @@ func tenantUnderShadows(t *testing.T, db *testdb.DB) error {
 	_, copyErr := acme.Replay(ctx, ids, endpointB)
 	_, resumeURLErr := acme.ResumeURL(ctx, endpointA)
 	_, cancelDueErr := acme.CancelDue(ctx, endpointA, "")
-	return errors.Join(overviewErr, endpointsErr, listErr, tenantsErr, knownErr, pauseErr, resumeErr, cancelErr, copyErr, resumeURLErr, cancelDueErr)
+	purge, err := acme.Purge("", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, surveyErr := purge.Survey(ctx)
+	_, eraseErr := purge.Erase(ctx, 0)
+	purge, err = store.Purge("of acme", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, surveyRunErr := purge.Survey(ctx)
+	_, eraseRunErr := purge.Erase(ctx, 0)
+	return errors.Join(overviewErr, endpointsErr, listErr, tenantsErr, knownErr, pauseErr, resumeErr, cancelErr, copyErr, resumeURLErr, cancelDueErr,
+		surveyErr, eraseErr, surveyRunErr, eraseRunErr)
 }
 
 func commandsUnderShadows(t *testing.T, db *testdb.DB) {
