@@ -146,9 +146,9 @@ func (s *Store) laneAt(ctx context.Context, endpoint string) (string, error) {
 }
 
 func (s *Store) laneOfURL(ctx context.Context, url string) (string, error) {
-	endpoint, err := CheckURL(url)
+	url, endpoint, err := NormalizeURL(url)
 	if err != nil {
-		return "", fmt.Errorf("url %q: %w", url, err)
+		return "", err
 	}
 	owner, err := s.laneAt(ctx, endpoint)
 	return lane.OfURL(owner, url), err

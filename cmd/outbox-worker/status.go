@@ -37,12 +37,12 @@ func (p *program) statusCommand() *cobra.Command {
 		Short: "who works, what is waiting, what is dead, and which endpoints fail",
 		Long: `Says how many workers there are, and what keeps them from delivering. Counts the messages in each state, tells how old
 the oldest of each is, and lists the endpoints: first those that fail or have something waiting now, then those that are
-paused, then those where something died long ago. A tenant at an endpoint has a row of its own, and so has a URL that was
-set aside because it fails; what is dead is counted with the endpoint. HELD BACK tells why nothing is sent there, since when
-and until when.
+paused, then those where something died long ago. A tenant at an endpoint has a row of its own, and so has a URL that
+was set aside because it fails; what is dead is counted with the endpoint. HELD BACK tells why nothing is sent there,
+since when and until when.
 
-With --by tenant it lists tenants instead, those whose messages wait for longest first. With --tenant it tells of one tenant
-only. Delivered messages are counted until retention removes them, and not for a tenant.`,
+With --by tenant it lists tenants instead, those whose messages wait for longest first. With --tenant it tells of one
+tenant only. Delivered messages are counted until retention removes them, and not for a tenant.`,
 		Example: `  outbox-worker status
   outbox-worker status --by tenant
   outbox-worker status --tenant acme
