@@ -58,7 +58,6 @@ var faults = []struct {
 	{"TLSTimeout", func(c *Config) { c.TLSTimeout = -1 }},
 	{"HeaderTimeout", func(c *Config) { c.HeaderTimeout = -1 }},
 	{"ClientCertFile", func(c *Config) { c.ClientKeyFile = "key.pem" }},
-	{"ClientCertOrigins", func(c *Config) { c.ClientCertFile, c.ClientKeyFile = "cert.pem", "key.pem" }},
 	{"ClientCertOrigins", func(c *Config) { c.ClientCertOrigins = []string{"https://a.example"} }},
 	{"ProxyURL", func(c *Config) { c.ProxyURL = "ftp://proxy.test" }},
 	{"RetryAfterMax", func(c *Config) { c.RetryAfterMax = -1 }},

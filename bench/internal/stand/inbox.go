@@ -20,6 +20,7 @@ const ReceiverCommand = "receive"
 // makes one call at a time.
 type Inbox struct {
 	server  *http.Server
+	far     *http.Server // of the far endpoints; nil without any
 	urls    []string
 	current atomic.Pointer[arrivals]
 }
@@ -58,6 +59,9 @@ func serveInbox(conn io.ReadWriteCloser) error {
 		return err
 	}
 	calls.ServeConn(conn)
+	if box.far != nil {
+		_ = box.far.Close()
+	}
 	return box.server.Close()
 }
 
