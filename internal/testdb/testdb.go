@@ -36,7 +36,7 @@ type DB struct {
 const PoolMax = 16
 
 const (
-	cleanupMax = 10 * time.Second
+	cleanupMax = time.Minute
 	prefix     = "test_"
 )
 
@@ -123,7 +123,7 @@ func (db *DB) drop(t testing.TB) {
 		return
 	}
 	defer func() { _ = conn.Close(ctx) }()
-	_, err = conn.Exec(ctx, "SET lock_timeout = '5s'; SET client_min_messages = warning; DROP SCHEMA IF EXISTS "+
+	_, err = conn.Exec(ctx, "SET lock_timeout = '40s'; SET client_min_messages = warning; DROP SCHEMA IF EXISTS "+
 		db.Schema+" CASCADE")
 	if err != nil {
 		t.Errorf("testdb: dropping schema %s: %v", db.Schema, err)
