@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -136,6 +137,15 @@ func TestTheHealthOfALane(t *testing.T) {
 	record := map[string]func(*rig, []Result) error{
 		"record": func(r *rig, batch []Result) error {
 			_, err := r.recorder("w").Record(r.t.Context(), batch)
+			return err
+		},
+		"record, deliveries by themselves": func(r *rig, batch []Result) error {
+			isDelivery := func(x Result) bool { return x.Action == ActionDelivered }
+			deliveries := slices.DeleteFunc(slices.Clone(batch), func(x Result) bool { return !isDelivery(x) })
+			_, err := r.recorder("w").Record(r.t.Context(), deliveries)
+			if err == nil {
+				_, err = r.recorder("w").Record(r.t.Context(), slices.DeleteFunc(batch, isDelivery))
+			}
 			return err
 		},
 		"try": func(r *rig, batch []Result) error {
