@@ -315,3 +315,16 @@ func TestANewCandidateIsAskedAtOnceHoweverManyGaveNothing(t *testing.T) {
 		t.Errorf("then it asks %v, and waits", asked)
 	}
 }
+
+// TestAClaimThatTookAllItMightIsFollowedByAnother: there may be more, though every candidate was asked.
+func TestAClaimThatTookAllItMightIsFollowedByAnother(t *testing.T) {
+	t.Parallel()
+	r := slots(t, 2, 2).knows("a").drains()
+	o := r.claim()
+	r.Claimed(r.now, r.gave("a", o.Most, 1), nil)
+	r.answers("a", o.Most, slow())
+	if next := r.claim(); len(next.Turns) != 1 {
+		t.Errorf("then it asks for %v", next)
+	}
+	r.Claimed(r.now, r.gave("a", 1, 2), nil)
+}
