@@ -72,7 +72,7 @@ func TestAConnectionThatTheReceiverHasClosedIsNotAFailure(t *testing.T) {
 func TestARequestIsNotSentAgainAfterATimeoutOrThePartOfAnAnswer(t *testing.T) {
 	t.Parallel()
 	c := allowing("127.0.0.1")
-	c.HeaderTimeout = shortWait
+	c.HeaderTimeout = 10 * shortWait // which the first request must keep to as well
 	s := newSender(t, c)
 	for class, then := range map[string]func(net.Conn){
 		ClassTimeout:  hang,
@@ -129,7 +129,7 @@ func TestAnIdleConnectionIsClosedBeforeTheReceiverDoes(t *testing.T) {
 	t.Parallel()
 	ended := make(chan struct{}, 8)
 	to := newSocket(t, func(conn net.Conn) {
-		answering(2, "Keep-Alive: timeout=2, max=100\r\n", closeIt)(conn)
+		answering(2, "Keep-Alive: timeout=6, max=100\r\n", closeIt)(conn)
 		ended <- struct{}{}
 	})
 	s := newSender(t, allowing("127.0.0.1"))
