@@ -3,6 +3,7 @@ package riverstep
 import (
 	"context"
 	"strings"
+	"sync"
 
 	"github.com/jackc/pgx/v5"
 
@@ -11,20 +12,45 @@ import (
 
 // Bounds of pruning.
 const (
-	pruneBatch  = 1000 // rows of one transaction
-	pruneBadMax = 100  // rows that cannot be removed, until the rest is left for the next sweep
+	pruneBatch   = 1000   // rows of one transaction
+	pruneBadMax  = 100    // rows that cannot be removed, until the rest is left for the next sweep
+	pruneBadKept = 10_000 // of them that the next sweeps pass over, before one begins anew
 )
+
+// unprunable are rows that the last sweeps could not remove. The next one passes over them, so that no number of them keeps
+// it from the others. They are tried again once all others are gone.
+type unprunable struct {
+	mu  sync.Mutex
+	ids []string
+}
+
+func (u *unprunable) known() []string {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return append([]string{}, u.ids...)
+}
+
+func (u *unprunable) keep(ids []string) {
+	if len(ids) > pruneBadKept {
+		ids = nil
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.ids = ids
+}
 
 // prune removes runs that ended longer ago than Config.Retention, in bounded batches. A row that another session holds is
 // passed over. A batch that is refused, because of a foreign key or a trigger of the service's, is halved until the row
 // is alone that it is refused for; that one is named, and left.
 func (s *Steps) prune(ctx context.Context) error {
 	var f faults
-	bad := []string{}
+	bad := s.unprunable.known()
+	most := len(bad) + pruneBadMax
 	for batch := pruneBatch; ; {
 		ids, err := s.pruneSome(ctx, batch, bad)
 		switch {
 		case err == nil && len(ids) < batch:
+			s.unprunable.keep(nil)
 			return f.err(nil)
 		case err == nil:
 			batch = min(2*batch, pruneBatch)
@@ -34,7 +60,8 @@ func (s *Steps) prune(ctx context.Context) error {
 			batch = len(ids) / 2
 		default:
 			f.add("remove the ended run of instance %s: %w", ids[0], err)
-			if bad = append(bad, ids[0].String()); len(bad) == pruneBadMax {
+			if bad = append(bad, ids[0].String()); len(bad) == most {
+				s.unprunable.keep(bad)
 				return f.err(nil)
 			}
 		}

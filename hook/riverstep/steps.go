@@ -21,6 +21,8 @@ type Steps struct {
 	rows   rows
 	client atomic.Pointer[river.Client[pgx.Tx]]
 	clocks clocks
+
+	unprunable unprunable
 }
 
 // New returns a runtime, or every fault of its configuration at once. It touches no database. A process that only

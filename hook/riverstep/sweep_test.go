@@ -108,3 +108,26 @@ func TestWhatKeepsARunFromEndingIsNamedTenTimes(t *testing.T) {
 		}
 	}
 }
+
+// TestRunsThatCannotBeRemovedKeepNoOthers, however many there are, and though they are the oldest.
+func TestRunsThatCannotBeRemovedKeepNoOthers(t *testing.T) {
+	t.Parallel()
+	const kept, removed = 130, 20 // more than one sweep gives up at
+	r := newRig(t, echo(), func(c *riverstep.Config, _ *river.Config) {
+		c.Retention, c.SweepInterval = time.Hour, 100*time.Millisecond
+	})
+	r.execute(r.in(`INSERT INTO outbox.riverstep_run (instance, run_id, attempts, input_sha256, status, job_end, ended_at)
+SELECT gen_random_uuid(), 'run-' || n, 1, '', 'succeeded', 'completed', now() - interval '1 day' + n * interval '1 s' FROM generate_series(1, $1::integer) n`), kept+removed)
+	r.execute(r.in(`INSERT INTO outbox.riverstep_run (instance, run_id, attempts, input_sha256, status, job_end, ended_at)
+SELECT gen_random_uuid(), 'young', 1, '', 'succeeded', 'completed', now() - interval '50 min'`))
+	r.execute(r.in(`CREATE TABLE outbox.receipt (instance uuid REFERENCES outbox.riverstep_run)`)) // of the service's
+	r.execute(r.in(`INSERT INTO outbox.receipt SELECT instance FROM outbox.riverstep_run ORDER BY ended_at LIMIT $1`), kept)
+	r.start()
+	left := func() int { return one[int](t, r.db.Pool, r.in(`SELECT count(*) FROM outbox.riverstep_run`)) }
+	r.until(func() bool { return left() == kept+1 })
+	r.execute(r.in(`DROP TABLE outbox.receipt`))
+	r.until(func() bool { return left() == 1 }) // they are tried again
+	if _, err := r.steps.Status(t.Context(), "young"); err != nil {
+		t.Errorf("the young one: %v", err)
+	}
+}
