@@ -207,7 +207,9 @@ func TestOnlyTheWorkerThatHasTheJobSettlesItsStep(t *testing.T) {
 		what, _, _ := strings.Cut(id, "_")
 		m := meanwhiles[what]
 		if said := func() bool { return len(s.log.with("run_id="+id+" ")) > 0 }; m.lost {
-			s.until(said)
+			if s.until(said); t.Failed() {
+				t.Fatalf("%s: nothing was lost", id)
+			}
 			if line := s.log.with("run_id=" + id + " "); len(line) != 1 || !strings.Contains(line[0], "lost to another worker") {
 				t.Errorf("%s: the log says %q", id, line)
 			}
