@@ -117,7 +117,8 @@ func TestRunsThatCannotBeRemovedKeepNoOthers(t *testing.T) {
 		c.Retention, c.SweepInterval = time.Hour, 100*time.Millisecond
 	})
 	r.execute(r.in(`INSERT INTO outbox.riverstep_run (instance, run_id, attempts, input_sha256, status, job_end, ended_at)
-SELECT gen_random_uuid(), 'run-' || n, 1, '', 'succeeded', 'completed', now() - interval '1 day' + n * interval '1 s' FROM generate_series(1, $1::integer) n`), kept+removed)
+SELECT gen_random_uuid(), 'run-' || n, 1, '', 'succeeded', 'completed', now() - interval '1 day' + n * interval '1 s'
+FROM generate_series(1, $1::integer) n`), kept+removed)
 	r.execute(r.in(`INSERT INTO outbox.riverstep_run (instance, run_id, attempts, input_sha256, status, job_end, ended_at)
 SELECT gen_random_uuid(), 'young', 1, '', 'succeeded', 'completed', now() - interval '50 min'`))
 	r.execute(r.in(`CREATE TABLE outbox.receipt (instance uuid REFERENCES outbox.riverstep_run)`)) // of the service's

@@ -7,31 +7,34 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
+const moment = ` + interval '1 microsecond'`
+
+// endings are by lane: what is set of its due row and of outbox.endpoint, and whether it is claimed then.
+var endings = map[string]struct {
+	due, endpoint string // what is set, of the lane's due row and of outbox.endpoint
+	claimed       bool
+}{
+	"https://due.test":              {"due_at = now()", "", true},
+	"https://due-soon.test":         {"due_at = now()" + moment, "", false},
+	"https://lease.test":            {"locked_by = 'x', attempt = 1, locked_until = now()", "", true},
+	"https://lease-soon.test":       {"locked_by = 'x', attempt = 1, locked_until = now()" + moment, "", false},
+	"https://lease-long.test":       {"locked_by = 'x', attempt = 1, locked_until = now() + interval '2 days'", "", false},
+	"https://lease-longer.test":     {"locked_by = 'x', attempt = 1, locked_until = now() + interval '2 days'" + moment, "", true},
+	"https://held.test":             {"", "open_until = now()", true},
+	"https://held-soon.test":        {"", "open_until = now()" + moment, false},
+	"https://open.test":             {"", "failures = 10, open_until = now()", true},
+	"https://open-soon.test":        {"", "failures = 10, open_until = now()" + moment, false},
+	"https://origin.test tenant":    {"", "open_until = now()", true},
+	"https://origin-soon.test some": {"", "open_until = now()" + moment, false},
+}
+
 // TestWhatEndsNowHasEnded, and what ends a microsecond later has not: for a claim and for a scan, both of which are made in the
 // transaction whose now it is.
 func TestWhatEndsNowHasEnded(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	const moment = ` + interval '1 microsecond'`
-	cases := map[string]struct {
-		due, endpoint string // what is set, of the lane's due row and of outbox.endpoint
-		claimed       bool
-	}{
-		"https://due.test":              {"due_at = now()", "", true},
-		"https://due-soon.test":         {"due_at = now()" + moment, "", false},
-		"https://lease.test":            {"locked_by = 'x', attempt = 1, locked_until = now()", "", true},
-		"https://lease-soon.test":       {"locked_by = 'x', attempt = 1, locked_until = now()" + moment, "", false},
-		"https://lease-long.test":       {"locked_by = 'x', attempt = 1, locked_until = now() + interval '2 days'", "", false},
-		"https://lease-longer.test":     {"locked_by = 'x', attempt = 1, locked_until = now() + interval '2 days'" + moment, "", true},
-		"https://held.test":             {"", "open_until = now()", true},
-		"https://held-soon.test":        {"", "open_until = now()" + moment, false},
-		"https://open.test":             {"", "failures = 10, open_until = now()", true},
-		"https://open-soon.test":        {"", "failures = 10, open_until = now()" + moment, false},
-		"https://origin.test tenant":    {"", "open_until = now()", true},
-		"https://origin-soon.test some": {"", "open_until = now()" + moment, false},
-	}
 	var turns []Turn
-	for lane := range cases {
+	for lane := range endings {
 		r.due(lane, 1, 0)
 		turns = append(turns, Turn{Endpoint: lane, Most: 9})
 	}
@@ -51,7 +54,7 @@ func TestWhatEndsNowHasEnded(t *testing.T) {
 			}
 			return all
 		}
-		for lane, c := range cases {
+		for lane, c := range endings {
 			if c.due != "" {
 				exec(`UPDATE outbox.due SET `+c.due+` WHERE endpoint = $1`, lane)
 			}
@@ -63,7 +66,7 @@ func TestWhatEndsNowHasEnded(t *testing.T) {
 		full := names(`SELECT endpoint::text FROM (`+fullScanSQL+`) s`, []string{}, "", ScanMax)
 		exec(claimSQL, r.claimer("w").args(Order{Most: 99, Turns: turns}, 0)...)
 		claimed := names(`SELECT endpoint::text FROM outbox.due WHERE locked_by = 'w'`)
-		for lane, c := range cases {
+		for lane, c := range endings {
 			if got := slices.Contains(full, lane); got != c.claimed {
 				t.Errorf("%s: it is found: %v", lane, got)
 			}

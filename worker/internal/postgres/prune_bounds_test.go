@@ -64,7 +64,8 @@ func TestADeadMessageIsKeptFromItsDeath(t *testing.T) {
 		r.written(runID, 100*keep, 100*keep)
 		r.exec(`INSERT INTO outbox.dead (message_id, endpoint, reason, error, at) SELECT id, endpoint, 'gone', '', now() - $2::interval
 FROM outbox.message WHERE run_id = $1`, runID, at)
-		r.exec(`INSERT INTO outbox.dead (message_id, endpoint, reason, error, at) SELECT gen_random_uuid(), $1, 'gone', '', now() - $2::interval`, runID, at)
+		r.exec(`INSERT INTO outbox.dead (message_id, endpoint, reason, error, at)
+SELECT gen_random_uuid(), $1, 'gone', '', now() - $2::interval`, runID, at)
 	}
 	for worker, at := range map[string]time.Duration{"old": time.Hour + brief, "nearly old": time.Hour - brief} {
 		r.exec(`INSERT INTO outbox.attempt (message_id, attempt, started_at, class, worker) SELECT gen_random_uuid(), 1, now() - $2::interval, 'timeout', $1`, worker, at)

@@ -299,7 +299,8 @@ func (p *windowPlay) begun(took, start []Message, before map[string]int) {
 		if limit := p.operators[at.name]; limit > 0 {
 			most = min(most, limit)
 		}
-		if shared := at.active > 1 || e.owner.active > 1 || p.operators[at.name] > 0; shared && e.inFlight > max(before[m.Endpoint], 1) && at.inFlight > max(most, p.busy(at)) {
+		shared := at.active > 1 || e.owner.active > 1 || p.operators[at.name] > 0
+		if shared && e.inFlight > max(before[m.Endpoint], 1) && at.inFlight > max(most, p.busy(at)) {
 			p.t.Errorf("%s: %d requests at its origin after the start of some, of %d", m.Endpoint, at.inFlight, most)
 		}
 	}
@@ -333,11 +334,12 @@ func (p *windowPlay) answers(name string) {
 		r.halved = p.now
 	}
 	kept := p.mayKeep(e, limit)
-	next, more, back := p.Answered(name, a, p.now)
+	var f following
+	f.next, f.more, f.back = p.Answered(name, a, p.now)
 	if e.limit != limit || e.proven != proven {
 		p.t.Errorf("%s: after %+v the window is %d and proven %v, want %d and %v", name, a, e.limit, e.proven, limit, proven)
 	}
-	p.followed(name, r, a, kept, next, more, back)
+	p.followed(name, r, a, kept, f)
 	if e.inFlight == 0 {
 		r.used = false
 	}
@@ -375,26 +377,33 @@ func (p *windowPlay) learnt(r *laneRecord, e *endpoint, a Answer) (limit int, pr
 	return limit, proven
 }
 
-// followed checks what an answer did with the messages that wait.
-func (p *windowPlay) followed(name string, r *laneRecord, a Answer, kept bool, next Message, more bool, back []Message) {
+// following is what an answer did with the messages that wait.
+type following struct {
+	next Message
+	more bool
+	back []Message
+}
+
+// followed checks it.
+func (p *windowPlay) followed(name string, r *laneRecord, a Answer, kept bool, f following) {
 	if waits := len(r.waiting); waits > 0 {
 		goesBack := a.backsOff() || p.now.Sub(r.claimed[0]) > aheadKept
 		switch {
-		case goesBack && (more || len(back) != waits):
-			p.t.Errorf("%s: after %+v %d of %d that wait go back; the next begins: %v", name, a, len(back), waits, more)
-		case !goesBack && more != kept:
-			p.t.Errorf("%s: after %+v one that waits begins: %v, want %v", name, a, more, kept)
+		case goesBack && (f.more || len(f.back) != waits):
+			p.t.Errorf("%s: after %+v %d of %d that wait go back; the next begins: %v", name, a, len(f.back), waits, f.more)
+		case !goesBack && f.more != kept:
+			p.t.Errorf("%s: after %+v one that waits begins: %v, want %v", name, a, f.more, kept)
 		}
 	}
-	if more {
-		if len(r.waiting) == 0 || next.Payload != r.waiting[0] {
-			p.t.Errorf("%s: %v begins, of %v", name, next.Payload, r.waiting)
+	if f.more {
+		if len(r.waiting) == 0 || f.next.Payload != r.waiting[0] {
+			p.t.Errorf("%s: %v begins, of %v", name, f.next.Payload, r.waiting)
 			return
 		}
 		r.waiting, r.claimed = r.waiting[1:], r.claimed[1:]
 		r.begun = append(r.begun, p.now)
 	}
-	for _, m := range back {
+	for _, m := range f.back {
 		if len(r.waiting) == 0 || m.Payload != r.waiting[0] {
 			p.t.Errorf("%s: %v goes back, of %v", name, m.Payload, r.waiting)
 			return
