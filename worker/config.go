@@ -10,6 +10,9 @@ import (
 	"slices"
 	"time"
 
+	"go.opentelemetry.io/otel/metric"
+
+	"github.com/seed-abbacb8b/epilogue/internal/instruments"
 	"github.com/seed-abbacb8b/epilogue/internal/session"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 	"github.com/seed-abbacb8b/epilogue/webhook"
@@ -138,8 +141,14 @@ type Config struct {
 	// Logger receives what happens; slog.Default() when nil.
 	Logger *slog.Logger
 
+	// MeterProvider gets the worker's metrics, through OpenTelemetry's API: what they are is in DESIGN.md (Metrics).
+	// Nothing is measured when nil. The callbacks of the metrics end with Run.
+	MeterProvider metric.MeterProvider
+
 	// UserAgent of the requests; "Epilogue" when empty.
 	UserAgent string
+
+	instruments *instruments.Maker // of MeterProvider
 
 	resolver  *net.Resolver // the process's own when nil
 	drainTurn time.Duration // see the constant

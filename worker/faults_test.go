@@ -107,7 +107,7 @@ func childHolder() int {
 		return 1
 	}
 	config.MaxConns = ConnsMin
-	pool, err := database.Open(config, "", slog.Default())
+	pool, err := database.Open(config, "", slog.Default(), nil)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1

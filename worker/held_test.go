@@ -32,7 +32,7 @@ func (r *rig) record(ctx context.Context) *running {
 	x := &running{rig: r, lines: lines, ended: make(chan struct{}), Recorder: recording.New(
 		postgres.NewRecorder(postgres.Direct(r.Pool), postgres.RecorderConfig{
 			Schema: r.Schema, Worker: "one", OpenAfter: 10, OpenFor: time.Hour, OpenForMax: time.Hour,
-		}), outage.New(logger, time.Second, outage.Faults{}).Part("test"), logger, 4*recording.BatchMax)}
+		}), outage.New(logger, time.Second, outage.Faults{}).Part("test"), logger, 4*recording.BatchMax, nil)}
 	go func() {
 		defer close(x.ended)
 		x.Run(ctx)

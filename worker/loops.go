@@ -52,7 +52,7 @@ func (l *loops) drain(ctx context.Context) {
 // claim takes messages and starts their delivery.
 func (l *loops) claim(ctx context.Context, order schedule.Order) {
 	began := time.Now()
-	claimed, err := l.claimer.Claim(ctx, claimOrder(order))
+	claimed, err := l.claimer.Claim(database.For(ctx, database.CauseClaim), claimOrder(order))
 	now := time.Now()
 	l.aside.log(ctx, claimed.Aside, now)
 	if err != nil {
@@ -87,6 +87,7 @@ func (l *loops) scanOnce(ctx context.Context, order schedule.ScanOrder) {
 	var scan postgres.Scan
 	var err error
 	asked := time.Now()
+	ctx = database.For(ctx, database.CauseScan)
 	if order.Kind == schedule.Full {
 		scan, err = l.scanner.Full(ctx, order.After)
 	} else {

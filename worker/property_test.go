@@ -120,7 +120,7 @@ func (p *play) player() *player {
 		recorder: postgres.NewRecorder(postgres.Direct(p.Pool), postgres.RecorderConfig{
 			Schema: p.Schema, Worker: name, OpenAfter: 1_000_000, OpenFor: time.Second, OpenForMax: time.Second,
 		}),
-		scanner: postgres.NewScanner(postgres.Direct(p.Pool), p.Schema),
+		scanner: postgres.NewScanner(postgres.Direct(p.Pool), p.Schema, nil),
 	}
 }
 

@@ -31,6 +31,7 @@ type senders struct {
 	stopped   <-chan struct{}        // closed when no request begins any more
 	suspended atomic.Bool            // others may take this worker for dead, and deliver what it has claimed
 	running   sync.WaitGroup
+	metrics   attemptMetrics
 }
 
 // attempter makes one HTTP attempt: a delivery.Sender.
@@ -115,6 +116,7 @@ func (s *senders) attempt(m *postgres.Message) (delivery.Answer, schedule.Verdic
 	if s.ctx.Err() != nil && a.Class != delivery.ClassDelivered && a.Class != delivery.ClassStatus { // torn down, not answered
 		return a, schedule.Verdict{Action: schedule.Release}
 	}
+	s.metrics.made(m, a)
 	v := s.policy.Judge(judged(a), m.Attempt-m.AttemptsBefore)
 	s.log(m, a, v)
 	return a, v

@@ -37,7 +37,7 @@ func deliveryConfig(c Config, services []delivery.Service) delivery.Config {
 		Services: services,
 		ProxyURL: c.ProxyURL, CAFile: c.CAFile, ClientCertFile: c.ClientCertFile, ClientKeyFile: c.ClientKeyFile,
 		ClientCertOrigins: c.ClientCertOrigins, SecretHeadersFile: c.SecretHeadersFile,
-		Keys: c.Keys, UserAgent: c.UserAgent, Resolver: c.resolver,
+		Keys: c.Keys, UserAgent: c.UserAgent, Resolver: c.resolver, Instruments: c.instruments,
 	}
 }
 
@@ -55,6 +55,7 @@ func claimedMessages(rows []postgres.Message, at time.Time) []schedule.Message {
 	messages := make([]schedule.Message, len(rows))
 	for i := range rows {
 		row := &rows[i]
+		row.WrittenAt = at.Add(-row.Age)
 		messages[i] = schedule.Message{
 			Endpoint: row.Endpoint, OperatorLimit: row.MaxInFlight, OriginLimit: row.OriginMax, Rate: row.Rate, DueFrom: row.DueFrom, ClaimedAt: at, Payload: row,
 		}
@@ -118,7 +119,7 @@ func resultOf(row *postgres.Message, a delivery.Answer, v schedule.Verdict, b sc
 		ID: row.ID, Endpoint: row.Endpoint, Attempt: row.Attempt,
 		Action: postgres.Action(v.Action), Delay: v.Delay, Reason: v.Reason, MoveTo: b.MoveTo, Says: sayings(b),
 		Class: a.Class, StatusCode: a.StatusCode, Err: a.Err, Response: a.Response, Note: a.Note, WaitsFor: a.WaitsFor,
-		StartedAt: a.StartedAt, Duration: a.Duration,
+		StartedAt: a.StartedAt, Duration: a.Duration, WrittenAt: row.WrittenAt,
 	}
 }
 

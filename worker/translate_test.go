@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"testing"
 
+	"github.com/seed-abbacb8b/epilogue/internal/instruments"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/delivery"
 )
 
@@ -16,6 +17,7 @@ func TestEveryFieldReachesTheDelivery(t *testing.T) {
 		AllowHTTP: true, AllowedCIDRs: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, AllowedPorts: []uint16{443},
 		DeniedAddrs: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:1")}, ProxyURL: "http://proxy", CAFile: "ca",
 		ClientCertFile: "cert", ClientKeyFile: "key", ClientCertOrigins: []string{"https://a.example"}, SecretHeadersFile: "headers", Keys: newRing(nil), resolver: new(net.Resolver),
+		instruments: new(instruments.Maker),
 	}.WithDefaults()
 	d := reflect.ValueOf(deliveryConfig(c, []delivery.Service{{What: "the database"}}))
 	for i := range d.NumField() {

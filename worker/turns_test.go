@@ -28,7 +28,7 @@ func (r *rig) newTurns(slots, perEndpoint int) *turns {
 		}, now),
 		claimer: postgres.NewClaimer(postgres.Direct(r.Pool), postgres.ClaimerConfig{Schema: r.Schema, Worker: "one", Lease: time.Minute, OpenAfter: 10}),
 	}
-	scan, err := postgres.NewScanner(postgres.Direct(r.Pool), r.Schema).Full(r.t.Context(), "")
+	scan, err := postgres.NewScanner(postgres.Direct(r.Pool), r.Schema, nil).Full(r.t.Context(), "")
 	if err != nil {
 		r.t.Fatal(err)
 	}

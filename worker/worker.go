@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
 
+	"github.com/seed-abbacb8b/epilogue/internal/instruments"
 	"github.com/seed-abbacb8b/epilogue/internal/session"
 	"github.com/seed-abbacb8b/epilogue/migrations"
 	"github.com/seed-abbacb8b/epilogue/outbox"
@@ -73,6 +74,7 @@ func New(pool *pgxpool.Pool, config Config) (*Worker, error) {
 		return nil, fmt.Errorf("worker: %w", err)
 	}
 	c := config.WithDefaults()
+	c.instruments = instruments.New(c.MeterProvider, module+"/worker", c.Schema)
 	sender, err := delivery.New(deliveryConfig(c, databaseServices(pool.Config())))
 	if err != nil {
 		return nil, fmt.Errorf("worker: %w", err)
@@ -89,14 +91,15 @@ func New(pool *pgxpool.Pool, config Config) (*Worker, error) {
 // assemble makes the parts, in the order in which a message passes them.
 func (w *Worker) assemble() (err error) {
 	c := w.config
-	if w.pool, err = database.Open(w.caller, c.Pooler, c.Logger); err != nil {
+	if w.pool, err = database.Open(w.caller, c.Pooler, c.Logger, c.instruments); err != nil {
 		return err
 	}
 	w.db = postgres.Direct(w.pool.Pool)
 	w.outage = outage.New(c.Logger, c.PollInterval, outage.Faults{Failed: w.pool.Failed, Advice: database.Advice})
 	w.recorder = recording.New(postgres.NewRecorder(w.db, postgres.RecorderConfig{
 		Schema: c.Schema, Worker: w.name, OpenAfter: c.OpenAfter, OpenFor: c.OpenFor, OpenForMax: c.OpenForMax,
-	}), w.outage.Part("records"), c.Logger, c.MaxInFlight)
+		Instruments: c.instruments,
+	}), w.outage.Part("records"), c.Logger, c.MaxInFlight, c.instruments)
 	blame := schedule.NewBlame(c.OpenAfter)
 	w.recorder.Changed = func(x postgres.EndpointChange) {
 		if x.What == postgres.EndpointClosed {
@@ -107,14 +110,17 @@ func (w *Worker) assemble() (err error) {
 	sending, tearDown := context.WithCancel(context.Background())
 	w.tearDown = tearDown
 	w.senders = &senders{
-		ctx: sending, bodies: postgres.NewBodies(postgres.NewLoader(w.db, c.Schema), c.MaxBytesInFlight, loadTimeout), delivery: w.attempts,
+		ctx: database.For(sending, database.CauseLoad), bodies: postgres.NewBodies(postgres.NewLoader(w.db, c.Schema), c.MaxBytesInFlight, loadTimeout), delivery: w.attempts,
 		policy: policyOf(c), blame: blame, mover: w.mover, scheduler: w.scheduler, results: w.recorder.In(), logger: c.Logger,
 		next: make(chan *postgres.Message), stopped: w.stopping.Done(),
+		metrics: newAttemptMetrics(c.instruments),
 	}
 	w.loops = &loops{
 		scheduler: w.scheduler, senders: w.senders, stopping: w.stopping, clocks: &database.Clocks{Logger: c.Logger}, pool: w.pool,
-		claimer: postgres.NewClaimer(w.db, postgres.ClaimerConfig{Schema: c.Schema, Worker: w.name, Lease: c.Lease, OpenAfter: c.OpenAfter}),
-		scanner: postgres.NewScanner(w.db, c.Schema),
+		claimer: postgres.NewClaimer(w.db, postgres.ClaimerConfig{
+			Schema: c.Schema, Worker: w.name, Lease: c.Lease, OpenAfter: c.OpenAfter, Instruments: c.instruments,
+		}),
+		scanner: postgres.NewScanner(w.db, c.Schema, c.instruments),
 		claims:  w.outage.Part("claims"), scans: w.outage.Part("scans"), inserts: w.outage.Part("drain jobs"),
 		aside: asideLog{logger: c.Logger},
 	}
@@ -128,6 +134,10 @@ func (w *Worker) assemble() (err error) {
 	w.db.DeadOwners(w.roster.Dead)
 	w.listener = &database.Listener{
 		Pool: w.pool, Channel: outbox.WakeChannel(c.Schema), Wake: func() { w.scheduler.Woken(time.Now()) }, Lock: w.roster,
+	}
+	w.watch(c.instruments)
+	if err := c.instruments.Err(); err != nil { // of a name or a unit of ours: the provider refuses it
+		c.Logger.Warn("some metrics cannot be measured", "error", err)
 	}
 	return nil
 }
@@ -173,6 +183,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 	defer w.stopClaims()
 	defer w.sender.Close()
+	defer w.config.instruments.Close()
 	if err := w.assemble(); err != nil {
 		return fmt.Errorf("worker: %w", err)
 	}
@@ -257,7 +268,7 @@ func (w *Worker) work(ctx context.Context) {
 	defer stopRecord()
 	go func() {
 		defer close(recorded)
-		w.recorder.Run(record)
+		w.recorder.Run(database.For(record, database.CauseRecord))
 	}()
 	<-ctx.Done()
 	w.up.Store(false)

@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/seed-abbacb8b/epilogue/internal/instruments"
 )
 
 // Clocks compares this process's clock with the database's, which decides when a message is due and when a lease ends. A
@@ -13,8 +15,10 @@ import (
 type Clocks struct {
 	Logger *slog.Logger
 
-	mu   sync.Mutex
-	said time.Time
+	mu    sync.Mutex
+	said  time.Time
+	known bool
+	ahead time.Duration // of the database's, as the last comparison found; in the middle of what it allows
 }
 
 const (
@@ -26,6 +30,7 @@ const (
 // of that span is a difference for sure.
 func (c *Clocks) Compare(ctx context.Context, asked, database, answered time.Time) {
 	ahead, behind := asked.Sub(database), database.Sub(answered)
+	c.keep((ahead - behind) / 2)
 	if max(ahead, behind) <= ClocksMayDiffer {
 		return
 	}
@@ -40,4 +45,22 @@ func (c *Clocks) Compare(ctx context.Context, asked, database, answered time.Tim
 		which, by = "behind", behind
 	}
 	c.Logger.WarnContext(ctx, "this host's clock is "+which+" the database's", "by_at_least", by.Round(time.Millisecond))
+}
+
+func (c *Clocks) keep(ahead time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ahead, c.known = ahead, true
+}
+
+// Measure has the difference of the clocks collected.
+func (c *Clocks) Measure(m *instruments.Maker) {
+	gauge := m.Gauge("outbox.clock.ahead", "s", "How far this process's clock is ahead of the database's; negative when it is behind.")
+	m.Watch(func(seen instruments.Seen) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.known {
+			seen(gauge, c.ahead.Seconds())
+		}
+	}, gauge)
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/seed-abbacb8b/epilogue/internal/instruments"
 	"github.com/seed-abbacb8b/epilogue/internal/session"
 )
 
@@ -50,8 +51,8 @@ type Pool struct {
 }
 
 // Open returns a pool like the caller's, with sessions of our own and without the listener's connection. It connects when
-// it is used.
-func Open(caller *pgxpool.Config, pooler string, logger *slog.Logger) (*Pool, error) {
+// it is used. Its use is measured unless m is nil.
+func Open(caller *pgxpool.Config, pooler string, logger *slog.Logger, m *instruments.Maker) (*Pool, error) {
 	p := &Pool{logger: logger, reset: make(chan struct{}), wires: wires{open: map[*wire]struct{}{}}}
 	p.lost.open = map[*pgx.Conn]backend{}
 	own := caller.Copy()
@@ -68,6 +69,7 @@ func Open(caller *pgxpool.Config, pooler string, logger *slog.Logger) (*Pool, er
 	settings = append(settings, session.Setting{Name: "transaction_timeout", Value: "60000", Since: 17})
 	session.Pin(own, session.Pooler(pooler), append(settings, keepalives...)...)
 	p.lost.watch(own)
+	p.measure(own, m)
 	var err error
 	p.Pool, err = pgxpool.NewWithConfig(context.Background(), own)
 	return p, err

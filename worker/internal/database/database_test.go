@@ -33,7 +33,7 @@ func open(t testing.TB, url string) *Pool {
 	config, err := pgxpool.ParseConfig(url)
 	must(t, err)
 	config.MaxConns = 6
-	p, err := Open(config, "none", slog.New(slog.DiscardHandler))
+	p, err := Open(config, "none", slog.New(slog.DiscardHandler), nil)
 	must(t, err)
 	t.Cleanup(p.Close)
 	return p

@@ -65,7 +65,7 @@ func (l *Listener) Run(ctx context.Context) {
 func (l *Listener) listen(ctx context.Context) error {
 	reset := l.Pool.wasReset()
 	acquiring, acquired := context.WithTimeout(ctx, listenTimeout)
-	conn, err := l.Pool.Acquire(acquiring)
+	conn, err := l.Pool.Acquire(For(acquiring, CauseListen))
 	acquired()
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)

@@ -27,6 +27,7 @@ func (t *trip) dialed() error {
 func (t *trip) gotConn(info httptrace.GotConnInfo) {
 	t.at.Store(int32(phaseAnswer))
 	t.reused = info.Reused
+	t.metrics.gotConn(info)
 	t.conn = ownConn(info)
 	t.use = t.conn.begin()
 	if info.Reused && !t.conn.isHTTP2() {

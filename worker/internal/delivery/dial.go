@@ -23,6 +23,7 @@ type dialer struct {
 	lookupTimeout  time.Duration
 	connectTimeout time.Duration // for all addresses of a host together
 	tlsTimeout     time.Duration
+	metrics        *metrics
 }
 
 // dialGrace is how long a dial may go on after its request's deadline. It lets the request's own deadline pass first,
@@ -39,7 +40,8 @@ func (d *dialer) dial(ctx context.Context, _, address string) (net.Conn, error) 
 }
 
 // connect looks the host up and connects to it.
-func (d *dialer) connect(ctx context.Context, address string) (net.Conn, error) {
+func (d *dialer) connect(ctx context.Context, address string) (c net.Conn, err error) {
+	defer func() { d.metrics.dialled(err) }()
 	if err := tripOf(ctx).dialed(); err != nil {
 		return nil, err
 	}
@@ -85,6 +87,7 @@ func (d *dialer) dialTLS(ctx context.Context, _, address string) (net.Conn, erro
 	}
 	secured := tls.Client(below, config)
 	err = secured.HandshakeContext(ctx)
+	d.metrics.shookHands(secured.ConnectionState(), err)
 	if err == nil {
 		below.http2 = secured.ConnectionState().NegotiatedProtocol == "h2"
 		return secured, nil

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/seed-abbacb8b/epilogue/internal/instruments"
 	"github.com/seed-abbacb8b/epilogue/webhook"
 )
 
@@ -70,6 +71,9 @@ type Config struct {
 	// UserAgent is the User-Agent header of every request.
 	UserAgent string
 
+	// Instruments make the metrics; nothing is counted when nil.
+	Instruments *instruments.Maker
+
 	// Resolver looks hosts up; net.DefaultResolver when nil.
 	Resolver *net.Resolver
 }
@@ -98,6 +102,7 @@ type Sender struct {
 	keys      Keyring
 	tls       *clientTLS
 	secrets   *headerSets // nil without any
+	metrics   *metrics
 }
 
 // New returns a Sender, or an error that begins with the field of the configuration that is wrong. It reads the
@@ -115,7 +120,7 @@ func New(c Config) (*Sender, error) {
 	fresh.DisableKeepAlives = true
 	return &Sender{
 		transport: newTransport(c, d), fresh: fresh, timeout: c.Timeout, allowHTTP: c.AllowHTTP, userAgent: c.UserAgent, keys: c.Keys, tls: d.tls,
-		secrets: secrets,
+		secrets: secrets, metrics: d.metrics,
 	}, nil
 }
 
@@ -182,6 +187,7 @@ func (s *Sender) Send(ctx context.Context, m Message) Answer {
 	}
 	t, stop := newTrip(ctx, timeout)
 	defer stop()
+	t.metrics = s.metrics
 	s.attempt(t, m, p, &a)
 	a.Duration = time.Since(a.StartedAt)
 	return a
@@ -240,5 +246,6 @@ func newDialer(c Config) (*dialer, error) {
 	return &dialer{
 		resolver: resolver, guard: allowed, proxy: through, tls: toEndpoints,
 		lookupTimeout: c.LookupTimeout, connectTimeout: c.ConnectTimeout, tlsTimeout: c.TLSTimeout,
+		metrics: newMetrics(c.Instruments),
 	}, nil
 }

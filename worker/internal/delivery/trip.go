@@ -53,6 +53,7 @@ type trip struct {
 	context.Context
 	end      context.CancelCauseFunc
 	deadline time.Time
+	metrics  *metrics
 	at       atomic.Int32
 	trace    httptrace.ClientTrace
 

@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -15,6 +16,7 @@ type Bodies struct {
 	bytes  *semaphore.Weighted
 	max    int64
 	within time.Duration
+	held   atomic.Int64 // bytes that were acquired and not released
 }
 
 // NewBodies returns bodies with room for so many bytes. The wait for room and the load together end within a time.
@@ -34,9 +36,14 @@ func (b *Bodies) Load(ctx context.Context, m *Message) (done func(), err error) 
 	if err := b.bytes.Acquire(ctx, weight); err != nil {
 		return nil, fmt.Errorf("room for its %d bytes among those in flight: %w", m.BodyBytes, context.Cause(ctx))
 	}
+	b.held.Add(weight)
+	release := func() { b.held.Add(-weight); b.bytes.Release(weight) }
 	if m.Body, err = b.loader.Load(ctx, m.ID); err != nil {
-		b.bytes.Release(weight)
+		release()
 		return nil, fmt.Errorf("loading its %d bytes: %w", m.BodyBytes, err)
 	}
-	return func() { b.bytes.Release(weight) }, nil
+	return release, nil
 }
+
+// Held is how many bytes of large bodies are held now.
+func (b *Bodies) Held() int64 { return b.held.Load() }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/seed-abbacb8b/epilogue/internal/instruments"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -28,6 +29,10 @@ type Message struct {
 	URL            string
 	Headers        []byte // JSON; nil for a message that forwards none
 	Options        []byte // JSON, or nil; not decoded here, so that a fault in them is this message's alone
+
+	// Age is how long ago it was written when it was claimed, by the database's clock, and WrittenAt is that by this process's.
+	Age       time.Duration
+	WrittenAt time.Time
 }
 
 // Order is what a claim is asked for.
@@ -57,10 +62,11 @@ type Claimed struct {
 
 // Claimer takes due messages under a lease. It makes one claim at a time: it must not be used by two goroutines at once.
 type Claimer struct {
-	db     *DB
-	sql    claimStatements
-	config ClaimerConfig
-	since  time.Time // the start of the last claim that succeeded; recent messages are read from here
+	db      *DB
+	sql     claimStatements
+	config  ClaimerConfig
+	metrics claimMetrics
+	since   time.Time // the start of the last claim that succeeded; recent messages are read from here
 
 	accepted         time.Time // when the database last accepted a claim that took something
 	rowsLeftOut      leftOut[outbox.ID]
@@ -79,11 +85,13 @@ type ClaimerConfig struct {
 	Worker    string        // the name that holds the leases; no two processes may share it
 	Lease     time.Duration // from the claim, by the database's clock
 	OpenAfter int           // failures in a row that open an endpoint's circuit breaker; at least 1
+
+	Instruments *instruments.Maker // make the metrics; nothing is measured when nil
 }
 
 // NewClaimer returns a claimer that reads recent messages from now on.
 func NewClaimer(db *DB, c ClaimerConfig) *Claimer {
-	return &Claimer{db: db, config: c, since: time.Now(), sql: claimStatements{
+	return &Claimer{db: db, config: c, metrics: newClaimMetrics(c.Instruments), since: time.Now(), sql: claimStatements{
 		claim: inSchema(claimSQL, c.Schema), chosen: inSchema(claimChosenSQL, c.Schema),
 		poison: inSchema(poisonSQL, c.Schema), lock: inSchema(lockEndpointSQL, c.Schema), pause: inSchema(pauseSQL, c.Schema), remove: inSchema(removeSQL, c.Schema),
 		tryEndpoint: inSchema(tryEndpointSQL, c.Schema), claimableOfATurn: inSchema(claimableOfATurnSQL, c.Schema),
@@ -224,7 +232,7 @@ SELECT c.message_id, c.endpoint, greatest(least(c.due_at, now() - interval '250 
        CASE WHEN c.attempt < ` + attemptMax + ` THEN c.attempts_before ELSE 0 END AS attempts_before,
        coalesce(e.max_in_flight, 0) AS max_in_flight, coalesce(e.origin_max_in_flight, 0) AS origin_max_in_flight,
        coalesce(e.rate, 0) AS rate, coalesce(e.probe, false) AS probe,
-       m.run_id, m.status, m.body_bytes, m.body, m.url, m.headers, m.options
+       m.run_id, m.status, m.body_bytes, m.body, m.url, m.headers, m.options, m.age_ms
 FROM claimed c
 LEFT JOIN LATERAL (
     SELECT min(` + maxInFlight + `) FILTER (WHERE strpos(e.endpoint, ' ') > 0) AS max_in_flight,
@@ -235,13 +243,14 @@ LEFT JOIN LATERAL (
 LEFT JOIN LATERAL (
     SELECT m.run_id, m.status, octet_length(b.body) AS body_bytes,
            CASE WHEN octet_length(b.body) <= $12 THEN b.body END AS body, m.url,
-           CASE WHEN m.options ? 'forward' THEN m.headers END AS headers, m.options
+           CASE WHEN m.options ? 'forward' THEN m.headers END AS headers, m.options,
+           ` + ageMS + ` AS age_ms
     FROM outbox.message m
     CROSS JOIN LATERAL (SELECT ` + body + ` AS body) b
     WHERE m.id = c.message_id OFFSET 0
 ) m ON true
 UNION ALL
-SELECT NULL, endpoint, due_at, written, 0, 0, 0, 0, false, ` + recentFloor + `::text, '', 0, NULL, '', NULL, NULL FROM recent`
+SELECT NULL, endpoint, due_at, written, 0, 0, 0, 0, false, ` + recentFloor + `::text, '', 0, NULL, '', NULL, NULL, 0 FROM recent`
 
 const (
 	// nextAttempt counts an attempt of a row d of outbox.due. The last number is given again and again: no answer to it
@@ -250,6 +259,9 @@ const (
 
 	// attemptsBefore is what d has of it, and no more than were made: else the retry schedule would begin anew each time.
 	attemptsBefore = `greatest(least(d.attempts_before, d.attempt), 0)`
+
+	// ageMS is how long ago a row m of outbox.message was written, within what has a sense.
+	ageMS = `(extract(epoch FROM now() - greatest(least(m.created_at, now()), ` + earliest + `)) * 1000)::bigint`
 
 	// maxInFlight is the limit of a row e of outbox.endpoint: at least 1, or NULL for none.
 	maxInFlight = `CASE WHEN e.max_in_flight < 1 THEN 1 ELSE e.max_in_flight END`
@@ -266,18 +278,21 @@ func (c *Claimer) Claim(ctx context.Context, o Order) (Claimed, error) {
 		taken, aside, err = c.narrow(ctx, o, since, err)
 	}
 	if err != nil {
+		c.metrics.setAside(aside)
 		return Claimed{Aside: aside}, err
 	}
 	if taken.whole {
 		c.since = began
 	}
 	aside = append(aside, c.setAside(ctx, taken)...)
+	c.metrics.setAside(aside)
 	return Claimed{Messages: taken.messages, Left: c.left(o, taken), Aside: aside}, nil
 }
 
 // take makes one claim: of the messages with the ids only, or of any when there are none.
 func (c *Claimer) take(ctx context.Context, o Order, since time.Time, only []outbox.ID) (taken taken, err error) {
-	sql, args := c.sql.claim, c.args(o, time.Since(since))
+	began := time.Now()
+	sql, args := c.sql.claim, c.args(o, began.Sub(since))
 	if out := c.rowsLeftOut.now(time.Now()); len(out) > 0 || only != nil {
 		sql, args = c.sql.chosen, append(args, texts(append([]outbox.ID{}, out...)), texts(only))
 	}
@@ -288,6 +303,7 @@ func (c *Claimer) take(ctx context.Context, o Order, since time.Time, only []out
 			return err
 		})
 	})
+	c.metrics.claimed(began, taken.rows(), err)
 	if err == nil && taken.rows() > 0 {
 		c.wasAccepted()
 	}

@@ -66,7 +66,7 @@ func (r *rig) claimFrom(from time.Time) []any {
 func TestAMillionDeadRowsCostAClaimNothing(t *testing.T) {
 	t.Parallel()
 	r := overDeadRows(t)
-	all, err := NewScanner(Direct(r.Pool), r.Schema).Full(t.Context(), "")
+	all, err := NewScanner(Direct(r.Pool), r.Schema, nil).Full(t.Context(), "")
 	if err != nil || len(all.Candidates) != 1 || time.Since(all.Candidates[0].Since) > 10*time.Minute { // the dead are due since an hour
 		t.Fatalf("a full scan finds %v: %v", all, err)
 	}

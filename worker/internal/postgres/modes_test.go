@@ -36,7 +36,7 @@ func TestEverySessionWillDo(t *testing.T) {
 			}
 			ids := []outbox.ID{r.writeTo("https://a.test/hook", "delivered"), r.writeTo("https://b.test/hook", "gone")}
 			r.exec(`INSERT INTO outbox.endpoint (endpoint, rate_per_second, max_in_flight, granted_at, reason) VALUES ('https://a.test', 2.5, 3, now() - interval '1 h', '')`)
-			s := NewScanner(Direct(pool), r.Schema)
+			s := NewScanner(Direct(pool), r.Schema, nil)
 			if recent, err := s.Recent(t.Context(), time.Hour); err != nil || len(recent.Candidates) != 2 {
 				t.Errorf("a recent scan finds %v: %v", recent, err)
 			}

@@ -19,7 +19,7 @@ func TestADeadOwnersLeaseCountsNoMore(t *testing.T) {
 	}
 	db := Direct(r.Pool)
 	db.DeadOwners(func() []string { return []string{"dead", "dead too"} })
-	scanner := NewScanner(db, r.Schema)
+	scanner := NewScanner(db, r.Schema, nil)
 	full, err := scanner.Full(t.Context(), "")
 	if err != nil || endpoints(full.Candidates) != "https://a.test" {
 		t.Errorf("a full scan finds %v: %v", full.Candidates, err)

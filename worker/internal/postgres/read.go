@@ -3,6 +3,7 @@ package postgres
 import (
 	"errors"
 	"reflect"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -66,6 +67,7 @@ func (t *taken) add(read *rowReader, row [][]byte) {
 		return
 	}
 	var m Message
+	var ageMS int64
 	if row[columnBodyBytes] == nil {
 		if read.into(row, &m.ID) == nil {
 			t.orphans = append(t.orphans, m.ID)
@@ -73,7 +75,8 @@ func (t *taken) add(read *rowReader, row [][]byte) {
 		return
 	}
 	err := read.into(row, &m.ID, &m.Endpoint, &m.DueFrom, &m.Attempt, &m.AttemptsBefore, &m.MaxInFlight, &m.OriginMax, &m.Rate, &m.Probe,
-		&m.RunID, &m.Status, &m.BodyBytes, &m.Body, &m.URL, &m.Headers, &m.Options)
+		&m.RunID, &m.Status, &m.BodyBytes, &m.Body, &m.URL, &m.Headers, &m.Options, &ageMS)
+	m.Age = time.Duration(ageMS) * time.Millisecond
 	if err == nil {
 		t.messages = append(t.messages, m)
 		return

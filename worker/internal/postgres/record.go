@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/seed-abbacb8b/epilogue/internal/instruments"
 	"github.com/seed-abbacb8b/epilogue/internal/lane"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
@@ -51,6 +52,7 @@ type Result struct {
 	WaitsFor   string // what the worker lacks, of a wait
 	StartedAt  time.Time
 	Duration   time.Duration
+	WrittenAt  time.Time // when the message was written, by this process's clock; zero when that is not known
 }
 
 // Saying is what one answer says of the health of a lane. The zero value, but for Lane, says that it answers, which closes
@@ -85,9 +87,10 @@ const (
 // half-open: a claim sends a single message as a probe. An answer closes it, a failure opens it again. The endpoint's
 // messages wait meanwhile: they are not claimed, and no attempt is counted.
 type Recorder struct {
-	db     *DB
-	sql    recordStatements
-	config RecorderConfig
+	db      *DB
+	sql     recordStatements
+	config  RecorderConfig
+	metrics recordMetrics
 }
 
 // RecorderConfig is checked by the worker, not here.
@@ -97,6 +100,8 @@ type RecorderConfig struct {
 	OpenAfter  int    // failures in a row that open an endpoint's circuit breaker
 	OpenFor    time.Duration
 	OpenForMax time.Duration
+
+	Instruments *instruments.Maker // make the metrics; nothing is measured when nil
 }
 
 // RecordTimeout bounds one write of a batch.
@@ -106,7 +111,7 @@ type recordStatements struct{ deliveries, deliveriesBeside, all, try, lock, heal
 
 // NewRecorder returns a recorder.
 func NewRecorder(db *DB, c RecorderConfig) *Recorder {
-	return &Recorder{db: db, config: c, sql: recordStatements{
+	return &Recorder{db: db, config: c, metrics: newRecordMetrics(c.Instruments), sql: recordStatements{
 		deliveries: inSchema(recordDeliveriesSQL, c.Schema), deliveriesBeside: inSchema(recordDeliveriesBesideSQL, c.Schema),
 		all: inSchema(recordSQL, c.Schema), try: inSchema(tryRecordSQL, c.Schema),
 		lock: inSchema(lockEndpointSQL, c.Schema), health: inSchema(tryHealthSQL, c.Schema),
@@ -279,6 +284,7 @@ WHERE NOT m.paused AND (c.answers OR m.changed AND m.failures >= $22)`
 // finds out whose fault it is. After any other error, a lost connection among them, the batch may have been written, and
 // the caller writes it again.
 func (r *Recorder) Record(ctx context.Context, batch []Result) (changes []EndpointChange, err error) {
+	began := time.Now()
 	deliveries, others := split(batch)
 	err = within(ctx, "record", RecordTimeout, func(ctx context.Context) error {
 		queue := func(b *pgx.Batch) {
@@ -304,6 +310,7 @@ func (r *Recorder) Record(ctx context.Context, batch []Result) (changes []Endpoi
 			return err
 		})
 	})
+	r.metrics.recorded(began, batch, nil, err)
 	if err != nil {
 		return nil, err
 	}

@@ -149,7 +149,7 @@ func (r *rig) recorderOn(pool *pgxpool.Pool, worker string) *Recorder {
 // turns are those of all candidates, of so many messages each.
 func (r *rig) turns(most int) (turns []Turn) {
 	r.t.Helper()
-	scan, err := NewScanner(Direct(r.Pool), r.Schema).Full(r.t.Context(), "")
+	scan, err := NewScanner(Direct(r.Pool), r.Schema, nil).Full(r.t.Context(), "")
 	if err != nil {
 		r.t.Fatal(err)
 	}

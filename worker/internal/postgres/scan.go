@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/seed-abbacb8b/epilogue/internal/instruments"
 )
 
 // Candidate is an endpoint that has something to claim, and since when. It may be gone when it is claimed.
@@ -27,11 +29,12 @@ type Candidate struct {
 type Scanner struct {
 	db           *DB
 	full, recent string
+	metrics      scanMetrics
 }
 
-// NewScanner returns a scanner of a schema.
-func NewScanner(db *DB, schema string) *Scanner {
-	return &Scanner{db: db, full: inSchema(timed(fullScanSQL), schema), recent: inSchema(timed(recentScanSQL), schema)}
+// NewScanner returns a scanner of a schema. It measures nothing when m is nil.
+func NewScanner(db *DB, schema string, m *instruments.Maker) *Scanner {
+	return &Scanner{db: db, metrics: newScanMetrics(m), full: inSchema(timed(fullScanSQL), schema), recent: inSchema(timed(recentScanSQL), schema)}
 }
 
 // ScanMax is the most candidates that one full scan returns, and the most messages that one recent scan reads.
@@ -112,12 +115,14 @@ type Scan struct {
 // Full returns the candidates behind an endpoint, in the order of their names; from the first on when it is "". When it
 // returns ScanMax, there may be more behind the last.
 func (s *Scanner) Full(ctx context.Context, after string) (Scan, error) {
+	defer s.metrics.full.Since(time.Now())
 	return s.scan(ctx, FullScanTimeout, s.full, s.db.deadOwners(), after, ScanMax)
 }
 
 // Recent returns the candidates that messages were written for since so long ago. The caller goes back a little further
 // than its last scan, for writers' clocks that differ and commits that take their time. It is bound by ClaimTimeout.
 func (s *Scanner) Recent(ctx context.Context, ago time.Duration) (Scan, error) {
+	defer s.metrics.recent.Since(time.Now())
 	return s.scan(ctx, ClaimTimeout, s.recent, s.db.recentArgs(ago)...)
 }
 

@@ -25,7 +25,7 @@ WHERE message_id = (SELECT message_id FROM outbox.due WHERE endpoint = 'half-lea
 ('paused', true, 0, NULL, ''), ('open', false, 10, now() + interval '1 h', ''), ('probe', false, 10, now() - interval '1 s', ''),
 ('closed', false, 3, NULL, '')`)
 	const want = "closed due half-leased over probe"
-	s := NewScanner(Direct(r.Pool), r.Schema)
+	s := NewScanner(Direct(r.Pool), r.Schema, nil)
 	full, err := s.Full(t.Context(), "")
 	if got := endpoints(full.Candidates); err != nil || got != want {
 		t.Errorf("a full scan finds %s: %v; want %s", got, err, want)
@@ -50,7 +50,7 @@ func TestARecentScanFindsWhatWasWrittenSince(t *testing.T) {
 	for endpoint, at := range map[string]time.Time{"early": now.Add(-time.Minute), "late": now, "ahead": now.Add(time.Minute)} {
 		r.exec(`INSERT INTO outbox.due (message_id, endpoint) VALUES ($1, $2)`, outbox.IDFloor(at), endpoint)
 	}
-	s := NewScanner(Direct(r.Pool), r.Schema)
+	s := NewScanner(Direct(r.Pool), r.Schema, nil)
 	for ago, want := range map[time.Duration]string{10 * time.Second: "late", time.Hour: "early late", 100 * 365 * 24 * time.Hour: "early late"} {
 		if got, err := s.Recent(t.Context(), ago); err != nil || endpoints(got.Candidates) != want {
 			t.Errorf("since %v ago it finds %s: %v; want %s", ago, endpoints(got.Candidates), err, want)
@@ -63,7 +63,7 @@ func TestFullScansGoOnWhereTheLastOneWasCut(t *testing.T) {
 	r := newRig(t)
 	const all = 2*ScanMax + 1
 	r.exec(`INSERT INTO outbox.due (message_id, endpoint) SELECT gen_random_uuid(), 'e' || i FROM generate_series(1, $1::integer) i`, all)
-	s, after := NewScanner(Direct(r.Pool), r.Schema), ""
+	s, after := NewScanner(Direct(r.Pool), r.Schema, nil), ""
 	seen := map[string]bool{}
 	for i, want := range []int{ScanMax, ScanMax, 1, 0} {
 		scan, err := s.Full(t.Context(), after)
@@ -95,7 +95,7 @@ func TestWaitingIsNotWork(t *testing.T) {
 	done := make(chan result)
 	go func() {
 		began := time.Now()
-		scan, err := NewScanner(Direct(r.Pool), r.Schema).Full(t.Context(), "")
+		scan, err := NewScanner(Direct(r.Pool), r.Schema, nil).Full(t.Context(), "")
 		done <- result{scan, err, time.Since(began)}
 	}()
 	for one[int](r, `SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = to_regclass('outbox.due')`) == 0 {

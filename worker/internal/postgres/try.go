@@ -92,6 +92,8 @@ func (r *Recorder) TryRecord(ctx context.Context, batch []Result, withoutEndpoin
 		Busy bool
 	}
 	var rows []row
+	began := time.Now()
+	defer func() { r.metrics.recorded(began, batch, tried.Held, err) }()
 	err = within(ctx, "record", RecordTimeout, func(ctx context.Context) error {
 		queue := func(b *pgx.Batch) {
 			b.Queue(r.sql.try, append(r.args(inLockOrder(batch)), withoutEndpoints, leaseOfHeld.Milliseconds())...)

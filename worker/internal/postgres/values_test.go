@@ -127,7 +127,7 @@ func (r *rig) mustClaimOnce(pool *pgxpool.Pool, what string, waits bool, ids []o
 	if waits {
 		want, ids = "https://healthy.test", ids[1:]
 	}
-	s := NewScanner(Direct(pool), r.Schema)
+	s := NewScanner(Direct(pool), r.Schema, nil)
 	full, err := s.Full(r.t.Context(), "")
 	if err != nil || endpoints(full.Candidates) != want {
 		r.t.Errorf("%s: a full scan finds %v: %v", what, full, err)

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/seed-abbacb8b/epilogue/internal/instruments"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/outage"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/postgres"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/schedule"
@@ -38,11 +39,12 @@ type Recorder struct {
 	carefulUntil time.Time     // until then no batch waits for a lock: one was met a moment ago
 	toldHeld     time.Time     // when the log last said that results are held
 	unwritten    atomic.Int64  // results that were given up
+	dropped      instruments.Counter
 }
 
-// New returns a recorder with room for so many results that wait to be written.
-func New(to *postgres.Recorder, part *outage.Part, logger *slog.Logger, room int) *Recorder {
-	return &Recorder{to: to, in: make(chan postgres.Result, room), outage: part, logger: logger}
+// New returns a recorder with room for so many results that wait to be written. What it gives up is counted unless m is nil.
+func New(to *postgres.Recorder, part *outage.Part, logger *slog.Logger, room int, m *instruments.Maker) *Recorder {
+	return &Recorder{to: to, in: make(chan postgres.Result, room), outage: part, logger: logger, dropped: newDropped(m)}
 }
 
 // In takes results. While it is full, senders wait, which is how a slow database slows the claims.
@@ -109,6 +111,7 @@ func (r *Recorder) giveUp(ctx context.Context, messages int, err error) {
 }
 
 func (r *Recorder) tellLost(ctx context.Context, messages int, err error) {
+	r.dropped.Add(messages)
 	r.logger.ErrorContext(ctx, "answers not recorded; their messages will be delivered again", "messages", messages, "error", err)
 }
 

@@ -1,0 +1,159 @@
+package worker
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/seed-abbacb8b/epilogue/internal/measured"
+	"github.com/seed-abbacb8b/epilogue/outbox"
+)
+
+// measure has the worker of a configuration measured.
+func measure(t *testing.T, c *Config) *measured.Metrics {
+	m := measured.New(t)
+	c.MeterProvider = m.Provider()
+	return m
+}
+
+// awaitSeries waits until a series has this value.
+func (r *rig) awaitSeries(m *measured.Metrics, series string, value float64) {
+	r.t.Helper()
+	var now float64
+	defer func() {
+		if r.t.Failed() {
+			r.t.Logf("%s is %v", series, now)
+		}
+	}()
+	r.await(series, func() bool { now = m.Series()[series]; return now == value })
+}
+
+func TestMetricsTellWhatBecameOfEachAttemptAndMessage(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	receiver := newReceiver(t, func(w http.ResponseWriter, req request) {
+		switch req.path {
+		case "/refuses":
+			w.WriteHeader(http.StatusNotFound)
+		case "/fails":
+			w.WriteHeader(http.StatusInternalServerError)
+		}
+	})
+	c := r.patient()
+	c.RetrySchedule = []time.Duration{time.Millisecond}
+	m := measure(t, &c)
+	r.run(c)
+	for _, path := range []string{"/fails", "/refuses", "/", "/", "/"} {
+		r.awaitSettled(r.writeTo(receiver.URL+path, "run"))
+	}
+	r.awaitSettled(r.writeTo("http://169.254.169.254/", "run"))
+	r.awaitSeries(m, "outbox.settlement.duration{}", 6)
+	got := m.Series()
+	for series, want := range map[string]float64{
+		"outbox.attempts{class=delivered,status_class=2xx}": 3,
+		"outbox.attempts{class=status,status_class=4xx}":    1,
+		"outbox.attempts{class=status,status_class=5xx}":    2,
+		"outbox.attempts{class=blocked,status_class=none}":  1,
+		"outbox.attempt.duration{class=delivered}":          3,
+		"outbox.first_attempt.delay{}":                      6,
+		"outbox.settled{result=delivered}":                  3,
+		"outbox.settled{result=refused}":                    2,
+		"outbox.settled{result=exhausted}":                  1,
+		"outbox.connections{result=opened}":                 1,
+		"outbox.connections{result=failed}":                 1,
+		"outbox.requests{connection=new}":                   1,
+		"outbox.requests{connection=reused}":                5,
+		"outbox.ready{}":                                    1,
+		"outbox.requests.in_flight{}":                       0,
+		"outbox.slot.waiting{}":                             0,
+		"outbox.large_bodies{}":                             0,
+		"outbox.pool.limit{}":                               float64(r.Pool.Config().MaxConns - 1),
+	} {
+		if got[series] != want {
+			t.Errorf("%s is %v; want %v", series, got[series], want)
+		}
+	}
+	for _, series := range []string{
+		"outbox.claim.duration{}", "outbox.claim.messages{}", "outbox.record.duration{}", "outbox.record.results{}", "outbox.scan.duration{kind=full}",
+		"outbox.pool.wait{cause=claim}", "outbox.pool.wait{cause=scan}", "outbox.pool.wait{cause=record}", "outbox.pool.wait{cause=other}",
+	} {
+		if got[series] == 0 {
+			t.Errorf("%s is 0", series)
+		}
+	}
+	if _, ok := got["outbox.clock.ahead{}"]; !ok {
+		t.Error("the difference of the clocks is not there")
+	}
+	if t.Failed() {
+		t.Log(got)
+	}
+}
+
+// awaitSettled waits until a message is delivered or dead.
+func (r *rig) awaitSettled(id outbox.ID) {
+	r.t.Helper()
+	r.await("it is settled", func() bool {
+		state := r.state(id).State
+		return state == outbox.StateDelivered || state == outbox.StateDead
+	})
+}
+
+// A label that a stranger can give values makes as many series as he likes.
+func TestNoLabelOfAMetricComesFromAMessage(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	receiver := newReceiver(t, nil)
+	c := r.config()
+	m := measure(t, &c)
+	r.run(c)
+	r.awaitSettled(r.writeTo(receiver.URL, "run-4711"))
+	r.awaitSettled(r.writeTo("http://nowhere.invalid", "run-4712"))
+	r.awaitSeries(m, "outbox.settlement.duration{}", 2)
+	known := []string{"class", "status_class", "result", "connection", "cause", "kind", "statement", "what", "state", "reason", "for"}
+	for series := range m.Series() {
+		_, labels, _ := strings.Cut(strings.TrimSuffix(series, "}"), "{")
+		for _, label := range strings.FieldsFunc(labels, func(r rune) bool { return r == ',' }) {
+			if name, _, _ := strings.Cut(label, "="); !slices.Contains(known, name) {
+				t.Errorf("%s has the label %s", series, name)
+			}
+		}
+		for _, secret := range []string{"127.0.0.1", "nowhere", "4711", "test/"} {
+			if strings.Contains(series, secret) {
+				t.Errorf("%s names %q", series, secret)
+			}
+		}
+	}
+}
+
+func TestMetricsCountWhatTheDatabaseRefusesAndWhatIsSetAside(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	receiver := newReceiver(t, nil)
+	bad := r.writeTo(receiver.URL, "bad")
+	r.exec(`CREATE FUNCTION outbox.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no' USING ERRCODE = '23514'; END $$`)
+	r.exec(`CREATE TRIGGER refuse BEFORE UPDATE ON outbox.due FOR EACH ROW WHEN (OLD.message_id = '` + bad.String() + `') EXECUTE FUNCTION outbox.refuse()`)
+	c := r.config()
+	m := measure(t, &c)
+	r.run(c)
+	r.awaitSettled(bad)
+	r.awaitSeries(m, "outbox.set_aside{what=poison}", 1)
+	if m.Series()["outbox.refused_statements{statement=claim}"] == 0 {
+		t.Error("no refused statement was counted")
+	}
+}
+
+// What a worker watched must not be asked when it is gone: a program may make another one with the same provider.
+func TestGaugesEndWithTheWorker(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	c := r.config()
+	m := measure(t, &c)
+	_, stop := r.run(c)
+	r.awaitSeries(m, "outbox.ready{}", 1)
+	stop()
+	if _, still := m.Series()["outbox.ready{}"]; still {
+		t.Error("the gauge is still there")
+	}
+}
