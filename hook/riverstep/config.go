@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/riverqueue/river"
+	"go.opentelemetry.io/otel/metric"
 
 	"github.com/seed-abbacb8b/epilogue/hook"
 	"github.com/seed-abbacb8b/epilogue/outbox"
@@ -61,6 +62,10 @@ type Config struct {
 
 	// Wake is called after each commit that ended a run; outbox.Waker has one to be put here. Nobody is woken when nil.
 	Wake func()
+
+	// MeterProvider gets the metrics of steps, through OpenTelemetry's API: how long runners and settlements take, how they
+	// end, and which transactions are made again. Nothing is measured when nil.
+	MeterProvider metric.MeterProvider
 
 	// Logger receives what happens; slog.Default() when nil.
 	Logger *slog.Logger

@@ -21,6 +21,7 @@ import (
 // it turn more often, until the lock is released or the client is stopped. The job is not given back meanwhile: River
 // would wait for the same row, in a statement that also ends the jobs of others.
 func (t *taking) settle(work context.Context, d decision) error {
+	defer t.metrics.settle.Since(time.Now())
 	for {
 		err := t.transact(context.WithoutCancel(work), t.jobLog(), func(ctx context.Context, tx pgx.Tx) error {
 			return t.settleIn(ctx, tx, d)
@@ -32,6 +33,7 @@ func (t *taking) settle(work context.Context, d decision) error {
 		case errors.Is(err, errLost):
 			// Nothing that is returned leaves a job alone that runs elsewhere by now; to complete it harms least. Whoever
 			// runs it settles all the same, and if he does not, the sweep has the job tried again.
+			t.metrics.settled[settledLost].Add(1)
 			t.jobLog().WarnContext(work, "the step was lost to another worker; nothing was written", "dropped", d.err)
 			return nil
 		case errors.Is(err, errCancelled) && d.regards:
@@ -46,6 +48,7 @@ func (t *taking) settle(work context.Context, d decision) error {
 			t.jobLog().WarnContext(work, "a step that failed could not be released; a cancel may take until the next sweep", "error", err)
 			return d.err
 		default:
+			t.metrics.settled[settledNot].Add(1)
 			return t.snooze(work, fmt.Errorf("settle: %w", err))
 		}
 	}
@@ -53,6 +56,7 @@ func (t *taking) settle(work context.Context, d decision) error {
 
 // settled is what the worker returns of a decision that was committed.
 func (t *taking) settled(d decision) error {
+	t.metrics.settledAs(d)
 	if d.release {
 		return d.err
 	}

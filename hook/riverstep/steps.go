@@ -10,17 +10,19 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/riverqueue/river"
 
+	"github.com/seed-abbacb8b/epilogue/internal/instruments"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
 // Steps runs steps and takes runs. It is safe for concurrent use.
 type Steps struct {
-	db     outbox.DB
-	runner Runner
-	config Config
-	rows   rows
-	client atomic.Pointer[river.Client[pgx.Tx]]
-	clocks clocks
+	db      outbox.DB
+	runner  Runner
+	config  Config
+	rows    rows
+	client  atomic.Pointer[river.Client[pgx.Tx]]
+	clocks  clocks
+	metrics metrics
 
 	unprunable unprunable
 }
@@ -35,7 +37,12 @@ func New(db outbox.DB, runner Runner, config Config) (*Steps, error) {
 	if err := errors.Join(c.validate(), beginnable(db)); err != nil {
 		return nil, fmt.Errorf("riverstep: %w", err)
 	}
-	return &Steps{db: db, runner: runner, config: c, rows: rows{c.Schema}}, nil
+	made := instruments.New(c.MeterProvider, "github.com/seed-abbacb8b/epilogue/hook/riverstep", c.Schema)
+	s := &Steps{db: db, runner: runner, config: c, rows: rows{c.Schema}, metrics: newMetrics(made)}
+	if err := made.Err(); err != nil { // of a name or a unit of ours: the provider refuses it
+		c.Logger.Warn("some metrics cannot be measured", "error", err)
+	}
+	return s, nil
 }
 
 // Register adds to a River configuration what steps need: the workers of their two kinds of job, and the periodic sweep.

@@ -69,6 +69,7 @@ func (s *Steps) transact(ctx context.Context, log *slog.Logger, f func(context.C
 			log.WarnContext(ctx, "another session is in the way of a transaction; trying again", "sqlstate", sqlstate(err), "error", err)
 		}
 		last = err
+		s.metrics.madeAgain(err)
 		pause(ctx, min(againFirst<<min(n, 10), againMost))
 	}
 }

@@ -131,6 +131,7 @@ func (t *taking) unreported() error {
 
 // call runs the runner.
 func (t *taking) call(ctx context.Context, step Step) (Verdict, error) {
+	defer t.metrics.ran(time.Now())
 	return t.guarded(ctx, func() (Verdict, error) { return t.runner.RunStep(ctx, step) })
 }
 
