@@ -22,8 +22,8 @@ const (
 	jwksAgeMax = 5 * time.Minute // while a set holds its old key too, nobody misses the new one for so long
 )
 
-// admin answers /healthz (the process is alive), /readyz (messages are being drained) and /.well-known/jwks.json (the
-// public keys of those that sign).
+// admin answers /healthz (the process is alive), /readyz (messages are being drained), /metrics (for Prometheus) and
+// /.well-known/jwks.json (the public keys of those that sign).
 type admin struct {
 	listener net.Listener  // nil when off
 	server   *http.Server  // nil until serve
@@ -60,8 +60,9 @@ func (a *admin) addrs() []netip.AddrPort {
 
 // asked are the worker's own words on what the admin server is asked.
 type asked struct {
-	ready func(context.Context) error
-	jwks  func() ([]byte, error)
+	ready   func(context.Context) error
+	jwks    func() ([]byte, error)
+	metrics http.Handler
 }
 
 // serve answers in the background until close. Readiness ends with ctx.
@@ -99,6 +100,7 @@ func adminHandler(ctx context.Context, worker asked) http.Handler {
 		}
 		answer(w, http.StatusOK, "ready")
 	})
+	mux.Handle("GET /metrics", worker.metrics)
 	mux.HandleFunc("GET /.well-known/jwks.json", func(w http.ResponseWriter, _ *http.Request) {
 		set, err := worker.jwks()
 		if err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -20,9 +21,12 @@ SIGHUP has it read the files of keys, headers and certificates again: OUTBOX_SIG
 OUTBOX_SECRET_HEADERS_FILE, OUTBOX_CLIENT_CERT_FILE with its key, and OUTBOX_CA_FILE. The log says of each that it is in
 force, or why not; then what was in force stays.
 
-Any number of workers can run on one schema. A database that is away is waited for. /healthz, /readyz and
+Any number of workers can run on one schema. A database that is away is waited for. /healthz, /readyz, /metrics and
 /.well-known/jwks.json are answered at OUTBOX_ADMIN_ADDR. It ends with status 4 on a schema that was not migrated, or
 that no longer works with this version.
+
+/metrics is for Prometheus. When OTEL_EXPORTER_OTLP_ENDPOINT is set, or OTEL_METRICS_EXPORTER is otlp, the metrics go to
+a collector too, by OTLP over HTTP and as the other variables OTEL_… of OpenTelemetry say.
 
 Messages are signed with OUTBOX_SIGNING_KEYS and OUTBOX_SIGNING_KEYS_FILE ('outbox-worker keys --help'). The file is
 read again when it changes; one that is wrong then is told of, and changes nothing.`,
@@ -46,7 +50,12 @@ func (p *program) work(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer admin.close()
+	telemetry, err := p.openTelemetry(ctx, log)
+	if err != nil {
+		admin.close()
+		return err
+	}
+	defer atOnce(admin.close, telemetry.close)
 	keys, err := s.openKeys(log)
 	if err != nil {
 		return err
@@ -56,7 +65,7 @@ func (p *program) work(ctx context.Context) error {
 		return err
 	}
 	config := c.settings.worker(log)
-	config.DeniedAddrs = admin.addrs()
+	config.DeniedAddrs, config.MeterProvider = admin.addrs(), telemetry.meters()
 	if s.signs() { // or the interface would hold an empty ring, and not be nil
 		config.Keys = keys
 	}
@@ -71,10 +80,19 @@ func (p *program) work(ctx context.Context) error {
 	defer stopping()
 	rereads := onHangup(func() { reread(ctx, log, keys, w) })
 	defer rereads()
-	admin.serve(ctx, asked{ready: w.Ready, jwks: keys.JWKS}, log)
+	admin.serve(ctx, asked{ready: w.Ready, jwks: keys.JWKS, metrics: telemetry.handler}, log)
 
 	db := pool.Config().ConnConfig
 	log.Info("outbox-worker runs", "version", buildVersion().Version, "host", db.Host, "port", db.Port, "database", db.Database,
 		"user", db.User, "schema", s.Schema, "connections", pool.Config().MaxConns, "admin", admin.String())
 	return w.Run(ctx)
+}
+
+// atOnce runs what ends the process at the same time: each has its bound, and a stop has one for them all.
+func atOnce(ends ...func()) {
+	var all sync.WaitGroup
+	for _, end := range ends {
+		all.Go(end)
+	}
+	all.Wait()
 }
