@@ -204,6 +204,7 @@ type StateCount struct {
 	OldestInFlight   *time.Time `json:"oldest_in_flight"`
 	OldestLeaseUntil *time.Time `json:"oldest_lease_until"`
 	OldestDead       *time.Time `json:"oldest_dead"`
+	Estimated        bool       `json:"estimated"` // Messages, which are exact to 100 000; the times are those of a sample then
 }
 
 // Overview counts the messages in each state. Of a tenant ([Store.OfTenant]), delivered messages are left out: to count them
@@ -214,7 +215,8 @@ func (s *Store) Overview(ctx context.Context) ([]StateCount, error) {
 	}
 	return collect[StateCount](ctx, s, "overview",
 		`SELECT state, messages, `+bounded("oldest_due")+`, `+bounded("oldest_in_flight")+`, `+bounded("oldest_lease_until")+`, `+
-			bounded("oldest_dead")+` FROM outbox.overview`)
+			bounded("oldest_dead")+`, coalesce((pg_catalog.to_jsonb(o) OPERATOR(pg_catalog.->>) 'estimated')::pg_catalog.bool, false)
+FROM outbox.overview o`) // before version 7, the view had no such column
 }
 
 func collect[T any](ctx context.Context, s *Store, what, sql string, args ...any) ([]T, error) {

@@ -132,6 +132,10 @@ type Config struct {
 	// DeadRetention is how long a dead message is kept, counted from its death. 720 h when 0; from 1 s.
 	DeadRetention time.Duration
 
+	// SampleInterval is how often one of the workers measures what the outbox is like: a row of outbox.sample, which metrics
+	// and status show, and which is kept for 30 days. 30 s when 0; from 1 s. All workers should share it.
+	SampleInterval time.Duration
+
 	// ShutdownTimeout is how long a stop takes at most, 2 s for the end of connections not counted, whatever the database
 	// does. A quarter of it, 5 s at most, is kept for recording answers: requests under way may go on for the rest. Then they
 	// are torn down and their messages released at once, not counted as attempts. 20 s when 0: requests have 15 s, the default
@@ -212,6 +216,7 @@ func (c Config) WithDefaults() Config {
 	orDuration(&c.RetryAfterMax, time.Hour)
 	orDuration(&c.Retention, 7*24*time.Hour)
 	orDuration(&c.DeadRetention, 30*24*time.Hour)
+	orDuration(&c.SampleInterval, 30*time.Second)
 	orDuration(&c.ShutdownTimeout, 20*time.Second)
 	orDuration(&c.drainTurn, drainTurn)
 	if c.MaxInFlight == 0 {
@@ -290,6 +295,7 @@ func (c Config) Validate() error {
 	check(c.RetryAfterMax > 0, "RetryAfterMax is %v; want more than 0", c.RetryAfterMax)
 	check(c.Retention >= time.Second, "Retention is %v; want 1s or more", c.Retention)
 	check(c.DeadRetention >= time.Second, "DeadRetention is %v; want 1s or more", c.DeadRetention)
+	check(c.SampleInterval >= time.Second, "SampleInterval is %v; want 1s or more", c.SampleInterval)
 	check(c.ShutdownTimeout > 0, "ShutdownTimeout is %v; want more than 0", c.ShutdownTimeout)
 	return errors.Join(faults...)
 }

@@ -10,6 +10,7 @@ import (
 // watch has the state of this worker's parts collected, until its instruments are closed. Nothing here asks the database.
 func (w *Worker) watch(m *instruments.Maker) {
 	w.loops.clocks.Measure(m)
+	w.samples.watch(m)
 	inFlight := m.Gauge("outbox.requests.in_flight", "{request}", "Requests under way.")
 	inFlightMax := m.Gauge("outbox.requests.in_flight.limit", "{request}", "Requests that may be under way (OUTBOX_MAX_IN_FLIGHT).")
 	waiting := m.Gauge("outbox.slot.waiting", "{message}", "Messages that are claimed and wait for a slot of their endpoint.")

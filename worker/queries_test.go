@@ -61,9 +61,11 @@ func TestAnIdleWorkerAsksOnceAPollAndRiverNowAndThen(t *testing.T) {
 	r := newRig(t)
 	pool, q := r.counted()
 	c := r.config()
-	c.PollInterval = 500 * time.Millisecond
+	c.PollInterval, c.SampleInterval = 500*time.Millisecond, time.Hour
 	r.runOn(pool, c)
-	r.await("it has started", func() bool { return q.scans.Load() >= 3 })
+	r.await("it has started, and made its sample", func() bool {
+		return q.scans.Load() >= 3 && r.count(`SELECT count(*) FROM outbox.sample`) > 0
+	})
 	began := time.Now() // before the first count, as the end is after the last: whatever is late between is on the safe side
 	scans, others, claims, beats := q.scans.Load(), q.others.Load(), q.claims.Load(), q.beats.Load()
 	const polls = 20

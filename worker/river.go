@@ -114,15 +114,23 @@ func (w *retentionWorker) Work(ctx context.Context, _ *river.Job[retentionArgs])
 	return errors.Join(w.pruner.PruneEndpoints(ctx), w.pruner.PruneOrphans(ctx))
 }
 
-func newRiverClient(pool *pgxpool.Pool, c Config, l *loops, p *postgres.Pruner, away func() bool) (*river.Client[pgx.Tx], error) {
+// jobs are what the River jobs work with.
+type jobs struct {
+	loops   *loops
+	pruner  *postgres.Pruner
+	sampler *postgres.Sampler
+}
+
+func newRiverClient(pool *pgxpool.Pool, c Config, jobs jobs, away func() bool) (*river.Client[pgx.Tx], error) {
 	workers := river.NewWorkers()
-	river.AddWorker(workers, &drainWorker{loops: l})
-	river.AddWorker(workers, &retentionWorker{pruner: p, logger: c.Logger})
+	river.AddWorker(workers, &drainWorker{loops: jobs.loops})
+	river.AddWorker(workers, &retentionWorker{pruner: jobs.pruner, logger: c.Logger})
+	river.AddWorker(workers, &sampleWorker{sampler: jobs.sampler, logger: c.Logger, away: away})
 	return river.NewClient(localDriver{riverpgxv5.New(pool)}, &river.Config{
 		Schema:                      c.Schema,
 		Logger:                      slog.New(riverLog{c.Logger.Handler(), away}).With("component", "river"),
 		Workers:                     workers,
-		Queues:                      map[string]river.QueueConfig{drainQueue: {MaxWorkers: 1}, maintenanceQueue: {MaxWorkers: 1}},
+		Queues:                      map[string]river.QueueConfig{drainQueue: {MaxWorkers: 1}, maintenanceQueue: {MaxWorkers: 1}, sampleQueue: {MaxWorkers: 1}},
 		FetchCooldown:               riverFetchCooldown,
 		FetchPollInterval:           riverFetchPoll,
 		RescueStuckJobsAfter:        riverRescue,
@@ -136,6 +144,7 @@ func newRiverClient(pool *pgxpool.Pool, c Config, l *loops, p *postgres.Pruner, 
 				func() (river.JobArgs, *river.InsertOpts) {
 					return retentionArgs{}, &river.InsertOpts{Queue: maintenanceQueue, MaxAttempts: 1}
 				}, &river.PeriodicJobOpts{RunOnStart: true}),
+			periodicSample(c.SampleInterval),
 		},
 	})
 }

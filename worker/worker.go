@@ -60,6 +60,7 @@ type Worker struct {
 	listener *database.Listener
 	roster   *roster.Roster
 	client   *river.Client[pgx.Tx]
+	samples  samples
 }
 
 // New returns a worker, or every fault of the configuration at once. It touches no database. The worker opens a pool of
@@ -125,7 +126,11 @@ func (w *Worker) assemble() (err error) {
 		aside: asideLog{logger: c.Logger},
 	}
 	pruner := postgres.NewPruner(w.db, postgres.PrunerConfig{Schema: c.Schema, Delivered: c.Retention, Dead: c.DeadRetention})
-	if w.client, err = newRiverClient(w.pool.Pool, c, w.loops, pruner, w.outage.Lasts); err != nil {
+	sampler := postgres.NewSampler(w.db, samplerConfig(c, w.name))
+	if w.samples.store, err = outbox.NewStore(w.pool.Pool, c.Schema); err != nil {
+		return err // of the schema's name, which was checked
+	}
+	if w.client, err = newRiverClient(w.pool.Pool, c, jobs{w.loops, pruner, sampler}, w.outage.Lasts); err != nil {
 		w.pool.Close()
 		return fmt.Errorf("river: %w", err)
 	}
@@ -257,6 +262,9 @@ func (w *Worker) work(ctx context.Context) {
 	background.Go(func() { w.loops.scan(ctx) })
 	background.Go(func() { w.tellReady(ctx) })
 	background.Go(func() { w.mover.run(ctx) })
+	if w.config.MeterProvider != nil {
+		background.Go(func() { w.samples.read(ctx, w.config.SampleInterval) })
+	}
 	if w.pooled { // a LISTEN would stay with whoever gets the server's session next
 		w.config.Logger.InfoContext(ctx, "a pooler stands before the database: wakes are not heard, and new messages are found by polling",
 			"poll_interval", w.config.PollInterval)

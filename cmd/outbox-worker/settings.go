@@ -58,6 +58,7 @@ type settings struct {
 
 	Retention       time.Duration `env:"RETENTION" help:"how long a delivered message is kept, from its writing; from 1s"`
 	DeadRetention   time.Duration `env:"DEAD_RETENTION" help:"how long a dead message is kept, from its death; from 1s"`
+	SampleInterval  time.Duration `env:"SAMPLE_INTERVAL" help:"how often one of the workers measures what the outbox is like, for /metrics, status and check; from 1s"`
 	ShutdownTimeout time.Duration `env:"SHUTDOWN_TIMEOUT" help:"how long a stop takes after SIGTERM, whatever the database does, and at most 2 s more; requests under way may go on for three quarters of it (all but 5 s, when it is longer than 20 s), what remains is released, not counted as attempts. Kubernetes kills after 30 s (terminationGracePeriodSeconds)"`
 
 	AdminAddr adminAddr `env:"ADMIN_ADDR,default=127.0.0.1:9464" help:"where /healthz, /readyz, /metrics and /.well-known/jwks.json are answered, as HOST:PORT; off: nowhere"`
