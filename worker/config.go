@@ -142,8 +142,13 @@ type Config struct {
 	// of DeliveryTimeout, and all ends within the 30 s that Kubernetes gives by default.
 	ShutdownTimeout time.Duration
 
-	// Logger receives what happens; slog.Default() when nil.
+	// Logger receives what happens; slog.Default() when nil. A fault that comes again and again has a line at once, and then
+	// one a minute that says how many times it came.
 	Logger *slog.Logger
+
+	// LogDeliveries has each attempt logged, at the level info or higher. When false, deliveries are logged at the level
+	// debug, and faults as Logger says.
+	LogDeliveries bool
 
 	// MeterProvider gets the worker's metrics, through OpenTelemetry's API: what they are is in DESIGN.md (Metrics).
 	// Nothing is measured when nil. The callbacks of the metrics end with Run.

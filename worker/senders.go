@@ -9,6 +9,7 @@ import (
 
 	"github.com/seed-abbacb8b/epilogue/worker/internal/delivery"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/postgres"
+	"github.com/seed-abbacb8b/epilogue/worker/internal/recurring"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/schedule"
 )
 
@@ -27,6 +28,8 @@ type senders struct {
 	results   chan<- postgres.Result
 	mover     *mover
 	logger    *slog.Logger
+	faults    *recurring.Log
+	every     bool                   // each attempt has a line
 	next      chan *postgres.Message // unbuffered: to a goroutine that waits for it
 	stopped   <-chan struct{}        // closed when no request begins any more
 	suspended atomic.Bool            // others may take this worker for dead, and deliver what it has claimed
@@ -145,16 +148,20 @@ func (s *senders) release(messages []*postgres.Message) {
 	}
 }
 
-// log tells of an attempt: what failed for good is for the operator, the rest for whoever looks closer.
+// log tells of an attempt: what failed for good is for the operator, the rest for whoever looks closer. What fails at the
+// same endpoint for the same reason has a line a minute, unless each attempt is to have one.
 func (s *senders) log(m *postgres.Message, a delivery.Answer, v schedule.Verdict) {
-	level := slog.LevelDebug
+	level, key := slog.LevelDebug, v.Reason+a.Class+" "+m.Endpoint
+	if s.every {
+		level = slog.LevelInfo
+	}
 	switch v.Action {
 	case schedule.Die:
 		level = slog.LevelWarn
 	case schedule.Retry:
 		level = slog.LevelInfo
 	case schedule.Wait:
-		level = slog.LevelError
+		level, key = slog.LevelError, a.WaitsFor
 	}
 	if !s.logger.Enabled(s.ctx, level) {
 		return
@@ -173,5 +180,10 @@ func (s *senders) log(m *postgres.Message, a delivery.Answer, v schedule.Verdict
 	add(v.Action == schedule.Wait, slog.String("waits_for", a.WaitsFor))
 	add(v.Action == schedule.Wait || v.Action == schedule.Retry, slog.Duration("again_in", v.Delay))
 	add(v.Action == schedule.Die, slog.String("reason", v.Reason))
-	s.logger.LogAttrs(s.ctx, level, "attempt: "+string(v.Action), attrs...)
+	text := "attempt: " + string(v.Action)
+	if s.every || v.Action == schedule.Deliver {
+		s.logger.LogAttrs(s.ctx, level, text, attrs...)
+		return
+	}
+	s.faults.Tell(s.ctx, level, key, text, attrs...)
 }

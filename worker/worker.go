@@ -26,6 +26,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/worker/internal/outage"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/postgres"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/recording"
+	"github.com/seed-abbacb8b/epilogue/worker/internal/recurring"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/roster"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/schedule"
 )
@@ -114,7 +115,7 @@ func (w *Worker) assemble() (err error) {
 		ctx: database.For(sending, database.CauseLoad), bodies: postgres.NewBodies(postgres.NewLoader(w.db, c.Schema), c.MaxBytesInFlight, loadTimeout), delivery: w.attempts,
 		policy: policyOf(c), blame: blame, mover: w.mover, scheduler: w.scheduler, results: w.recorder.In(), logger: c.Logger,
 		next: make(chan *postgres.Message), stopped: w.stopping.Done(),
-		metrics: newAttemptMetrics(c.instruments),
+		metrics: newAttemptMetrics(c.instruments), faults: recurring.New(c.Logger), every: c.LogDeliveries,
 	}
 	w.loops = &loops{
 		scheduler: w.scheduler, senders: w.senders, stopping: w.stopping, clocks: &database.Clocks{Logger: c.Logger}, pool: w.pool,
@@ -194,6 +195,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	}
 	defer w.pool.Close()
 	defer w.tearDown()
+	defer w.senders.faults.Close()
 	if err := w.start(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil

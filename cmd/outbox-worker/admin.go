@@ -63,6 +63,7 @@ type asked struct {
 	ready   func(context.Context) error
 	jwks    func() ([]byte, error)
 	metrics http.Handler
+	level   http.Handler // of the log
 }
 
 // serve answers in the background until close. Readiness ends with ctx.
@@ -101,6 +102,7 @@ func adminHandler(ctx context.Context, worker asked) http.Handler {
 		answer(w, http.StatusOK, "ready")
 	})
 	mux.Handle("GET /metrics", worker.metrics)
+	mux.Handle(logLevelPath, worker.level)
 	mux.HandleFunc("GET /.well-known/jwks.json", func(w http.ResponseWriter, _ *http.Request) {
 		set, err := worker.jwks()
 		if err != nil {

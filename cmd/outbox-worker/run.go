@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"log/slog"
 	"sync"
 
 	"github.com/spf13/cobra"
@@ -25,6 +26,8 @@ Any number of workers can run on one schema. A database that is away is waited f
 /.well-known/jwks.json are answered at OUTBOX_ADMIN_ADDR. It ends with status 4 on a schema that was not migrated, or
 that no longer works with this version.
 
+PUT /log-level, from this machine, changes the level of the log: curl -X PUT -d debug localhost:9464/log-level
+
 /metrics is for Prometheus. When OTEL_EXPORTER_OTLP_ENDPOINT is set, or OTEL_METRICS_EXPORTER is otlp, the metrics go to
 a collector too, by OTLP over HTTP and as the other variables OTEL_… of OpenTelemetry say.
 
@@ -45,7 +48,9 @@ func (p *program) work(ctx context.Context) error {
 		return err
 	}
 	s := c.settings.inForce()
-	log := newLogger(p.stderr, s)
+	level := new(slog.LevelVar)
+	level.Set(s.LogLevel.slog())
+	log := newLogger(p.stderr, s, level)
 	admin, err := listenAdmin(ctx, s.AdminAddr)
 	if err != nil {
 		return err
@@ -80,7 +85,7 @@ func (p *program) work(ctx context.Context) error {
 	defer stopping()
 	rereads := onHangup(func() { reread(ctx, log, keys, w) })
 	defer rereads()
-	admin.serve(ctx, asked{ready: w.Ready, jwks: keys.JWKS, metrics: telemetry.handler}, log)
+	admin.serve(ctx, asked{ready: w.Ready, jwks: keys.JWKS, metrics: telemetry.handler, level: logLevelHandler(level, log)}, log)
 
 	db := pool.Config().ConnConfig
 	log.Info("outbox-worker runs", "version", buildVersion().Version, "host", db.Host, "port", db.Port, "database", db.Database,

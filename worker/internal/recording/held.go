@@ -3,6 +3,7 @@ package recording
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -271,8 +272,7 @@ func (r *Recorder) setAside(ctx context.Context, x *heldResult) bool {
 			r.hold(ctx, []*heldResult{x}, x.refusal)
 			return true
 		case err == nil:
-			r.logger.ErrorContext(ctx, "the database refuses an answer: "+v.what, "message", x.ID.String(), "endpoint", x.Endpoint,
-				"refusal", why, "error", x.refusal)
+			r.faults.Tell(ctx, slog.LevelError, why, "the database refuses an answer: "+v.what, refusedAnswer(x, why)...)
 			if v.withoutEndpoints && v.result.Reason != postgres.ReasonPoison && v.result.Action != postgres.ActionWait {
 				r.pauseRefused(ctx, x, why)
 			}
@@ -281,16 +281,21 @@ func (r *Recorder) setAside(ctx context.Context, x *heldResult) bool {
 			return false
 		}
 	}
-	r.logger.ErrorContext(ctx, "an answer is not recorded, for the database refuses it; the message will be delivered again",
-		"message", x.ID.String(), "endpoint", x.Endpoint, "refusal", why, "error", x.refusal)
+	r.faults.Tell(ctx, slog.LevelError, why, "an answer is not recorded, for the database refuses it; the message will be delivered again", refusedAnswer(x, why)...)
 	return true
+}
+
+func refusedAnswer(x *heldResult, why string) []slog.Attr {
+	return []slog.Attr{
+		slog.String("message", x.ID.String()), slog.String("endpoint", x.Endpoint), slog.String("refusal", why), slog.Any("error", x.refusal),
+	}
 }
 
 // pauseRefused pauses the endpoint, if it is its row that the database does not let change.
 func (r *Recorder) pauseRefused(ctx context.Context, x *heldResult, why string) {
 	change, err := r.to.PauseRefused(ctx, x.Result, why)
 	if err != nil {
-		r.logger.ErrorContext(ctx, "an endpoint's health cannot be recorded, and it cannot be paused", "endpoint", x.Endpoint, "error", err)
+		r.faults.Tell(ctx, slog.LevelError, "", "an endpoint's health cannot be recorded, and it cannot be paused", slog.String("endpoint", x.Endpoint), slog.Any("error", err))
 		return
 	}
 	r.logChanges(ctx, change)

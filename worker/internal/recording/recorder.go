@@ -13,6 +13,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/instruments"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/outage"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/postgres"
+	"github.com/seed-abbacb8b/epilogue/worker/internal/recurring"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/schedule"
 )
 
@@ -40,11 +41,12 @@ type Recorder struct {
 	toldHeld     time.Time     // when the log last said that results are held
 	unwritten    atomic.Int64  // results that were given up
 	dropped      instruments.Counter
+	faults       *recurring.Log
 }
 
 // New returns a recorder with room for so many results that wait to be written. What it gives up is counted unless m is nil.
 func New(to *postgres.Recorder, part *outage.Part, logger *slog.Logger, room int, m *instruments.Maker) *Recorder {
-	return &Recorder{to: to, in: make(chan postgres.Result, room), outage: part, logger: logger, dropped: newDropped(m)}
+	return &Recorder{to: to, in: make(chan postgres.Result, room), outage: part, logger: logger, dropped: newDropped(m), faults: recurring.New(logger)}
 }
 
 // In takes results. While it is full, senders wait, which is how a slow database slows the claims.
@@ -65,6 +67,7 @@ const BatchMax = 512
 // Run records until [Recorder.Close] was called and everything in it is written, or until ctx ends, which loses what is unwritten: it
 // is delivered again when its lease ends.
 func (r *Recorder) Run(ctx context.Context) {
+	defer r.faults.Close()
 	again := time.NewTimer(0)
 	defer again.Stop()
 	for {

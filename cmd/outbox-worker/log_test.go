@@ -1,0 +1,100 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/seed-abbacb8b/epilogue/internal/testdb"
+	"github.com/seed-abbacb8b/epilogue/outbox"
+)
+
+func TestDurationsInJSONCarryTheirUnit(t *testing.T) {
+	t.Parallel()
+	var text bytes.Buffer
+	newLogger(&text, settings{LogFormat: logJSON}, slog.LevelInfo).Info("told", "took", 1234567*time.Nanosecond, slog.Group("of", "lease", time.Minute))
+	var line struct {
+		TookMS float64 `json:"took_ms"`
+		Of     struct {
+			LeaseMS float64 `json:"lease_ms"`
+		} `json:"of"`
+	}
+	if err := json.Unmarshal(text.Bytes(), &line); err != nil || line.TookMS != 1.235 || line.Of.LeaseMS != 60_000 {
+		t.Errorf("%s (%v)", text.String(), err)
+	}
+}
+
+// put sends a level as curl -X PUT -d does.
+func put(t *testing.T, url, level string) (status int, text string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPut, url, strings.NewReader(level))
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := (&http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}).Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, string(body)
+}
+
+func TestTheLevelOfTheLogChangesAtRuntime(t *testing.T) {
+	t.Parallel()
+	db := testdb.New(t)
+	receiver := beginReceiver(t)
+	worker, admin := beginWorker(t, environment(db))
+	url := "http://" + admin + "/log-level"
+	if status, text := get(t, url); status != http.StatusOK || text != "info\n" {
+		t.Errorf("GET: %d %s", status, text)
+	}
+	if status, text := put(t, url, "loud"); status != http.StatusBadRequest || !strings.Contains(text, "debug, info, warn, error") {
+		t.Errorf("PUT of another word: %d %s", status, text)
+	}
+	if status, text := put(t, url, "debug\n"); status != http.StatusOK || text != "debug\n" {
+		t.Errorf("PUT: %d %s", status, text)
+	}
+	worker.line("the level of the log is changed")
+	id := written(t, db, outbox.Message{Outcome: testdb.Outcome("run-1", receiver.url), URL: receiver.url})
+	if line := worker.line("attempt: delivered"); !strings.Contains(line, id.String()) || !strings.Contains(line, `"level":"DEBUG"`) {
+		t.Error(line)
+	}
+}
+
+func TestOnlyTheWorkersOwnMachineChangesTheLevel(t *testing.T) {
+	t.Parallel()
+	level := new(slog.LevelVar)
+	handler := logLevelHandler(level, slog.New(slog.DiscardHandler))
+	for from, want := range map[string]int{"192.0.2.1:5": http.StatusForbidden, "[2001:db8::1]:5": http.StatusForbidden, "127.0.0.1:5": http.StatusOK, "[::1]:5": http.StatusOK} {
+		request, answer := httptest.NewRequest(http.MethodPut, logLevelPath, strings.NewReader("error")), httptest.NewRecorder()
+		request.RemoteAddr = from
+		level.Set(slog.LevelInfo)
+		handler.ServeHTTP(answer, request)
+		if changed := level.Level() == slog.LevelError; answer.Code != want || changed != (want == http.StatusOK) {
+			t.Errorf("from %s: %d, changed: %v", from, answer.Code, changed)
+		}
+	}
+}
+
+func TestEachAttemptHasALineOnRequest(t *testing.T) {
+	t.Parallel()
+	db := testdb.New(t)
+	receiver := beginReceiver(t)
+	worker, _ := beginWorker(t, append(environment(db), "OUTBOX_LOG_DELIVERIES=true"))
+	for range 3 {
+		id := written(t, db, outbox.Message{Outcome: testdb.Outcome("run-1", receiver.url), URL: receiver.url})
+		if line := worker.line("attempt: delivered"); !strings.Contains(line, id.String()) || !strings.Contains(line, `"took_ms":`) {
+			t.Error(line)
+		}
+	}
+}

@@ -1,0 +1,25 @@
+package worker
+
+import (
+	"fmt"
+	"log/slog"
+	"testing"
+
+	"github.com/seed-abbacb8b/epilogue/hook"
+)
+
+func TestAMissingKeyIsOneLineAMinuteHoweverManyMessagesWaitForIt(t *testing.T) {
+	t.Parallel()
+	r, to, lines := newRig(t), newReceiver(t, nil), &logLines{}
+	for i := range 50 {
+		r.endBy(hook.WebhookConfig{SigningKey: "tenant-a"}, succeeded(fmt.Sprint("run-", i), to.URL, "x", nil))
+	}
+	c := r.patient()
+	c.Logger = slog.New(slog.NewTextHandler(lines, nil))
+	_, stop := r.run(c)
+	r.await("all wait", func() bool { return r.count(`SELECT count(*) FROM outbox.due WHERE waits_for IS NOT NULL`) == 50 })
+	stop() // what was not told yet is told
+	if n := lines.count("attempt: wait"); n > 10 || lines.count("times=") == 0 { // two; more on a machine that takes minutes
+		t.Errorf("%d lines for one missing key:\n%s", n, lines.text.String())
+	}
+}
