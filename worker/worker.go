@@ -263,7 +263,7 @@ func (w *Worker) work(ctx context.Context) {
 	var background sync.WaitGroup
 	background.Go(func() { w.loops.scan(ctx) })
 	background.Go(func() { w.tellReady(ctx) })
-	background.Go(func() { w.mover.run(ctx) })
+	background.Go(func() { w.mover.run(database.For(ctx, database.CauseMove)) })
 	if w.config.MeterProvider != nil {
 		background.Go(func() { w.samples.read(ctx, w.config.SampleInterval) })
 	}

@@ -22,11 +22,12 @@ const (
 	CauseRecord Cause = "record"
 	CauseLoad   Cause = "load" // of large bodies
 	CauseSample Cause = "sample"
+	CauseMove   Cause = "move"   // of messages into the lane of a URL that is set aside
 	CauseListen Cause = "listen" // leaves the pool, and is in use as long as the worker works
 	CauseOther  Cause = "other"
 )
 
-var causes = []Cause{CauseClaim, CauseScan, CauseRecord, CauseLoad, CauseSample, CauseListen, CauseOther}
+var causes = []Cause{CauseClaim, CauseScan, CauseRecord, CauseLoad, CauseSample, CauseMove, CauseListen, CauseOther}
 
 type causeKey struct{}
 
