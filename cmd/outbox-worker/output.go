@@ -4,8 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 )
@@ -29,19 +27,6 @@ func (p *program) say(format string, args ...any) { fmt.Fprintf(p.stderr, format
 
 // printf prints to stdout; a failure is kept by output.
 func (p *program) printf(format string, args ...any) { _, _ = fmt.Fprintf(p.stdout, format, args...) }
-
-// table prints rows in aligned columns, without the blanks that alignment leaves behind an empty last cell.
-func (p *program) table(header []string, rows [][]string) {
-	var text strings.Builder
-	w := tabwriter.NewWriter(&text, 0, 0, 2, ' ', 0)
-	for _, row := range append([][]string{header}, rows...) {
-		_, _ = fmt.Fprintln(w, strings.Join(row, "\t"))
-	}
-	_ = w.Flush() // a Builder takes all
-	for line := range strings.Lines(text.String()) {
-		p.printf("%s\n", strings.TrimRight(line, " \n"))
-	}
-}
 
 // printJSON prints one value, indented, with nothing escaped that JSON does not ask for.
 func (p *program) printJSON(v any) error {
