@@ -20,6 +20,9 @@ type Message struct {
 	// service must set it, never a stranger: who chooses his tenant multiplies his turns. It needs tables of version 6.
 	Tenant string
 
+	// Fault, when not empty, makes a dead message with this reason: for who finds a fault that the writer cannot.
+	Fault string
+
 	// DedupeKey, when not empty, lets only the first message of that key be written: a second one writes nothing. The
 	// second writer waits for the first one's transaction to end.
 	DedupeKey string
@@ -29,7 +32,7 @@ type Message struct {
 type row struct {
 	args   []any // $1 to $11 of the insert
 	faults []string
-	keyed  bool
+	key    any // the dedupe key as the row holds it, or nil
 }
 
 // newRow turns a message into a row. What contradicts itself is an error; what strangers got wrong becomes a fault, and
@@ -47,6 +50,9 @@ func newRow(m Message, resultBytesMax int) (row, error) {
 		}
 	}
 	var r row
+	if m.Fault != "" {
+		r.faults = append(r.faults, cutText(cleanText(m.Fault), ErrorBytesMax))
+	}
 	target, endpoint, err := NormalizeURL(m.URL)
 	if err != nil {
 		target = cutRunes(cleanText(m.URL), URLBytesMax)
@@ -60,12 +66,11 @@ func newRow(m Message, resultBytesMax int) (row, error) {
 	if fault != "" {
 		r.faults = append(r.faults, fault)
 	}
-	key := dedupeKeyArg(m.DedupeKey)
-	r.keyed = key != nil
+	r.key = dedupeKeyArg(m.DedupeKey)
 	r.args = []any{
 		m.ID.String(), cutRunes(cleanText(m.Outcome.RunID), RunIDBytesMax), string(m.Outcome.Status), result, errorArg(m.Outcome),
 		asciiJSON(mustJSON(headers)), int64(m.Outcome.FinalStep), target, endpoint,
-		optionsArg(m.Options, headers), key,
+		optionsArg(m.Options, headers), r.key,
 	}
 	return r, nil
 }

@@ -47,7 +47,24 @@ type Options struct {
 
 	// Traceparent is the writer's span in the form of W3C Trace Context, carried on in each request.
 	Traceparent string
+
+	// Delay is how long after its writing the message is first tried, whole milliseconds, by the database's clock. At once
+	// when zero; at most DelayMax: what comes later belongs to a scheduler.
+	Delay time.Duration
+
+	// ExpireAfter is how long after its writing the message is worth sending, whole milliseconds, by the database's clock:
+	// no request begins after it, and its turn makes it dead with the reason "expired". Never when zero; at least
+	// ExpireAfterMin, more than Delay, and at most ExpireAfterMax. A worker from before tables of version 9 does not know
+	// it, and goes on trying.
+	ExpireAfter time.Duration
 }
+
+// Bounds of Delay and ExpireAfter.
+const (
+	DelayMax       = 30 * 24 * time.Hour
+	ExpireAfterMin = time.Second
+	ExpireAfterMax = 365 * 24 * time.Hour
+)
 
 // Format is what a request looks like.
 type Format string
@@ -101,6 +118,10 @@ func (o Options) Validate() error {
 		}
 	}
 	check(o.Timeout == 0 || o.Timeout >= time.Millisecond, "Timeout is %v; want 1ms or more, or 0 for the worker's own", o.Timeout)
+	check(o.Delay >= 0 && o.Delay <= DelayMax, "Delay is %v; want 0 to %v", o.Delay, DelayMax)
+	check(o.ExpireAfter == 0 || o.ExpireAfter >= ExpireAfterMin && o.ExpireAfter <= ExpireAfterMax,
+		"ExpireAfter is %v; want %v to %v, or 0 for never", o.ExpireAfter, ExpireAfterMin, ExpireAfterMax)
+	check(o.ExpireAfter == 0 || o.ExpireAfter > o.Delay, "ExpireAfter is %v; want more than Delay (%v)", o.ExpireAfter, o.Delay)
 	check(o.Method == "" || slices.Contains(Methods, o.Method), "Method is %q; want one of %v", o.Method, Methods)
 	check(o.Format == "" || o.Format == FormatRaw || o.Format == FormatEnvelope || o.Format == FormatCloudEvents,
 		"Format is %q; want %s, %s or %s", o.Format, FormatRaw, FormatEnvelope, FormatCloudEvents)
@@ -150,6 +171,8 @@ type optionsJSON struct {
 	SigningKey  string            `json:"signing_key,omitempty"`
 	Secret      string            `json:"secret_headers,omitempty"`
 	Traceparent string            `json:"traceparent,omitempty"`
+	DelayMS     int64             `json:"delay_ms,omitempty"` // already in due.due_at; kept for who looks
+	ExpiresMS   int64             `json:"expire_after_ms,omitempty"`
 }
 
 // MarshalJSON writes the form of the column message.options.
@@ -157,6 +180,7 @@ func (o Options) MarshalJSON() ([]byte, error) {
 	return []byte(mustJSON(optionsJSON{
 		TimeoutMS: o.Timeout.Milliseconds(), Method: o.Method, Format: o.Format, Source: o.Source, ContentType: o.ContentType,
 		Headers: o.Headers, Forward: o.Forward, SigningKey: o.SigningKey, Secret: o.SecretHeaders, Traceparent: o.Traceparent,
+		DelayMS: o.Delay.Milliseconds(), ExpiresMS: o.ExpireAfter.Milliseconds(),
 	})), nil
 }
 
@@ -168,10 +192,16 @@ func (o *Options) UnmarshalJSON(text []byte) error {
 		return fmt.Errorf("options: %w", err)
 	}
 	*o = Options{
-		Timeout: time.Duration(min(max(j.TimeoutMS, 0), timeoutMax.Milliseconds())) * time.Millisecond, Method: j.Method, Format: j.Format, Source: j.Source,
+		Timeout: milliseconds(j.TimeoutMS, timeoutMax), Method: j.Method, Format: j.Format, Source: j.Source,
 		ContentType: j.ContentType, Headers: j.Headers, Forward: j.Forward, SigningKey: j.SigningKey, SecretHeaders: j.Secret, Traceparent: j.Traceparent,
+		Delay: milliseconds(j.DelayMS, DelayMax), ExpireAfter: milliseconds(j.ExpiresMS, ExpireAfterMax),
 	}
 	return nil
+}
+
+// milliseconds reads a number that anybody may have written.
+func milliseconds(n int64, most time.Duration) time.Duration {
+	return time.Duration(min(max(n, 0), most.Milliseconds())) * time.Millisecond
 }
 
 // arg is the column's value: NULL for options that leave all to the worker.

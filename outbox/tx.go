@@ -4,17 +4,20 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"fmt"
+	"reflect"
 	"strconv"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Tx is the transaction that acknowledges the step. A pgx.Tx is one as it is; [SQLTx] makes one of a *sql.Tx. A pool or
-// a connection has no Commit and does not compile: an outcome written outside a transaction would be atomic with
-// nothing.
+// Tx is the transaction that acknowledges the step. A pgx.Tx is one as it is; [SQLTx] makes one of a *sql.Tx, and [ExecTx] of
+// what an ORM has for one. A pool or a connection has no Commit and does not compile: an outcome written outside a
+// transaction would be atomic with nothing.
 //
-// This package only ever calls Exec. The caller commits and rolls back.
+// This package calls Exec. Only to say of which message another one is the duplicate ([Writer.Write]), it asks for
+// QueryRow, if the transaction has it. The caller commits and rolls back.
 type Tx interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 	Commit(ctx context.Context) error
@@ -33,7 +36,126 @@ func SQLTx(tx *sql.Tx) Tx { return sqlTx{tx} }
 type sqlTx struct{ tx *sql.Tx }
 
 func (t sqlTx) Exec(ctx context.Context, query string, args ...any) (pgconn.CommandTag, error) {
+	if t.tx == nil {
+		return pgconn.CommandTag{}, errNilSQLTx
+	}
 	result, err := t.tx.ExecContext(ctx, query, args...)
+	return tagOf(result, err)
+}
+
+// QueryRow lets [Writer.Write] ask.
+func (t sqlTx) QueryRow(ctx context.Context, query string, args ...any) pgx.Row {
+	return t.tx.QueryRowContext(ctx, query, args...)
+}
+
+func (t sqlTx) Commit(context.Context) error {
+	if t.tx == nil {
+		return errNilSQLTx
+	}
+	return closed(t.tx.Commit())
+}
+
+func (t sqlTx) Rollback(context.Context) error {
+	if t.tx == nil {
+		return errNilSQLTx
+	}
+	return closed(t.tx.Rollback())
+}
+
+func closed(err error) error {
+	if errors.Is(err, sql.ErrTxDone) {
+		return pgx.ErrTxClosed
+	}
+	return err
+}
+
+// ExecContexter is what the transactions of GORM, ent, sqlx and most other libraries over database/sql have in common.
+type ExecContexter interface {
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+}
+
+// ExecTx makes a Tx of a transaction that has ExecContext:
+//
+//	GORM   outbox.ExecTx(tx.Statement.ConnPool)   in db.Transaction, with PrepareStmt too
+//	ent    outbox.ExecTx(tx)                      generated with --feature sql/execquery
+//	sqlx   outbox.SQLTx(tx.Tx)                    or ExecTx(tx)
+//	bun    outbox.SQLTx(tx.Tx)                    not ExecTx: bun writes arguments into the text, and knows ? only
+//
+// It must be the transaction of the acknowledgement. A *sql.DB and a *sql.Conn are refused when something is to be written,
+// but what else has this method cannot be told from a transaction here: whoever passes a pool gives up atomicity.
+//
+// The library that began the transaction ends it: Commit and Rollback return an error.
+func ExecTx(tx ExecContexter) Tx { return execTx{tx} }
+
+type execTx struct{ tx ExecContexter }
+
+// errNotOurs is the error of ending a transaction of ExecTx.
+var errNotOurs = errors.New("end this transaction with the library that began it")
+
+func (t execTx) Exec(ctx context.Context, query string, args ...any) (pgconn.CommandTag, error) {
+	if err := t.fault(); err != nil {
+		return pgconn.CommandTag{}, err
+	}
+	result, err := t.tx.ExecContext(ctx, query, args...)
+	return tagOf(result, err)
+}
+
+// QueryRow lets [Writer.Write] ask, where the transaction can.
+func (t execTx) QueryRow(ctx context.Context, query string, args ...any) pgx.Row {
+	if asks, ok := t.tx.(interface {
+		QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
+	}); ok {
+		return asks.QueryRowContext(ctx, query, args...)
+	}
+	asks, ok := t.tx.(interface {
+		QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+	})
+	if !ok {
+		return rowError{errCannotAsk}
+	}
+	rows, err := asks.QueryContext(ctx, query, args...)
+	if err != nil {
+		return rowError{err}
+	}
+	return firstRow{rows}
+}
+
+func (t execTx) Commit(context.Context) error   { return errNotOurs }
+func (t execTx) Rollback(context.Context) error { return errNotOurs }
+
+func (t execTx) fault() error {
+	switch t.tx.(type) {
+	case *sql.DB, *sql.Conn:
+		return fmt.Errorf("%w: ExecTx was given a %T, which is no transaction; begin one", ErrTransaction, t.tx)
+	}
+	if isNil(t.tx) {
+		return fmt.Errorf("%w: ExecTx was given nil", ErrTransaction)
+	}
+	return nil
+}
+
+// errCannotAsk is the error of a transaction that can only execute.
+var errCannotAsk = errors.New("the transaction has no QueryRow")
+
+type rowError struct{ err error }
+
+func (r rowError) Scan(...any) error { return r.err }
+
+// firstRow is the first of some rows.
+type firstRow struct{ rows *sql.Rows }
+
+func (r firstRow) Scan(dest ...any) error {
+	defer func() { _ = r.rows.Close() }()
+	if !r.rows.Next() {
+		return errors.Join(r.rows.Err(), sql.ErrNoRows)
+	}
+	if err := r.rows.Scan(dest...); err != nil {
+		return err
+	}
+	return r.rows.Close()
+}
+
+func tagOf(result sql.Result, err error) (pgconn.CommandTag, error) {
 	if err != nil {
 		return pgconn.CommandTag{}, err
 	}
@@ -41,12 +163,24 @@ func (t sqlTx) Exec(ctx context.Context, query string, args ...any) (pgconn.Comm
 	return pgconn.NewCommandTag("INSERT 0 " + strconv.FormatInt(n, 10)), err
 }
 
-func (t sqlTx) Commit(context.Context) error   { return closed(t.tx.Commit()) }
-func (t sqlTx) Rollback(context.Context) error { return closed(t.tx.Rollback()) }
+var (
+	errNilTx    = fmt.Errorf("%w: it is nil; begin one, acknowledge the step in it, and pass it on", ErrTransaction)
+	errNilSQLTx = fmt.Errorf("%w: SQLTx was given nil; did BeginTx fail?", ErrTransaction)
+)
 
-func closed(err error) error {
-	if errors.Is(err, sql.ErrTxDone) {
-		return pgx.ErrTxClosed
+// usable reports a transaction that is none. To call it would panic, in the middle of a service's work.
+func usable(tx Tx) error {
+	if isNil(tx) {
+		return errNilTx
 	}
-	return err
+	return nil
+}
+
+// isNil also finds a nil pointer in an interface, as a function leaves it that returns a *pgxpool.Tx beside an error.
+func isNil(value any) bool {
+	if value == nil {
+		return true
+	}
+	v := reflect.ValueOf(value)
+	return v.Kind() == reflect.Pointer && v.IsNil()
 }

@@ -126,6 +126,14 @@ func writeUnderShadows(t *testing.T, db *testdb.DB) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	several, err := hook.NewWebhook(hook.WebhookConfig{
+		Schema: db.Schema, DedupeKey: func(o outbox.RunOutcome) string { return "several " + o.RunID }, DedupeScope: hook.DedupeURL,
+		TenantOf: func(outbox.RunOutcome) string { return "acme" }, Delay: time.Second,
+		URLs: func(outbox.RunOutcome) []string { return []string{endpointA, endpointB, "é relative"} },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	outcomes := []outbox.RunOutcome{
 		testdb.Outcome("ascii", endpointA), testdb.Outcome("not ascii: é 🎉", endpointA), testdb.Outcome("dead", "é relative"),
 		{RunID: "failed", Status: outbox.Failed, Error: "→", Headers: map[string]string{"callback_url": endpointB, "k": "é"}},
@@ -135,7 +143,10 @@ func writeUnderShadows(t *testing.T, db *testdb.DB) {
 			for range 2 { // the second time it is a duplicate
 				o := o
 				o.RunID += way
-				if err := h.OnTermination(t.Context(), tx, o); err != nil {
+				if _, err := h.Write(t.Context(), tx, o); err != nil {
+					return err
+				}
+				if _, err := several.Write(t.Context(), tx, o); err != nil {
 					return err
 				}
 			}
