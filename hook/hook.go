@@ -49,10 +49,17 @@ func (NoopTerminalHook) OnTermination(context.Context, outbox.Tx, outbox.RunOutc
 
 // Multi returns a hook that calls each of hooks in turn and stops at the first error, for the transaction is then to be
 // rolled back. Hooks that are nil are passed over; without any, it records nothing.
+//
+// Webhook hooks of it that have the same dedupe key for a run, and different URLs, are refused with [ErrDedupeCollision]
+// when a run ends: see [DedupeScope].
 func Multi(hooks ...TerminalHook) TerminalHook {
 	var m multi
 	for _, h := range hooks {
-		if h != nil {
+		switch h := h.(type) {
+		case nil:
+		case multi:
+			m = append(m, h...) // so that all are seen together
+		default:
 			m = append(m, h)
 		}
 	}
@@ -62,6 +69,9 @@ func Multi(hooks ...TerminalHook) TerminalHook {
 type multi []TerminalHook
 
 func (m multi) OnTermination(ctx context.Context, tx outbox.Tx, outcome outbox.RunOutcome) error {
+	if err := m.collision(outcome); err != nil {
+		return fmt.Errorf("terminal hooks: %w", err)
+	}
 	for i, h := range m {
 		if err := h.OnTermination(ctx, tx, outcome); err != nil {
 			return fmt.Errorf("terminal hook %d of %d: %w", i+1, len(m), err)

@@ -11,8 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -30,6 +28,19 @@ type WebhookConfig struct {
 
 	// DefaultURL receives the outcomes of runs that name no URL. None when empty.
 	DefaultURL string
+
+	// URLs returns the URLs of one outcome, at most outbox.DestinationsMax: each gets a message of its own, all in one
+	// statement. Empty ones and repetitions are left out. When it returns none, or is nil, URLHeader and DefaultURL decide.
+	URLs func(outbox.RunOutcome) []string
+
+	// RequireURL says that each run must have a destination. One that has none leaves a dead message that says so, for an
+	// operator to replay to another URL, and CheckHeaders refuses its headers. False: such a run is told to nobody.
+	RequireURL bool
+
+	// Policy is asked by CheckHeaders and CheckOutcome, at submit time: what the worker would refuse (http, private
+	// addresses, ports) is refused while the submitter is there. Package worker/urlpolicy makes one of the worker's settings.
+	// Only outbox.CheckURL when nil.
+	Policy URLPolicy
 
 	// Timeout of each request for this hook's messages, from 1 ms; the worker's own when 0. The worker never waits
 	// longer than its own, whatever is asked here.
@@ -66,6 +77,15 @@ type WebhookConfig struct {
 	// only to the endpoints that the set lists. While the worker does not know the name, the message waits and says so.
 	SecretHeaders string
 
+	// Delay and ExpireAfter are as in outbox.Options: how long after its writing a message is first tried, and how long it is
+	// worth sending. At once and for ever when 0.
+	Delay, ExpireAfter time.Duration
+
+	// OptionsOf returns how one run's message is delivered. What it leaves zero is as the hook's own; its Headers are set beside
+	// the hook's own; its Forward and Traceparent are not used. Options that outbox.Options.Validate refuses make a dead
+	// message, for they may come from a stranger's header. The hook's own always when nil.
+	OptionsOf func(outbox.RunOutcome) outbox.Options
+
 	// SigningKey names the worker's key set to sign with; its default one when empty.
 	SigningKey string
 
@@ -90,6 +110,13 @@ type WebhookConfig struct {
 	// DedupeKey returns a key under which only one message is ever written, "" for none. With a key of the run's own
 	// (its id and instance), a run that is ended twice is told of once. No deduplication when nil.
 	DedupeKey func(outbox.RunOutcome) string
+
+	// DedupeScope says among which messages a key lets only one be written: DedupeKeys (also when empty), all of the outbox;
+	// DedupeHook, those of hooks of the same Name; DedupeURL, those to the same URL.
+	DedupeScope DedupeScope
+
+	// Name of this hook, for DedupeHook. It must stay as it is: another name is another scope.
+	Name string
 }
 
 // WebhookTerminalHook writes outcomes as messages to the run's callback URL. It is safe for concurrent use.
@@ -104,6 +131,9 @@ var _ TerminalHook = (*WebhookTerminalHook)(nil)
 func NewWebhook(c WebhookConfig) (*WebhookTerminalHook, error) {
 	if c.URLHeader == "" {
 		c.URLHeader = DefaultURLHeader
+	}
+	if c.Schema == "" {
+		c.Schema = outbox.DefaultSchema
 	}
 	writer, err := outbox.NewWriter(outbox.Config{Schema: c.Schema, ResultBytesMax: c.ResultBytesMax})
 	if err := errors.Join(err, c.validate()); err != nil {
@@ -120,7 +150,7 @@ func (c WebhookConfig) validate() error {
 			faults = append(faults, fmt.Errorf("DefaultURL: %w", err))
 		}
 	}
-	faults = append(faults, c.options().Validate())
+	faults = append(faults, c.options().Validate(), c.checkScope())
 	for _, pattern := range c.ForwardHeaders {
 		if err := outbox.CheckHeader(pattern, ""); err != nil { // * is a token's byte
 			faults = append(faults, fmt.Errorf("ForwardHeaders: %w", err))
@@ -133,61 +163,8 @@ func (c WebhookConfig) validate() error {
 func (c WebhookConfig) options() outbox.Options {
 	return outbox.Options{
 		Timeout: c.Timeout, Method: c.Method, Format: c.Format, Source: c.Source, ContentType: c.ContentType,
-		Headers: c.Headers, SigningKey: c.SigningKey, SecretHeaders: c.SecretHeaders,
+		Headers: c.Headers, SigningKey: c.SigningKey, SecretHeaders: c.SecretHeaders, Delay: c.Delay, ExpireAfter: c.ExpireAfter,
 	}
-}
-
-// OnTermination writes the outcome in tx: one statement, or none for a run without a destination.
-//
-// Its errors wrap [outbox.ErrInvalidOutcome] when the outcome contradicts itself, and are the database's otherwise. A
-// destination or result that can never be delivered is not an error: it is written as a dead message.
-func (h *WebhookTerminalHook) OnTermination(ctx context.Context, tx outbox.Tx, outcome outbox.RunOutcome) error {
-	m, ok, err := h.message(ctx, outcome)
-	if err != nil || !ok {
-		return err
-	}
-	if _, err := h.writer.Insert(ctx, tx, m); err != nil {
-		return fmt.Errorf("webhook hook: %w", err)
-	}
-	return nil
-}
-
-// Queue adds the same statement to a batch that the caller sends in its transaction, next to the acknowledgement, so
-// that the outcome costs no round trip. It reports whether the batch now holds one more result.
-func (h *WebhookTerminalHook) Queue(ctx context.Context, batch *pgx.Batch, outcome outbox.RunOutcome) (queued bool, err error) {
-	m, ok, err := h.message(ctx, outcome)
-	if err != nil || !ok {
-		return false, err
-	}
-	if _, err := h.writer.Queue(batch, m); err != nil {
-		return false, fmt.Errorf("webhook hook: %w", err)
-	}
-	return true, nil
-}
-
-func (h *WebhookTerminalHook) message(ctx context.Context, outcome outbox.RunOutcome) (m outbox.Message, ok bool, err error) {
-	if err := outcome.Validate(); err != nil {
-		return m, false, fmt.Errorf("webhook hook: %w", err)
-	}
-	url := h.url(outcome.Headers)
-	if url == "" {
-		return m, false, nil
-	}
-	m = outbox.Message{Outcome: outcome, URL: url, Options: h.config.options()}
-	m.Options.Forward = h.forwarded(outcome.Headers)
-	if h.config.SigningKeyOf != nil {
-		m.Options.SigningKey = signingKey(h.config.SigningKeyOf(outcome), m.Options.SigningKey)
-	}
-	m.Tenant = h.tenant(outcome)
-	if h.config.Traceparent != nil {
-		if parent := h.config.Traceparent(ctx); outbox.CheckTraceparent(parent) == nil {
-			m.Options.Traceparent = parent
-		}
-	}
-	if h.config.DedupeKey != nil {
-		m.DedupeKey = h.config.DedupeKey(outcome)
-	}
-	return m, true, nil
 }
 
 // signingKey returns the name that was asked for, or the hook's own. A name that no key set can have, which may come from
@@ -232,27 +209,12 @@ func (h *WebhookTerminalHook) url(headers map[string]string) string {
 }
 
 // CheckHeaders reports, at submit time, what [WebhookTerminalHook.OnTermination] would write to dead or the worker
-// leave out of the request: a callback URL that can never be delivered to, headers over outbox.HeadersBytesMax, and
-// forwarded headers that HTTP forbids. It finds no fault with a run that has no destination. A service that wants to
-// refuse a run early returns its error to the submitter.
+// leave out of the request: a callback URL that can never be delivered to, or that Policy refuses, headers over
+// outbox.HeadersBytesMax, and forwarded headers that HTTP forbids. It finds no fault with a run that has no destination,
+// unless RequireURL is set. A service that wants to refuse a run early returns its error to the submitter.
+// [WebhookTerminalHook.CheckOutcome] looks at more than headers.
 func (h *WebhookTerminalHook) CheckHeaders(headers map[string]string) error {
-	url := h.url(headers)
-	if url == "" {
-		return nil
-	}
-	var faults []error
-	if _, err := outbox.CheckURL(url); err != nil {
-		faults = append(faults, fmt.Errorf("header %q: %w", h.config.URLHeader, err))
-	}
-	if err := outbox.CheckHeadersSize(headers); err != nil {
-		faults = append(faults, err)
-	}
-	for _, key := range h.forwarded(headers) {
-		if err := outbox.CheckHeader(key, headers[key]); err != nil {
-			faults = append(faults, err)
-		}
-	}
-	return errors.Join(faults...)
+	return h.CheckOutcome(outbox.RunOutcome{Headers: headers})
 }
 
 // forwarded returns the keys that ForwardHeaders names, sorted. The URL header is never among them: the

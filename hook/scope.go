@@ -1,0 +1,87 @@
+package hook
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+
+	"github.com/seed-abbacb8b/epilogue/outbox"
+)
+
+// DedupeScope says among which messages a dedupe key lets only one be written.
+type DedupeScope string
+
+// The scopes. A key of one scope never meets a key of another one.
+const (
+	// DedupeKeys is the zero value: among all messages of the outbox, whatever hook wrote them and to whatever URL.
+	DedupeKeys DedupeScope = ""
+	// DedupeHook is among the messages of the hooks of the same [WebhookConfig.Name]: two hooks of a [Multi] need no keys of
+	// their own.
+	DedupeHook DedupeScope = "hook"
+	// DedupeURL is among the messages to the same URL: each URL of a run is told once. [WebhookConfig.URLs] needs it.
+	DedupeURL DedupeScope = "url"
+)
+
+// ErrDedupeCollision is the error of a [Multi] two of whose hooks would write one run under the same dedupe key to different
+// URLs: only the first would be written, and nobody would know. It is a programmer's fault, and is found before anything is
+// written.
+var ErrDedupeCollision = errors.New("two hooks have the same dedupe key for different URLs, so that only the first would be told; set DedupeScope, or give them keys of their own")
+
+func (c WebhookConfig) checkScope() error {
+	switch c.DedupeScope {
+	case DedupeKeys, DedupeURL:
+	case DedupeHook:
+		if c.Name == "" {
+			return fmt.Errorf("DedupeScope is %q, and Name is empty; name the hook", c.DedupeScope)
+		}
+	default:
+		return fmt.Errorf("DedupeScope is %q; want %q or %q, or nothing", c.DedupeScope, DedupeHook, DedupeURL)
+	}
+	if c.URLs != nil && c.DedupeKey != nil && c.DedupeScope != DedupeURL {
+		return fmt.Errorf("URLs and DedupeKey are set; then DedupeScope must be %q, for one key would let only the first URL be told", DedupeURL)
+	}
+	return nil
+}
+
+// scoped returns the key as it is written.
+func (c WebhookConfig) scoped(key, url string) string {
+	switch {
+	case key == "":
+		return ""
+	case c.DedupeScope == DedupeHook:
+		return fmt.Sprintf("[hook %s] %s", c.Name, key)
+	case c.DedupeScope == DedupeURL:
+		sum := sha256.Sum256([]byte(url))
+		return fmt.Sprintf("[url %s] %s", hex.EncodeToString(sum[:16]), key)
+	}
+	return key
+}
+
+// collision reports hooks of which one would silently write nothing for this outcome.
+func (m multi) collision(outcome outbox.RunOutcome) error {
+	var keyed []*WebhookTerminalHook
+	for _, h := range m {
+		if webhook, ok := h.(*WebhookTerminalHook); ok && webhook != nil && webhook.config.DedupeKey != nil {
+			keyed = append(keyed, webhook)
+		}
+	}
+	if len(keyed) < 2 || outcome.Validate() != nil {
+		return nil
+	}
+	type place struct{ schema, key string }
+	urls := map[place]string{}
+	for _, webhook := range keyed {
+		for _, to := range webhook.destinations(outcome) {
+			at := place{webhook.config.Schema, to.DedupeKey}
+			if at.key == "" {
+				continue
+			}
+			if url, taken := urls[at]; taken && url != to.URL {
+				return fmt.Errorf("%w: %.200q", ErrDedupeCollision, at.key)
+			}
+			urls[at] = to.URL
+		}
+	}
+	return nil
+}
