@@ -58,8 +58,8 @@ func (g *guard) control(_, address string, _ syscall.RawConn) error {
 // address, both must be allowed.
 func (g *guard) check(addr netip.AddrPort) error {
 	ip := addr.Addr().WithZone("").Unmap()
-	if len(g.ports) > 0 && !slices.Contains(g.ports, addr.Port()) {
-		return blockedError{fmt.Errorf("port %d is not among those allowed (%v)", addr.Port(), g.ports)}
+	if err := g.checkPort(addr.Port()); err != nil {
+		return err
 	}
 	if err := g.checkIP(ip, addr.Port()); err != nil {
 		return blockedError{err}
@@ -68,6 +68,13 @@ func (g *guard) check(addr netip.AddrPort) error {
 		if err := g.checkIP(v4, addr.Port()); err != nil {
 			return blockedError{fmt.Errorf("%s inside %s: %w", v4, ip, err)}
 		}
+	}
+	return nil
+}
+
+func (g *guard) checkPort(port uint16) error {
+	if len(g.ports) > 0 && !slices.Contains(g.ports, port) {
+		return blockedError{fmt.Errorf("port %d is not among those allowed (%v)", port, g.ports)}
 	}
 	return nil
 }

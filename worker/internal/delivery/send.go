@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/seed-abbacb8b/epilogue/internal/instruments"
@@ -195,8 +194,8 @@ func (s *Sender) Send(ctx context.Context, m Message) Answer {
 
 // attempt builds the request, sends it and reads the answer into a.
 func (s *Sender) attempt(t *trip, m Message, p parts, a *Answer) {
-	if !s.allowHTTP && strings.HasPrefix(strings.ToLower(m.URL), "http:") {
-		a.Class, a.Err = ClassBlocked, "url: scheme http is not allowed here; want https (or allow it: OUTBOX_ALLOW_HTTP)"
+	if !s.allowHTTP && isHTTP(m.URL) {
+		a.Class, a.Err = ClassBlocked, errHTTP.Error()
 		return
 	}
 	req, note, err := s.request(t.traced(), m, p, a.StartedAt)
