@@ -2,6 +2,7 @@ package migrations_test
 
 import (
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -168,9 +169,17 @@ func TestTheFilesLeaveTheSearchPathOfAServicesGooseAsItWas(t *testing.T) {
 	must(t, err)
 	_, err = provider.Up(t.Context())
 	must(t, err)
-	if n := one[int](t, db.Pool, fmt.Sprintf("SELECT count(*) FROM %s.goose_db_version", app.Schema)); n != int(migrations.Latest())+1 {
+	if n := one[int](t, db.Pool, fmt.Sprintf("SELECT count(*) FROM %s.goose_db_version", app.Schema)); n != files(t)+1 {
 		t.Errorf("its record has %d rows", n)
 	}
 	_, err = provider.DownTo(t.Context(), 0)
 	must(t, err)
+}
+
+// files counts the migrations; their numbers may have gaps.
+func files(t *testing.T) int {
+	t.Helper()
+	list, err := fs.Glob(migrations.FS("outbox"), "*.sql")
+	must(t, err)
+	return len(list)
 }

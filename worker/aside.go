@@ -42,7 +42,11 @@ func (l *asideLog) log(ctx context.Context, all []postgres.Aside, now time.Time)
 		if len(a.IDs) > 0 {
 			attrs = append(attrs, slog.Int("messages", len(a.IDs)), slog.Any("ids", texts(a.IDs[:min(len(a.IDs), asideIDs)])))
 		}
-		l.logger.LogAttrs(ctx, slog.LevelError, "set aside: "+a.What, attrs...)
+		level := slog.LevelError
+		if a.What == postgres.AsideExpired { // as its writer wanted
+			level = slog.LevelWarn
+		}
+		l.logger.LogAttrs(ctx, level, "set aside: "+a.What, attrs...)
 	}
 }
 

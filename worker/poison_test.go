@@ -87,7 +87,7 @@ CREATE TRIGGER refuse BEFORE UPDATE ON outbox.due FOR EACH ROW EXECUTE FUNCTION 
 ALTER TABLE outbox.due ADD CONSTRAINT not_78 CHECK (attempt <> 78)`,
 			"the database refuses it: SQLSTATE 23514, table due, constraint not_78"},
 		"it cannot be read": {`ALTER DOMAIN outbox.run_status DROP CONSTRAINT message_status;
-ALTER TABLE outbox.message DROP CONSTRAINT message_result_or_error;
+ALTER TABLE outbox.message DROP CONSTRAINT IF EXISTS message_result_or_error;
 UPDATE outbox.message SET status = 'lost its way' WHERE id = $ID`,
 			"the worker cannot read it: column status of its claim"},
 	} {

@@ -14,7 +14,7 @@ import (
 
 // before is the last commit at the version of the tables before this one. Whoever adds a migration names the commit that
 // this one overlaps with.
-const before = "894074d52e19f50442bb43741c896b1f0c5b7574"
+const before = "0762f344dc9e5d9f4bc54f99dc168fc4fde86322"
 
 // programs are one version's.
 type programs struct{ worker, writer string }

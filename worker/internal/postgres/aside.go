@@ -26,6 +26,7 @@ type Aside struct {
 const (
 	AsidePoison  = "poison"   // the message is dead, for this reason
 	AsidePaused  = "paused"   // the endpoint is paused
+	AsideExpired = "expired"  // the messages are dead: their time was over
 	AsideRemoved = "removed"  // rows of due whose message is gone are removed
 	AsideLeftOut = "left out" // nothing could be written; this process leaves it out for a while
 )
@@ -73,7 +74,7 @@ func (c *Claimer) setAside(ctx context.Context, t taken) (all []Aside) {
 		reason := fmt.Sprintf("the worker cannot read it: column %s of its claim", u.column)
 		all = append(all, c.poison(ctx, u.id, reason)...)
 	}
-	return all
+	return append(all, c.setUnfitAside(ctx, t.unfit)...)
 }
 
 // poison makes a message dead, or leaves it out where the database refuses that, too.
@@ -160,6 +161,7 @@ func (c *Claimer) leaveOut(o Order, now time.Time) Order {
 // left are the endpoints that a claim left behind, and can be claimed.
 func (c *Claimer) left(o Order, t taken) []Candidate {
 	left := append(o.leftBehind(t.recent, t.messages), t.unserved...)
+	left = append(left, behindUnfit(t.unfit)...)
 	if out := c.endpointsLeftOut.now(time.Now()); len(out) > 0 {
 		left = slices.DeleteFunc(left, func(c Candidate) bool { return slices.Contains(out, c.Endpoint) })
 	}

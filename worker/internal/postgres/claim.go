@@ -29,6 +29,7 @@ type Message struct {
 	URL            string
 	Headers        []byte // JSON; nil for a message that forwards none
 	Options        []byte // JSON, or nil; not decoded here, so that a fault in them is this message's alone
+	Unfit          string // why it is not sent but set aside (unfit.go); "" for one that is sent
 
 	// Age is how long ago it was written when it was claimed, by the database's clock, and WrittenAt is that by this process's.
 	Age       time.Duration
@@ -74,9 +75,9 @@ type Claimer struct {
 }
 
 type claimStatements struct {
-	claim, chosen                 string // the second one is slower: it goes by message ids, too
-	poison, lock, pause, remove   string // aside.go
-	tryEndpoint, claimableOfATurn string // narrow.go
+	claim, chosen                                string // the second one is slower: it goes by message ids, too
+	poison, lock, pause, remove, expire, unprobe string // aside.go
+	tryEndpoint, claimableOfATurn                string // narrow.go
 }
 
 // ClaimerConfig is checked by the worker, not here.
@@ -94,6 +95,7 @@ func NewClaimer(db *DB, c ClaimerConfig) *Claimer {
 	return &Claimer{db: db, config: c, metrics: newClaimMetrics(c.Instruments), since: time.Now(), sql: claimStatements{
 		claim: inSchema(claimSQL, c.Schema), chosen: inSchema(claimChosenSQL, c.Schema),
 		poison: inSchema(poisonSQL, c.Schema), lock: inSchema(lockEndpointSQL, c.Schema), pause: inSchema(pauseSQL, c.Schema), remove: inSchema(removeSQL, c.Schema),
+		expire: inSchema(expireSQL, c.Schema), unprobe: inSchema(unprobeSQL, c.Schema),
 		tryEndpoint: inSchema(tryEndpointSQL, c.Schema), claimableOfATurn: inSchema(claimableOfATurnSQL, c.Schema),
 	}}
 }
@@ -232,7 +234,7 @@ SELECT c.message_id, c.endpoint, greatest(least(c.due_at, now() - interval '250 
        CASE WHEN c.attempt < ` + attemptMax + ` THEN c.attempts_before ELSE 0 END AS attempts_before,
        coalesce(e.max_in_flight, 0) AS max_in_flight, coalesce(e.origin_max_in_flight, 0) AS origin_max_in_flight,
        coalesce(e.rate, 0) AS rate, coalesce(e.probe, false) AS probe,
-       m.run_id, m.status, m.body_bytes, m.body, m.url, m.headers, m.options, m.age_ms
+       m.run_id, m.status, m.body_bytes, m.body, m.url, m.headers, m.options, m.unfit, m.age_ms
 FROM claimed c
 LEFT JOIN LATERAL (
     SELECT min(` + maxInFlight + `) FILTER (WHERE strpos(e.endpoint, ' ') > 0) AS max_in_flight,
@@ -244,13 +246,13 @@ LEFT JOIN LATERAL (
     SELECT m.run_id, m.status, octet_length(b.body) AS body_bytes,
            CASE WHEN octet_length(b.body) <= $12 THEN b.body END AS body, m.url,
            CASE WHEN m.options ? 'forward' THEN m.headers END AS headers, m.options,
-           ` + ageMS + ` AS age_ms
+           ` + unfit + ` AS unfit, ` + ageMS + ` AS age_ms
     FROM outbox.message m
     CROSS JOIN LATERAL (SELECT ` + body + ` AS body) b
     WHERE m.id = c.message_id OFFSET 0
 ) m ON true
 UNION ALL
-SELECT NULL, endpoint, due_at, written, 0, 0, 0, 0, false, ` + recentFloor + `::text, '', 0, NULL, '', NULL, NULL, 0 FROM recent`
+SELECT NULL, endpoint, due_at, written, 0, 0, 0, 0, false, ` + recentFloor + `::text, '', 0, NULL, '', NULL, NULL, '', 0 FROM recent`
 
 const (
 	// nextAttempt counts an attempt of a row d of outbox.due. The last number is given again and again: no answer to it

@@ -18,12 +18,15 @@ type taken struct {
 	recent     []written
 	orphans    []outbox.ID  // rows of due whose message is gone
 	unreadable []unreadable // rows that do not fit into a Message
+	unfit      []Message    // those that are not to be sent
 	unserved   []Candidate  // turns that were not served, because narrowing down a refusal took too long
 	whole      bool         // the recent messages were read
 }
 
 // rows is how many rows of due the claim leased.
-func (t *taken) rows() int { return len(t.messages) + len(t.orphans) + len(t.unreadable) }
+func (t *taken) rows() int {
+	return len(t.messages) + len(t.orphans) + len(t.unreadable) + len(t.unfit)
+}
 
 // unreadable is a row that was claimed and does not fit into a Message.
 type unreadable struct {
@@ -75,8 +78,12 @@ func (t *taken) add(read *rowReader, row [][]byte) {
 		return
 	}
 	err := read.into(row, &m.ID, &m.Endpoint, &m.DueFrom, &m.Attempt, &m.AttemptsBefore, &m.MaxInFlight, &m.OriginMax, &m.Rate, &m.Probe,
-		&m.RunID, &m.Status, &m.BodyBytes, &m.Body, &m.URL, &m.Headers, &m.Options, &ageMS)
+		&m.RunID, &m.Status, &m.BodyBytes, &m.Body, &m.URL, &m.Headers, &m.Options, &m.Unfit, &ageMS)
 	m.Age = time.Duration(ageMS) * time.Millisecond
+	if err == nil && m.Unfit != "" {
+		t.unfit = append(t.unfit, m)
+		return
+	}
 	if err == nil {
 		t.messages = append(t.messages, m)
 		return

@@ -28,7 +28,7 @@ func (r *rig) withoutRules() {
 		"callback_url DROP CONSTRAINT message_url", "run_id DROP CONSTRAINT message_run_id"} {
 		r.exec(`ALTER DOMAIN outbox.` + rule)
 	}
-	r.exec(`ALTER TABLE outbox.message DROP CONSTRAINT message_result_or_error, ALTER url DROP NOT NULL, ALTER run_id DROP NOT NULL`)
+	r.exec(`ALTER TABLE outbox.message DROP CONSTRAINT IF EXISTS message_result_or_error, ALTER url DROP NOT NULL, ALTER run_id DROP NOT NULL`)
 }
 
 // badValues are what somebody may write by hand into a column that a claim or a scan reads: into the row of due of bad (d),

@@ -1,0 +1,98 @@
+package postgres
+
+import (
+	"context"
+
+	"github.com/seed-abbacb8b/epilogue/outbox"
+)
+
+// Why a message is unfit to be sent.
+const (
+	unfitExpired    = "expired"     // its time is over
+	unfitContradict = "contradicts" // its row says two things at once: somebody wrote it by hand
+)
+
+// unfit says of a row m of outbox.message whether it is sent: an empty text for one that is. What somebody wrote for the number of
+// milliseconds, or for the time of writing, is brought within bounds. A run has a result or an error, by its status: the table
+// has no rule for that any more, because it cost each writer more than it costs here (DESIGN.md, Which rule lives where).
+const unfit = `CASE WHEN CASE WHEN m.status = 'succeeded' THEN m.error IS NOT NULL ELSE m.error IS NULL OR m.result IS NOT NULL END
+                THEN '` + unfitContradict + `'
+                WHEN CASE WHEN jsonb_typeof(m.options -> 'expire_after_ms') = 'number' THEN
+                    now() > greatest(least(m.created_at, now()), ` + earliest + `) +
+                    greatest(least((m.options -> 'expire_after_ms')::numeric, 31536000000), 0)::bigint::double precision * interval '1 ms'
+                ELSE false END THEN '` + unfitExpired + `' ELSE '' END`
+
+// expireSQL moves rows of due to dead that this worker leased and whose messages have expired. Tables from before version 9 know
+// no such reason.
+const expireSQL = `WITH gone AS (
+    DELETE FROM outbox.due d WHERE d.message_id = ANY ($1::text[]::uuid[]) AND d.locked_by = $2
+    RETURNING d.message_id, d.endpoint
+),
+buried AS (
+    INSERT INTO outbox.dead (message_id, endpoint, reason, error)
+    SELECT message_id, endpoint, CASE WHEN outbox.version() >= 9 THEN 'expired' ELSE 'exhausted' END,
+           'it expired before it was delivered (expire_after_ms of its options)'
+    FROM gone ORDER BY message_id
+    ON CONFLICT (message_id) DO UPDATE SET endpoint = excluded.endpoint, reason = excluded.reason, error = excluded.error, at = excluded.at
+)
+SELECT message_id FROM gone`
+
+// unprobeSQL lets another message probe lanes whose probe was not sent: else they would wait for the lease of one that is gone.
+const unprobeSQL = `UPDATE outbox.endpoint e SET probing = false, open_until = now()
+FROM unnest($1::text[]) AS c (endpoint) WHERE ` + boundsC + ` AND e.probing RETURNING e.endpoint`
+
+const contradiction = "its row contradicts itself: a succeeded run has a result and no error, any other an error and no result"
+
+// setUnfitAside buries what a claim leased and must not be sent. Where the database refuses a batch, each is set aside by
+// itself.
+func (c *Claimer) setUnfitAside(ctx context.Context, messages []Message) (all []Aside) {
+	var expired []outbox.ID
+	for i := range messages {
+		if messages[i].Unfit == unfitExpired {
+			expired = append(expired, messages[i].ID)
+			continue
+		}
+		all = append(all, c.poison(ctx, messages[i].ID, contradiction)...)
+	}
+	defer c.unprobe(ctx, messages)
+	if len(expired) == 0 {
+		return all
+	}
+	const reason = "it expired before it was delivered"
+	buried, err := c.change(ctx, c.sql.expire, texts(expired), c.config.Worker)
+	switch {
+	case err == nil && buried > 0:
+		all = append(all, Aside{What: AsideExpired, IDs: expired, Reason: reason})
+	case refuses(err):
+		for _, id := range expired {
+			all = append(all, c.poison(ctx, id, reason+"; and to say so: "+refusal(err))...)
+		}
+	}
+	return all
+}
+
+// unprobe gives up the probes among messages that were not sent. Where that fails, they end with their leases.
+func (c *Claimer) unprobe(ctx context.Context, messages []Message) {
+	var lanes []string
+	for i := range messages {
+		if messages[i].Probe {
+			lanes = append(lanes, messages[i].Endpoint)
+		}
+	}
+	if len(lanes) > 0 {
+		_, _ = c.change(ctx, c.sql.unprobe, lanes)
+	}
+}
+
+// behindUnfit are the endpoints of messages that were not sent: there may be more behind them, and nobody's answer will lead
+// to the next claim.
+func behindUnfit(messages []Message) (left []Candidate) {
+	seen := map[string]bool{}
+	for i := range messages {
+		if m := &messages[i]; !seen[m.Endpoint] {
+			seen[m.Endpoint] = true
+			left = append(left, Candidate{Endpoint: m.Endpoint, Since: m.DueFrom})
+		}
+	}
+	return left
+}
