@@ -27,6 +27,9 @@ const connections = 2
 func locked(ctx context.Context, pool *pgxpool.Pool, config Config, direction string,
 	f func(context.Context, migrator) error,
 ) error {
+	if pool == nil {
+		return errNilPool
+	}
 	c, err := config.withDefaults()
 	if err != nil {
 		return err

@@ -23,6 +23,8 @@ var (
 	ErrEncoding = errors.New("the database's encoding is not UTF8")
 )
 
+var errNilPool = errors.New("migrate: the pool is nil; did pgxpool.New fail?")
+
 // Needed is the oldest version of the outbox's tables that this program works on. It stays behind [Latest] for as long
 // as the program copes without what the newest migrations add: then programs and schema can be upgraded in either order.
 // Raise it in the release that can no longer cope, and say in CHANGELOG.md that this one is migrated first.
@@ -46,6 +48,9 @@ type Versions struct {
 // Status reads how far a schema is. A database whose encoding is not UTF8 is [ErrEncoding].
 func Status(ctx context.Context, pool *pgxpool.Pool, config Config) (Versions, error) {
 	v := Versions{OutboxLatest: int(Latest()), OutboxNeeded: Needed, RiverPending: true}
+	if pool == nil {
+		return v, errNilPool
+	}
 	c, err := config.withDefaults()
 	if err != nil {
 		return v, err

@@ -32,6 +32,9 @@ type Store struct {
 
 // NewStore returns a store of the outbox in schema (DefaultSchema when empty).
 func NewStore(db DB, schema string) (*Store, error) {
+	if isNil(db) {
+		return nil, errors.New("store: the database is nil; pass a pool")
+	}
 	if schema == "" {
 		schema = DefaultSchema
 	}

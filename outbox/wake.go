@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -37,8 +38,12 @@ const wakeEvery = 2 * time.Millisecond
 // wakeTimeout bounds one notify.
 const wakeTimeout = 5 * time.Second
 
-// NewWaker returns a waker for the outbox in schema (DefaultSchema when empty).
+// NewWaker returns a waker for the outbox in schema (DefaultSchema when empty). db is a pool, of pgx or what [SQLDB] makes of
+// a *sql.DB: never the transaction.
 func NewWaker(db Execer, schema string) (*Waker, error) {
+	if isNil(db) {
+		return nil, errors.New("waker: the database is nil; pass a pool, or outbox.SQLDB(db)")
+	}
 	if schema == "" {
 		schema = DefaultSchema
 	}

@@ -62,12 +62,25 @@ func (w *Writer) ofTransaction(err error) error {
 		return fmt.Errorf("%w: it is read-only, or the server is: %w", ErrTransaction, err)
 	case state == "25P02":
 		return fmt.Errorf("%w: an earlier statement in it failed; roll it back: %w", ErrTransaction, err)
-	case state == "42P01", state == "3F000": // a table, the schema
-		return fmt.Errorf("schema %s lacks tables of the outbox; run 'outbox-worker migrate up', or name the schema that was migrated: %w", w.schema, err)
-	case state == "42703": // a column
-		return fmt.Errorf("schema %s has older tables than this message needs; run 'outbox-worker migrate up': %w", w.schema, err)
 	case errors.Is(err, pgx.ErrTxClosed), errors.Is(err, sql.ErrTxDone):
 		return fmt.Errorf("%w: it has ended: %w", ErrTransaction, err)
+	}
+	return missingTables(w.schema, err)
+}
+
+// missingTables says what to do about a schema that is not there, or older than what was asked of it.
+func missingTables(schema string, err error) error {
+	var coded interface{ SQLState() string }
+	if !errors.As(err, &coded) {
+		return err
+	}
+	switch coded.SQLState() {
+	case "42P01", "3F000": // a table, the schema
+		return fmt.Errorf("schema %s lacks tables of the outbox; run 'outbox-worker migrate up', or name the schema that was migrated: %w", schema, err)
+	case "42703": // a column
+		return fmt.Errorf("schema %s has older tables than this message needs; run 'outbox-worker migrate up': %w", schema, err)
+	case "42501":
+		return fmt.Errorf("the session's role has no right to this in schema %s; grant it (README, Deploying): %w", schema, err)
 	}
 	return err
 }

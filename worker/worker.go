@@ -68,6 +68,9 @@ type Worker struct {
 // its own like the caller's, which it never uses or closes; see [ConnsMin] for its size. The sessions of that pool have
 // settings of their own, whatever the database, the role or the URL says.
 func New(pool *pgxpool.Pool, config Config) (*Worker, error) {
+	if pool == nil {
+		return nil, errors.New("worker: the pool is nil; did pgxpool.New fail?")
+	}
 	faults := []error{config.Validate()}
 	if most := pool.Config().MaxConns; most < ConnsMin {
 		faults = append(faults, fmt.Errorf("the pool allows %d connections; the worker needs %d (pool_max_conns in the URL)", most, ConnsMin))
