@@ -69,6 +69,19 @@ func (b *Box) Drain(pool *pgxpool.Pool, config worker.Config) {
 	}
 }
 
+// DrainURL is [Box.Drain] for a service that has no pool of pgx: the database is named by its URL.
+func (b *Box) DrainURL(databaseURL string, config worker.Config) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), drainMax)
+	defer cancel()
+	pool, err := pgxpool.New(ctx, databaseURL)
+	if err != nil {
+		b.t.Fatalf("outboxtest: %v", err)
+	}
+	defer pool.Close()
+	b.Drain(pool, config)
+}
+
 // untilNothingIsDue polls: the worker tells nobody when it has nothing to do.
 func (b *Box) untilNothingIsDue(ctx context.Context, pool *pgxpool.Pool, ended <-chan error) (left int, err error) {
 	look := time.NewTicker(10 * time.Millisecond)

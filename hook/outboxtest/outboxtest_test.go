@@ -75,20 +75,22 @@ func TestWhatATransactionWroteIsToldFromWhatOthersDid(t *testing.T) {
 		t.Errorf("the message is %+v", m)
 	}
 	box.RequireWritten(tx, outbox.RunOutcome{RunID: "nested", Status: outbox.Succeeded})
-	for want, f := range map[string]func(*outboxtest.Box){
-		"wrote no outcome of run": func(b *outboxtest.Box) { b.RequireWritten(tx, outbox.RunOutcome{RunID: "before"}) },
-		"wrote an outcome of run": func(b *outboxtest.Box) { b.RequireNotWritten(tx, "run") },
-		`Status is "succeeded", want "failed"; Error is "", want "x"`: func(b *outboxtest.Box) {
+	for want, f := range map[string]func(*outboxtest.Box, outbox.Tx){
+		"wrote no outcome of run": func(b *outboxtest.Box, tx outbox.Tx) { b.RequireWritten(tx, outbox.RunOutcome{RunID: "before"}) },
+		"wrote an outcome of run": func(b *outboxtest.Box, tx outbox.Tx) { b.RequireNotWritten(tx, "run") },
+		`Status is "succeeded", want "failed"; Error is "", want "x"`: func(b *outboxtest.Box, tx outbox.Tx) {
 			b.RequireWritten(tx, outbox.RunOutcome{RunID: "run", Status: outbox.Failed, Error: "x"})
 		},
-		`FinalStep is "2", want "9"`: func(b *outboxtest.Box) {
+		`FinalStep is "2", want "9"`: func(b *outboxtest.Box, tx outbox.Tx) {
 			b.RequireWritten(tx, outbox.RunOutcome{RunID: "run", Status: outbox.Succeeded, FinalStep: 9})
 		},
-		`header tenant is "", want "blue"`: func(b *outboxtest.Box) {
+		`header tenant is "", want "blue"`: func(b *outboxtest.Box, tx outbox.Tx) {
 			b.RequireWritten(tx, outbox.RunOutcome{RunID: "run", Status: outbox.Succeeded, Headers: map[string]string{"tenant": "blue"}})
 		},
 	} {
-		if got := said(t, db.Schema, f); !strings.Contains(got, want) {
+		savepoint, err := tx.Begin(t.Context()) // a failure rolls back
+		must(t, err)
+		if got := said(t, db.Schema, func(b *outboxtest.Box) { f(b, savepoint) }); !strings.Contains(got, want) {
 			t.Errorf("it says %q, want %q", got, want)
 		}
 	}

@@ -6,6 +6,9 @@
 //	...                                                // commit
 //	url := outboxtest.Serve(t, handler)                // for the runs' callback_url
 //	box.Drain(pool, worker.Config{})                   // every message that is due has been tried, or arrived
+//	box.RequireDelivered(pool, "order-4711")
+//
+// With database/sql, pass outbox.SQLTx(tx) for the transaction, outbox.SQLDB(db) for the pool, and call DrainURL.
 //
 // It is for tests only: it links the worker, and with it River.
 package outboxtest
