@@ -81,8 +81,8 @@ type ExecContexter interface {
 //	sqlx   outbox.SQLTx(tx.Tx)                    or ExecTx(tx)
 //	bun    outbox.SQLTx(tx.Tx)                    not ExecTx: bun writes arguments into the text, and knows ? only
 //
-// It must be the transaction of the acknowledgement. A *sql.DB and a *sql.Conn are refused when something is to be written,
-// but what else has this method cannot be told from a transaction here: whoever passes a pool gives up atomicity.
+// It must be the transaction of the acknowledgement. What can begin a transaction and not commit one, as *sql.DB, *gorm.DB's
+// pool, *sqlx.DB, *bun.DB or ent's client, is refused with [ErrTransaction] when something is to be written.
 //
 // The library that began the transaction ends it: Commit and Rollback return an error.
 func ExecTx(tx ExecContexter) Tx { return execTx{tx} }
@@ -124,12 +124,14 @@ func (t execTx) Commit(context.Context) error   { return errNotOurs }
 func (t execTx) Rollback(context.Context) error { return errNotOurs }
 
 func (t execTx) fault() error {
-	switch t.tx.(type) {
-	case *sql.DB, *sql.Conn:
-		return fmt.Errorf("%w: ExecTx was given a %T, which is no transaction; begin one", ErrTransaction, t.tx)
-	}
 	if isNil(t.tx) {
 		return fmt.Errorf("%w: ExecTx was given nil", ErrTransaction)
+	}
+	kind := reflect.TypeOf(t.tx)
+	_, begins := kind.MethodByName("BeginTx")
+	_, commits := kind.MethodByName("Commit")
+	if begins && !commits {
+		return fmt.Errorf("%w: ExecTx was given a %T, which is no transaction; begin one", ErrTransaction, t.tx)
 	}
 	return nil
 }

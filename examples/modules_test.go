@@ -1,0 +1,36 @@
+package examples_test
+
+import (
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// TestTheExamplesInModulesOfTheirOwnWork: go test ./... does not look into them. Where their libraries cannot be had, there is
+// nothing to run.
+func TestTheExamplesInModulesOfTheirOwnWork(t *testing.T) {
+	t.Parallel()
+	modules, err := filepath.Glob("*/go.mod")
+	if err != nil || len(modules) == 0 {
+		t.Fatalf("no modules: %v", err)
+	}
+	for _, file := range modules {
+		dir := filepath.Dir(file)
+		t.Run(dir, func(t *testing.T) {
+			run := func(args ...string) (string, error) {
+				cmd := exec.CommandContext(t.Context(), "go", args...)
+				cmd.Dir = dir
+				out, err := cmd.CombinedOutput()
+				return string(out), err
+			}
+			if out, err := run("mod", "download"); err != nil {
+				t.Skipf("its libraries cannot be downloaded: %v: %s", err, out)
+			}
+			for _, args := range [][]string{{"vet", "./..."}, {"test", "./..."}} {
+				if out, err := run(args...); err != nil {
+					t.Errorf("go %v: %v\n%s", args, err, out)
+				}
+			}
+		})
+	}
+}
