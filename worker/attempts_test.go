@@ -18,7 +18,7 @@ func TestAMissingKeyIsOneLineAMinuteHoweverManyMessagesWaitForIt(t *testing.T) {
 	c.Logger = slog.New(slog.NewTextHandler(lines, nil))
 	_, stop := r.run(c)
 	r.await("all wait", func() bool { return r.count(`SELECT count(*) FROM outbox.due WHERE waits_for IS NOT NULL`) == 50 })
-	stop() // what was not told yet is told
+	stop()                                                                       // what was not told yet is told
 	if n := lines.count("attempt: wait"); n > 10 || lines.count("times=") == 0 { // two; more on a machine that takes minutes
 		t.Errorf("%d lines for one missing key:\n%s", n, lines.text.String())
 	}

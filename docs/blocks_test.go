@@ -1,0 +1,220 @@
+// Package docs_test compiles and runs what the pages show.
+package docs_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/seed-abbacb8b/epilogue/internal/testdb"
+	"github.com/seed-abbacb8b/epilogue/internal/throwaway"
+	"github.com/seed-abbacb8b/epilogue/migrations"
+	"github.com/seed-abbacb8b/epilogue/webhook"
+)
+
+func TestMain(m *testing.M) { testdb.Main(m) }
+
+// block is a piece of code in a page.
+type block struct {
+	where, language, text string
+}
+
+var fenced = regexp.MustCompile("(?ms)^```([a-z]+)\n(.*?)^```$")
+
+// blocks returns the code of the README, of SECURITY.md and of the pages here.
+func blocks(t *testing.T) (all []block) {
+	t.Helper()
+	pages, err := filepath.Glob("*.md")
+	must(t, err)
+	for _, page := range append(pages, "../README.md", "../SECURITY.md") {
+		text, err := os.ReadFile(page)
+		must(t, err)
+		for i, found := range fenced.FindAllSubmatch(text, -1) {
+			all = append(all, block{fmt.Sprintf("%s, block %d", page, i+1), string(found[1]), string(found[2])})
+		}
+	}
+	return all
+}
+
+func ofLanguage(t *testing.T, language string) []block {
+	t.Helper()
+	return slices.DeleteFunc(blocks(t), func(b block) bool { return b.language != language })
+}
+
+// TestEveryBlockIsOfALanguageThatIsLookedAfter, or is said not to be run.
+func TestEveryBlockIsOfALanguageThatIsLookedAfter(t *testing.T) {
+	t.Parallel()
+	for _, b := range blocks(t) {
+		if !slices.Contains([]string{"go", "sql", "python", "javascript", "sh", "yaml", "ini"}, b.language) {
+			t.Errorf("%s is %s", b.where, b.language)
+		}
+	}
+}
+
+// overlaid writes files into directories of this module that are not there, for the go command only.
+func overlaid(t *testing.T, files map[string]string) (flag string) {
+	t.Helper()
+	root, err := filepath.Abs("..")
+	must(t, err)
+	replace, dir := map[string]string{}, t.TempDir()
+	for name, text := range files {
+		real := filepath.Join(dir, strings.ReplaceAll(name, "/", "_"))
+		must(t, os.WriteFile(real, []byte(text), 0o600))
+		replace[filepath.Join(root, name)] = real
+	}
+	overlay, err := json.Marshal(map[string]any{"Replace": replace})
+	must(t, err)
+	path := filepath.Join(dir, "overlay.json")
+	must(t, os.WriteFile(path, overlay, 0o600))
+	return "-overlay=" + path
+}
+
+func TestEveryBlockOfGoIsAFileThatCompiles(t *testing.T) {
+	t.Parallel()
+	files := map[string]string{}
+	var packages []string
+	for i, b := range ofLanguage(t, "go") {
+		if !strings.HasPrefix(b.text, "package ") {
+			t.Errorf("%s is no whole file", b.where)
+			continue
+		}
+		name := fmt.Sprintf("docs/block%d", i)
+		packages = append(packages, "./"+name)
+		files[name+"/block.go"] = b.text // a test, too: only its name would have it left out
+	}
+	cmd := exec.CommandContext(t.Context(), "go", append([]string{"build", overlaid(t, files)}, packages...)...)
+	cmd.Dir = ".."
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+func TestEveryBlockOfSQLRuns(t *testing.T) {
+	t.Parallel()
+	db := testdb.New(t)
+	for _, b := range ofLanguage(t, "sql") {
+		tx, err := db.Pool.Begin(t.Context())
+		must(t, err)
+		sql := strings.NewReplacer("outbox.", db.Schema+".", "SCHEMA outbox ", "SCHEMA "+db.Schema+" ").Replace(b.text)
+		if _, err := tx.Exec(t.Context(), sql, pgx.QueryExecModeSimpleProtocol); err != nil {
+			t.Errorf("%s: %v", b.where, err)
+		}
+		must(t, tx.Rollback(t.Context())) // roles belong to the server
+	}
+}
+
+// TestTheREADMEsProgramTellsItsReceiver: run as a new user would, it leaves a message to the receiver that the README has
+// started.
+func TestTheREADMEsProgramTellsItsReceiver(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("../README.md")
+	must(t, err)
+	first := slices.DeleteFunc(ofLanguage(t, "go"), func(b block) bool { return !strings.HasPrefix(b.where, "../README.md") })[0]
+	url := ownDatabase(t)
+	pool, err := pgxpool.New(t.Context(), url)
+	must(t, err)
+	t.Cleanup(pool.Close)
+	must(t, migrations.Up(t.Context(), pool, migrations.Config{}))
+	cmd := exec.CommandContext(t.Context(), "go", "run", overlaid(t, map[string]string{"docs/first/main.go": first.text}), "./docs/first")
+	cmd.Dir, cmd.Env = "..", append(os.Environ(), "OUTBOX_DATABASE_URL="+url)
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "written") {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	var callback string
+	must(t, pool.QueryRow(t.Context(), "SELECT m.url FROM outbox.message m JOIN outbox.due d ON d.message_id = m.id").Scan(&callback))
+	if !strings.Contains(string(readme), "receive --addr "+strings.TrimSuffix(strings.TrimPrefix(callback, "http://"), "/hook")) {
+		t.Errorf("it is to be delivered to %s, which is not the receiver that was started", callback)
+	}
+}
+
+// ownDatabase returns the URL of a database of the test's own: the README uses the default schema.
+func ownDatabase(t *testing.T) string {
+	t.Helper()
+	db := testdb.NewEmpty(t)
+	name := "docs_" + db.Schema
+	_, err := db.Pool.Exec(t.Context(), "CREATE DATABASE "+name+" TEMPLATE template0 ENCODING 'UTF8'")
+	must(t, err)
+	t.Cleanup(func() {
+		_, _ = db.Pool.Exec(t.Context(), "DROP DATABASE IF EXISTS "+name+" WITH (FORCE)")
+	})
+	config, err := pgx.ParseConfig(os.Getenv(throwaway.URLVariable))
+	must(t, err)
+	return fmt.Sprintf("host=%s port=%d user=%s password='%s' dbname=%s sslmode=disable", config.Host, config.Port, config.User, config.Password, name)
+}
+
+// TestTheReceiversOfOtherLanguagesVerify what this project signs, and refuse what was changed.
+func TestTheReceiversOfOtherLanguagesVerify(t *testing.T) {
+	t.Parallel()
+	for language, call := range map[string]struct{ program, script string }{
+		"python":     {"python3", "import json, sys\nc = json.load(sys.stdin)\nprint(json.dumps([verify(c['key'], c['headers'], b.encode()) for b in c['bodies']]))\n"},
+		"javascript": {"node", "const c = JSON.parse(require('node:fs').readFileSync(0));\nconsole.log(JSON.stringify(c.bodies.map((b) => verify(c.key, c.headers, Buffer.from(b)))));\n"},
+	} {
+		t.Run(language, func(t *testing.T) {
+			t.Parallel()
+			if err := exec.CommandContext(t.Context(), call.program, "--version").Run(); err != nil {
+				t.Skipf("%s is not installed: %v", call.program, err)
+			}
+			found := ofLanguage(t, language)
+			if len(found) != 1 {
+				t.Fatalf("%d blocks of %s, want 1", len(found), language)
+			}
+			key, err := webhook.Generate(webhook.HMAC)
+			must(t, err)
+			other, err := webhook.Generate(webhook.HMAC)
+			must(t, err)
+			const body = `{"ok":"é"}`
+			now := time.Now()
+			input, err := json.Marshal(map[string]any{"key": key.Reveal(), "bodies": []string{body, body + " "}, "headers": map[string]string{
+				"webhook-id": "id", "webhook-timestamp": webhook.Timestamp(now), "webhook-signature": webhook.Keys{other, key}.Sign("id", now, []byte(body)),
+			}})
+			must(t, err)
+			file := filepath.Join(t.TempDir(), "verify")
+			must(t, os.WriteFile(file, []byte(found[0].text+"\n"+call.script), 0o600))
+			cmd := exec.CommandContext(t.Context(), call.program, file)
+			cmd.Stdin = strings.NewReader(string(input))
+			out, err := cmd.CombinedOutput()
+			if got := strings.ReplaceAll(strings.TrimSpace(string(out)), " ", ""); err != nil || got != "[true,false]" {
+				t.Errorf("it says %s: %v", out, err)
+			}
+		})
+	}
+}
+
+// TestNoLinkOfThePagesIsBroken, as far as it leads to a file of the repository.
+func TestNoLinkOfThePagesIsBroken(t *testing.T) {
+	t.Parallel()
+	link := regexp.MustCompile(`\]\(([^)#]+)(#[^)]*)?\)`)
+	pages, err := filepath.Glob("*.md")
+	must(t, err)
+	for _, page := range append(pages, "../README.md", "../SECURITY.md", "../examples/README.md") {
+		text, err := os.ReadFile(page)
+		must(t, err)
+		for _, found := range link.FindAllSubmatch(text, -1) {
+			to := string(found[1])
+			if strings.Contains(to, "://") {
+				continue
+			}
+			if _, err := os.Stat(filepath.Join(filepath.Dir(page), to)); err != nil {
+				t.Errorf("%s: %v", page, err)
+			}
+		}
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
