@@ -35,6 +35,7 @@ func over(own, run outbox.Options) outbox.Options {
 	own.Source = or(run.Source, own.Source)
 	own.ContentType = or(run.ContentType, own.ContentType)
 	own.SigningKey = or(run.SigningKey, own.SigningKey)
+	own.SecretHeaders = or(run.SecretHeaders, own.SecretHeaders)
 	own.Delay = or(run.Delay, own.Delay)
 	own.ExpireAfter = or(run.ExpireAfter, own.ExpireAfter)
 	if len(run.Headers) > 0 {

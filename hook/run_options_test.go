@@ -19,12 +19,12 @@ func TestARunsOwnOptionsStandBeforeTheHooks(t *testing.T) {
 			if o.RunID == "plain" {
 				return outbox.Options{}
 			}
-			return outbox.Options{Timeout: 2 * time.Second, Format: outbox.FormatEnvelope, Headers: map[string]string{"X-B": "run"}, ExpireAfter: time.Hour}
+			return outbox.Options{Timeout: 2 * time.Second, Format: outbox.FormatEnvelope, Headers: map[string]string{"X-B": "run"}, ExpireAfter: time.Hour, SecretHeaders: "crm"}
 		},
 	}
 	got := optionsOf(t, db, c, testdb.Outcome("special", receiver))
 	if got.Timeout != 2*time.Second || got.Method != "PUT" || got.Format != outbox.FormatEnvelope || got.ContentType != "" ||
-		got.Headers["X-A"] != "hook" || got.Headers["X-B"] != "run" || got.ExpireAfter != time.Hour || got.SigningKey != "own" {
+		got.Headers["X-A"] != "hook" || got.Headers["X-B"] != "run" || got.ExpireAfter != time.Hour || got.SigningKey != "own" || got.SecretHeaders != "crm" {
 		t.Errorf("the options are %+v", got)
 	}
 	got = optionsOf(t, db, c, testdb.Outcome("plain", receiver))

@@ -52,6 +52,9 @@ func (c WebhookConfig) scoped(key, url string) string {
 	case c.DedupeScope == DedupeHook:
 		return fmt.Sprintf("[hook %s] %s", c.Name, key)
 	case c.DedupeScope == DedupeURL:
+		if normal, _, err := outbox.NormalizeURL(url); err == nil {
+			url = normal // one URL in two spellings is one
+		}
 		sum := sha256.Sum256([]byte(url))
 		return fmt.Sprintf("[url %s] %s", hex.EncodeToString(sum[:16]), key)
 	}

@@ -70,7 +70,9 @@ func TestAKeyPerURLTellsEachURLOnce(t *testing.T) {
 	config.URLs = func(o outbox.RunOutcome) []string { return []string{receiver, second} }
 	h := newHook(t, db, config)
 	first := receiptsOf(t, db, h, testdb.Outcome("run", ""))
-	config.URLs = func(o outbox.RunOutcome) []string { return []string{second, "https://third.example", receiver} }
+	config.URLs = func(o outbox.RunOutcome) []string {
+		return []string{"HTTPS://Second.example/hook", "https://third.example", receiver}
+	}
 	again := receiptsOf(t, db, newHook(t, db, config), testdb.Outcome("run", ""))
 	if again[0].Fate != outbox.FateDuplicate || again[0].ID != first[1].ID || again[1].Fate != outbox.FateWritten ||
 		again[2].Fate != outbox.FateDuplicate || again[2].ID != first[0].ID {
