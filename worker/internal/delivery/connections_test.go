@@ -101,3 +101,38 @@ func TestAnAttemptAtAnEndpointThatTurnsEachConnectionAwayEnds(t *testing.T) {
 		})
 	}
 }
+
+// What an endpoint may send unread is bounded by what is read of an answer: the transport's own windows are 4 MiB for each
+// request and 1 GiB for each connection.
+func TestAnHTTP2EndpointMaySendNoMoreThanIsRead(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	windows := make(chan [2]uint32, 1)
+	to := newTLSSocket(t, ca, func(conn net.Conn) {
+		var head [len(clientPreface) + 9]byte
+		if _, err := io.ReadFull(conn, head[:]); err != nil {
+			return
+		}
+		settings := make([]byte, head[len(clientPreface)+2]) // they are short
+		update := make([]byte, 9+4)
+		if _, err := io.ReadFull(conn, settings); err != nil {
+			return
+		}
+		if _, err := io.ReadFull(conn, update); err != nil {
+			return
+		}
+		var stream uint32 = 65535 // until a setting says otherwise (RFC 9113, section 6.9.2)
+		for ; len(settings) >= 6; settings = settings[6:] {
+			if binary.BigEndian.Uint16(settings) == 4 { // SETTINGS_INITIAL_WINDOW_SIZE
+				stream = binary.BigEndian.Uint32(settings[2:])
+			}
+		}
+		windows <- [2]uint32{stream, 65535 + binary.BigEndian.Uint32(update[9:])}
+	})
+	c := allowing("127.0.0.1")
+	c.CAFile = ca.file(t)
+	_ = sendOnce(t, c, messageTo(to.URL)) // the socket closes
+	if got := <-windows; got[0] > responseBytesRead || got[1] > 8*responseBytesRead {
+		t.Errorf("an endpoint may send %d bytes for a request and %d over a connection", got[0], got[1])
+	}
+}
