@@ -12,16 +12,21 @@ import (
 	"time"
 )
 
-// conn is a connection to an endpoint, below TLS. It does two things that http.Transport does not.
+// conn is a connection to an endpoint, below TLS. It does three things that http.Transport does not.
 //
 // A write that fails because the other side has closed is not an error yet: the receiver may have answered before it
 // closed, as it does when it refuses a large body. The read that follows returns that answer, or else the error.
 //
+// It lets the endpoint send so much for each request, and then fails: HTTP/2 has frames without end that are no part of an
+// answer, and reading them would take a processor.
+//
 // It closes when it has been idle for as long as the receiver has announced to wait (Keep-Alive: timeout=N), less a second.
 type conn struct {
 	net.Conn
-	http2 bool        // set once, before the connection is used
-	deaf  atomic.Bool // a write has failed, and later ones are dropped
+	http2 bool         // set once, before the connection is used
+	deaf  atomic.Bool  // a write has failed, and later ones are dropped
+	read  atomic.Int64 // bytes that were read
+	limit atomic.Int64 // of read: connBytesMax more for each request
 
 	mu    sync.Mutex
 	uses  uint64      // requests that have begun
@@ -31,6 +36,26 @@ type conn struct {
 
 // keepAliveMargin is what is left of the time that a receiver announces, for a request's way to it.
 const keepAliveMargin = time.Second
+
+// connBytesMax is what an endpoint may send for one request: headers and body, twice each.
+const connBytesMax = 2 * (responseHeaderBytes + responseBytesRead)
+
+var errSentTooMuch = errors.New("the endpoint sends without an end")
+
+func newConn(c net.Conn) *conn {
+	own := &conn{Conn: c}
+	own.limit.Store(connBytesMax) // for the handshake
+	return own
+}
+
+func (c *conn) Read(p []byte) (int, error) {
+	if c.read.Load() >= c.limit.Load() {
+		return 0, errSentTooMuch
+	}
+	n, err := c.Conn.Read(p)
+	c.read.Add(int64(n))
+	return n, err
+}
 
 func (c *conn) Write(p []byte) (int, error) {
 	if c.deaf.Load() {
@@ -64,6 +89,7 @@ func (c *conn) begin() (use uint64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.uses++
+	c.limit.Add(connBytesMax)
 	if c.idle != nil {
 		c.idle.Stop()
 	}

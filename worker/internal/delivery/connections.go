@@ -68,8 +68,8 @@ func (t *trip) stale(err error) bool {
 		stream  streamError
 	)
 	switch {
-	case errors.As(err, &at), errors.As(err, &proxy), errors.As(err, &blocked), errors.Is(err, errTooManyConnections):
-		return false // the fault is of a dial that the transport made
+	case errors.As(err, &at), errors.As(err, &proxy), errors.As(err, &blocked), errors.Is(err, errTooManyConnections), errors.Is(err, errSentTooMuch):
+		return false // the fault is of a dial that the transport made, or of what was sent
 	case errors.As(err, &stream):
 		return false // an HTTP/2 connection that is alive: the receiver aborted this request
 	}

@@ -136,3 +136,24 @@ func TestAnHTTP2EndpointMaySendNoMoreThanIsRead(t *testing.T) {
 		t.Errorf("an endpoint may send %d bytes for a request and %d over a connection", got[0], got[1])
 	}
 }
+
+// Pings, settings and answers without end took the worker's processors for as long as an attempt may last.
+func TestAnEndpointThatSendsWithoutAnEndEndsTheAttempt(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	c := allowing("127.0.0.1")
+	c.CAFile = ca.file(t)
+	s := newSender(t, c)
+	for what, flood := range map[string][]byte{
+		"pings": frame(6, 0, 1, 2, 3, 4, 5, 6, 7, 8), "settings": frame(frameSettings, 0, 0, 1, 0, 16, 0, 0), "an unknown kind": frame(99, 0, make([]byte, 200)...),
+	} {
+		to := newTLSSocket(t, ca, bareHTTP2(func(conn net.Conn, _ uint32) bool {
+			repeat(conn, string(flood), nil)
+			return false
+		}))
+		a := s.Send(t.Context(), messageTo(to.URL))
+		if a.Class != ClassProtocol && a.Class != ClassReset || a.StatusCode != 0 || to.conns.Load() > connectionsMax {
+			t.Errorf("%s: %s over %d connections", what, describe(a), to.conns.Load())
+		}
+	}
+}

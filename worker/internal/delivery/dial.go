@@ -36,7 +36,7 @@ func (d *dialer) dial(ctx context.Context, _, address string) (net.Conn, error) 
 	if err != nil {
 		return nil, err
 	}
-	return &conn{Conn: c}, nil
+	return newConn(c), nil
 }
 
 // connect looks the host up and connects to it.
@@ -74,7 +74,7 @@ func (d *dialer) dialTLS(ctx context.Context, _, address string) (net.Conn, erro
 	if err != nil {
 		return nil, err
 	}
-	below := &conn{Conn: c}
+	below := newConn(c)
 	ctx, done := withinRequest(ctx)
 	defer done()
 	tripOf(ctx).enter(phaseTLS)
