@@ -74,7 +74,7 @@ func TestTheSeedDecidesTheOrder(t *testing.T) {
 		}
 		return text
 	}
-	if order(1) != order(1) || order(1) == order(2) {
+	if first := order(1); first != order(1) || first == order(2) {
 		t.Error("the same seed gives another order, or another seed the same")
 	}
 }
