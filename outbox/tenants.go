@@ -76,7 +76,7 @@ dead AS (
     WHERE m.tenant OPERATOR(pg_catalog.=) $1::pg_catalog.text GROUP BY 1
 )
 SELECT s.state, COALESCE(due.messages, dead.messages, 0), CASE WHEN NOT s.leased THEN `+bounded("oldest_due")+` END,
-       CASE WHEN s.leased THEN `+bounded("oldest_due")+` END, CASE WHEN s.leased THEN `+bounded("oldest_lease_until")+` END, `+bounded("oldest_dead")+`
+       CASE WHEN s.leased THEN `+bounded("oldest_due")+` END, CASE WHEN s.leased THEN `+bounded("oldest_lease_until")+` END, `+bounded("oldest_dead")+`, false
 FROM (VALUES ('pending'::pg_catalog.text, false, 1), ('delivering', true, 2), ('retrying', false, 3), ('dead', false, 4), ('cancelled', false, 5)) AS s (state, leased, n)
 LEFT JOIN due ON due.state OPERATOR(pg_catalog.=) s.state
 LEFT JOIN dead ON dead.state OPERATOR(pg_catalog.=) s.state

@@ -101,8 +101,12 @@ func adminHandler(ctx context.Context, worker asked) http.Handler {
 		}
 		answer(w, http.StatusOK, "ready")
 	})
-	mux.Handle("GET /metrics", worker.metrics)
-	mux.Handle(logLevelPath, worker.level)
+	if worker.metrics != nil {
+		mux.Handle("GET /metrics", worker.metrics)
+	}
+	if worker.level != nil {
+		mux.Handle(logLevelPath, worker.level)
+	}
 	mux.HandleFunc("GET /.well-known/jwks.json", func(w http.ResponseWriter, _ *http.Request) {
 		set, err := worker.jwks()
 		if err != nil {

@@ -27,7 +27,8 @@ const exitHelp = `Exit status:
   1  failed: the database cannot be reached, or refused; an operation was not possible
   2  wrong usage or configuration: nothing was tried
   3  what was named is not there
-  4  the schema is not migrated, or no longer works with this version; or the database is not of the encoding UTF8`
+  4  the schema is not migrated, or no longer works with this version; or the database is not of the encoding UTF8
+check alone: 10 warning, 11 critical`
 
 // usageError is a fault of the command line.
 type usageError struct {

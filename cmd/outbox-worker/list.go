@@ -20,6 +20,7 @@ type listFlags struct {
 	tenant               tenantName
 	olderThan, newerThan age
 	limit                int
+	columns              []string
 	asJSON, ids          bool
 }
 
@@ -54,6 +55,7 @@ due or dead, makes it short.`,
 	flags.Var(&f.olderThan, "older-than", "written at least so long ago, as 90s, 15m, 36h or 7d")
 	flags.Var(&f.newerThan, "newer-than", "written at most so long ago")
 	flags.IntVar(&f.limit, "limit", outbox.ListLimit, "list at most so many")
+	flags.StringSliceVar(&f.columns, "columns", nil, "only these columns, in this order: "+strings.Join(columnNames(), ", "))
 	flags.BoolVar(&f.ids, "ids", false, "print the ids only, one per line")
 	jsonFlag(cmd, &f.asJSON)
 	completeFlag(cmd, "state", completeStates)
@@ -76,6 +78,11 @@ func (f listFlags) filter() (outbox.Filter, error) {
 	}
 	if f.endpoint != "" {
 		faults = append(faults, checkEndpoint(f.endpoint))
+	}
+	for _, name := range f.columns {
+		if !slices.Contains(columnNames(), name) {
+			faults = append(faults, usagef("--columns %.64q: there is no such column; want %s%s", name, strings.Join(columnNames(), ", "), didYouMean(name, columnNames())))
+		}
 	}
 	if f.ids && f.asJSON {
 		faults = append(faults, usagef("--ids and --json exclude each other"))
@@ -132,12 +139,42 @@ func (p *program) list(ctx context.Context, f listFlags) error {
 	case len(messages) == 0:
 		p.say("no messages")
 	default:
-		err = p.printMessages(ctx, messages)
+		err = p.printMessages(ctx, messages, f.columns)
 	}
 	return err
 }
 
-func (p *program) printMessages(ctx context.Context, messages []outbox.MessageStatus) error {
+// listColumns are the columns of a list. TENANT is left out where no message names one.
+var listColumns = []string{"ID", "STATE", "RUN", "ENDED", "ENDPOINT", "TENANT", "ATTEMPTS", "WRITTEN", "NEXT", "LAST"}
+
+// columnNames are the columns as --columns names them.
+func columnNames() []string {
+	names := make([]string, len(listColumns))
+	for i, name := range listColumns {
+		names[i] = strings.ToLower(name)
+	}
+	return names
+}
+
+// chosen are the columns of a table with these names, in this order. One that the table has not is empty.
+func chosen(header []string, rows [][]string, names []string) ([]string, [][]string) {
+	lines := make([][]string, len(rows)+1)
+	for _, name := range names {
+		at := slices.Index(header, strings.ToUpper(name))
+		lines[0] = append(lines[0], strings.ToUpper(name))
+		for i := range rows {
+			text := ""
+			if at >= 0 {
+				text = rows[i][at]
+			}
+			lines[i+1] = append(lines[i+1], text)
+		}
+	}
+	return lines[0], lines[1:]
+}
+
+// printMessages prints the columns with these names; all of them, as far as they fit the terminal, when there are none.
+func (p *program) printMessages(ctx context.Context, messages []outbox.MessageStatus, columns []string) error {
 	now, err := p.now(ctx)
 	if err != nil {
 		return err
@@ -152,7 +189,12 @@ func (p *program) printMessages(ctx context.Context, messages []outbox.MessageSt
 	}
 	tenantOf := func(i int) *string { return messages[i].Tenant }
 	header, rows = withTenants(header, rows, 5, tenantOf)
-	p.table(header, rows)
+	if len(columns) > 0 {
+		header, rows = chosen(header, rows, columns)
+		p.table(header, rows)
+		return nil
+	}
+	p.table(header, rows, "ENDED", "ATTEMPTS", "RUN", "TENANT", "WRITTEN", "ENDPOINT", "NEXT", "STATE")
 	return nil
 }
 

@@ -86,6 +86,7 @@ func TestStatusCountsEveryStateAndNamesTheWorstEndpoints(t *testing.T) {
 		Endpoints []outbox.EndpointStatus `json:"endpoints"`
 		Workers   json.RawMessage         `json:"workers"`
 		Unlisted  int                     `json:"unlisted"`
+		Sample    *outbox.Sample          `json:"sample"`
 	}](t, invoke(t, environment(db), "status", "--json", "--endpoints", "1"))
 	if len(v.States) != len(outbox.States) || v.States[4].Messages != 1 || len(v.Endpoints) != 1 || v.Endpoints[0].Waiting != 3 || v.Unlisted != 1 || v.At.IsZero() {
 		t.Errorf("got %+v", v)

@@ -47,7 +47,7 @@ func (p *program) rootCommand() *cobra.Command {
 		}
 	}
 	group("run", "Run:", p.runCommand(), p.migrateCommand(), p.healthcheckCommand(), p.configCommand())
-	group("look", "Look:", p.statusCommand(), p.workersCommand(), p.listCommand(), p.showCommand())
+	group("look", "Look:", p.statusCommand(), p.workersCommand(), p.checkCommand(), p.listCommand(), p.showCommand())
 	group("act", "Act:", p.replayCommand(), p.cancelCommand(), p.pauseCommand(), p.resumeCommand(), p.limitCommand(), p.purgeCommand())
 	group("tools", "Tools:", p.keysCommand(), p.receiveCommand(), p.versionCommand(), p.completionCommand())
 	p.helpCommand(root)
@@ -146,6 +146,10 @@ func wantOf(f *pflag.Flag) string {
 		return "true or false"
 	case "duration", "age":
 		return wantAge
+	case "ages":
+		return "WARNING,CRITICAL, a WARNING alone, or off; each a duration like 90s, 15m, 36h or 7d"
+	case "counts":
+		return "WARNING,CRITICAL, a WARNING alone, or off; each a whole number"
 	case "percent":
 		return wantPercent
 	case "type":

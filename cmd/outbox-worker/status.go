@@ -15,6 +15,7 @@ type statusFlags struct {
 	by     string
 	tenant tenantName
 	limit  int
+	every  age // of --watch; 0: show it once
 	asJSON bool
 }
 
@@ -26,6 +27,7 @@ type statusReport struct {
 	Endpoints []outbox.EndpointStatus `json:"endpoints,omitzero"`
 	Tenants   []outbox.TenantStatus   `json:"tenants,omitzero"` // with --by tenant, instead of the endpoints
 	Unlisted  int64                   `json:"unlisted"`         // endpoints or tenants that --endpoints cut off
+	Sample    *outbox.Sample          `json:"sample"`           // what a worker measured last
 
 	hurting int64 // of the unlisted endpoints, those that have something waiting
 }
@@ -35,15 +37,18 @@ func (p *program) statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "who works, what is waiting, what is dead, and which endpoints fail",
-		Long: `Says how many workers there are, and what keeps them from delivering. Counts the messages in each state, tells how old
-the oldest of each is, and lists the endpoints: first those that fail or have something waiting now, then those that are
-paused, then those where something died long ago. A tenant at an endpoint has a row of its own, and so has a URL that
-was set aside because it fails; what is dead is counted with the endpoint. HELD BACK tells why nothing is sent there,
-since when and until when.
+		Long: `Says how many workers there are, and what keeps them from delivering, and what hurts now, the worst first, as a worker
+measured it last (OUTBOX_SAMPLE_INTERVAL). Counts the messages in each state, tells how old the oldest of each is, and
+lists the endpoints: first those that fail or have something waiting now, then those that are paused, then those where
+something died long ago. A tenant at an endpoint has a row of its own, and so has a URL that was set aside because it
+fails; what is dead is counted with the endpoint. HELD BACK tells why nothing is sent there, since when and until
+when.
 
 With --by tenant it lists tenants instead, those whose messages wait for longest first. With --tenant it tells of one
-tenant only. Delivered messages are counted until retention removes them, and not for a tenant.`,
+tenant only. Delivered messages are counted until retention removes them, and not for a tenant. Counts over 100 000
+are estimates, with ~ before them; the oldest is then that of a sample.`,
 		Example: `  outbox-worker status
+  outbox-worker status --watch
   outbox-worker status --by tenant
   outbox-worker status --tenant acme
   outbox-worker status --json | jq '.states[] | select(.state == "dead").messages'`,
@@ -53,6 +58,7 @@ tenant only. Delivered messages are counted until retention removes them, and no
 	cmd.Flags().IntVar(&f.limit, "endpoints", 10, "list at most so many endpoints, or tenants; 0: all")
 	cmd.Flags().StringVar(&f.by, "by", "endpoint", "what to list: endpoint or tenant")
 	tenantFlag(cmd, &f.tenant, "only this tenant's messages")
+	watchFlag(cmd, &f.every)
 	jsonFlag(cmd, &f.asJSON)
 	return cmd
 }
@@ -68,6 +74,10 @@ func (p *program) status(ctx context.Context, f statusFlags) error {
 	if err != nil {
 		return err
 	}
+	return p.watch(ctx, f.every, func() error { return p.showStatus(ctx, store, f) })
+}
+
+func (p *program) showStatus(ctx context.Context, store *outbox.Store, f statusFlags) error {
 	report, err := p.readStatus(ctx, store, f)
 	if err != nil {
 		return err
@@ -98,6 +108,11 @@ func (p *program) readStatus(ctx context.Context, store *outbox.Store, f statusF
 		return r, err
 	}
 	r.Workers = orEmpty(r.Workers)
+	if f.tenant == "" { // what is measured is the whole outbox
+		if r.Sample, _, err = store.Sample(ctx); err != nil {
+			return r, err
+		}
+	}
 	r.At, err = p.now(ctx)
 	return r, err
 }
@@ -111,7 +126,11 @@ func orEmpty[T any](list []T) []T {
 }
 
 func (p *program) printStatus(r statusReport) {
-	p.printf("%s\n\n", workersLine(r.Workers, r.At))
+	p.printf("%s\n", workersLine(r.Workers, r.At))
+	if r.Sample != nil {
+		p.printTroubles(troublesOf(r.Workers, r.Sample, r.At))
+	}
+	p.printf("\n")
 	p.printStates(r.States, r.At)
 	p.printf("\n")
 	if r.Tenants != nil {
@@ -131,9 +150,28 @@ func (p *program) printStatus(r statusReport) {
 func (p *program) printStates(states []outbox.StateCount, now time.Time) {
 	rows := make([][]string, len(states))
 	for i, s := range states {
-		rows[i] = []string{string(s.State), grouped(s.Messages), oldest(s, now)}
+		rows[i] = []string{string(s.State), roughly(s), oldest(s, now)}
 	}
 	p.table([]string{"STATE", "MESSAGES", "OLDEST"}, rows)
+}
+
+// printTroubles prints what hurts, a line for each. That there is no worker was said before.
+func (p *program) printTroubles(all []trouble) {
+	for _, t := range all {
+		if t.kind != troubleWorkers {
+			for i, line := range p.wrapped(t.text, 2) {
+				p.printf("%s%s\n", []string{"- ", "  "}[min(i, 1)], line)
+			}
+		}
+	}
+}
+
+// roughly is a count, with a mark before an estimate.
+func roughly(s outbox.StateCount) string {
+	if s.Estimated {
+		return "~" + grouped(s.Messages)
+	}
+	return grouped(s.Messages)
 }
 
 func oldest(s outbox.StateCount, now time.Time) string {
@@ -163,7 +201,7 @@ func (p *program) printEndpoints(endpoints []outbox.EndpointStatus, now time.Tim
 		}
 	}
 	header, rows = withTenants(header, rows, 1, func(i int) *string { return endpoints[i].Tenant })
-	p.table(header, rows)
+	p.table(header, rows, "DELIVERING", "WAITING", "DEAD", "RETRYING", "OLDEST DUE")
 }
 
 // endpointName is the endpoint, or the URL of a row that is one URL.

@@ -121,3 +121,12 @@ func total(widths []int) (sum int) {
 	}
 	return max(sum-columnGap, 0)
 }
+
+// wrapped breaks text into lines that fit the terminal behind an indent.
+func (p *program) wrapped(text string, indent int) []string {
+	width := p.width()
+	if width == 0 {
+		return []string{text}
+	}
+	return wrapped(text, max(width-indent, columnLeast))
+}

@@ -59,7 +59,7 @@ func (p *program) workers(ctx context.Context, asJSON bool) error {
 			cell(w.Name, 60), cell(w.Host, 40), cell(w.Version, 30), ago(now, w.Started), ago(now, w.Seen), grouped(int64(w.InFlight)), clock, workerState(w, now),
 		}
 	}
-	p.table([]string{"WORKER", "HOST", "VERSION", "STARTED", "SEEN", "IN FLIGHT", "CLOCK", "STATE"}, rows)
+	p.table([]string{"WORKER", "HOST", "VERSION", "STARTED", "SEEN", "IN FLIGHT", "CLOCK", "STATE"}, rows, "HOST", "VERSION", "STARTED", "CLOCK")
 	return nil
 }
 
