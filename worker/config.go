@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -8,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"slices"
+	"syscall"
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
@@ -157,9 +159,22 @@ type Config struct {
 	// UserAgent of the requests; "Epilogue" when empty.
 	UserAgent string
 
+	// Resolver looks up the hosts of endpoints; the process's own when nil. Each address that it returns is checked all the same.
+	Resolver *net.Resolver
+
+	// DialControl is called for each connection to an endpoint, after the guard has let its address through and before it is
+	// connected, as net.Dialer.Control: to bind it to an interface, or to refuse more. It cannot allow what the guard refuses.
+	// Its error ends the attempt. Not called for a proxy's connection. None when nil.
+	DialControl func(network, address string, c syscall.RawConn) error
+
+	// TLSConfig is what the handshakes with endpoints begin with: roots, versions, curves, further verification. ServerName,
+	// NextProtos, the session cache and the client certificate are set here, and MinVersion is TLS 1.2 at least. With RootCAs
+	// in it, CAFile must be empty; InsecureSkipVerify without VerifyConnection is refused. Not changed after New. The worker's own
+	// when nil.
+	TLSConfig *tls.Config
+
 	instruments *instruments.Maker // of MeterProvider
 
-	resolver  *net.Resolver // the process's own when nil
 	drainTurn time.Duration // see the constant
 }
 
@@ -288,6 +303,10 @@ func (c Config) Validate() error {
 	}
 	for _, status := range c.RetryStatuses {
 		check(status >= 300 && status <= 599 && status != http.StatusGone, "RetryStatuses holds %d; want 300 to 599, and not 410", status)
+	}
+	if t := c.TLSConfig; t != nil {
+		check(!t.InsecureSkipVerify || t.VerifyConnection != nil, "TLSConfig has InsecureSkipVerify and no VerifyConnection; then anybody can answer for an endpoint")
+		check(t.RootCAs == nil || c.CAFile == "", "TLSConfig.RootCAs and CAFile are both set; put the certificates of the file into the pool")
 	}
 	check((c.ClientCertFile == "") == (c.ClientKeyFile == ""), "ClientCertFile and ClientKeyFile belong together; one is empty")
 	check((c.ClientCertFile == "") == (len(c.ClientCertOrigins) == 0), "ClientCertOrigins are the origins that ClientCertFile is shown to; one of the two is empty")

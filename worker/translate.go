@@ -37,7 +37,7 @@ func deliveryConfig(c Config, services []delivery.Service) delivery.Config {
 		Services: services,
 		ProxyURL: c.ProxyURL, CAFile: c.CAFile, ClientCertFile: c.ClientCertFile, ClientKeyFile: c.ClientKeyFile,
 		ClientCertOrigins: c.ClientCertOrigins, SecretHeadersFile: c.SecretHeadersFile,
-		Keys: c.Keys, UserAgent: c.UserAgent, Resolver: c.resolver, Instruments: c.instruments,
+		Keys: c.Keys, UserAgent: c.UserAgent, Resolver: c.Resolver, DialControl: c.DialControl, TLSConfig: c.TLSConfig, Instruments: c.instruments,
 	}
 }
 

@@ -1,9 +1,11 @@
 package worker
 
 import (
+	"crypto/tls"
 	"net"
 	"net/netip"
 	"reflect"
+	"syscall"
 	"testing"
 
 	"github.com/seed-abbacb8b/epilogue/internal/instruments"
@@ -16,8 +18,8 @@ func TestEveryFieldReachesTheDelivery(t *testing.T) {
 	c := Config{
 		AllowHTTP: true, AllowedCIDRs: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, AllowedPorts: []uint16{443},
 		DeniedAddrs: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:1")}, ProxyURL: "http://proxy", CAFile: "ca",
-		ClientCertFile: "cert", ClientKeyFile: "key", ClientCertOrigins: []string{"https://a.example"}, SecretHeadersFile: "headers", Keys: newRing(nil), resolver: new(net.Resolver),
-		instruments: new(instruments.Maker),
+		ClientCertFile: "cert", ClientKeyFile: "key", ClientCertOrigins: []string{"https://a.example"}, SecretHeadersFile: "headers", Keys: newRing(nil), Resolver: new(net.Resolver),
+		DialControl: func(string, string, syscall.RawConn) error { return nil }, TLSConfig: new(tls.Config), instruments: new(instruments.Maker),
 	}.WithDefaults()
 	d := reflect.ValueOf(deliveryConfig(c, []delivery.Service{{What: "the database"}}))
 	for i := range d.NumField() {

@@ -9,12 +9,23 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// endpointLimited is the JSON that limit prints; 0 stands for no limit.
+// endpointLimited is the JSON that limit prints; null stands for no limit, as in status --json.
 type endpointLimited struct {
-	Endpoint      string  `json:"endpoint"`
-	Tenant        string  `json:"tenant,omitempty"`
-	MaxInFlight   int     `json:"max_in_flight"`
-	RatePerSecond float64 `json:"rate_per_second"`
+	Endpoint      string   `json:"endpoint"`
+	Tenant        string   `json:"tenant,omitempty"`
+	MaxInFlight   *int     `json:"max_in_flight"`
+	RatePerSecond *float64 `json:"rate_per_second"`
+}
+
+func limited(endpoint, tenant string, l outbox.Limits) endpointLimited {
+	e := endpointLimited{Endpoint: endpoint, Tenant: tenant}
+	if l.MaxInFlight > 0 {
+		e.MaxInFlight = &l.MaxInFlight
+	}
+	if l.RatePerSecond > 0 {
+		e.RatePerSecond = &l.RatePerSecond
+	}
+	return e
 }
 
 func (p *program) limitCommand() *cobra.Command {
@@ -52,7 +63,7 @@ already under way go on. The limits of an endpoint bound all tenants together; w
 				}
 			}
 			if asJSON {
-				return p.printJSON(endpointLimited{args[0], string(tenant), limits.MaxInFlight, limits.RatePerSecond})
+				return p.printJSON(limited(args[0], string(tenant), limits))
 			}
 			p.printf("%s: %s\n", tenant.at(args[0]), limitText(limits))
 			return nil

@@ -53,7 +53,7 @@ due or dead, makes it short.`,
 	flags.StringVar(&f.runID, "run-id", "", "only messages of this run")
 	tenantFlag(cmd, &f.tenant, "only this tenant's messages")
 	flags.Var(&f.olderThan, "older-than", "written at least so long ago, as 90s, 15m, 36h or 7d")
-	flags.Var(&f.newerThan, "newer-than", "written at most so long ago")
+	flags.Var(&f.newerThan, "newer-than", "written at most so long ago, whenever it died or was delivered")
 	flags.IntVar(&f.limit, "limit", outbox.ListLimit, "list at most so many")
 	flags.StringSliceVar(&f.columns, "columns", nil, "only these columns, in this order: "+strings.Join(columnNames(), ", "))
 	flags.BoolVar(&f.ids, "ids", false, "print the ids only, one per line")
@@ -179,7 +179,7 @@ func (p *program) printMessages(ctx context.Context, messages []outbox.MessageSt
 	if err != nil {
 		return err
 	}
-	header := []string{"ID", "STATE", "RUN", "ENDED", "ENDPOINT", "ATTEMPTS", "WRITTEN", "NEXT", "LAST"}
+	header := []string{"ID", "STATE", "RUN", "STATUS", "ENDPOINT", "ATTEMPTS", "WRITTEN", "NEXT", "LAST"}
 	rows := make([][]string, len(messages))
 	for i, m := range messages {
 		rows[i] = []string{

@@ -146,7 +146,7 @@ func TestListShowsATableWithTheLastWord(t *testing.T) {
 	db, _ := shelf(t)
 	got := invoke(t, environment(db), "list")
 	for _, line := range []string{
-		`(?m)^ID {36}STATE       RUN {15}ENDED      ENDPOINT               ATTEMPTS  WRITTEN  NEXT               LAST$`,
+		`(?m)^ID {36}STATE       RUN {15}STATUS     ENDPOINT               ATTEMPTS  WRITTEN  NEXT               LAST$`,
 		`(?m) dead        run-4-dead +succeeded  http://b.example:8080  0         3h ago   -                  refused: answered 404$`,
 		`(?m) cancelled   run-5-cancelled +succeeded  https://a.example      0         3h ago   -                  answered 404$`,
 		`(?m) retrying    run-2-retrying +succeeded  https://a.example      1         3h ago   in [45]m\S* +503: answered 503$`,
@@ -286,7 +286,7 @@ func TestLimitTellsWhatItSetAndStatusShowsIt(t *testing.T) {
 		wants(t, exitOK, endpointA+": at most 3 at once, of each worker, at most 2.5 per second\n")
 	invoke(t, environment(db), "status").wants(t, exitOK, "at most 2.5 per second: limited by an operator")
 	got := invoke(t, environment(db), "limit", endpointA, "--none", "--json")
-	got.wants(t, exitOK)
+	got.wants(t, exitOK, `"max_in_flight": null`, `"rate_per_second": null`)
 	if v := decoded[endpointLimited](t, got); v != (endpointLimited{Endpoint: endpointA}) {
 		t.Errorf("got %+v", v)
 	}

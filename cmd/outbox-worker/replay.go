@@ -28,7 +28,10 @@ one is closed as cancelled. If one of the messages named cannot be replayed, non
 
 With "-" the ids are read from stdin, the first word of each line. With --dead it takes all that is dead at an
 endpoint, of a tenant, or of a tenant at an endpoint, but for what was invalid from the beginning: that is replayed by
-its id. With ids, --tenant refuses those of others. A message waits with those of its tenant again.`,
+its id. With ids, --tenant refuses those of others. A message waits with those of its tenant again.
+
+In the last example, --newer-than counts from the writing of a message, not from its death: one that was written two
+days ago and died a minute ago is not among them.`,
 		Example: `  outbox-worker replay 0190b7a5-5c3e-7c3a-9b1e-2f7d3c6a8e10
   outbox-worker replay 0190b7a5-5c3e-7c3a-9b1e-2f7d3c6a8e10 --url https://hooks.example.com/v2
   outbox-worker replay --dead --endpoint https://hooks.example.com

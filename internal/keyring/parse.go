@@ -56,6 +56,7 @@ func parseEntries(text string) (sets, error) {
 func parseFile(text string) (sets, error) {
 	p := parser{sets: sets{}, places: map[string]string{}}
 	n := 0
+	text = strings.TrimPrefix(text, "\uFEFF") // the byte order mark that some editors write
 	for line := range strings.Lines(text) {
 		n++
 		line, _, _ = strings.Cut(line, "#")

@@ -40,6 +40,14 @@ func TestAFileHasALineForEachSet(t *testing.T) {
 	}
 }
 
+// TestAFileMayBeginWithAByteOrderMark, which some editors write without a word.
+func TestAFileMayBeginWithAByteOrderMark(t *testing.T) {
+	t.Parallel()
+	a := hmacKey(t)
+	r, _ := open(t, "", newFile(t, "\uFEFFdefault = "+a+"\n"))
+	holds(t, r, "", a)
+}
+
 func TestWithoutKeysARingIsEmpty(t *testing.T) {
 	t.Parallel()
 	for _, path := range []string{"", newFile(t, "# none yet\n")} {

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -17,6 +18,7 @@ import (
 // and connects to one of those that are left (race.go). It makes no second lookup, which could return another address.
 type dialer struct {
 	resolver       *net.Resolver
+	more           func(network, address string, c syscall.RawConn) error // asked after the guard; may be nil
 	guard          *guard
 	proxy          proxy // nil: connect directly
 	tls            *clientTLS
@@ -122,8 +124,17 @@ func (d *dialer) dialOne(ctx context.Context, a netip.AddrPort, within time.Dura
 		return d.proxy.dial(ctx, a)
 	}
 	tripOf(ctx).enter(phaseConnect)
-	direct := net.Dialer{Control: d.guard.control}
+	direct := net.Dialer{Control: d.control}
 	return direct.DialContext(ctx, "tcp", a.String())
+}
+
+// control asks the guard, and then whoever embeds the worker: nobody can allow what the guard refuses.
+func (d *dialer) control(network, address string, c syscall.RawConn) error {
+	err := d.guard.control(network, address, c)
+	if err == nil && d.more != nil {
+		err = d.more(network, address, c)
+	}
+	return err
 }
 
 // splitAddress returns the parts of host:port.

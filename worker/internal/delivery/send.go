@@ -2,12 +2,14 @@ package delivery
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/seed-abbacb8b/epilogue/internal/instruments"
@@ -75,6 +77,12 @@ type Config struct {
 
 	// Resolver looks hosts up; net.DefaultResolver when nil.
 	Resolver *net.Resolver
+
+	// DialControl is called after the guard, for each connection to an endpoint; none when nil.
+	DialControl func(network, address string, c syscall.RawConn) error
+
+	// TLSConfig is what handshakes with endpoints begin with; none when nil.
+	TLSConfig *tls.Config
 }
 
 // Keyring holds named key sets.
@@ -243,7 +251,7 @@ func newDialer(c Config) (*dialer, error) {
 	allowed := newGuard(c.AllowedCIDRs, c.DeniedAddrs, c.AllowedPorts)
 	allowed.reserved = newReserved(resolver, services)
 	return &dialer{
-		resolver: resolver, guard: allowed, proxy: through, tls: toEndpoints,
+		resolver: resolver, guard: allowed, more: c.DialControl, proxy: through, tls: toEndpoints,
 		lookupTimeout: c.LookupTimeout, connectTimeout: c.ConnectTimeout, tlsTimeout: c.TLSTimeout,
 		metrics: newMetrics(c.Instruments),
 	}, nil

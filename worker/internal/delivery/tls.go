@@ -27,7 +27,12 @@ type clientTLS struct {
 
 func newClientTLS(c Config) (*clientTLS, error) {
 	t := &clientTLS{caFile: c.CAFile}
-	config := &tls.Config{MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
+	config := &tls.Config{}
+	if c.TLSConfig != nil {
+		config = c.TLSConfig.Clone()
+	}
+	config.MinVersion, config.NextProtos = max(config.MinVersion, tls.VersionTLS12), []string{"h2", "http/1.1"}
+	config.Certificates, config.GetClientCertificate = nil, nil // one is shown only where ClientCertOrigins says so
 	if c.CAFile != "" {
 		roots, err := rootsWith(c.CAFile)
 		if err != nil {
