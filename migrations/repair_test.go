@@ -71,7 +71,7 @@ func TestRowsOutOfBoundsAreRepairedAndCounted(t *testing.T) {
 		"SELECT count(*) FROM %s.endpoint WHERE granted_at > now() OR max_in_flight > 10000 OR failures > 1000000 OR openings > 1000000",
 		"SELECT count(*) FROM %s.dead WHERE at NOT BETWEEN '1970-01-01 00:00:00+00' AND '9999-01-01 00:00:00+00'",
 		// message_tenant came after its column, for which no row had a value yet (00006); dead_reason allows more than the one
-		// that was validated before it (00009)
+		// that was validated before it (00008)
 		"SELECT count(*) FROM pg_constraint WHERE connamespace = '%s'::regnamespace AND NOT convalidated AND conname NOT IN ('message_tenant', 'dead_reason')",
 	} {
 		if n := one[int](t, db.Pool, fmt.Sprintf(sql, db.Schema)); n > 0 {

@@ -54,7 +54,7 @@ type Options struct {
 
 	// ExpireAfter is how long after its writing the message is worth sending, whole milliseconds, by the database's clock:
 	// no request begins after it, and its turn makes it dead with the reason "expired". Never when zero; at least
-	// ExpireAfterMin, more than Delay, and at most ExpireAfterMax. A worker from before tables of version 9 does not know
+	// ExpireAfterMin, more than Delay, and at most ExpireAfterMax. A worker from before tables of version 8 does not know
 	// it, and goes on trying.
 	ExpireAfter time.Duration
 }

@@ -12,9 +12,9 @@ import (
 	"testing"
 )
 
-// before is the last commit at the version of the tables before this one. Whoever adds a migration names the commit that
-// this one overlaps with.
-const before = "0762f344dc9e5d9f4bc54f99dc168fc4fde86322"
+// before is the last commit with tables of version 5, the version before the ones that this release adds. Whoever adds the
+// first migration of a release names the commit that it overlaps with.
+const before = "2dc7a1efab01577360ac4c726ac79081a416b7b8"
 
 // programs are one version's.
 type programs struct{ worker, writer string }

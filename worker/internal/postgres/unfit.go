@@ -22,7 +22,7 @@ const unfit = `CASE WHEN CASE WHEN m.status = 'succeeded' THEN m.error IS NOT NU
                     greatest(least((m.options -> 'expire_after_ms')::numeric, 31536000000), 0)::bigint::double precision * interval '1 ms'
                 ELSE false END THEN '` + unfitExpired + `' ELSE '' END`
 
-// expireSQL moves rows of due to dead that this worker leased and whose messages have expired. Tables from before version 9 know
+// expireSQL moves rows of due to dead that this worker leased and whose messages have expired. Tables from before version 8 know
 // no such reason.
 const expireSQL = `WITH gone AS (
     DELETE FROM outbox.due d WHERE d.message_id = ANY ($1::text[]::uuid[]) AND d.locked_by = $2
@@ -30,7 +30,7 @@ const expireSQL = `WITH gone AS (
 ),
 buried AS (
     INSERT INTO outbox.dead (message_id, endpoint, reason, error)
-    SELECT message_id, endpoint, CASE WHEN outbox.version() >= 9 THEN 'expired' ELSE 'exhausted' END,
+    SELECT message_id, endpoint, CASE WHEN outbox.version() >= 8 THEN 'expired' ELSE 'exhausted' END,
            'it expired before it was delivered (expire_after_ms of its options)'
     FROM gone ORDER BY message_id
     ON CONFLICT (message_id) DO UPDATE SET endpoint = excluded.endpoint, reason = excluded.reason, error = excluded.error, at = excluded.at

@@ -54,7 +54,7 @@ COMMENT ON COLUMN outbox.endpoint.since IS 'since when';
 COMMENT ON COLUMN outbox.worker.host IS 'the host it runs on';
 COMMENT ON COLUMN outbox.worker.version IS 'of the program';
 
-CREATE OR REPLACE FUNCTION outbox.version() RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 9';
+CREATE OR REPLACE FUNCTION outbox.version() RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 8';
 
 -- The transaction goes on with the caller's search_path: a service's own goose records the file in a table of its own.
 SELECT pg_catalog.set_config('search_path', pg_catalog.current_setting('epilogue.search_path', true), true);
@@ -78,7 +78,7 @@ COMMENT ON COLUMN outbox.dead.reason IS 'invalid, refused, exhausted, gone, canc
 ALTER TABLE outbox.message ADD CONSTRAINT message_result_or_error
     CHECK (CASE status WHEN 'succeeded' THEN error IS NULL ELSE error IS NOT NULL AND result IS NULL END) NOT VALID;
 -- The other comments stay: they are as true of the older tables.
-CREATE OR REPLACE FUNCTION outbox.version() RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 6';
+CREATE OR REPLACE FUNCTION outbox.version() RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 7';
 
 -- The transaction goes on with the caller's search_path: a service's own goose records the file in a table of its own.
 SELECT pg_catalog.set_config('search_path', pg_catalog.current_setting('epilogue.search_path', true), true);
