@@ -13,8 +13,8 @@ import (
 // workerConns is the size of the worker's pool.
 const workerConns = 16
 
-// drainEpilogue drains with this project's worker, set through nothing but its configuration.
-func drainEpilogue(ctx context.Context, t *trial, size drainSize) (report.Sample, error) {
+// drainWith drains with a worker of this project's, set through nothing but its configuration.
+func drainWith(ctx context.Context, t *trial, size drainSize, config worker.Config) (report.Sample, error) {
 	if err := t.DB.MigrateOutbox(ctx); err != nil {
 		return nil, err
 	}
@@ -28,7 +28,7 @@ func drainEpilogue(ctx context.Context, t *trial, size drainSize) (report.Sample
 	if err := t.DB.Settle(ctx); err != nil {
 		return nil, err
 	}
-	d, err := t.newEpilogue(ctx, drainConfig(t.DB.Schema))
+	d, err := t.newEpilogue(ctx, config)
 	if err != nil {
 		return nil, err
 	}

@@ -95,7 +95,7 @@ func (s *samples) read(ctx context.Context, interval time.Duration) {
 
 // The values of labels. A reason or a wait that is not among them is counted as other.
 var (
-	deadReasons = []string{"invalid", "refused", "exhausted", "gone", "poison", "cancelled", "other"}
+	deadReasons = []string{"invalid", "refused", "exhausted", "gone", "poison", "expired", "cancelled", "other"}
 	waitKinds   = []string{"signing_key", "proxy", "database", "other"}
 )
 

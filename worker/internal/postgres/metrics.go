@@ -20,7 +20,7 @@ func newClaimMetrics(m *instruments.Maker) claimMetrics {
 		messages: m.Histogram("outbox.claim.messages", "{message}", "Messages that a claim takes.", instruments.Batches),
 		refused:  refusedStatements(m).With("statement", "claim"),
 		aside: m.Counter("outbox.set_aside", "{message}", "Messages and endpoints that claims set aside, so that the others could be claimed.").
-			By("what", AsidePoison, AsidePaused, AsideRemoved, AsideLeftOut),
+			By("what", AsidePoison, AsidePaused, AsideExpired, AsideRemoved, AsideLeftOut),
 	}
 }
 
