@@ -145,7 +145,7 @@ func (p *program) list(ctx context.Context, f listFlags) error {
 }
 
 // listColumns are the columns of a list. TENANT is left out where no message names one.
-var listColumns = []string{"ID", "STATE", "RUN", "ENDED", "ENDPOINT", "TENANT", "ATTEMPTS", "WRITTEN", "NEXT", "LAST"}
+var listColumns = []string{"ID", "STATE", "RUN", "STATUS", "ENDPOINT", "TENANT", "ATTEMPTS", "WRITTEN", "NEXT", "LAST"}
 
 // columnNames are the columns as --columns names them.
 func columnNames() []string {
@@ -194,7 +194,7 @@ func (p *program) printMessages(ctx context.Context, messages []outbox.MessageSt
 		p.table(header, rows)
 		return nil
 	}
-	p.table(header, rows, "ENDED", "ATTEMPTS", "RUN", "TENANT", "WRITTEN", "ENDPOINT", "NEXT", "STATE")
+	p.table(header, rows, "STATUS", "ATTEMPTS", "RUN", "TENANT", "WRITTEN", "ENDPOINT", "NEXT", "STATE")
 	return nil
 }
 
