@@ -19,7 +19,7 @@ func TestNoTwoRecordsWaitForEachOther(t *testing.T) {
 	t.Parallel()
 	server := testdb.OwnServer(t)
 	r := newRigOn(t, testdb.NewAt(t, server.URL()))
-	r.exec(`ALTER SYSTEM SET deadlock_timeout = '40ms'`)
+	r.exec(`ALTER SYSTEM SET deadlock_timeout = '120ms'`)
 	r.exec(`SELECT pg_reload_conf()`)
 	const workers, rounds, endpoints, each = 4, 60, 16, 2
 	seed := rand.Uint64()
