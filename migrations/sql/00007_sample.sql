@@ -65,10 +65,14 @@ WITH d AS MATERIALIZED (
 ), x AS MATERIALIZED (
     SELECT CASE reason WHEN 'cancelled' THEN 'cancelled' ELSE 'dead' END AS state, sum(messages) AS messages, bool_or(estimated) AS estimated, min(oldest) AS oldest
     FROM outbox.dead_count GROUP BY 1
-), first_rows AS (
-    SELECT count(*) AS messages FROM (SELECT FROM outbox.message LIMIT 100001) m
+), known AS MATERIALIZED ( -- what the last analysis found, for the pages that there are now; at most 0 before the first one
+    SELECT (reltuples * (pg_relation_size('outbox.message') / 8192.0) / greatest(relpages, 1))::bigint AS messages FROM pg_class WHERE oid = 'outbox.message'::regclass
+), first_rows AS MATERIALIZED (
+    SELECT count(*) AS messages FROM (SELECT FROM outbox.message WHERE (SELECT messages <= 200000 FROM known) LIMIT 100001) m
 ), kept AS (
-    SELECT messages, false AS estimated FROM first_rows WHERE messages <= 100000
+    SELECT messages, true AS estimated FROM known WHERE messages > 200000
+    UNION ALL
+    SELECT messages, false FROM first_rows WHERE messages <= 100000 AND (SELECT messages <= 200000 FROM known)
     UNION ALL
     SELECT round(count(*) * 100 / least(100, 1000 * 8192 * 100.0 / greatest(pg_relation_size('outbox.message'), 1)))::bigint, true
     FROM outbox.message TABLESAMPLE SYSTEM (least(100, 1000 * 8192 * 100.0 / greatest(pg_relation_size('outbox.message'), 1)))
