@@ -220,6 +220,7 @@ func TestARestartOfTheDatabaseKillsNoWorker(t *testing.T) {
 	if err := server.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	r.Pool.Reset() // the test's own sessions have ended, too
 	restarted := time.Now()
 	late := time.AfterFunc(3*time.Second, func() { proxy.Refuse(false) })
 	defer late.Stop()
