@@ -46,19 +46,19 @@ func (s *Sender) request(ctx context.Context, m Message, p parts, at time.Time) 
 	if err != nil {
 		return nil, "", err
 	}
-	target, endpoint, err := outbox.NormalizeURL(m.URL) // an older writer left it as it was
+	to, err := s.targets.normal(m.URL) // an older writer left it as it was
 	if err != nil {
 		return nil, "", err
 	}
 	body, contentType := content(m, p.options)
-	req, err = http.NewRequestWithContext(ctx, method, target, bytes.NewReader(body))
+	req, err = http.NewRequestWithContext(ctx, method, to.url, bytes.NewReader(body))
 	if err != nil { // its text quotes the URL
 		return nil, "", errors.New("url or method: cannot be made a request of")
 	}
 	var n headerNote
 	h := req.Header
 	takeHeaders(h, p, &n)
-	if err := s.addSecrets(h, p.options.SecretHeaders, endpoint); err != nil {
+	if err := s.addSecrets(h, p.options.SecretHeaders, to.endpoint); err != nil {
 		return nil, "", err
 	}
 	h["Content-Type"] = []string{contentType}

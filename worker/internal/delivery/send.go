@@ -109,6 +109,7 @@ type Sender struct {
 	keys      Keyring
 	tls       *clientTLS
 	secrets   *headerSets // nil without any
+	targets   targets
 	metrics   *metrics
 }
 

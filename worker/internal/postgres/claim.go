@@ -117,6 +117,8 @@ const recentOverlap = 300 * time.Millisecond
 // begins where the last one ended, and the LIMIT in picked ends the whole when enough is found. Without that beginning,
 // each scan would pass the index entries of all that was delivered since the oldest snapshot in the database.
 //
+// bounded are the turns with what bounds their lanes.
+//
 // picked takes from each lane its turn's messages, the longest due first. It passes over rows that others are
 // claiming, and over lanes that are held back: by their own row, their tenant's or their origin's. It takes no more than
 // each of these rows allows: what its rate has left (rate.go), and one message where its circuit breaker is half-open. The
@@ -140,8 +142,9 @@ const recentOverlap = 300 * time.Millisecond
 // What somebody wrote into the rows by hand is brought within bounds wherever it is calculated with or returned, so that no
 // row makes the statement fail for the others (claimable.go, rate.go).
 //
-// The answer's rows are the messages, and after them the recent endpoints with how many messages were written for each. A
-// message without body_bytes is a row of due whose message is gone.
+// The answer's rows are the messages; after them the recent endpoints with how many messages were written for each, and what
+// bounds the lanes that anything bounds, once for all their messages. A message without body_bytes is a row of due whose
+// message is gone.
 const claimSQL = claimUpToChosen + claimFromChosen
 
 // claimChosenSQL is the claim with two more arguments: message ids that are left out, and those that it may take, or NULL
@@ -160,21 +163,29 @@ turns AS MATERIALIZED (
         SELECT endpoint, due_from, most, true FROM unnest($5::text[], $6::timestamptz[], $7::integer[]) AS o (endpoint, due_from, most)
     ) o
 ),
-picked AS MATERIALIZED (
-    SELECT d.place, d.message_id, d.attempt, d.locked_by, d.locked_until, e.guards, e.allowed
+bounded AS MATERIALIZED (
+    SELECT t.*, e.*
     FROM turns t
     LEFT JOIN LATERAL (
-        SELECT array_agg(e.endpoint::text) FILTER (WHERE e.guards) AS guards, array_agg(e.most) FILTER (WHERE e.guards) AS allowed,
-               bool_or(e.held_back) AS held_back, min(least(e.max_in_flight, e.most))::integer AS most
+        SELECT array_agg(e.endpoint::text) FILTER (WHERE e.guards) AS guards, array_agg(e.allowed) FILTER (WHERE e.guards) AS allowed,
+               bool_or(e.held_back) AS held_back, min(least(e.max_in_flight, e.allowed))::integer AS allows,
+               min(e.max_in_flight) FILTER (WHERE strpos(e.endpoint, ' ') > 0) AS max_in_flight,
+               min(e.max_in_flight) FILTER (WHERE strpos(e.endpoint, ' ') = 0) AS origin_max_in_flight,
+               min(e.rate) AS rate, bool_or(e.half_open) AS probe
         FROM (
             SELECT e.endpoint, e.failures >= $11 OR e.rate_per_second IS NOT NULL AS guards, ` + heldBack + ` AS held_back,
-                   ` + maxInFlight + ` AS max_in_flight,
+                   ` + maxInFlight + ` AS max_in_flight, e.failures >= $11 AS half_open,
+                   CASE WHEN e.rate_per_second IS NOT NULL THEN ` + rate + ` END AS rate,
                    least(CASE WHEN e.failures >= $11 THEN 1 END,
                          CASE WHEN e.rate_per_second IS NULL THEN NULL WHEN NOT t.asked THEN 0
-                              ELSE ` + rateLeft + ` END)::integer AS most
+                              ELSE ` + rateLeft + ` END)::integer AS allowed
             FROM outbox.endpoint e WHERE ` + boundsT + `
         ) e
     ) e ON true
+),
+picked AS MATERIALIZED (
+    SELECT d.place, d.message_id, d.attempt, d.locked_by, d.locked_until, t.guards, t.allowed
+    FROM bounded t
     CROSS JOIN LATERAL (
         SELECT d.ctid AS place, d.message_id, d.attempt, d.locked_by, d.locked_until
         FROM outbox.due d
@@ -182,10 +193,10 @@ picked AS MATERIALIZED (
 
 const claimFromChosen = `
         ORDER BY d.due_at
-        LIMIT least(t.most, e.most)
+        LIMIT least(t.most, t.allows)
         FOR UPDATE SKIP LOCKED
     ) d
-    WHERE e.held_back IS NOT TRUE
+    WHERE t.held_back IS NOT TRUE
     LIMIT $8
 ),
 guards AS MATERIALIZED (
@@ -232,16 +243,9 @@ lost AS (
 )
 SELECT c.message_id, c.endpoint, greatest(least(c.due_at, now() - interval '250 ms'), ` + earliest + `) AS due_from, c.attempt,
        CASE WHEN c.attempt < ` + attemptMax + ` THEN c.attempts_before ELSE 0 END AS attempts_before,
-       coalesce(e.max_in_flight, 0) AS max_in_flight, coalesce(e.origin_max_in_flight, 0) AS origin_max_in_flight,
-       coalesce(e.rate, 0) AS rate, coalesce(e.probe, false) AS probe,
+       0 AS max_in_flight, 0 AS origin_max_in_flight, 0::double precision AS rate, false AS probe,
        m.run_id, m.status, m.body_bytes, m.body, m.url, m.headers, m.options, m.unfit, m.age_ms
 FROM claimed c
-LEFT JOIN LATERAL (
-    SELECT min(` + maxInFlight + `) FILTER (WHERE strpos(e.endpoint, ' ') > 0) AS max_in_flight,
-           min(` + maxInFlight + `) FILTER (WHERE strpos(e.endpoint, ' ') = 0) AS origin_max_in_flight,
-           min(` + rate + `) FILTER (WHERE e.rate_per_second IS NOT NULL) AS rate, bool_or(e.failures >= $11) AS probe
-    FROM outbox.endpoint e WHERE ` + boundsC + `
-) e ON true
 LEFT JOIN LATERAL (
     SELECT m.run_id, m.status, octet_length(b.body) AS body_bytes,
            CASE WHEN octet_length(b.body) <= $12 THEN b.body END AS body, m.url,
@@ -252,7 +256,11 @@ LEFT JOIN LATERAL (
     WHERE m.id = c.message_id OFFSET 0
 ) m ON true
 UNION ALL
-SELECT NULL, endpoint, due_at, written, 0, 0, 0, 0, false, ` + recentFloor + `::text, '', 0, NULL, '', NULL, NULL, '', 0 FROM recent`
+SELECT NULL, endpoint, due_at, written, 0, 0, 0, 0, false, ` + recentFloor + `::text, '', 0, NULL, '', NULL, NULL, '', 0 FROM recent
+UNION ALL
+SELECT NULL, endpoint, NULL, 0, 0, coalesce(max_in_flight, 0), coalesce(origin_max_in_flight, 0), coalesce(rate, 0), coalesce(probe, false),
+       '', '', NULL, NULL, '', NULL, NULL, '', 0 FROM bounded
+WHERE max_in_flight IS NOT NULL OR origin_max_in_flight IS NOT NULL OR rate IS NOT NULL OR probe`
 
 const (
 	// nextAttempt counts an attempt of a row d of outbox.due. The last number is given again and again: no answer to it
@@ -262,8 +270,9 @@ const (
 	// attemptsBefore is what d has of it, and no more than were made: else the retry schedule would begin anew each time.
 	attemptsBefore = `greatest(least(d.attempts_before, d.attempt), 0)`
 
-	// ageMS is how long ago a row m of outbox.message was written, within what has a sense.
-	ageMS = `(extract(epoch FROM now() - greatest(least(m.created_at, now()), ` + earliest + `)) * 1000)::bigint`
+	// ageMS is how long ago a row m of outbox.message was written, within what has a sense. extract would calculate with
+	// numeric, which takes longer.
+	ageMS = `(date_part('epoch', now() - greatest(least(m.created_at, now()), ` + earliest + `)) * 1000)::bigint`
 
 	// maxInFlight is the limit of a row e of outbox.endpoint: at least 1, or NULL for none.
 	maxInFlight = `CASE WHEN e.max_in_flight < 1 THEN 1 ELSE e.max_in_flight END`

@@ -88,7 +88,7 @@ func TestAMillionDeadRowsCostAClaimNothing(t *testing.T) {
 		t.Errorf("a record of 100 deliveries touches %d pages, want at most %d", n, most)
 	}
 	for name, wants := range map[string][]string{
-		"claim":                {"due_endpoint_due_at", " = t.endpoint) AND (due_at >= t.due_from) AND (due_at <= now()))", "message_pkey"},
+		"claim":                {"due_endpoint_due_at", " = t_1.endpoint) AND (due_at >= t_1.due_from) AND (due_at <= now()))", "message_pkey"},
 		"record":               {"Index Scan using due_pkey"},
 		"record of deliveries": {"Index Scan using due_pkey"},
 		"recent scan":          {"Index Scan Backward using due_pkey"},

@@ -16,6 +16,7 @@ import (
 type taken struct {
 	messages   []Message
 	recent     []written
+	bounds     []bound
 	orphans    []outbox.ID  // rows of due whose message is gone
 	unreadable []unreadable // rows that do not fit into a Message
 	unfit      []Message    // those that are not to be sent
@@ -37,7 +38,7 @@ type unreadable struct {
 // The columns of the claim's answer that tell what a row is.
 const (
 	columnID        = 0  // NULL for a recent endpoint
-	columnBodyBytes = 11 // NULL for a row of due whose message is gone
+	columnBodyBytes = 11 // NULL for a row of due whose message is gone, and for what bounds a lane
 )
 
 // readClaim reads the answer. A row that does not fit is told by its id, and the others are read: the claim is committed
@@ -52,12 +53,20 @@ func readClaim(results pgx.BatchResults) (t taken, err error) {
 	for rows.Next() {
 		t.add(&read, rows.RawValues())
 	}
+	t.bind()
 	t.whole = true
 	return t, rows.Err()
 }
 
 // add reads one row. One without a readable id cannot be told: its lease ends, and it is claimed again.
 func (t *taken) add(read *rowReader, row [][]byte) {
+	if row[columnID] == nil && row[columnBodyBytes] == nil {
+		var b bound
+		if read.into(row, nil, &b.endpoint, nil, nil, nil, &b.maxInFlight, &b.originMax, &b.rate, &b.probe) == nil {
+			t.bounds = append(t.bounds, b)
+		}
+		return
+	}
 	if row[columnID] == nil {
 		w, floor := written{}, ""
 		err := read.into(row, nil, &w.Endpoint, &w.Since, &w.messages, nil, nil, nil, nil, nil, &floor)
@@ -91,6 +100,32 @@ func (t *taken) add(read *rowReader, row [][]byte) {
 	var at pgx.ScanArgError
 	if errors.As(err, &at) && at.ColumnIndex != columnID {
 		t.unreadable = append(t.unreadable, unreadable{id: m.ID, column: at.FieldName})
+	}
+}
+
+// bound is what bounds a lane: the operators' limits, and a circuit breaker that is half-open.
+type bound struct {
+	endpoint               string
+	maxInFlight, originMax int
+	rate                   float64
+	probe                  bool
+}
+
+// bind gives each message what bounds its lane.
+func (t *taken) bind() {
+	if len(t.bounds) == 0 {
+		return
+	}
+	of := make(map[string]bound, len(t.bounds))
+	for _, b := range t.bounds {
+		of[b.endpoint] = b
+	}
+	for _, all := range [][]Message{t.messages, t.unfit} {
+		for i := range all {
+			m := &all[i]
+			b := of[m.Endpoint]
+			m.MaxInFlight, m.OriginMax, m.Rate, m.Probe = b.maxInFlight, b.originMax, b.rate, b.probe
+		}
 	}
 }
 

@@ -1,0 +1,40 @@
+package delivery
+
+import (
+	"sync"
+
+	"github.com/seed-abbacb8b/epilogue/outbox"
+)
+
+// targets remembers what URLs become when they are normalized, which takes a twentieth of a sender's time: most messages go
+// to few URLs. The zero value is ready.
+type targets struct {
+	mu sync.RWMutex
+	of map[string]target
+}
+
+type target struct{ url, endpoint string }
+
+// targetsKept bounds what is remembered; when it is full, all of it is forgotten. URLs are 2 KiB at most.
+const targetsKept = 1024
+
+// normal is outbox.NormalizeURL.
+func (t *targets) normal(raw string) (target, error) {
+	t.mu.RLock()
+	known, ok := t.of[raw]
+	t.mu.RUnlock()
+	if ok {
+		return known, nil
+	}
+	url, endpoint, err := outbox.NormalizeURL(raw)
+	if err != nil {
+		return target{}, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.of == nil || len(t.of) >= targetsKept {
+		t.of = make(map[string]target)
+	}
+	t.of[raw] = target{url, endpoint}
+	return target{url, endpoint}, nil
+}

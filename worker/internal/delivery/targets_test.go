@@ -1,0 +1,29 @@
+package delivery
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/seed-abbacb8b/epilogue/outbox"
+)
+
+func TestWhatIsRememberedOfURLsIsWhatTheyBecomeAndBounded(t *testing.T) {
+	t.Parallel()
+	var known targets
+	for i := range 3 * targetsKept {
+		raw := fmt.Sprintf("https://EXAMPLE.com/a b/%d", i/2) // each twice
+		url, endpoint, err := outbox.NormalizeURL(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := known.normal(raw); err != nil || got != (target{url, endpoint}) {
+			t.Fatalf("%q becomes %v, %v; want %q at %q", raw, got, err, url, endpoint)
+		}
+		if len(known.of) > targetsKept {
+			t.Fatalf("%d are kept", len(known.of))
+		}
+	}
+	if _, err := known.normal("ftp://example.com"); err == nil || known.of["ftp://example.com"] != (target{}) {
+		t.Errorf("what cannot be delivered to is remembered, or no error: %v", err)
+	}
+}
