@@ -2,6 +2,7 @@ package worker
 
 import (
 	"fmt"
+	"log/slog"
 	"net/http"
 	"sync/atomic"
 	"testing"
@@ -41,6 +42,23 @@ func TestAURLThatIsGoneTakesNoOtherWithIt(t *testing.T) {
 	}
 	if n := r.count(`SELECT count(*) FROM outbox.endpoint WHERE paused OR open_until > now()`); n != 0 {
 		t.Errorf("%d endpoints are held back", n)
+	}
+}
+
+// TestURLsThatAreGoneHaveOneLineInTheLog of each tenant, and not one each: there may be a URL for each message.
+func TestURLsThatAreGoneHaveOneLineInTheLog(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	to := newReceiver(t, func(w http.ResponseWriter, _ request) { w.WriteHeader(http.StatusGone) })
+	lines := &logLines{}
+	c := r.config()
+	c.Logger = slog.New(slog.NewTextHandler(lines, nil))
+	r.run(c)
+	for i := range 20 {
+		r.awaitState(r.writeTo(fmt.Sprintf("%s/%d", to.URL, i), "run"), outbox.StateDead)
+	}
+	if n := lines.count("endpoint: gone"); n != 1 {
+		t.Errorf("%d lines say so", n)
 	}
 }
 

@@ -242,6 +242,23 @@ func TestOneAnswerThatTheDatabaseRefusesIsSetAside(t *testing.T) {
 	}
 }
 
+// TestAMoveThatTheDatabaseRefusesKillsNoMessage: nothing was sent for it, so it is as good as before when its lease ends.
+func TestAMoveThatTheDatabaseRefusesKillsNoMessage(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.refuse("due", "UPDATE", `NEW.endpoint LIKE '% #%'`, "23514")
+	bad := r.claimed("moved", 1, "https://bad.test")[0]
+	good := r.claimed("delivered", 30, "https://good.test")
+	x := r.record(t.Context())
+	x.hand(slices.Insert(good, 15, bad)...)
+	x.awaitLeased("all others are recorded", 1)
+	r.await("the log says so", func() bool { return x.lines.count("an answer is not recorded") == 1 })
+	x.stop()
+	if d := r.state(bad.ID); d.State != outbox.StateDelivering || len(d.AttemptList) != 0 {
+		t.Errorf("it is %s after %d attempts, want %s until its lease ends", d.State, len(d.AttemptList), outbox.StateDelivering)
+	}
+}
+
 // TestARefusalThatPassesPausesNoEndpoint: a trigger refuses an attempt until its answer is tried without its endpoint's
 // change. It is then not the endpoint's row that is at fault.
 func TestARefusalThatPassesPausesNoEndpoint(t *testing.T) {

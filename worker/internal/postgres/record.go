@@ -26,6 +26,11 @@ const (
 	ActionMove      Action = "move"    // not sent: its URL was set aside; due as before, in the lane that MoveTo names
 )
 
+// IsAttempt reports the end of an attempt. The others were not sent: without a record, they are due again when their leases end.
+func (a Action) IsAttempt() bool {
+	return a == ActionDelivered || a == ActionRetry || a == ActionDead
+}
+
 // ReasonPoison is why a message is dead whose result the database refuses.
 const ReasonPoison = "poison"
 
@@ -53,15 +58,6 @@ type Result struct {
 	StartedAt  time.Time
 	Duration   time.Duration
 	WrittenAt  time.Time // when the message was written, by this process's clock; zero when that is not known
-}
-
-// Saying is what one answer says of the health of a lane. The zero value, but for Lane, says that it answers, which closes
-// its circuit breaker.
-type Saying struct {
-	Lane     string
-	Failures int           // so many more failures in a row; OpenAfter of them open the circuit breaker
-	Hold     time.Duration // so long nothing is sent there
-	HalfOpen bool          // one message at a time from now on, without a pause; without Failures, only if it was so before
 }
 
 // EndpointChange is what a batch of results changed of an endpoint.
@@ -198,9 +194,6 @@ const (
                          $9::text[], $10::integer[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[])
         AS r (message_id, attempt, action, delay_ms, reason, duration_ms, ago_ms,
               class, status_code, error, response, note, endpoint, move_to, waits_for)`
-
-	givenSayings = `SELECT * FROM unnest($17::text[]::uuid[], $18::text[], $19::integer[], $20::bigint[], $21::boolean[])
-        AS s (message_id, endpoint, failures, hold_ms, half_open)`
 
 	recordParts = `finished AS (
     DELETE FROM outbox.due d USING r
@@ -382,28 +375,6 @@ func (r *Recorder) args(batch []*Result) []any {
 		r.config.Worker, ids, attempts, actions, delays, reasons, durations, agos, classes, codes, errs, responses, notes, endpoints,
 		moves, waits,
 	}, append(said.args(), r.config.OpenAfter, r.config.OpenFor.Milliseconds(), r.config.OpenForMax.Milliseconds())...)
-}
-
-// sayings are those of a batch, as the columns that givenSayings takes.
-type sayings struct {
-	ids, lanes []string
-	failures   []int32
-	holds      []int64
-	halfOpen   []bool
-}
-
-func (s *sayings) add(id string, said []Saying) {
-	for _, x := range said {
-		s.ids, s.lanes = append(s.ids, id), append(s.lanes, x.Lane)
-		s.failures, s.holds, s.halfOpen = append(s.failures, int32(x.Failures)), append(s.holds, x.Hold.Milliseconds()), append(s.halfOpen, x.HalfOpen)
-	}
-}
-
-func (s *sayings) args() []any {
-	if s.ids == nil { // NULL would be no array
-		return []any{[]string{}, []string{}, []int32{}, []int64{}, []bool{}}
-	}
-	return []any{s.ids, s.lanes, s.failures, s.holds, s.halfOpen}
 }
 
 func orNull(s string) *string {

@@ -261,7 +261,7 @@ func (r *Recorder) setAside(ctx context.Context, x *heldResult) bool {
 		variants = []variant{health, texts}
 	}
 	variants = append(variants, variant{plain, true, "recorded without its texts and its endpoint's change"})
-	if x.Action != postgres.ActionRelease && x.Action != postgres.ActionWait { // these were not sent, and go out when the lease ends
+	if x.Action.IsAttempt() {
 		variants = append(variants, variant{poisoned(x.Result, why), true, "its message is dead"},
 			variant{postponed(x.Result, why), true, "its message waits for an hour"})
 	}

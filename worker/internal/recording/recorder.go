@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/seed-abbacb8b/epilogue/internal/instruments"
+	"github.com/seed-abbacb8b/epilogue/internal/lane"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/outage"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/postgres"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/recurring"
@@ -215,7 +216,7 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// logChanges tells what a batch changed of the endpoints' health.
+// logChanges tells what a batch changed of the endpoints' health. The URLs of a tenant have a line a minute together.
 func (r *Recorder) logChanges(ctx context.Context, changes []postgres.EndpointChange) {
 	for _, c := range changes {
 		if r.Changed != nil {
@@ -227,6 +228,10 @@ func (r *Recorder) logChanges(ctx context.Context, changes []postgres.EndpointCh
 		}
 		if c.What == postgres.EndpointClosed {
 			level = slog.LevelInfo
+		}
+		if lane.IsURL(c.Endpoint) { // of which there may be as many as messages
+			r.faults.Tell(ctx, level, lane.Owner(c.Endpoint), "endpoint: "+c.What, attrs...)
+			continue
 		}
 		r.logger.LogAttrs(ctx, level, "endpoint: "+c.What, attrs...)
 	}

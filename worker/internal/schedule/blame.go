@@ -65,6 +65,7 @@ const (
 	urlsKept    = 1000             // of each lane, the last used ones
 	faultsKept  = 10 * time.Minute // what is known of a lane at which nothing failed since
 	lanesKept   = 10_000           // lanes with failures; beyond, one of them makes room
+	asideMost   = 1000             // URLs of each owner that are set aside; beyond, the one that was for longest is taken back
 	asideKept   = 10 * time.Second // how long what was set aside here is believed before the database tells of it
 )
 
@@ -148,7 +149,9 @@ func (b *Blame) fault(a Attempt, faults *laneFaults, now time.Time) (blamed Blam
 	}
 	if setAside := ofURL.Failures > 0 || ofURL.Hold > 0; setAside {
 		blamed.Says = append(blamed.Says, ofURL)
-		b.setAside(owner, ofURL.Lane, now)
+		if back := b.setAside(owner, ofURL.Lane, now); back != "" {
+			blamed.Says = append(blamed.Says, Saying{Lane: back})
+		}
 		if a.Lane == owner {
 			blamed.MoveTo = ofURL.Lane
 		}
@@ -285,11 +288,24 @@ func (b *Blame) AsideOf(owner string) (lanes []string) {
 	return lanes
 }
 
-func (b *Blame) setAside(owner, ofURL string, now time.Time) {
-	if b.aside[owner] == nil {
-		b.aside[owner] = map[string]time.Time{}
+// setAside sets a URL aside. It returns the lane of one that is taken back for it, "" for none: each costs a row in the
+// database, and who has a URL of its own for each message could make any number of them fail.
+func (b *Blame) setAside(owner, ofURL string, now time.Time) (back string) {
+	aside := b.aside[owner]
+	if aside == nil {
+		aside = map[string]time.Time{}
+		b.aside[owner] = aside
 	}
-	b.aside[owner][ofURL] = now
+	if _, known := aside[ofURL]; !known && len(aside) >= asideMost {
+		for name, since := range aside {
+			if back == "" || since.Before(aside[back]) {
+				back = name
+			}
+		}
+		delete(aside, back)
+	}
+	aside[ofURL] = now
+	return back
 }
 
 // SetAside takes the lanes of all URLs that are set aside, as the database has them. Those that were set aside here a moment

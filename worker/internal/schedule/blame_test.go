@@ -220,6 +220,39 @@ func TestWhatIsSetAsideIsWhatTheDatabaseSays(t *testing.T) {
 	}
 }
 
+// TestNoMoreURLsOfATenantAreSetAsideThanTheBound: those that were set aside for longest are said to answer, so that their rows
+// can be pruned. Messages with a URL each, all of them gone, would otherwise leave a row each.
+func TestNoMoreURLsOfATenantAreSetAsideThanTheBound(t *testing.T) {
+	t.Parallel()
+	b := NewBlame(blameOpenAfter)
+	rows := map[string]bool{} // those that the database remembers as failing
+	for i := range 3 * asideMost {
+		got := b.Note(Attempt{Lane: blameTenant, URL: fmt.Sprint("u", i), Answer: blame410}, began.Add(time.Duration(i)*time.Millisecond))
+		for _, s := range got.Says {
+			if s.Failures > 0 {
+				rows[s.Lane] = true
+			} else {
+				delete(rows, s.Lane)
+			}
+		}
+	}
+	if len(rows) != asideMost || len(b.AsideOf(blameTenant)) != asideMost {
+		t.Errorf("%d rows fail, and %d URLs are set aside, want %d", len(rows), len(b.AsideOf(blameTenant)), asideMost)
+	}
+	for _, c := range []struct {
+		url   string
+		aside bool
+	}{{"u0", false}, {fmt.Sprint("u", 2*asideMost-1), false}, {fmt.Sprint("u", 2*asideMost), true}, {fmt.Sprint("u", 3*asideMost-1), true}} {
+		if _, aside := b.Aside(blameTenant, c.url); aside != c.aside {
+			t.Errorf("%s is set aside: %v", c.url, aside)
+		}
+	}
+	history(b, blameOrigin, "another tenant's", blame410)
+	if len(b.AsideOf(blameTenant)) != asideMost {
+		t.Error("another tenant's URL took one back")
+	}
+}
+
 // TestWhatIsKeptOfFailuresIsBounded: a million URLs or origins that fail cost no more than the bounds.
 func TestWhatIsKeptOfFailuresIsBounded(t *testing.T) {
 	t.Parallel()
