@@ -86,8 +86,12 @@ func (m *mover) moveAll(ctx context.Context) error {
 	m.lanes = map[string]bool{}
 	m.mu.Unlock()
 	for lane := range lanes {
+		aside := m.blame.AsideOf(lane)
 		for range movesMost {
-			more, err := m.to.MoveAhead(ctx, lane, m.blame.AsideOf(lane))
+			if len(aside) == 0 { // all were taken back meanwhile
+				break
+			}
+			more, err := m.to.MoveAhead(ctx, lane, aside)
 			if err != nil {
 				return err
 			}

@@ -32,7 +32,7 @@ refuses those of others.`,
 		},
 		RunE: func(cmd *cobra.Command, args []string) error { return p.cancel(cmd.Context(), args, f) },
 	}
-	cmd.Flags().StringVar(&f.reason, "reason", "", "why, for whoever looks later")
+	cmd.Flags().StringVar(&f.reason, "reason", "", "why; status and show print it later")
 	cmd.Flags().BoolVar(&f.due, "due", false, "all that is due of --tenant, at --endpoint, or both")
 	cmd.Flags().StringVar(&f.endpoint, "endpoint", "", "the endpoint for --due, as https://HOST[:PORT]")
 	tenantFlag(cmd, &f.tenant, "only this tenant's messages")

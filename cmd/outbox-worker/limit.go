@@ -37,7 +37,7 @@ func (p *program) limitCommand() *cobra.Command {
 		Use:   "limit ENDPOINT",
 		Short: "bound what is sent to an endpoint",
 		Long: `Bounds what is sent to an endpoint, in place of the limits it had: requests at once, of each worker, and requests begun
-per second, of all workers together. Its messages wait for their turn, and no attempt of theirs is used up. Requests
+per second, of all workers together. Its messages wait for their turn, and no attempt is counted. Requests
 already under way go on. The limits of an endpoint bound all tenants together; with --tenant, one tenant there.`,
 		Example: `  outbox-worker limit https://hooks.example.com --rate 5 --max-in-flight 2 --reason "asked for it"
   outbox-worker limit https://hooks.example.com --tenant acme --rate 1
@@ -72,7 +72,7 @@ already under way go on. The limits of an endpoint bound all tenants together; w
 	cmd.Flags().IntVar(&limits.MaxInFlight, "max-in-flight", 0, fmt.Sprintf("requests at once, of each worker; 1 to %d", outbox.LimitInFlightMax))
 	cmd.Flags().Float64Var(&limits.RatePerSecond, "rate", 0, fmt.Sprintf("requests begun per second, of all workers together; %v to %d", outbox.LimitRateMin, int(outbox.LimitRateMax)))
 	cmd.Flags().BoolVar(&none, "none", false, "take the limits away")
-	cmd.Flags().StringVar(&reason, "reason", "", "why, for whoever looks later")
+	cmd.Flags().StringVar(&reason, "reason", "", "why; status and show print it later")
 	tenantFlag(cmd, &tenant, "only this tenant at the endpoint")
 	jsonFlag(cmd, &asJSON)
 	return cmd

@@ -75,13 +75,13 @@ func (p *program) pauseCommand() *cobra.Command {
 		Use:   "pause ENDPOINT [--tenant TENANT]",
 		Short: "send nothing to an endpoint until it is resumed",
 		Long: `Sends nothing to an endpoint until it is resumed; requests already under way go on. Its messages wait, and no attempt
-of theirs is used up. An endpoint is the origin of a URL: scheme, host and port. Without --tenant, the messages of all
+is counted. An endpoint is the origin of a URL: scheme, host and port. Without --tenant, the messages of all
 tenants wait. With --url only those to one URL do, if a worker has set it aside because it fails.`,
 		Example: `  outbox-worker pause https://hooks.example.com --reason "maintenance until nine"
   outbox-worker pause https://hooks.example.com --tenant acme`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return p.pause(cmd.Context(), f) },
 	}
-	cmd.Flags().StringVar(&f.reason, "reason", "", "why, for whoever looks later")
+	cmd.Flags().StringVar(&f.reason, "reason", "", "why; status and show print it later")
 	f.add(cmd)
 	return cmd
 }

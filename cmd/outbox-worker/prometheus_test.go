@@ -105,7 +105,7 @@ func TestARealPrometheusScrapesAWorkerUnderLoad(t *testing.T) {
 		{`count(outbox_sample_age_seconds < 60)`, "1"},
 	} {
 		value := ""
-		for deadline := time.Now().Add(3 * patience); value != want.value; time.Sleep(50 * time.Millisecond) {
+		for deadline := time.Now().Add(3 * patience); value != want.value; time.Sleep(50 * time.Millisecond) { // Prometheus tells nobody that it has scraped
 			if value, _ = ask(base, want.query); time.Now().After(deadline) {
 				t.Fatalf("%s is %q; want %s", want.query, value, want.value)
 			}

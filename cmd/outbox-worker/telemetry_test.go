@@ -33,7 +33,7 @@ func scraped(t *testing.T, admin string, texts ...string) (metrics string) {
 		if time.Now().After(deadline) {
 			t.Fatalf("/metrics lacks %q:\n%s", missing, metrics)
 		}
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(20 * time.Millisecond) // the worker tells nobody that a metric has changed
 	}
 }
 

@@ -26,7 +26,7 @@ func Of(origin, tenant string) string {
 	return origin + " " + tenant
 }
 
-// OfURL returns the lane of one URL whose messages wait in a lane. That lane must be a [Owner].
+// OfURL returns the lane of one URL whose messages wait in a lane. The lane must be an owner's (see [Owner]).
 func OfURL(lane, url string) string {
 	separator := " #"
 	if strings.IndexByte(lane, ' ') < 0 {

@@ -7,7 +7,7 @@
 -- lane for an endpoint.
 --
 -- Locks: ACCESS EXCLUSIVE on the views status, dead_message and endpoint_status, then on message, for milliseconds; nothing is
--- read or written of it. Each is waited for 2 s at the most; then the migration fails (55P03), and nothing has changed: run it
+-- read or written of it. SHARE on endpoint, which is small, for its index. Each is waited for 2 s at the most; then the migration fails (55P03), and nothing has changed: run it
 -- again, as migrations.Up does by itself.
 
 -- +goose Up
@@ -34,6 +34,9 @@ ALTER DOMAIN outbox.tenant ADD CONSTRAINT message_tenant CHECK (VALUE ~ '^[!-~]{
 COMMENT ON COLUMN outbox.message.tenant IS 'whose message it is; NULL for none. The unit of turns, health, pauses and limits is the tenant at an endpoint';
 COMMENT ON COLUMN outbox.due.endpoint IS 'the lane it waits in: the endpoint; behind a space its tenant; behind a second one the hash of a URL that fails';
 COMMENT ON COLUMN outbox.endpoint.endpoint IS 'a lane, as in due.endpoint; the row of an endpoint alone also bounds its tenants and URLs';
+
+-- Workers read each second which URLs are set aside, whatever else is remembered of endpoints.
+CREATE INDEX endpoint_url ON outbox.endpoint (since) WHERE split_part(endpoint, ' ', 3) <> '';
 
 CREATE FUNCTION outbox.lanes_over(lane text) RETURNS text[] LANGUAGE sql IMMUTABLE AS
 'SELECT ARRAY[lane, pg_catalog.split_part(lane, '' '', 1),
@@ -178,6 +181,7 @@ DROP VIEW outbox.dead_message;
 DROP VIEW outbox.status;
 DROP VIEW outbox.hold;
 DROP FUNCTION outbox.lanes_over(text);
+DROP INDEX outbox.endpoint_url;
 COMMENT ON COLUMN outbox.endpoint.endpoint IS NULL;
 COMMENT ON COLUMN outbox.due.endpoint IS NULL;
 -- Messages that wait in a tenant's lane go on waiting there: the programs of version 5 take it for an endpoint.

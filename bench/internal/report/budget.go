@@ -96,7 +96,7 @@ func (b Budget) judge(s summary) verdict {
 		return notMeasured
 	case !b.Bounded():
 		return noVerdict
-	case s.median < b.AtLeast, b.AtMost != 0 && s.median > b.AtMost:
+	case b.AtLeast != 0 && s.median < b.AtLeast, b.AtMost != 0 && s.median > b.AtMost:
 		return missed
 	}
 	return met

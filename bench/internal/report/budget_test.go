@@ -5,8 +5,8 @@ import "testing"
 // twoRounds have a machine that was half as fast in the second.
 func twoRounds() []Round {
 	return []Round{
-		{"ours": {"rate": 600, "p99": 30}, "ceiling": {"rate": 1000}},
-		{"ours": {"rate": 400, "p99": 50}, "ceiling": {"rate": 500}},
+		{"ours": {"rate": 600, "p99": 30, "late": -0.2}, "ceiling": {"rate": 1000}},
+		{"ours": {"rate": 400, "p99": 50, "late": -0.1}, "ceiling": {"rate": 500}},
 	}
 }
 
@@ -35,6 +35,7 @@ func TestABudgetIsJudgedByItsMedian(t *testing.T) {
 		"ratio exceeded":        {ratio, 0, 0.69, missed, "≤ 0.69"},
 		"ratio without a bound": {ratio, 0, 0, noVerdict, "–"},
 		"figure kept under":     {absolute, 0, 40, met, "≤ 40 ms"},
+		"less than nothing":     {Budget{Metric: "late", Of: "ours", Unit: "s"}, 0, 2, met, "≤ 2 s"},
 		"figure exceeded":       {absolute, 0, 39, missed, "≤ 39 ms"},
 	} {
 		b := c.budget

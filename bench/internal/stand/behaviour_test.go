@@ -172,7 +172,7 @@ func TestABehaviourThatCannotBeIsAnError(t *testing.T) {
 	}
 }
 
-// await looks until something holds: no event tells of what these tests wait for.
+// await looks until something holds. Nothing tells of it, so it sleeps between two looks.
 func await(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	for until := time.Now().Add(time.Minute); !holds(); time.Sleep(time.Millisecond) {

@@ -243,7 +243,7 @@ lost AS (
 )
 SELECT c.message_id, c.endpoint, greatest(least(c.due_at, now() - interval '250 ms'), ` + earliest + `) AS due_from, c.attempt,
        CASE WHEN c.attempt < ` + attemptMax + ` THEN c.attempts_before ELSE 0 END AS attempts_before,
-       0 AS max_in_flight, 0 AS origin_max_in_flight, 0::double precision AS rate, false AS probe,
+       0 AS max_in_flight, 0 AS origin_max_in_flight, 0::double precision AS rate, false AS probe, -- of the lanes: see below
        m.run_id, m.status, m.body_bytes, m.body, m.url, m.headers, m.options, m.unfit, m.age_ms
 FROM claimed c
 LEFT JOIN LATERAL (

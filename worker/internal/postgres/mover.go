@@ -48,6 +48,7 @@ moved AS (
 )
 SELECT (SELECT count(*) FROM ahead)::integer, (SELECT count(*) FROM moved)::integer`
 
+// asideURLsSQL goes by the index endpoint_url, which holds the lanes of URLs only.
 const asideURLsSQL = `SELECT e.endpoint::text FROM outbox.endpoint e
 WHERE split_part(e.endpoint, ' ', 3) <> '' AND (e.failures >= $1 OR e.open_until > now())
 ORDER BY e.since DESC LIMIT $2`

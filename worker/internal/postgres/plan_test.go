@@ -47,6 +47,7 @@ func (r *rig) calmStatements() map[string]statement {
 		"prune endpoints":      {pruneEndpointsSQL, []any{[]string{"https://e1.test"}}},
 		"prune orphans":        {pruneOrphansSQL, []any{outbox.ID{}, 0, orphanBatch}},
 		"prune dead orphans":   {pruneDeadOrphansSQL, []any{4 * time.Hour, pruneBatch}},
+		"aside URLs":           {asideURLsSQL, []any{10, asideMax}},
 		"load":                 {loadSQL, []any{r.newest(1)[0].String()}},
 	}
 }

@@ -86,7 +86,7 @@ func (t *taken) add(read *rowReader, row [][]byte) {
 		}
 		return
 	}
-	err := read.into(row, &m.ID, &m.Endpoint, &m.DueFrom, &m.Attempt, &m.AttemptsBefore, &m.MaxInFlight, &m.OriginMax, &m.Rate, &m.Probe,
+	err := read.into(row, &m.ID, &m.Endpoint, &m.DueFrom, &m.Attempt, &m.AttemptsBefore, nil, nil, nil, nil,
 		&m.RunID, &m.Status, &m.BodyBytes, &m.Body, &m.URL, &m.Headers, &m.Options, &m.Unfit, &ageMS)
 	m.Age = time.Duration(ageMS) * time.Millisecond
 	if err == nil && m.Unfit != "" {
