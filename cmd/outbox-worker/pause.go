@@ -34,8 +34,11 @@ func (f *laneFlags) add(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.url, "url", "", "only this URL, which a worker has set aside because it fails; instead of ENDPOINT")
 	jsonFlag(cmd, &f.asJSON)
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if f.url != "" && len(args) > 0 {
+			return usageError{fmt.Sprintf("%s takes no argument beside --url, which names what is meant: leave out %q", cmd.Name(), args[0]), cmd.CommandPath()}
+		}
 		if f.url != "" {
-			return takes(0, 0, "")(cmd, args)
+			return nil
 		}
 		if err := takes(1, 1, "one endpoint, as https://HOST[:PORT]")(cmd, args); err != nil {
 			return err
