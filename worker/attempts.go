@@ -26,7 +26,11 @@ var attemptClasses = []string{
 
 var statusClasses = []string{"none", "1xx", "2xx", "3xx", "4xx", "5xx"}
 
+// newAttemptMetrics makes none without a maker: then nothing is looked up for an attempt.
 func newAttemptMetrics(m *instruments.Maker) attemptMetrics {
+	if m == nil {
+		return attemptMetrics{}
+	}
 	counter := m.Counter("outbox.attempts", "{attempt}", "Attempts to deliver, by how they ended.")
 	counts := map[attemptKind]instruments.Counter{}
 	for _, class := range attemptClasses {

@@ -151,7 +151,7 @@ func (s *senders) release(messages []*postgres.Message) {
 // log tells of an attempt: what failed for good is for the operator, the rest for whoever looks closer. What fails at the
 // same endpoint for the same reason has a line a minute, unless each attempt is to have one.
 func (s *senders) log(m *postgres.Message, a delivery.Answer, v schedule.Verdict) {
-	level, key := slog.LevelDebug, v.Reason+a.Class+" "+m.Endpoint
+	level := slog.LevelDebug
 	if s.every {
 		level = slog.LevelInfo
 	}
@@ -161,7 +161,7 @@ func (s *senders) log(m *postgres.Message, a delivery.Answer, v schedule.Verdict
 	case schedule.Retry:
 		level = slog.LevelInfo
 	case schedule.Wait:
-		level, key = slog.LevelError, a.WaitsFor
+		level = slog.LevelError
 	}
 	if !s.logger.Enabled(s.ctx, level) {
 		return
@@ -184,6 +184,10 @@ func (s *senders) log(m *postgres.Message, a delivery.Answer, v schedule.Verdict
 	if s.every || v.Action == schedule.Deliver {
 		s.logger.LogAttrs(s.ctx, level, text, attrs...)
 		return
+	}
+	key := v.Reason + a.Class + " " + m.Endpoint
+	if v.Action == schedule.Wait {
+		key = a.WaitsFor
 	}
 	s.faults.Tell(s.ctx, level, key, text, attrs...)
 }

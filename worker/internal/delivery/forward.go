@@ -14,7 +14,15 @@ import (
 
 // decode decodes the JSON parts of a message. A row that was written by hand, or by a newer writer, may hold JSON of
 // another shape. That is a fault of this one message.
-func decode(m Message) (p parts, err error) {
+func decode(m Message) (parts, error) {
+	if m.Options == nil && m.Headers == nil {
+		return parts{}, nil
+	}
+	return decodeJSON(m)
+}
+
+// decodeJSON is apart from decode because its parts are allocated, which most messages need not pay for.
+func decodeJSON(m Message) (p parts, err error) {
 	if m.Options != nil {
 		if err := json.Unmarshal(m.Options, &p.options); err != nil {
 			return parts{}, fmt.Errorf("options of the message cannot be read: %w", err)

@@ -51,31 +51,51 @@ func (s *Sender) request(ctx context.Context, m Message, p parts, at time.Time) 
 		return nil, "", err
 	}
 	body, contentType := content(m, p.options)
-	req, err = http.NewRequestWithContext(ctx, method, to.url, bytes.NewReader(body))
-	if err != nil { // its text quotes the URL
-		return nil, "", errors.New("url or method: cannot be made a request of")
+	req, err = http.NewRequestWithContext(ctx, method, "", bytes.NewReader(body))
+	if err != nil {
+		return nil, "", errors.New("method: cannot be made a request of")
 	}
+	req.URL, req.Host = to.url, to.url.Host
 	var n headerNote
 	h := req.Header
 	takeHeaders(h, p, &n)
 	if err := s.addSecrets(h, p.options.SecretHeaders, to.endpoint); err != nil {
 		return nil, "", err
 	}
-	h["Content-Type"] = []string{contentType}
-	h["User-Agent"] = []string{s.userAgent}
-	h["Workflow-Run-Status"] = []string{m.Status.String()}
+	own := ownHeaders{of: h}
+	own.set("Content-Type", contentType)
+	own.set("User-Agent", s.userAgent)
+	own.set("Workflow-Run-Status", m.Status.String())
 	if outbox.CheckHeader("Workflow-Run-Id", m.RunID) == nil {
-		h["Workflow-Run-Id"] = []string{n.trim("Workflow-Run-Id", m.RunID)}
+		own.set("Workflow-Run-Id", n.trim("Workflow-Run-Id", m.RunID))
 	} else {
 		n.leftOut = append(n.leftOut, "Workflow-Run-Id: the run id holds a control character")
 	}
 	if p.options.Traceparent != "" && outbox.CheckTraceparent(p.options.Traceparent) == nil {
-		h["Traceparent"] = []string{p.options.Traceparent}
+		own.set("Traceparent", p.options.Traceparent)
 	}
 	if p.options.Format == outbox.FormatCloudEvents {
 		maps.Copy(h, cloudEvent(m, p.options))
 	}
-	return req, n.String(), s.sign(h, m.ID.String(), p.options.SigningKey, at, body)
+	return req, n.String(), s.sign(&own, m.ID.String(), p.options.SigningKey, at, body)
+}
+
+// ownHeaders sets the worker's own headers. Their values are in one allocation for a request's.
+type ownHeaders struct {
+	of     http.Header
+	values []string
+}
+
+// ownHeadersMost is how many of them a request has.
+const ownHeadersMost = 8
+
+func (own *ownHeaders) set(name, value string) {
+	if own.values == nil {
+		own.values = make([]string, 0, ownHeadersMost)
+	}
+	own.values = append(own.values, value)
+	last := len(own.values) - 1
+	own.of[name] = own.values[last : last+1 : last+1]
 }
 
 // checkOptions returns the method of the request. It refuses options that no writer of this version writes, because the
@@ -101,9 +121,9 @@ func checkOptions(o outbox.Options) (method string, err error) {
 
 // sign sets the headers of Standard Webhooks, with a signature by the key set of that name. A message that names no key
 // set is sent unsigned if there is no default key set.
-func (s *Sender) sign(h http.Header, id, name string, at time.Time, body []byte) error {
-	h["Webhook-Id"] = []string{id}
-	h["Webhook-Timestamp"] = []string{webhook.Timestamp(at)}
+func (s *Sender) sign(own *ownHeaders, id, name string, at time.Time, body []byte) error {
+	own.set("Webhook-Id", id)
+	own.set("Webhook-Timestamp", webhook.Timestamp(at))
 	var keys webhook.Keys
 	known := false
 	if s.keys != nil {
@@ -119,6 +139,6 @@ func (s *Sender) sign(h http.Header, id, name string, at time.Time, body []byte)
 	if signature == "" { // the key set holds public keys only
 		return unknownKeyError{name}
 	}
-	h["Webhook-Signature"] = []string{signature}
+	own.set("Webhook-Signature", signature)
 	return nil
 }

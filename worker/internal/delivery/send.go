@@ -193,8 +193,8 @@ func (s *Sender) Send(ctx context.Context, m Message) Answer {
 	if p.options.Timeout > 0 {
 		timeout = min(timeout, p.options.Timeout)
 	}
-	t, stop := newTrip(ctx, timeout)
-	defer stop()
+	t := newTrip(ctx, timeout)
+	defer t.stop()
 	t.metrics = s.metrics
 	s.attempt(t, m, p, &a)
 	a.Duration = time.Since(a.StartedAt)
@@ -209,16 +209,8 @@ func (s *Sender) attempt(t *trip, m Message, p parts, a *Answer) {
 	}
 	req, note, err := s.request(t.traced(), m, p, a.StartedAt)
 	a.Note = note
-	var (
-		noKey     unknownKeyError
-		noHeaders unknownHeadersError
-	)
-	switch {
-	case errors.As(err, &noKey), errors.As(err, &noHeaders):
-		a.WaitsFor = shortText(err.Error())
-		return
-	case err != nil:
-		a.Class, a.Err = ClassBlocked, shortText(err.Error())
+	if err != nil {
+		a.unsent(err)
 		return
 	}
 	resp, err := s.roundTrip(t, req)
@@ -229,6 +221,19 @@ func (s *Sender) attempt(t *trip, m Message, p parts, a *Answer) {
 	a.read(t, resp)
 	_ = resp.Body.Close()
 	t.conn.answered(t.use, resp.Header)
+}
+
+// unsent says why no request could be made: something of the worker's is missing, or the message itself is at fault.
+func (a *Answer) unsent(err error) {
+	var (
+		noKey     unknownKeyError
+		noHeaders unknownHeadersError
+	)
+	if errors.As(err, &noKey) || errors.As(err, &noHeaders) {
+		a.WaitsFor = shortText(err.Error())
+		return
+	}
+	a.Class, a.Err = ClassBlocked, shortText(err.Error())
 }
 
 // newDialer assembles what the Sender connects with.

@@ -1,6 +1,8 @@
 package delivery
 
 import (
+	"errors"
+	"net/url"
 	"sync"
 
 	"github.com/seed-abbacb8b/epilogue/outbox"
@@ -13,12 +15,17 @@ type targets struct {
 	of map[string]target
 }
 
-type target struct{ url, endpoint string }
+type target struct {
+	url      *url.URL // of all requests to it: nobody changes it
+	endpoint string
+}
+
+var errNoURL = errors.New("url: cannot be made a request of") // its own text would quote it
 
 // targetsKept bounds what is remembered; when it is full, all of it is forgotten. URLs are 2 KiB at most.
 const targetsKept = 1024
 
-// normal is outbox.NormalizeURL.
+// normal is outbox.NormalizeURL, parsed.
 func (t *targets) normal(raw string) (target, error) {
 	t.mu.RLock()
 	known, ok := t.of[raw]
@@ -26,15 +33,19 @@ func (t *targets) normal(raw string) (target, error) {
 	if ok {
 		return known, nil
 	}
-	url, endpoint, err := outbox.NormalizeURL(raw)
+	normal, endpoint, err := outbox.NormalizeURL(raw)
 	if err != nil {
 		return target{}, err
+	}
+	parsed, err := url.Parse(normal)
+	if err != nil {
+		return target{}, errNoURL
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.of == nil || len(t.of) >= targetsKept {
 		t.of = make(map[string]target)
 	}
-	t.of[raw] = target{url, endpoint}
-	return target{url, endpoint}, nil
+	t.of[raw] = target{parsed, endpoint}
+	return t.of[raw], nil
 }

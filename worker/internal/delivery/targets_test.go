@@ -12,12 +12,12 @@ func TestWhatIsRememberedOfURLsIsWhatTheyBecomeAndBounded(t *testing.T) {
 	var known targets
 	for i := range 3 * targetsKept {
 		raw := fmt.Sprintf("https://EXAMPLE.com/a b/%d", i/2) // each twice
-		url, endpoint, err := outbox.NormalizeURL(raw)
+		normal, endpoint, err := outbox.NormalizeURL(raw)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := known.normal(raw); err != nil || got != (target{url, endpoint}) {
-			t.Fatalf("%q becomes %v, %v; want %q at %q", raw, got, err, url, endpoint)
+		if got, err := known.normal(raw); err != nil || got.url.String() != normal || got.endpoint != endpoint {
+			t.Fatalf("%q becomes %v, %v; want %q at %q", raw, got, err, normal, endpoint)
 		}
 		if len(known.of) > targetsKept {
 			t.Fatalf("%d are kept", len(known.of))

@@ -52,6 +52,7 @@ func (timeoutError) Timeout() bool   { return true }
 type trip struct {
 	context.Context
 	end      context.CancelCauseFunc
+	timer    *time.Timer // ends the request
 	deadline time.Time
 	metrics  *metrics
 	at       atomic.Int32
@@ -71,14 +72,19 @@ type tripKey struct{}
 
 // newTrip returns the context of a request that may take so long, and of every connection that is tried for it. The
 // caller calls stop once the attempt has ended.
-func newTrip(parent context.Context, timeout time.Duration) (t *trip, stop func()) {
-	t = &trip{deadline: time.Now().Add(timeout)}
+func newTrip(parent context.Context, timeout time.Duration) *trip {
+	t := &trip{deadline: time.Now().Add(timeout)}
 	t.Context, t.end = context.WithCancelCause(parent)
-	timer := time.AfterFunc(timeout, func() { t.end(timeoutError{"the request", timeout}) })
+	t.timer = time.AfterFunc(timeout, func() { t.end(timeoutError{"the request", timeout}) })
 	t.trace.GetConn = func(string) { t.at.Store(int32(phaseQueue)) }
 	t.trace.GotConn = t.gotConn
 	t.trace.GotFirstResponseByte = func() { t.answered.Store(true) }
-	return t, func() { timer.Stop(); t.end(nil) }
+	return t
+}
+
+func (t *trip) stop() {
+	t.timer.Stop()
+	t.end(nil)
 }
 
 // traced is the context to send the request with.

@@ -10,8 +10,8 @@ import (
 // connection, because the first one was closed.
 func TestATripIgnoresADialOnceTheRequestHasAConnection(t *testing.T) {
 	t.Parallel()
-	trip, stop := newTrip(t.Context(), testPatience)
-	defer stop()
+	trip := newTrip(t.Context(), testPatience)
+	defer trip.stop()
 	ctx := trip.traced()
 	trace := httptrace.ContextClientTrace(ctx)
 	dialCtx := context.WithoutCancel(ctx) // the transport derives the context of a dial
