@@ -59,13 +59,7 @@ func (t *trial) newFair(ctx context.Context, timed, messages, endpoints, timedFr
 	if f.all.URLs, err = t.Receiver.Open(endpoints); err != nil {
 		return nil, err
 	}
-	if f.all.Trial, err = t.Receiver.ExpectFirst(timed, messages); err != nil {
-		return nil, err
-	}
-	// That endpoints are opened is what these trials are about, and no requests that are awaited are left at their end.
-	config.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
-	config.ShutdownTimeout = 100 * time.Millisecond
-	if f.drainer, err = t.newEpilogue(ctx, config); err != nil {
+	if err := f.prepare(ctx, timed, config); err != nil {
 		return nil, err
 	}
 	origins, err := f.to(timedFrom, endpoints).Endpoints()
@@ -73,6 +67,41 @@ func (t *trial) newFair(ctx context.Context, timed, messages, endpoints, timedFr
 		return stand.One[bool](ctx, t.DB, "SELECT NOT EXISTS (SELECT FROM bench.due WHERE endpoint = ANY ($1))", origins)
 	}
 	return f, err
+}
+
+// newShared is newFair for so many URLs at one origin, of which the timed messages go to the first.
+func (t *trial) newShared(ctx context.Context, timed, messages, urls int, config worker.Config) (f *fair, err error) {
+	if err := t.DB.MigrateOutbox(ctx); err != nil {
+		return nil, err
+	}
+	f = &fair{trial: t, all: stand.Load{Messages: messages}}
+	if f.all.URLs, err = t.Receiver.OpenShared(urls); err != nil {
+		return nil, err
+	}
+	if err := f.prepare(ctx, timed, config); err != nil {
+		return nil, err
+	}
+	runs := make([]string, timed)
+	for n := range runs {
+		runs[n] = stand.RunID(n)
+	}
+	f.drainer.Done = func(ctx context.Context) (bool, error) {
+		return stand.One[bool](ctx, t.DB,
+			"SELECT NOT EXISTS (SELECT FROM bench.message m JOIN bench.due d ON d.message_id = m.id WHERE m.run_id = ANY ($1))", runs)
+	}
+	return f, nil
+}
+
+// prepare tells the receiver what comes, and makes the worker.
+func (f *fair) prepare(ctx context.Context, timed int, config worker.Config) (err error) {
+	if f.all.Trial, err = f.Receiver.ExpectFirst(timed, f.all.Messages); err != nil {
+		return err
+	}
+	// That endpoints are opened is what these trials are about, and no requests that are awaited are left at their end.
+	config.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
+	config.ShutdownTimeout = 100 * time.Millisecond
+	f.drainer, err = f.newEpilogue(ctx, config)
+	return err
 }
 
 // to is the load of the endpoints from the first to before the last index.
@@ -102,14 +131,10 @@ func (f *fair) measure(ctx context.Context, streams []stand.Stream, beside ...fu
 		return found, err
 	}
 	timed := streams[0]
-	origins, err := timed.Endpoints()
-	if err != nil {
-		return found, err
-	}
 	n, err := stand.One[int](ctx, f.DB, "SELECT count(*) FROM bench.attempt a JOIN bench.message m ON m.id = a.message_id "+
-		"WHERE a.class = 'delivered' AND m.endpoint = ANY ($1)", origins)
+		"WHERE a.class = 'delivered' AND m.url = ANY ($1)", timed.URLs)
 	if err == nil && n != timed.Until {
-		err = fmt.Errorf("%d attempts to the timed endpoints are recorded as delivered; want %d", n, timed.Until)
+		err = fmt.Errorf("%d attempts to the timed URLs are recorded as delivered; want %d", n, timed.Until)
 	}
 	return found, err
 }

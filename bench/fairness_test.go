@@ -46,6 +46,17 @@ func TestWaitsAreThoseOfTheTimeThatCounts(t *testing.T) {
 	}
 }
 
+func TestABacklogOfSomeIsGoneAtTheLatestOfTheirArrivals(t *testing.T) {
+	t.Parallel()
+	f := flownOf(10, 900, 10, 0)
+	if last, all := lastArrival(f, 0, 3); !all || !last.Equal(f.Committed[2].Add(10*time.Millisecond)) {
+		t.Errorf("%v, %v; want the third one's arrival", last, all)
+	}
+	if _, all := lastArrival(f, 1, 4); all {
+		t.Error("all of them arrived, though one did not")
+	}
+}
+
 func TestABacklogIsGoneWhenAllOfItArrived(t *testing.T) {
 	t.Parallel()
 	const from = 2

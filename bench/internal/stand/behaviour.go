@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 )
@@ -16,6 +19,8 @@ import (
 type Behaviour struct {
 	From, To    int           // endpoints by index, in the order of their URLs; To is exclusive
 	Hang        bool          // never answers; the request ends when the client gives up
+	Status      int           // is what every request is answered with; its message has not arrived. 0 for 200
+	RetryAfter  int           // seconds, in the header of that answer; 0 for none
 	FailPercent int           // of the requests are answered 500, at random; their messages have not arrived
 	SlowPercent int           // of the others are answered after Slow, still with 200; their messages arrived at once
 	Slow        time.Duration // how late that is, at least
@@ -26,6 +31,8 @@ func (b Behaviour) check(endpoints int) error {
 	switch {
 	case b.From < 0 || b.From >= b.To || b.To > endpoints:
 		return fmt.Errorf("a behaviour of endpoints %d to %d; there are %d, counted from 0, and the second is exclusive", b.From, b.To, endpoints)
+	case b.Status != 0 && (b.Status < 200 || b.Status > 599) || b.RetryAfter < 0:
+		return fmt.Errorf("a status of %d and a Retry-After of %d s; want 200 to 599 and no less than 0", b.Status, b.RetryAfter)
 	case min(b.FailPercent, b.SlowPercent) < 0 || max(b.FailPercent, b.SlowPercent) > 100:
 		return fmt.Errorf("%d %% failing and %d %% slow; want 0 to 100", b.FailPercent, b.SlowPercent)
 	case b.SlowPercent > 0 && b.Slow <= 0, b.SlowSpread < 0:
@@ -86,6 +93,13 @@ func (b *behaviours) meet(w http.ResponseWriter, req *http.Request) (arrived boo
 		<-req.Context().Done()
 		b.hung.remove()
 		panic(http.ErrAbortHandler) // nothing is answered, not even to a client that would still read it
+	case one.Status != 0:
+		b.refused.Add(1)
+		if one.RetryAfter > 0 {
+			w.Header().Set("Retry-After", strconv.Itoa(one.RetryAfter))
+		}
+		http.Error(w, "told to answer so", one.Status)
+		return false, 0
 	case one.FailPercent > 0 && rand.IntN(100) < one.FailPercent:
 		b.refused.Add(1)
 		http.Error(w, "told to fail", http.StatusInternalServerError)
@@ -120,7 +134,24 @@ func endpointContext(l net.Listener) context.Context {
 	return context.WithValue(context.Background(), endpointKey{}, l.(endpointListener).endpoint)
 }
 
-func endpointOf(req *http.Request) int { return req.Context().Value(endpointKey{}).(int) }
+// endpointOf is the index of a request's endpoint: of its listener, or of its path at a listener that all paths share.
+func endpointOf(req *http.Request) int {
+	endpoint := req.Context().Value(endpointKey{}).(int)
+	if endpoint != byPath {
+		return endpoint
+	}
+	n, err := strconv.Atoi(strings.TrimPrefix(req.URL.Path, sharedPath))
+	if err != nil || n < 0 {
+		return math.MaxInt // behaves like one that was not told of anything
+	}
+	return n
+}
+
+// byPath stands for an endpoint where the path tells which one it is: sharedPath and its index.
+const (
+	byPath     = -1
+	sharedPath = "/hook/"
+)
 
 // Behave changes how some endpoints answer, until the next trial begins.
 func (b *Inbox) Behave(one Behaviour, _ *struct{}) error {
@@ -128,7 +159,7 @@ func (b *Inbox) Behave(one Behaviour, _ *struct{}) error {
 	if a == nil {
 		return errors.New("no trial has begun; expect one first")
 	}
-	return a.behaviours.set(one, len(b.urls))
+	return a.behaviours.set(one, max(len(b.urls), b.shared))
 }
 
 // Behave changes how some endpoints answer, from now on and until the next trial is expected. Told twice of an endpoint,

@@ -123,6 +123,32 @@ func TestAFailingEndpointsMessagesDoNotArrive(t *testing.T) {
 	}
 }
 
+func TestPathsOfOneOriginBehaveEachForItself(t *testing.T) {
+	t.Parallel()
+	r, _ := inboxOf(t, 1, 4)
+	urls, err := r.OpenShared(2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Behave(Behaviour{From: 1, To: 2, Status: http.StatusTooManyRequests, RetryAfter: 60}); err != nil {
+		t.Fatal(err)
+	}
+	l := Load{Trial: r.trial, Messages: 4, URLs: urls}
+	for n, want := range []int{http.StatusOK, http.StatusTooManyRequests} {
+		answer, err := http.Post(l.URL(n), "application/json", bytes.NewReader(l.Body(n)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = answer.Body.Close()
+		if after := answer.Header.Get("Retry-After"); answer.StatusCode != want || (after == "60") != (n == 1) {
+			t.Errorf("%s: status %d, Retry-After %q; want %d", l.URL(n), answer.StatusCode, after, want)
+		}
+	}
+	if p := progressOf(t, r); p.Refused != 1 || p.Distinct != 1 {
+		t.Errorf("%+v; want one arrived and one refused", p)
+	}
+}
+
 func TestASlowEndpointAnswersLate(t *testing.T) {
 	t.Parallel()
 	const slow = 50 * time.Millisecond
@@ -163,7 +189,7 @@ func TestABehaviourThatCannotBeIsAnError(t *testing.T) {
 	t.Parallel()
 	r, _ := inboxOf(t, 1, 2)
 	for _, wrong := range []Behaviour{
-		{From: 0, To: 2}, {From: -1, To: 1}, {From: 1, To: 1}, {To: 1, FailPercent: 101}, {To: 1, SlowPercent: -1}, {To: 1, SlowPercent: 5},
+		{From: 0, To: 2}, {To: 1, Status: 99}, {To: 1, Status: 500, RetryAfter: -1}, {From: -1, To: 1}, {From: 1, To: 1}, {To: 1, FailPercent: 101}, {To: 1, SlowPercent: -1}, {To: 1, SlowPercent: 5},
 		{To: 1, SlowPercent: 5, Slow: 1, SlowSpread: -1},
 	} {
 		if err := r.Behave(wrong); err == nil {

@@ -18,15 +18,15 @@ const bulkInsert = `WITH numbered AS (
 ), timed AS (
     SELECT *, (extract(epoch FROM at) * 1000000)::bigint AS micros FROM numbered
 ), m AS (
-    INSERT INTO bench.message (id, run_id, status, result, headers, final_step, url, endpoint, created_at)
+    INSERT INTO bench.message (id, run_id, status, result, headers, final_step, url, endpoint, tenant, created_at)
     SELECT (lpad(to_hex(micros / 1000), 12, '0') || '7' || lpad(to_hex(micros % 1000 * 4096 / 1000), 3, '0')
                || substr(gen_random_uuid()::text, 20))::uuid,
            'run-' || n, 'succeeded', convert_to($7::text || lpad(to_hex(n), 8, '0') || $8::text, 'UTF8'),
-           '{}', 3, url, endpoint, at
+           '{}', 3, url, endpoint, $9::text, at
     FROM timed
     RETURNING id, endpoint, created_at
 )
-INSERT INTO bench.due (message_id, endpoint, due_at) SELECT id, endpoint, created_at FROM m`
+INSERT INTO bench.due (message_id, endpoint, due_at) SELECT id, concat_ws(' ', endpoint, $9::text), created_at FROM m`
 
 // bulkStep is the time between two messages of a backlog that was written in bulk: 5 000 a second.
 const bulkStep = 200 * time.Microsecond
@@ -42,6 +42,10 @@ func WriteBacklog(ctx context.Context, d *Database, l Load, from, until int) err
 	if err != nil {
 		return err
 	}
+	var tenant *string
+	if l.Tenant != "" {
+		tenant = &l.Tenant
+	}
 	body := l.Body(0)
 	before, after := string(body[:numberAt]), string(body[numberEnd:])
 	group, ctx := errgroup.WithContext(ctx)
@@ -49,7 +53,7 @@ func WriteBacklog(ctx context.Context, d *Database, l Load, from, until int) err
 	for first := from; first < until; first += perStatement {
 		group.Go(func() error {
 			err := d.Exec(ctx, bulkInsert, first, min(first+perStatement, until), now.Add(-time.Duration(until)*bulkStep), bulkStep,
-				l.URLs, endpoints, before, after)
+				l.URLs, endpoints, before, after, tenant)
 			if err != nil {
 				return fmt.Errorf("writing a backlog: %w", err)
 			}

@@ -106,6 +106,21 @@ func TestRowsWrittenInBulkAreThoseOfTheHook(t *testing.T) {
 	}
 }
 
+func TestABacklogOfATenantWaitsInItsLane(t *testing.T) {
+	t.Parallel()
+	d := newTestDatabase(t)
+	l := Load{Messages: 2, URLs: []string{"http://127.0.0.1:1001/hook"}, Tenant: "acme"}
+	writeByHook(t, d, l, 1)
+	if err := WriteBacklog(t.Context(), d, l, 1, l.Messages); err != nil {
+		t.Fatal(err)
+	}
+	for _, query := range []string{"SELECT tenant FROM bench.message", "SELECT endpoint FROM bench.due"} {
+		if rows := rowsOf(t, d, query); len(rows) != 2 || fmt.Sprint(rows[0]) != fmt.Sprint(rows[1]) {
+			t.Errorf("%s: %v; want the same of both", query, rows)
+		}
+	}
+}
+
 func TestABacklogWrittenInBulkIsInTheOrderOfTime(t *testing.T) {
 	t.Parallel()
 	d := newTestDatabase(t)

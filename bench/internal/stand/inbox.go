@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/rpc"
 	"os"
+	"strconv"
 	"sync/atomic"
 	"time"
 )
@@ -22,6 +23,8 @@ type Inbox struct {
 	server  *http.Server
 	far     *http.Server // of the far endpoints; nil without any
 	urls    []string
+	shared  int // how many paths were opened at one origin
+	origin  string
 	current atomic.Pointer[arrivals]
 }
 
@@ -107,6 +110,23 @@ func (b *Inbox) Open(n int, urls *[]string) error {
 		b.urls = append(b.urls, "http://"+l.Addr().String()+"/hook")
 	}
 	*urls = b.urls[:n]
+	return nil
+}
+
+// OpenShared replies n URLs at one origin, each a path of its own.
+func (b *Inbox) OpenShared(n int, urls *[]string) error {
+	if b.origin == "" {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return err
+		}
+		go func() { _ = b.server.Serve(endpointListener{Listener: l, endpoint: byPath}) }() // until the server is closed
+		b.origin = "http://" + l.Addr().String()
+	}
+	b.shared = max(b.shared, n)
+	for i := range n {
+		*urls = append(*urls, b.origin+sharedPath+strconv.Itoa(i))
+	}
 	return nil
 }
 

@@ -17,6 +17,7 @@ type Load struct {
 	Trial    uint32
 	Messages int
 	URLs     []string
+	Tenant   string // of all messages; "" for none
 }
 
 // URL is the n-th message's.
@@ -61,6 +62,7 @@ func (l Load) Message(n int) outbox.Message {
 	return outbox.Message{
 		Outcome: outbox.RunOutcome{RunID: RunID(n), Status: outbox.Succeeded, Result: l.Body(n), FinalStep: 3},
 		URL:     l.URL(n),
+		Tenant:  l.Tenant,
 	}
 }
 

@@ -54,6 +54,12 @@ func (r *Receiver) Open(n int) (urls []string, err error) {
 	return urls, err
 }
 
+// OpenShared returns n URLs at one origin.
+func (r *Receiver) OpenShared(n int) (urls []string, err error) {
+	err = r.call("Inbox.OpenShared", n, &urls)
+	return urls, err
+}
+
 // expect begins a trial, in which every endpoint answers at once, and returns the number that its bodies carry.
 func (r *Receiver) expect(messages int) (trial uint32, err error) {
 	return r.ExpectFirst(messages, messages)
