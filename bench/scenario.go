@@ -52,7 +52,7 @@ type runner func(ctx context.Context, t *trial) (report.Sample, error)
 func scenarios() []scenario {
 	return []scenario{
 		drainScenario(), drainManyScenario(), metricsScenario(), writeScenario(), walScenario(), latencyScenario(), stepsScenario(),
-		backlogScenario(), pinnedScenario(), endpointsScenario(), hangScenario(), floodScenario(), sharedScenario(), farScenario(), memoryScenario(),
+		backlogScenario(), pinnedScenario(), endpointsScenario(), hangScenario(), floodScenario(), sharedScenario(), hostileScenario(), farScenario(), memoryScenario(),
 		recoveryScenario(), soakScenario(),
 	}
 }

@@ -25,6 +25,7 @@ type Inbox struct {
 	urls    []string
 	shared  int // how many paths were opened at one origin
 	origin  string
+	hostile []net.Listener
 	current atomic.Pointer[arrivals]
 }
 
@@ -62,6 +63,9 @@ func serveInbox(conn io.ReadWriteCloser) error {
 		return err
 	}
 	calls.ServeConn(conn)
+	for _, l := range box.hostile {
+		_ = l.Close()
+	}
 	if box.far != nil {
 		_ = box.far.Close()
 	}

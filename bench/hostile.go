@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/seed-abbacb8b/epilogue/bench/internal/report"
+	"github.com/seed-abbacb8b/epilogue/bench/internal/stand"
+)
+
+// The load of the hostile scenario.
+const (
+	hostileEndpoints = 200
+	hostileRate      = 200 // messages a second to all of them
+	healthyEndpoints = 20
+	healthyRate      = 200 // and to all of these
+)
+
+// hostileScenario: what endpoints that mean harm cost the others.
+func hostileScenario() scenario {
+	return scenario{
+		name: "hostile",
+		about: fmt.Sprintf("from the commit's return to the receiver, %d messages/s to %d endpoints, beside %d messages/s to %d hostile ones",
+			healthyRate, healthyEndpoints, hostileRate, hostileEndpoints),
+		contenders: []contender{
+			{name: "healthy", about: "no hostile endpoints", run: hostileEpilogue(false)},
+			{name: "hostile", about: "silence, resets, other protocols, headers and bodies without an end, drips, cut-off answers, redirects, 500",
+				run: hostileEpilogue(true)},
+		},
+		metrics: fairMetrics(
+			report.Metric{Name: "attempts", Title: "hostile attempts", Detail: true},
+			report.Metric{Name: "opened", Title: "opened", Detail: true},
+		),
+		budgets:   []report.Budget{{Metric: "p99", Of: "hostile", Against: "healthy", AtMost: 2}},
+		roundsMax: fairnessRoundsMax,
+	}
+}
+
+func hostileEpilogue(beside bool) runner {
+	return func(ctx context.Context, t *trial) (report.Sample, error) {
+		length := pick(t.size, 500*time.Millisecond, 1500*time.Millisecond, 20*time.Second)
+		timed, all := int(healthyRate*length.Seconds()), int((healthyRate+hostileRate)*length.Seconds())
+		config := drainConfig(t.DB.Schema)
+		config.DeliveryTimeout = pick(t.size, 100*time.Millisecond, 200*time.Millisecond, 2*time.Second)
+		f, err := t.newFair(ctx, timed, all, healthyEndpoints, 0, config)
+		if err != nil {
+			return nil, err
+		}
+		healthy, err := f.stream(ctx, f.all, 0, timed, healthyRate)
+		if err != nil {
+			return nil, err
+		}
+		streams := []stand.Stream{healthy}
+		if beside {
+			l := f.all
+			if l.URLs, err = t.Receiver.OpenHostile(hostileEndpoints); err != nil {
+				return nil, err
+			}
+			others, err := f.stream(ctx, l, timed, all, hostileRate)
+			if err != nil {
+				return nil, err
+			}
+			streams = append(streams, others)
+		}
+		flown, err := f.measure(ctx, streams)
+		if err != nil {
+			return nil, err
+		}
+		found, err := fairSample(waitsOf(flown, healthy, flown.Begun, flown.Begun.Add(time.Hour)), flown.Used)
+		if err != nil || !beside {
+			return found, err
+		}
+		return found, t.addHostile(ctx, found)
+	}
+}
+
+// addHostile says what became of the messages to hostile endpoints.
+func (t *trial) addHostile(ctx context.Context, found report.Sample) (err error) {
+	if found["attempts"], err = stand.One[float64](ctx, t.DB, "SELECT count(*) FROM bench.attempt WHERE class <> 'delivered'"); err != nil {
+		return err
+	}
+	if found["attempts"] == 0 {
+		return errors.New("no attempt failed, so no endpoint was hostile")
+	}
+	found["opened"], err = stand.One[float64](ctx, t.DB, "SELECT count(*) FROM bench.endpoint WHERE openings > 0")
+	return err
+}

@@ -1,0 +1,36 @@
+package stand
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestNoHostileEndpointGivesAWholeAnswerThatDelivers(t *testing.T) {
+	t.Parallel()
+	r, _ := inboxOf(t, 1, 2)
+	urls, err := r.OpenHostile(len(hostile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{
+		Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Second,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	for i, url := range urls {
+		answer, err := client.Post(url, "application/json", strings.NewReader("{}"))
+		if err != nil {
+			continue
+		}
+		_, err = io.Copy(io.Discard, answer.Body)
+		_ = answer.Body.Close()
+		if err == nil && answer.StatusCode < 300 {
+			t.Errorf("way %d: answered %d, whole", i, answer.StatusCode)
+		}
+	}
+	if p := progressOf(t, r); p.Requests != 0 {
+		t.Errorf("%d requests count as arrived", p.Requests)
+	}
+}
