@@ -40,6 +40,28 @@ func TestTenantsShareTheWindowOfTheirOriginEqually(t *testing.T) {
 	}
 }
 
+// TestTheLanesOfATenantTogetherGetItsPartOnly: a URL that was set aside brings its tenant no more of the window.
+func TestTheLanesOfATenantTogetherGetItsPartOnly(t *testing.T) {
+	t.Parallel()
+	r := slots(t, 100, 8)
+	r.drains()
+	ofURL := lane.OfURL(tenant(0), "u")
+	for _, name := range []string{tenant(0), ofURL, tenant(1)} {
+		for range 5 {
+			r.roundTrip(name, slow())
+		}
+	}
+	r.knows(tenant(0), ofURL, tenant(1))
+	r.drain.after, r.drain.stream = afterNothing, false
+	got := map[string]int{}
+	for _, turn := range r.claim().Turns {
+		got[lane.Owner(turn.Endpoint)] += turn.Most
+	}
+	if got[tenant(0)] != 4 || got[tenant(1)] != 4 {
+		t.Errorf("the tenants may give %v, want half of 8 each", got)
+	}
+}
+
 // TestATenantOverItsPartGivesItsSlotsBack, as its requests end, though it has messages that were claimed ahead.
 func TestATenantOverItsPartGivesItsSlotsBack(t *testing.T) {
 	t.Parallel()

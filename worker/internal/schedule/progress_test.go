@@ -92,4 +92,8 @@ func TestACutScanSaysNothingOfWhatItDidNotReach(t *testing.T) {
 	if !p.madeAt.Equal(began) {
 		t.Error("an endpoint behind the last that was reached counts as claimed")
 	}
+	p.scanned([]Candidate{{"a", longAgo}, {"c", longAgo}}, true, began.Add(2*time.Second))
+	if !p.madeAt.Equal(began.Add(2 * time.Second)) {
+		t.Error("an endpoint before the last that was reached, and gone, does not count as claimed")
+	}
 }
