@@ -172,16 +172,15 @@ type Limits struct {
 	RatePerSecond float64 // requests begun per second, of all workers together; LimitRateMin to LimitRateMax
 }
 
-// Validate reports every limit that is out of its bounds.
+// Validate reports every limit that is out of its bounds, as [FieldFaults].
 func (l Limits) Validate() error {
-	var faults []error
-	if l.MaxInFlight < 0 || l.MaxInFlight > LimitInFlightMax {
-		faults = append(faults, fmt.Errorf("MaxInFlight is %d; want 1 to %d, or 0 for no limit", l.MaxInFlight, LimitInFlightMax))
-	}
-	if rate := l.RatePerSecond; rate != 0 && !(rate >= LimitRateMin && rate <= LimitRateMax) { // so written, NaN is refused
-		faults = append(faults, fmt.Errorf("RatePerSecond is %v; want %v to %d, or 0 for no limit", rate, LimitRateMin, int(LimitRateMax)))
-	}
-	return errors.Join(faults...)
+	var faults FieldFaults
+	faults.Check(l.MaxInFlight >= 0 && l.MaxInFlight <= LimitInFlightMax, "MaxInFlight", "is %d; want 1 to %d, or 0 for no limit",
+		l.MaxInFlight, LimitInFlightMax)
+	rate := l.RatePerSecond
+	faults.Check(rate == 0 || rate >= LimitRateMin && rate <= LimitRateMax, "RatePerSecond", "is %v; want %v to %d, or 0 for no limit",
+		rate, LimitRateMin, int(LimitRateMax))
+	return faults.Err()
 }
 
 // Limit sets an endpoint's limits, in place of those it had; the zero value takes them away. They bound all its tenants

@@ -12,6 +12,9 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/lane"
 )
 
+// ErrNoURL says that a message has no URL that can be delivered to; a replay must name one.
+var ErrNoURL = errors.New("has no URL that can be delivered to; name one")
+
 // Replayed tells what one replay did.
 type Replayed struct {
 	ID  ID `json:"id"`  // the message asked for
@@ -89,7 +92,7 @@ func (m subject) checkReplay(url string) error {
 	case url != "" && m.due():
 		return fault{fmt.Sprintf("is %s; cancel it before it is replayed to another URL", m.State), nil}
 	case url == "" && m.Endpoint == "":
-		return fault{"has no URL that can be delivered to; name one (--url)", nil}
+		return fault{"", ErrNoURL}
 	}
 	return nil
 }

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/seed-abbacb8b/epilogue/internal/fieldfault"
 )
 
 // Options say how one message is delivered. The zero value leaves all to the worker: a POST of the raw body, signed with
@@ -109,54 +111,50 @@ func CheckTraceparent(text string) error {
 	return nil
 }
 
-// Validate reports every fault at once, each by its field's name.
+// FieldFaults are the faults of [Options] or [Limits], by their fields.
+type FieldFaults = fieldfault.Faults
+
+// Validate reports every fault at once, as [FieldFaults].
 func (o Options) Validate() error {
-	var faults []error
-	check := func(ok bool, format string, args ...any) {
-		if !ok {
-			faults = append(faults, fmt.Errorf(format, args...))
-		}
-	}
-	check(o.Timeout == 0 || o.Timeout >= time.Millisecond, "Timeout is %v; want 1ms or more, or 0 for the worker's own", o.Timeout)
-	check(o.Delay >= 0 && o.Delay <= DelayMax, "Delay is %v; want 0 to %v", o.Delay, DelayMax)
+	var faults FieldFaults
+	check := faults.Check
+	check(o.Timeout == 0 || o.Timeout >= time.Millisecond, "Timeout", "is %v; want 1ms or more, or 0 for the worker's own", o.Timeout)
+	check(o.Delay >= 0 && o.Delay <= DelayMax, "Delay", "is %v; want 0 to %v", o.Delay, DelayMax)
 	check(o.ExpireAfter == 0 || o.ExpireAfter >= ExpireAfterMin && o.ExpireAfter <= ExpireAfterMax,
-		"ExpireAfter is %v; want %v to %v, or 0 for never", o.ExpireAfter, ExpireAfterMin, ExpireAfterMax)
-	check(o.ExpireAfter == 0 || o.ExpireAfter > o.Delay, "ExpireAfter is %v; want more than Delay (%v)", o.ExpireAfter, o.Delay)
-	check(o.Method == "" || slices.Contains(Methods, o.Method), "Method is %q; want one of %v", o.Method, Methods)
+		"ExpireAfter", "is %v; want %v to %v, or 0 for never", o.ExpireAfter, ExpireAfterMin, ExpireAfterMax)
+	check(o.ExpireAfter == 0 || o.ExpireAfter > o.Delay, "ExpireAfter", "is %v; want more than %s (%v)", o.ExpireAfter, fieldfault.Name("Delay"), o.Delay)
+	check(o.Method == "" || slices.Contains(Methods, o.Method), "Method", "is %q; want one of %v", o.Method, Methods)
 	check(o.Format == "" || o.Format == FormatRaw || o.Format == FormatEnvelope || o.Format == FormatCloudEvents,
-		"Format is %q; want %s, %s or %s", o.Format, FormatRaw, FormatEnvelope, FormatCloudEvents)
-	check(o.Source == "" || CheckHeader("Ce-Source", o.Source) == nil && !strings.Contains(o.Source, " "), "Source is %q; want a URI reference", o.Source)
+		"Format", "is %q; want %s, %s or %s", o.Format, FormatRaw, FormatEnvelope, FormatCloudEvents)
+	check(o.Source == "" || CheckHeader("Ce-Source", o.Source) == nil && !strings.Contains(o.Source, " "), "Source", "is %q; want a URI reference", o.Source)
 	if o.ContentType != "" {
 		_, _, err := mime.ParseMediaType(o.ContentType)
-		check(err == nil && CheckHeader("Content-Type", o.ContentType) == nil, "ContentType is %q; want a media type", o.ContentType)
-		check(o.Format != FormatEnvelope, "ContentType is set; an envelope is always application/json")
+		check(err == nil && CheckHeader("Content-Type", o.ContentType) == nil, "ContentType", "is %q; want a media type", o.ContentType)
+		check(o.Format != FormatEnvelope, "ContentType", "is set; an envelope is always application/json")
 	}
 	for _, key := range sortedKeys(o.Headers) {
-		if err := CheckHeader(key, o.Headers[key]); err != nil {
-			faults = append(faults, fmt.Errorf("Headers: %w", err))
+		faults.Add("Headers", CheckHeader(key, o.Headers[key]))
+		if ReservedHeader(key) {
+			faults.Add("Headers", fmt.Errorf("header %q is set by the worker only", key))
 		}
-		check(!ReservedHeader(key), "Headers: header %q is set by the worker only", key)
 	}
 	bytes := len(o.Source) + len(o.ContentType)
 	for key, value := range o.Headers {
 		bytes += len(key) + len(value)
 	}
-	check(bytes <= OptionsBytesMax, "Headers, Source and ContentType have %d bytes; want at most %d", bytes, OptionsBytesMax)
+	check(bytes <= OptionsBytesMax, "Headers", "with %s and %s has %d bytes; want at most %d",
+		fieldfault.Name("Source"), fieldfault.Name("ContentType"), bytes, OptionsBytesMax)
 	if o.SigningKey != "" {
-		if err := CheckSigningKeyName(o.SigningKey); err != nil {
-			faults = append(faults, fmt.Errorf("SigningKey: %w", err))
-		}
+		faults.Add("SigningKey", CheckSigningKeyName(o.SigningKey))
 	}
 	if o.SecretHeaders != "" && !signingKeyName.MatchString(o.SecretHeaders) {
-		faults = append(faults, errors.New("SecretHeaders: not the name of a header set (it is not shown, lest it be a secret); "+
+		faults.Add("SecretHeaders", errors.New("not the name of a header set (it is not shown, lest it be a secret); "+
 			"want 1 to 64 of A-Z, a-z, 0-9, _, . and -, beginning with a letter or digit"))
 	}
 	if o.Traceparent != "" {
-		if err := CheckTraceparent(o.Traceparent); err != nil {
-			faults = append(faults, fmt.Errorf("Traceparent: %w", err))
-		}
+		faults.Add("Traceparent", CheckTraceparent(o.Traceparent))
 	}
-	return errors.Join(faults...)
+	return faults.Err()
 }
 
 // optionsJSON is the form of Options in the row.

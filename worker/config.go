@@ -2,8 +2,6 @@ package worker
 
 import (
 	"crypto/tls"
-	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -14,6 +12,7 @@ import (
 
 	"go.opentelemetry.io/otel/metric"
 
+	"github.com/seed-abbacb8b/epilogue/internal/fieldfault"
 	"github.com/seed-abbacb8b/epilogue/internal/instruments"
 	"github.com/seed-abbacb8b/epilogue/internal/session"
 	"github.com/seed-abbacb8b/epilogue/outbox"
@@ -267,59 +266,63 @@ func (c Config) WithDefaults() Config {
 	return c
 }
 
-// Validate reports every fault of the configuration at once, each by its field's name, the zero values taken for their
-// defaults.
-func (c Config) Validate() error {
+// FieldFault is what is wrong with one field of a [Config].
+type FieldFault = fieldfault.Fault
+
+// FieldFaults is the error of [Config.Validate]: every fault of the configuration. errors.As finds it in an error of [New] too,
+// where the field MaxConns is that of the pool's configuration.
+type FieldFaults = fieldfault.Faults
+
+// Validate reports every fault of the configuration at once, as [FieldFaults], the zero values taken for their defaults. A
+// relation of two fields is not checked when one of them is faulty by itself.
+func (c Config) Validate() error { return c.faults().Err() }
+
+func (c Config) faults() FieldFaults {
+	given := c
 	c = c.WithDefaults()
-	var faults []error
-	check := func(ok bool, format string, args ...any) {
-		if !ok {
-			faults = append(faults, fmt.Errorf(format, args...))
-		}
+	var faults FieldFaults
+	check := faults.Check
+	faults.Add("Schema", outbox.CheckSchema(c.Schema))
+	check(c.Pooler == "" || slices.Contains(session.Poolers, session.Pooler(c.Pooler)), "Pooler", "is %.20q; want one of %v", c.Pooler, session.Poolers)
+	check(len(c.Name) <= 64, "Name", "has %d bytes; want at most 64", len(c.Name))
+	check(c.PollInterval >= 10*time.Millisecond, "PollInterval", "is %v; want 10ms or more", c.PollInterval)
+	check(c.DeliveryTimeout >= 10*time.Millisecond, "DeliveryTimeout", "is %v; want 10ms or more", c.DeliveryTimeout)
+	check(c.Lease >= c.DeliveryTimeout+LeaseMargin, "Lease", "is %v; want at least %s (%v) + %v, so that it outlives a request",
+		c.Lease, fieldfault.Name("DeliveryTimeout"), c.DeliveryTimeout, LeaseMargin)
+	check(c.Lease <= LeaseMax, "Lease", "is %v; want at most %v", c.Lease, LeaseMax)
+	if check(c.MaxInFlight >= 1 && c.MaxInFlight <= 10_000, "MaxInFlight", "is %d; want 1 to 10000", c.MaxInFlight) {
+		check(c.EndpointMaxInFlight >= 1 && c.EndpointMaxInFlight <= c.MaxInFlight, "EndpointMaxInFlight", "is %d; want 1 to %s (%d)",
+			c.EndpointMaxInFlight, fieldfault.Name("MaxInFlight"), c.MaxInFlight)
 	}
-	if err := outbox.CheckSchema(c.Schema); err != nil {
-		faults = append(faults, fmt.Errorf("Schema: %w", err))
-	}
-	check(c.Pooler == "" || slices.Contains(session.Poolers, session.Pooler(c.Pooler)), "Pooler is %.20q; want one of %v", c.Pooler, session.Poolers)
-	check(len(c.Name) <= 64, "Name has %d bytes; want at most 64", len(c.Name))
-	check(c.PollInterval >= 10*time.Millisecond, "PollInterval is %v; want 10ms or more", c.PollInterval)
-	check(c.DeliveryTimeout >= 10*time.Millisecond, "DeliveryTimeout is %v; want 10ms or more", c.DeliveryTimeout)
-	check(c.Lease >= c.DeliveryTimeout+LeaseMargin, "Lease is %v; want at least DeliveryTimeout (%v) + %v, so that it outlives a request",
-		c.Lease, c.DeliveryTimeout, LeaseMargin)
-	check(c.Lease <= LeaseMax, "Lease is %v; want at most %v", c.Lease, LeaseMax)
-	check(c.MaxInFlight >= 1 && c.MaxInFlight <= 10_000, "MaxInFlight is %d; want 1 to 10000", c.MaxInFlight)
-	check(c.EndpointMaxInFlight >= 1 && c.EndpointMaxInFlight <= c.MaxInFlight,
-		"EndpointMaxInFlight is %d; want 1 to MaxInFlight (%d)", c.EndpointMaxInFlight, c.MaxInFlight)
-	check(c.MaxBytesInFlight >= 1<<20, "MaxBytesInFlight is %d; want 1048576 or more", c.MaxBytesInFlight)
-	check(*c.RetryJitter >= 0 && *c.RetryJitter <= 1, "RetryJitter is %v; want 0 to 1", *c.RetryJitter)
-	check(len(c.RetrySchedule) <= 100, "RetrySchedule has %d waits; want at most 100", len(c.RetrySchedule))
+	check(c.MaxBytesInFlight >= 1<<20, "MaxBytesInFlight", "is %d; want 1048576 or more", c.MaxBytesInFlight)
+	check(*c.RetryJitter >= 0 && *c.RetryJitter <= 1, "RetryJitter", "is %v; want 0 to 1", *c.RetryJitter)
+	check(len(c.RetrySchedule) <= 100, "RetrySchedule", "has %d waits; want at most 100", len(c.RetrySchedule))
 	check(!slices.ContainsFunc(c.RetrySchedule, func(d time.Duration) bool { return d < 0 || d > 30*24*time.Hour }),
-		"RetrySchedule is %v; want waits from 0 to 720h", c.RetrySchedule)
+		"RetrySchedule", "is %v; want waits from 0 to 720h", c.RetrySchedule)
 	for _, t := range []struct {
 		name string
 		d    time.Duration
 	}{{"LookupTimeout", c.LookupTimeout}, {"ConnectTimeout", c.ConnectTimeout}, {"TLSTimeout", c.TLSTimeout}, {"HeaderTimeout", c.HeaderTimeout}} {
-		check(t.d >= 10*time.Millisecond, "%s is %v; want 10ms or more", t.name, t.d)
+		checked := t.name == "HeaderTimeout" && given.HeaderTimeout == 0 // it is DeliveryTimeout then
+		check(checked || t.d >= 10*time.Millisecond, t.name, "is %v; want 10ms or more", t.d)
 	}
 	for _, status := range c.RetryStatuses {
-		check(status >= 300 && status <= 599 && status != http.StatusGone, "RetryStatuses holds %d; want 300 to 599, and not 410", status)
+		check(status >= 300 && status <= 599 && status != http.StatusGone, "RetryStatuses", "holds %d; want 300 to 599, and not 410", status)
 	}
 	if t := c.TLSConfig; t != nil {
-		check(!t.InsecureSkipVerify || t.VerifyConnection != nil, "TLSConfig has InsecureSkipVerify and no VerifyConnection; then anybody can answer for an endpoint")
-		check(t.RootCAs == nil || c.CAFile == "", "TLSConfig.RootCAs and CAFile are both set; put the certificates of the file into the pool")
+		check(!t.InsecureSkipVerify || t.VerifyConnection != nil, "TLSConfig", "has InsecureSkipVerify and no VerifyConnection; then anybody can answer for an endpoint")
+		check(t.RootCAs == nil || c.CAFile == "", "TLSConfig", "has RootCAs, and %s is set too; put the certificates of the file into the pool", fieldfault.Name("CAFile"))
 	}
-	check((c.ClientCertFile == "") == (c.ClientKeyFile == ""), "ClientCertFile and ClientKeyFile belong together; one is empty")
-	check((c.ClientCertFile == "") == (len(c.ClientCertOrigins) == 0), "ClientCertOrigins are the origins that ClientCertFile is shown to; one of the two is empty")
-	if err := delivery.CheckProxyURL(c.ProxyURL); err != nil {
-		faults = append(faults, fmt.Errorf("ProxyURL: %w", err))
-	}
-	check(c.OpenAfter >= 1 && c.OpenAfter <= 1_000_000, "OpenAfter is %d; want 1 to 1000000", c.OpenAfter)
-	check(c.OpenFor >= 10*time.Millisecond, "OpenFor is %v; want 10ms or more", c.OpenFor)
-	check(c.OpenForMax >= c.OpenFor, "OpenForMax is %v; want at least OpenFor (%v)", c.OpenForMax, c.OpenFor)
-	check(c.RetryAfterMax > 0, "RetryAfterMax is %v; want more than 0", c.RetryAfterMax)
-	check(c.Retention >= time.Second, "Retention is %v; want 1s or more", c.Retention)
-	check(c.DeadRetention >= time.Second, "DeadRetention is %v; want 1s or more", c.DeadRetention)
-	check(c.SampleInterval >= time.Second, "SampleInterval is %v; want 1s or more", c.SampleInterval)
-	check(c.ShutdownTimeout > 0, "ShutdownTimeout is %v; want more than 0", c.ShutdownTimeout)
-	return errors.Join(faults...)
+	check((c.ClientCertFile == "") == (c.ClientKeyFile == ""), "ClientCertFile", "and %s belong together; one is empty", fieldfault.Name("ClientKeyFile"))
+	check((c.ClientCertFile == "") == (len(c.ClientCertOrigins) == 0), "ClientCertOrigins", "are the origins that %s is shown to; one of the two is empty", fieldfault.Name("ClientCertFile"))
+	faults.Add("ProxyURL", delivery.CheckProxyURL(c.ProxyURL))
+	check(c.OpenAfter >= 1 && c.OpenAfter <= 1_000_000, "OpenAfter", "is %d; want 1 to 1000000", c.OpenAfter)
+	check(c.OpenFor >= 10*time.Millisecond, "OpenFor", "is %v; want 10ms or more", c.OpenFor)
+	check(c.OpenForMax >= c.OpenFor, "OpenForMax", "is %v; want at least %s (%v)", c.OpenForMax, fieldfault.Name("OpenFor"), c.OpenFor)
+	check(c.RetryAfterMax > 0, "RetryAfterMax", "is %v; want more than 0", c.RetryAfterMax)
+	check(c.Retention >= time.Second, "Retention", "is %v; want 1s or more", c.Retention)
+	check(c.DeadRetention >= time.Second, "DeadRetention", "is %v; want 1s or more", c.DeadRetention)
+	check(c.SampleInterval >= time.Second, "SampleInterval", "is %v; want 1s or more", c.SampleInterval)
+	check(c.ShutdownTimeout > 0, "ShutdownTimeout", "is %v; want more than 0", c.ShutdownTimeout)
+	return faults
 }

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -77,6 +78,16 @@ func TestEveryFaultOfTheConfigurationIsNamedByItsField(t *testing.T) {
 	}
 }
 
+func TestAFieldThatIsFaultyByItselfIsOneFault(t *testing.T) {
+	t.Parallel()
+	for _, c := range []Config{{MaxInFlight: -1}, {DeliveryTimeout: -1}, {OpenFor: -1}} {
+		var faults FieldFaults
+		if err := c.Validate(); !errors.As(err, &faults) || len(faults) != 1 {
+			t.Errorf("want one fault, got: %v", err)
+		}
+	}
+}
+
 func TestTheBoundsOfTheConfigurationBelongToIt(t *testing.T) {
 	t.Parallel()
 	for i, c := range []Config{
@@ -114,7 +125,7 @@ func TestAllFaultsAreReportedAtOnce(t *testing.T) {
 			t.Errorf("%s is not named in: %v", field, err)
 		}
 	}
-	if !strings.Contains(err.Error(), "pool_max_conns") {
+	if !strings.Contains(err.Error(), "MaxConns is") {
 		t.Errorf("the pool is not named in: %v", err)
 	}
 }

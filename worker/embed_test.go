@@ -47,7 +47,7 @@ func TestAnEmbeddersDialsAndHandshakesStandBehindTheGuard(t *testing.T) {
 func TestATLSConfigurationThatTrustsAnybodyIsRefused(t *testing.T) {
 	t.Parallel()
 	err := Config{TLSConfig: &tls.Config{InsecureSkipVerify: true, RootCAs: x509.NewCertPool()}, CAFile: "ca.pem"}.Validate()
-	for _, want := range []string{"InsecureSkipVerify", "RootCAs and CAFile"} {
+	for _, want := range []string{"InsecureSkipVerify", "RootCAs, and CAFile is set too"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in: %v", want, err)
 		}

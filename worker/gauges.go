@@ -12,7 +12,7 @@ func (w *Worker) watch(m *instruments.Maker) {
 	w.loops.clocks.Measure(m)
 	w.samples.watch(m)
 	inFlight := m.Gauge("outbox.requests.in_flight", "{request}", "Requests under way.")
-	inFlightMax := m.Gauge("outbox.requests.in_flight.limit", "{request}", "Requests that may be under way (OUTBOX_MAX_IN_FLIGHT).")
+	inFlightMax := m.Gauge("outbox.requests.in_flight.limit", "{request}", "Requests that may be under way (MaxInFlight).")
 	waiting := m.Gauge("outbox.slot.waiting", "{message}", "Messages that are claimed and wait for a slot of their endpoint.")
 	held := m.Gauge("outbox.large_bodies", "By", "Bytes of bodies over 64 KiB that are held.")
 	unrecorded := m.Gauge("outbox.unrecorded.age", "s", "How long the oldest answer has waited to be recorded; 0 when none waits.")

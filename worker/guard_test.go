@@ -48,7 +48,7 @@ func TestPlainHTTPIsRefusedUnlessItIsAllowed(t *testing.T) {
 	r.run(c)
 	for _, id := range ids {
 		d := r.awaitState(id, outbox.StateDead)
-		if *d.DeadReason != "refused" || *d.LastClass != delivery.ClassBlocked || !strings.Contains(*d.DeadError, "OUTBOX_ALLOW_HTTP") {
+		if *d.DeadReason != "refused" || *d.LastClass != delivery.ClassBlocked || !strings.Contains(*d.DeadError, "AllowHTTP") {
 			t.Errorf("%s, %s: %s", *d.DeadReason, *d.LastClass, *d.DeadError)
 		}
 	}

@@ -71,11 +71,10 @@ func New(pool *pgxpool.Pool, config Config) (*Worker, error) {
 	if pool == nil {
 		return nil, errors.New("worker: the pool is nil; did pgxpool.New fail?")
 	}
-	faults := []error{config.Validate()}
-	if most := pool.Config().MaxConns; most < ConnsMin {
-		faults = append(faults, fmt.Errorf("the pool allows %d connections; the worker needs %d (pool_max_conns in the URL)", most, ConnsMin))
-	}
-	if err := errors.Join(faults...); err != nil {
+	faults := config.faults()
+	most := pool.Config().MaxConns
+	faults.Check(most >= ConnsMin, "MaxConns", "is %d; want %d or more", most, ConnsMin)
+	if err := faults.Err(); err != nil {
 		return nil, fmt.Errorf("worker: %w", err)
 	}
 	c := config.WithDefaults()

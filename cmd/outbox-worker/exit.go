@@ -86,6 +86,8 @@ func explain(ctx context.Context, err error) string {
 		return fmt.Sprintf("%s\nsee '%s --help'", usage.text, usage.help)
 	case ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, ctx.Err())):
 		return fmt.Sprintf("interrupted: %v", context.Cause(ctx))
+	case errors.Is(err, outbox.ErrNoURL):
+		return err.Error() + " with --url"
 	case errors.Is(err, pgconn.ErrReadOnlyConnection), errors.As(err, &server) && server.Code == readOnlyTransaction:
 		return oneLine(err.Error()) + "; the server is read-only: it is a standby, or default_transaction_read_only is set; name the primary in OUTBOX_DATABASE_URL (host=a,b and target_session_attrs=read-write find it)"
 	case errors.As(err, &server) && server.Code == tooManyConnections:

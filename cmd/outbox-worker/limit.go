@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/seed-abbacb8b/epilogue/internal/fieldfault"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -84,10 +85,10 @@ func checkLimits(l outbox.Limits, none bool) error {
 		return usagef("--none takes the limits away; leave it out to set --max-in-flight or --rate")
 	case !none && l == (outbox.Limits{}):
 		return usagef("nothing to limit; want --max-in-flight N, --rate N, or --none")
-	case l.MaxInFlight < 0 || l.MaxInFlight > outbox.LimitInFlightMax:
-		return usagef("--max-in-flight is %d; want 1 to %d", l.MaxInFlight, outbox.LimitInFlightMax)
-	case l.RatePerSecond != 0 && !(l.RatePerSecond >= outbox.LimitRateMin && l.RatePerSecond <= outbox.LimitRateMax): // so written, NaN is refused
-		return usagef("--rate is %v; want %v to %d", l.RatePerSecond, outbox.LimitRateMin, int(outbox.LimitRateMax))
+	}
+	if faults := fieldfault.Of(l.Validate()); len(faults) > 0 {
+		flags := map[string]string{"MaxInFlight": "--max-in-flight", "RatePerSecond": "--rate"}
+		return usagef("%s", faults[0].In(func(field string) string { return flags[field] }))
 	}
 	return nil
 }

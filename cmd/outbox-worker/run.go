@@ -76,8 +76,7 @@ func (p *program) work(ctx context.Context) error {
 	}
 	w, err := worker.New(pool, config)
 	if err != nil {
-		text, _ := inVariables(err.Error()) // it touches no database: what it finds is the configuration's, as a missing file
-		return usagef("%s", text)
+		return usagef("%s", inVariables(err)) // New touches no database: what it finds is the configuration's, as a missing file
 	}
 	stopping := context.AfterFunc(ctx, func() {
 		log.Info("asked to stop", "because", context.Cause(ctx), "within", s.ShutdownTimeout)

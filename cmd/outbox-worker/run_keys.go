@@ -44,11 +44,11 @@ func reread(ctx context.Context, log *slog.Logger, keys *keyring.Ring, w *worker
 	log.InfoContext(ctx, "received SIGHUP: reading the files of keys and certificates again")
 	keys.Reread() // reports by itself
 	for _, file := range w.RereadCertificates() {
-		text, _ := inVariables(file.Name)
+		setting := variableOf(file.Name)
 		if file.Err != nil {
-			log.ErrorContext(ctx, "a file cannot be used; what was in force stays", "setting", text, "error", file.Err)
+			log.ErrorContext(ctx, "a file cannot be used; what was in force stays", "setting", setting, "error", file.Err)
 			continue
 		}
-		log.InfoContext(ctx, "read again and in force", "setting", text)
+		log.InfoContext(ctx, "read again and in force", "setting", setting)
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sethvargo/go-envconfig"
 
+	"github.com/seed-abbacb8b/epilogue/internal/fieldfault"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -82,8 +83,8 @@ func (p *program) load(needs ...string) (loaded, error) {
 	return c, c.needs(needs...)
 }
 
-// loadSettings reads every variable. go-envconfig stops at the first fault; so each round hides the variable that the
-// last one stumbled over, until none is left to stumble over.
+// loadSettings reads every variable, each by itself: go-envconfig stops at the first fault of a struct, and one look is to
+// show them all.
 func loadSettings(env map[string]string) loaded {
 	c := loaded{given: map[string]string{}}
 	for _, name := range variableNames() {
@@ -92,29 +93,20 @@ func loadSettings(env map[string]string) loaded {
 			c.given[name] = value
 		}
 	}
-	hidden := map[string]bool{}
-	for range variableNames() {
-		var s settings
-		var last string
-		err := envconfig.ProcessWith(context.Background(), &envconfig.Config{
-			Target: &s,
-			Lookuper: envconfig.PrefixLookuper(envPrefix, envconfig.LookuperFunc(func(name string) (string, bool) {
-				last = name
-				if hidden[name] {
-					return "", false
-				}
-				value, ok := c.given[name]
-				return value, ok
-			})),
-		})
-		c.settings = s
-		if err == nil {
-			break
+	unread := map[string]bool{}
+	lookuper := envconfig.PrefixLookuper(envPrefix, envconfig.MapLookuper(c.given))
+	target := reflect.ValueOf(&c.settings).Elem()
+	for i, f := range settingFields() {
+		one := reflect.New(reflect.StructOf([]reflect.StructField{{Name: f.Name, Type: f.Type, Tag: f.Tag}}))
+		if err := envconfig.ProcessWith(context.Background(), &envconfig.Config{Target: one.Interface(), Lookuper: lookuper}); err != nil {
+			name := variableName(f)
+			unread[name] = true
+			c.faults = append(c.faults, parseFault(f, c.given[name], err))
+			continue
 		}
-		hidden[last] = true
-		c.faults = append(c.faults, parseFault(last, c.given[last], err))
+		target.Field(i).Set(one.Elem().Field(0))
 	}
-	c.faults = append(c.faults, zeroFaults(c, hidden)...)
+	c.faults = append(c.faults, zeroFaults(c, unread)...)
 	c.faults = append(c.faults, relationFaults(c)...)
 	if c.given[envPrefix+"DATABASE_URL"] == "" {
 		c.faults = append(c.faults, fault{envPrefix + "DATABASE_URL",
@@ -141,34 +133,33 @@ func (c *loaded) checkKeyFile() {
 }
 
 // parseFault says what was wanted. A decoder of ours says that by itself, and shows of a secret nothing.
-func parseFault(name, value string, err error) fault {
+func parseFault(f reflect.StructField, value string, err error) fault {
+	name := variableName(f)
 	var ours decodeError
 	if errors.As(err, &ours) {
 		return fault{name, name + " " + string(ours)}
 	}
 	want := "another value"
-	if f, ok := fieldOf(name); ok {
-		switch f.Type {
-		case reflect.TypeFor[time.Duration]():
-			want = "a duration like 500ms, 30s, 5m or 72h"
-		case reflect.TypeFor[int]():
-			want = "a whole number"
-		case reflect.TypeFor[*float64]():
-			want = "a number like 0.2"
-		case reflect.TypeFor[bool]():
-			want = "true or false"
-		}
+	switch f.Type {
+	case reflect.TypeFor[time.Duration]():
+		want = "a duration like 500ms, 30s, 5m or 72h"
+	case reflect.TypeFor[int]():
+		want = "a whole number"
+	case reflect.TypeFor[*float64]():
+		want = "a number like 0.2"
+	case reflect.TypeFor[bool]():
+		want = "true or false"
 	}
 	return fault{name, fmt.Sprintf("%s is %.64q; want %s", name, value, want)}
 }
 
 // zeroFaults refuses zeros that would quietly become the default.
-func zeroFaults(c loaded, hidden map[string]bool) []fault {
+func zeroFaults(c loaded, unread map[string]bool) []fault {
 	var faults []fault
 	force, parsed := reflect.ValueOf(c.settings.inForce()), reflect.ValueOf(c.settings)
 	for i, f := range reflect.VisibleFields(parsed.Type()) {
 		name := variableName(f)
-		if c.given[name] != "" && !hidden[name] && parsed.Field(i).IsZero() && !force.Field(i).IsZero() {
+		if c.given[name] != "" && !unread[name] && parsed.Field(i).IsZero() && !force.Field(i).IsZero() {
 			faults = append(faults, fault{name, fmt.Sprintf("%s is %.64q; want more than that, or leave it out for the default (%s)",
 				name, c.given[name], valueText(force.Field(i)))})
 		}
@@ -176,47 +167,44 @@ func zeroFaults(c loaded, hidden map[string]bool) []fault {
 	return faults
 }
 
-// relationFaults are the worker's own, with its fields' names turned into the variables'. What is said about a variable
-// that could not be read is left out: it was said of its default.
+// relationFaults are those that the worker finds. What it says about a variable that could not be read is left out: it
+// speaks of the default.
 func relationFaults(c loaded) []fault {
 	known := map[string]bool{}
 	for _, f := range c.faults {
 		known[f.variable] = true
 	}
 	var faults []fault
-	err := c.settings.worker(nil).Validate()
-	for _, e := range unjoin(err) {
-		text, about := inVariables(e.Error())
-		if len(about) == 0 || !slices.ContainsFunc(about, func(name string) bool { return known[name] }) {
-			faults = append(faults, fault{append(about, "")[0], text})
+	for _, f := range fieldfault.Of(c.settings.worker(nil).Validate()) {
+		if !slices.ContainsFunc(f.Fields(), func(field string) bool { return known[variableOf(field)] }) {
+			faults = append(faults, fault{variableOf(f.Field), f.In(variableOf)})
 		}
 	}
 	return faults
 }
 
-func unjoin(err error) []error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		return joined.Unwrap()
+// inVariables says an error of the worker's configuration by the variables.
+func inVariables(err error) string {
+	faults := fieldfault.Of(err)
+	if len(faults) == 0 {
+		return err.Error()
 	}
-	if err == nil {
-		return nil
+	lines := make([]string, len(faults))
+	for i, f := range faults {
+		lines[i] = f.In(variableOf)
 	}
-	return []error{err}
+	return strings.Join(lines, "\n")
 }
 
-// inVariables replaces the fields' names in a fault by the variables', and lists those.
-func inVariables(text string) (replaced string, names []string) {
-	var fields []string
-	for _, f := range settingFields() {
-		fields = append(fields, f.Name)
+// variableOf returns what sets a field of the worker's configuration; the field's own name where nothing does.
+func variableOf(field string) string {
+	if field == "MaxConns" {
+		return "pool_max_conns in " + envPrefix + "DATABASE_URL"
 	}
-	word := regexp.MustCompile(`\b(` + strings.Join(fields, "|") + `)\b`)
-	replaced = word.ReplaceAllStringFunc(text, func(field string) string {
-		f, _ := reflect.TypeFor[settings]().FieldByName(field)
-		names = append(names, variableName(f))
+	if f, ok := reflect.TypeFor[settings]().FieldByName(field); ok {
 		return variableName(f)
-	})
-	return replaced, names
+	}
+	return field
 }
 
 // kubernetesVariable matches what Kubernetes puts into the containers of a namespace with a service called outbox.
@@ -247,13 +235,4 @@ func variableNames() []string {
 		names = append(names, variableName(f))
 	}
 	return names
-}
-
-func fieldOf(variable string) (reflect.StructField, bool) {
-	for _, f := range settingFields() {
-		if variableName(f) == variable {
-			return f, true
-		}
-	}
-	return reflect.StructField{}, false
 }

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/seed-abbacb8b/epilogue/worker"
 )
 
@@ -49,6 +51,33 @@ func TestARelationNamesBothVariables(t *testing.T) {
 	t.Parallel()
 	invoke(t, []string{goodURL, "OUTBOX_LEASE=10s", "OUTBOX_DELIVERY_TIMEOUT=60s"}, "config").
 		wants(t, exitUsage, "OUTBOX_LEASE is 10s; want at least OUTBOX_DELIVERY_TIMEOUT (1m0s) + 5s")
+}
+
+func TestAVariableThatIsFaultyByItselfIsOneFault(t *testing.T) {
+	t.Parallel()
+	got := invoke(t, []string{goodURL, "OUTBOX_MAX_IN_FLIGHT=-1"}, "config")
+	got.wants(t, exitUsage, "OUTBOX_MAX_IN_FLIGHT is -1; want 1 to 10000")
+	if strings.Contains(got.stderr, "faults") || strings.Contains(got.stderr, "ENDPOINT") {
+		t.Errorf("want one fault:\n%s", got.stderr)
+	}
+}
+
+func TestAFaultOfThePoolIsToldByTheURL(t *testing.T) {
+	t.Parallel()
+	config, err := pgxpool.ParseConfig("postgres://127.0.0.1:1/app?pool_max_conns=2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool, err := pgxpool.NewWithConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	_, err = worker.New(pool, worker.Config{Lease: -1})
+	if got := inVariables(err); !strings.Contains(got, "OUTBOX_LEASE is -1ns; want at least OUTBOX_DELIVERY_TIMEOUT (15s)") ||
+		!strings.Contains(got, "pool_max_conns in OUTBOX_DATABASE_URL is 2; want 6 or more") {
+		t.Errorf("got: %v", got)
+	}
 }
 
 func TestConfigShowsMeaningDefaultAndValueInForce(t *testing.T) {

@@ -181,6 +181,9 @@ func (p *program) printAttempts(attempts []outbox.Attempt, now time.Time) {
 		}
 	}
 	p.table([]string{"ATTEMPT", "STARTED", "", "TOOK", "RESULT", "STATUS", "WORKER", "ANSWER"}, rows)
+	if attempts[len(attempts)-1].Class == "blocked" {
+		p.printf("\nwhat a worker may call is said by its OUTBOX_ALLOW_HTTP, OUTBOX_ALLOWED_CIDRS and OUTBOX_ALLOWED_PORTS\n")
+	}
 }
 
 func orDash(text string) string {

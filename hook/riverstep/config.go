@@ -1,8 +1,6 @@
 package riverstep
 
 import (
-	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -10,6 +8,7 @@ import (
 	"go.opentelemetry.io/otel/metric"
 
 	"github.com/seed-abbacb8b/epilogue/hook"
+	"github.com/seed-abbacb8b/epilogue/internal/fieldfault"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -118,20 +117,17 @@ func setDefault[T int | time.Duration](field *T, value T) {
 
 // validate reports every fault at once, of a configuration whose defaults are filled in.
 func (c Config) validate() error {
-	faults := []error{outbox.CheckSchema(c.Schema)}
-	check := func(ok bool, format string, args ...any) {
-		if !ok {
-			faults = append(faults, fmt.Errorf(format, args...))
-		}
-	}
-	check(c.Attempts >= 1 && c.Attempts <= AttemptsMax, "Attempts is %d; want 1 to %d, or 0 for 5", c.Attempts, AttemptsMax)
-	check(c.Timeout >= 0, "Timeout is %v; want more than 0, or 0 for the client's", c.Timeout)
-	check(c.SettleTimeout > 0, "SettleTimeout is %v; want more than 0", c.SettleTimeout)
-	check(c.InputBytesMax > 0 && c.InputBytesMax <= inputBytesMaximum, "InputBytesMax is %d; want 1 to %d, or 0 for %d",
+	var faults fieldfault.Faults
+	check := faults.Check
+	faults.Add("Schema", outbox.CheckSchema(c.Schema))
+	check(c.Attempts >= 1 && c.Attempts <= AttemptsMax, "Attempts", "is %d; want 1 to %d, or 0 for 5", c.Attempts, AttemptsMax)
+	check(c.Timeout >= 0, "Timeout", "is %v; want more than 0, or 0 for the client's", c.Timeout)
+	check(c.SettleTimeout > 0, "SettleTimeout", "is %v; want more than 0", c.SettleTimeout)
+	check(c.InputBytesMax > 0 && c.InputBytesMax <= inputBytesMaximum, "InputBytesMax", "is %d; want 1 to %d, or 0 for %d",
 		c.InputBytesMax, inputBytesMaximum, inputBytesLimit)
-	check(c.HeadersBytesMax > 0 && c.HeadersBytesMax <= outbox.HeadersBytesMax, "HeadersBytesMax is %d; want 1 to %d, or 0 for %d",
+	check(c.HeadersBytesMax > 0 && c.HeadersBytesMax <= outbox.HeadersBytesMax, "HeadersBytesMax", "is %d; want 1 to %d, or 0 for %d",
 		c.HeadersBytesMax, outbox.HeadersBytesMax, outbox.HeadersBytesMax)
-	check(c.SweepInterval >= 100*time.Millisecond, "SweepInterval is %v; want 100ms or more", c.SweepInterval)
-	check(c.Retention >= time.Second, "Retention is %v; want 1s or more", c.Retention)
-	return errors.Join(faults...)
+	check(c.SweepInterval >= 100*time.Millisecond, "SweepInterval", "is %v; want 100ms or more", c.SweepInterval)
+	check(c.Retention >= time.Second, "Retention", "is %v; want 1s or more", c.Retention)
+	return faults.Err()
 }

@@ -20,9 +20,9 @@ import (
 // Config has the fields of worker.Config of the same names, with the same meaning. The zero value is the worker's default:
 // https to public addresses, at any port.
 type Config struct {
-	AllowHTTP    bool           // OUTBOX_ALLOW_HTTP
-	AllowedCIDRs []netip.Prefix // OUTBOX_ALLOWED_CIDRS
-	AllowedPorts []uint16       // OUTBOX_ALLOWED_PORTS; any when empty
+	AllowHTTP    bool
+	AllowedCIDRs []netip.Prefix
+	AllowedPorts []uint16 // any when empty
 }
 
 // Policy says what a worker would refuse. It is safe for concurrent use.

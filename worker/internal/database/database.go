@@ -137,7 +137,7 @@ func Advice(err error) string {
 	case readOnlyTransaction:
 		return readOnlyAdvice
 	case tooManyConnections:
-		return "the database has no connection left: raise max_connections, or the CONNECTION LIMIT of the role or database, or lower pool_max_conns of its users"
+		return "the database has no connection left: raise max_connections, or the CONNECTION LIMIT of the role or database, or let those that use it open fewer (MaxConns of their pools)"
 	case undefinedTable, undefinedFunction, invalidSchemaName:
 		return "the schema lacks tables of the outbox: run 'outbox-worker migrate up', or name the schema that was migrated"
 	}

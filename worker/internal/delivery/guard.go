@@ -119,7 +119,7 @@ func (g *guard) checkIP(ip netip.Addr, port uint16) error {
 type notPublicError struct{ ip netip.Addr }
 
 func (e notPublicError) Error() string {
-	return fmt.Sprintf("%s is not a public address (OUTBOX_ALLOWED_CIDRS opens networks)", e.ip)
+	return fmt.Sprintf("%s is not a public address (AllowedCIDRs opens networks)", e.ip)
 }
 
 // isNeverAllowed reports an address that no configuration allows: it is link-local, not unicast, or in neverAllowed.

@@ -186,10 +186,10 @@ func TestAnErrorNamesTheAddressAndTheSettingThatAllowsIt(t *testing.T) {
 	t.Parallel()
 	g := newGuard(nil, []netip.AddrPort{netip.MustParseAddrPort("8.8.4.4:443")}, nil)
 	for text, wants := range map[string][]string{
-		"10.0.0.1:443":         {"blocked address", "10.0.0.1", "OUTBOX_ALLOWED_CIDRS"},
+		"10.0.0.1:443":         {"blocked address", "10.0.0.1", "AllowedCIDRs"},
 		"169.254.169.254:80":   {"169.254.169.254", "link-local"},
 		"8.8.4.4:443":          {"8.8.4.4:443", "own listener"},
-		"[2002:a00:1::1]:443":  {"2002:a00:1::1", "OUTBOX_ALLOWED_CIDRS"},
+		"[2002:a00:1::1]:443":  {"2002:a00:1::1", "AllowedCIDRs"},
 		"[64:ff9b::a00:1]:443": {"64:ff9b::a00:1"},
 	} {
 		err := g.check(netip.MustParseAddrPort(text))

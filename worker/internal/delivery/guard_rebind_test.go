@@ -238,7 +238,7 @@ func TestPlainHTTPIsRefusedUnlessItIsAllowed(t *testing.T) {
 	c := allowing("127.0.0.1")
 	c.AllowHTTP = false
 	for _, url := range []string{to.URL, strings.Replace(to.URL, "http:", "HTTP:", 1)} {
-		if a := sendOnce(t, c, messageTo(url)); a.Class != ClassBlocked || !strings.Contains(a.Err, "OUTBOX_ALLOW_HTTP") {
+		if a := sendOnce(t, c, messageTo(url)); a.Class != ClassBlocked || !strings.Contains(a.Err, "AllowHTTP") {
 			t.Errorf("%s: %s", url, describe(a))
 		}
 	}

@@ -55,6 +55,6 @@ func (p *Policy) CheckURL(raw string) error {
 }
 
 // errHTTP is why an http:// URL is blocked.
-var errHTTP = errors.New("url: scheme http is not allowed here; want https (or allow it: OUTBOX_ALLOW_HTTP)")
+var errHTTP = errors.New("url: scheme http is not allowed here; want https (AllowHTTP allows it)")
 
 func isHTTP(raw string) bool { return strings.HasPrefix(strings.ToLower(raw), "http:") }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -12,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/seed-abbacb8b/epilogue/internal/fieldfault"
 	"github.com/seed-abbacb8b/epilogue/internal/instruments"
 	"github.com/seed-abbacb8b/epilogue/webhook"
 )
@@ -122,7 +122,7 @@ func New(c Config) (*Sender, error) {
 	}
 	secrets, err := openHeaderSets(c.SecretHeadersFile)
 	if err != nil {
-		return nil, fmt.Errorf("SecretHeadersFile: %w", err)
+		return nil, fieldfault.Wrap("SecretHeadersFile", err)
 	}
 	fresh := newTransport(c, d)
 	fresh.DisableKeepAlives = true
@@ -244,7 +244,7 @@ func newDialer(c Config) (*dialer, error) {
 	}
 	through, err := newProxy(c.ProxyURL, c.ConnectTimeout, toEndpoints.roots)
 	if err != nil {
-		return nil, fmt.Errorf("ProxyURL: %w", err)
+		return nil, fieldfault.Wrap("ProxyURL", err)
 	}
 	resolver := c.Resolver
 	if resolver == nil {

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/seed-abbacb8b/epilogue/internal/fieldfault"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -36,19 +37,19 @@ func newClientTLS(c Config) (*clientTLS, error) {
 	if c.CAFile != "" {
 		roots, err := rootsWith(c.CAFile)
 		if err != nil {
-			return nil, fmt.Errorf("CAFile: %w", err)
+			return nil, fieldfault.Wrap("CAFile", err)
 		}
 		config.RootCAs = roots
 	}
 	if c.ClientCertFile != "" {
 		t.own = &certificate{certFile: c.ClientCertFile, keyFile: c.ClientKeyFile}
 		if _, err := t.own.get(); err != nil {
-			return nil, fmt.Errorf("ClientCertFile: %w", err)
+			return nil, fieldfault.Wrap("ClientCertFile", err)
 		}
 		for _, origin := range c.ClientCertOrigins {
 			canonical, err := checkOrigin(origin)
 			if err != nil {
-				return nil, fmt.Errorf("ClientCertOrigins: %w", err)
+				return nil, fieldfault.Wrap("ClientCertOrigins", err)
 			}
 			t.origins = append(t.origins, canonical)
 		}
