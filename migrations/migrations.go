@@ -33,6 +33,7 @@ import (
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 
+	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -265,5 +266,5 @@ func Latest() int64 {
 // render writes another schema's name where the default one qualifies a name. The files keep to two forms,
 // "outbox." and "SCHEMA IF NOT EXISTS outbox;", and a test holds them to it.
 func render(sql, schema string) string {
-	return strings.NewReplacer("outbox.", schema+".", "EXISTS outbox;", "EXISTS "+schema+";").Replace(sql)
+	return sqlschema.In(strings.ReplaceAll(sql, "EXISTS outbox;", "EXISTS "+schema+";"), schema)
 }

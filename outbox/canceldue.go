@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/seed-abbacb8b/epilogue/internal/cleantext"
 	"github.com/seed-abbacb8b/epilogue/internal/lane"
 )
 
@@ -35,7 +36,7 @@ gone AS (
 INSERT INTO outbox.dead (message_id, endpoint, reason, error)
 SELECT message_id, $3::pg_catalog.text, 'cancelled', $4::pg_catalog.text FROM gone
 ON CONFLICT (message_id) DO UPDATE SET reason = excluded.reason, error = excluded.error, at = excluded.at`),
-				l.name, min(left, cancelBatch), lane.Origin(l.name), cleanText(reason))
+				l.name, min(left, cancelBatch), lane.Origin(l.name), cleantext.Of(reason))
 			if err != nil {
 				return cancelled, fmt.Errorf("cancel: %w", err)
 			}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/seed-abbacb8b/epilogue/internal/cleantext"
 	"github.com/seed-abbacb8b/epilogue/internal/lane"
 )
 
@@ -50,7 +51,7 @@ func pauseReason(reason string) string {
 	if reason == "" {
 		return "paused by an operator"
 	}
-	return cleanText(reason)
+	return cleantext.Of(reason)
 }
 
 // Resumed is what a resume changed.
@@ -200,7 +201,7 @@ func (s *Store) Limit(ctx context.Context, endpoint string, l Limits, reason str
 VALUES ($1::pg_catalog.text, $2::integer, $3::double precision, $4::pg_catalog.text)
 ON CONFLICT (endpoint) DO UPDATE SET max_in_flight = excluded.max_in_flight, rate_per_second = excluded.rate_per_second,
     reason = CASE WHEN outbox.endpoint.paused OR outbox.endpoint.open_until OPERATOR(pg_catalog.>) pg_catalog.now() THEN outbox.endpoint.reason ELSE excluded.reason END`),
-		key, orNull(l.MaxInFlight), orNull(l.RatePerSecond), cleanText(reason))
+		key, orNull(l.MaxInFlight), orNull(l.RatePerSecond), cleantext.Of(reason))
 	if err != nil {
 		return fmt.Errorf("limit %s: %w", endpoint, err)
 	}

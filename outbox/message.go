@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/seed-abbacb8b/epilogue/internal/cleantext"
 )
 
 // Message is one outcome to be delivered to one URL.
@@ -51,11 +53,11 @@ func newRow(m Message, resultBytesMax int) (row, error) {
 	}
 	var r row
 	if m.Fault != "" {
-		r.faults = append(r.faults, cutText(cleanText(m.Fault), ErrorBytesMax))
+		r.faults = append(r.faults, cutText(cleantext.Of(m.Fault), ErrorBytesMax))
 	}
 	target, endpoint, err := NormalizeURL(m.URL)
 	if err != nil {
-		target = cutRunes(cleanText(m.URL), URLBytesMax)
+		target = cleantext.Cut(cleantext.Of(m.URL), URLBytesMax)
 		r.faults = append(r.faults, err.Error())
 	}
 	result, fault := resultArg(m.Outcome, resultBytesMax)
@@ -68,7 +70,7 @@ func newRow(m Message, resultBytesMax int) (row, error) {
 	}
 	r.key = dedupeKeyArg(m.DedupeKey)
 	r.args = []any{
-		m.ID.String(), cutRunes(cleanText(m.Outcome.RunID), RunIDBytesMax), string(m.Outcome.Status), result, errorArg(m.Outcome),
+		m.ID.String(), cleantext.Cut(cleantext.Of(m.Outcome.RunID), RunIDBytesMax), string(m.Outcome.Status), result, errorArg(m.Outcome),
 		asciiJSON(mustJSON(headers)), int64(m.Outcome.FinalStep), target, endpoint,
 		optionsArg(m.Options, headers), r.key,
 	}
@@ -97,14 +99,14 @@ func errorArg(o RunOutcome) any {
 	if o.Status == Succeeded {
 		return nil
 	}
-	return cutText(cleanText(o.Error), ErrorBytesMax)
+	return cutText(cleantext.Of(o.Error), ErrorBytesMax)
 }
 
 // optionsArg names the forwarded headers as the row holds them: cleaned, and only those that were kept.
 func optionsArg(o Options, headers map[string]string) any {
 	var kept []string
 	for _, key := range o.Forward {
-		key = cleanText(key)
+		key = cleantext.Of(key)
 		if _, ok := headers[key]; ok {
 			kept = append(kept, key)
 		}
@@ -120,7 +122,7 @@ func dedupeKeyArg(key string) any {
 	switch {
 	case key == "":
 		return nil
-	case len(key) > DedupeKeyBytesMax || cleanText(key) != key:
+	case len(key) > DedupeKeyBytesMax || cleantext.Of(key) != key:
 		sum := sha256.Sum256([]byte(key))
 		return "sha256:" + hex.EncodeToString(sum[:])
 	}

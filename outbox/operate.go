@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/seed-abbacb8b/epilogue/internal/cleantext"
 	"github.com/seed-abbacb8b/epilogue/internal/lane"
 )
 
@@ -201,7 +202,7 @@ func (s *Store) close(ctx context.Context, tx pgx.Tx, id ID, reason string) erro
 	}
 	_, err := tx.Exec(ctx, s.in(`INSERT INTO outbox.dead (message_id, endpoint, reason, error)
 SELECT id, endpoint, 'cancelled', $2::pg_catalog.text FROM outbox.message WHERE id OPERATOR(pg_catalog.=) $1::pg_catalog.uuid
-ON CONFLICT (message_id) DO UPDATE SET reason = excluded.reason, error = excluded.error, at = excluded.at`), id, cleanText(reason))
+ON CONFLICT (message_id) DO UPDATE SET reason = excluded.reason, error = excluded.error, at = excluded.at`), id, cleantext.Of(reason))
 	return err
 }
 

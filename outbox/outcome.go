@@ -4,7 +4,8 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
-	"unicode/utf8"
+
+	"github.com/seed-abbacb8b/epilogue/internal/cleantext"
 )
 
 // RunOutcome is what a workflow run leaves behind when it ends.
@@ -114,16 +115,5 @@ func cutText(text string, max int) string {
 		return text
 	}
 	note := fmt.Sprintf(cutNote, len(text))
-	return cutRunes(text, max-len(note)) + note
-}
-
-// cutRunes returns the longest start of valid UTF-8 text within max bytes that does not break a rune.
-func cutRunes(text string, max int) string {
-	if len(text) <= max {
-		return text
-	}
-	for max > 0 && !utf8.RuneStart(text[max]) {
-		max--
-	}
-	return text[:max]
+	return cleantext.Cut(text, max-len(note)) + note
 }

@@ -5,9 +5,10 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
 )
 
 // Receipt says what came of a message that a [Writer] was given, if the transaction commits.
@@ -91,7 +92,7 @@ func (w *Writer) ask(ctx context.Context, tx Tx, value any, query string, args .
 	if !ok {
 		return false, nil
 	}
-	switch err := asks.QueryRow(ctx, strings.ReplaceAll(query, "outbox.", w.schema+"."), args...).Scan(value); {
+	switch err := asks.QueryRow(ctx, sqlschema.In(query, w.schema), args...).Scan(value); {
 	case err == nil:
 		return true, nil
 	case errors.Is(err, sql.ErrNoRows), errors.Is(err, pgx.ErrNoRows), errors.Is(err, errCannotAsk):

@@ -6,11 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/seed-abbacb8b/epilogue/internal/cleantext"
+	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
 )
 
 // Runs answers a service's question: what became of this run's outcome? It is safe for concurrent use when its database is.
@@ -83,7 +85,7 @@ func (r *Runs) Messages(ctx context.Context, runID string) ([]RunMessage, error)
 		return nil, errors.New("messages: the Runs is nil or zero; make it with outbox.NewRuns")
 	}
 	var text []byte
-	err := r.db.QueryRow(ctx, strings.ReplaceAll(runMessages, "outbox.", r.schema+"."), []byte(cleanText(runID))).Scan(&text)
+	err := r.db.QueryRow(ctx, sqlschema.In(runMessages, r.schema), []byte(cleantext.Of(runID))).Scan(&text)
 	if err != nil {
 		return nil, fmt.Errorf("messages of run %.64q: %w", runID, missingTables(r.schema, err))
 	}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+
+	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
 )
 
 // shape is what decides the text of the statement that writes a message. Each has a text of its own, so that the usual
@@ -40,7 +42,7 @@ func (s shape) text(schema string) string {
 	if s.encoded {
 		text = `pg_catalog.convert_from($0::pg_catalog.bytea, 'UTF8')`
 	}
-	sql = strings.ReplaceAll(sql, "outbox.", schema+".")
+	sql = sqlschema.In(sql, schema)
 	return anyText.ReplaceAllStringFunc(sql, func(arg string) string {
 		return strings.ReplaceAll(text, "$0", strings.TrimSuffix(arg, "::any_text"))
 	})

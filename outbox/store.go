@@ -5,11 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
 )
 
 // DB is what a [Store] asks: a *pgxpool.Pool, a *pgx.Conn or a pgx.Tx.
@@ -45,7 +46,7 @@ func NewStore(db DB, schema string) (*Store, error) {
 }
 
 // in writes the schema's name into SQL that names the default one.
-func (s *Store) in(sql string) string { return strings.ReplaceAll(sql, "outbox.", s.schema+".") }
+func (s *Store) in(sql string) string { return sqlschema.In(sql, s.schema) }
 
 // The sessions are the caller's, and so is their search_path. So every function, type and operator is named with its
 // schema; IN, BETWEEN, NULLIF and CASE x WHEN are not used, for they look up an operator by themselves.

@@ -4,45 +4,9 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/seed-abbacb8b/epilogue/internal/cleantext"
 )
-
-func TestCleanTextReplacesWhatPostgresCannotCarry(t *testing.T) {
-	t.Parallel()
-	for text, want := range map[string]string{
-		"":                "",
-		"plain ü 🎉":       "plain ü 🎉",
-		"a\x00b":          "a�b",
-		"a\x00\x00b":      "a��b",
-		"a\xffb":          "a�b",
-		"a\xff\xfe\xfdb":  "a�b",
-		"a\xff\x00\xffb":  "a���b",
-		"\xed\xa0\x80":    "�", // half a surrogate pair
-		"a\xf0\x9f\x8e":   "a�",
-		"kept: \uFFFD":    "kept: �",
-		"\x01\x1f\x7f\t ": "\x01\x1f\x7f\t ", // ugly, but text
-	} {
-		if got := cleanText(text); got != want {
-			t.Errorf("cleanText(%q) returns %q, want %q", text, got, want)
-		}
-	}
-}
-
-func FuzzCleanText(f *testing.F) {
-	f.Add("a\x00b\xff\xfec")
-	f.Add("plain ü 🎉")
-	f.Fuzz(func(t *testing.T, text string) {
-		clean := cleanText(text)
-		if !utf8.ValidString(clean) || strings.Contains(clean, "\x00") {
-			t.Errorf("cleanText(%q) returns %q", text, clean)
-		}
-		if again := cleanText(clean); again != clean {
-			t.Errorf("cleanText(%q) returns %q, and of that %q", text, clean, again)
-		}
-		if utf8.ValidString(text) && !strings.Contains(text, "\x00") && clean != text {
-			t.Errorf("cleanText changed %q to %q", text, clean)
-		}
-	})
-}
 
 func FuzzCutText(f *testing.F) {
 	f.Add("plain ü 🎉", 60)
@@ -52,7 +16,7 @@ func FuzzCutText(f *testing.F) {
 		if limit < least || limit > 1<<20 {
 			return
 		}
-		text = cleanText(text)
+		text = cleantext.Of(text)
 		cut := cutText(text, limit)
 		if len(cut) > limit || !utf8.ValidString(cut) || len(text) <= limit && cut != text {
 			t.Errorf("cutText(%q, %d) returns %q", text, limit, cut)

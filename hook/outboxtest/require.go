@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -29,7 +30,7 @@ func In(t testing.TB, schema string) *Box {
 	return &Box{t: t, schema: schema}
 }
 
-func (b *Box) in(sql string) string { return strings.ReplaceAll(sql, "outbox.", b.schema+".") }
+func (b *Box) in(sql string) string { return sqlschema.In(sql, b.schema) }
 
 // RequireWritten ends the test unless this transaction, which is still open, wrote exactly one message of the outcome's
 // run, and that message says what want says. Result, Error, Headers and FinalStep are compared where want has them;

@@ -3,7 +3,8 @@ package riverstep
 import (
 	"errors"
 	"fmt"
-	"strings"
+
+	"github.com/seed-abbacb8b/epilogue/internal/cleantext"
 )
 
 // What callers can tell errors by.
@@ -41,10 +42,5 @@ func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
 // never be recorded, and the job would stay running.
 type cleanError struct{ err error }
 
-func (e *cleanError) Error() string { return clean(e.err.Error()) }
+func (e *cleanError) Error() string { return cleantext.Of(e.err.Error()) }
 func (e *cleanError) Unwrap() error { return e.err }
-
-// clean makes text that Postgres takes.
-func clean(text string) string {
-	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
-}

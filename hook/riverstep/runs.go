@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 	"unicode/utf16"
 	"unicode/utf8"
@@ -15,6 +14,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"github.com/seed-abbacb8b/epilogue/internal/cleantext"
+	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -65,7 +66,7 @@ func (r run) headers() (map[string]string, error) {
 // text, and bytes, of which those that come out are in base64.
 type rows struct{ schema string }
 
-func (r rows) in(sql string) string { return strings.ReplaceAll(sql, "outbox.", r.schema+".") }
+func (r rows) in(sql string) string { return sqlschema.In(sql, r.schema) }
 
 func (r rows) insert(ctx context.Context, tx pgx.Tx, instance outbox.ID, spec RunSpec) (inserted bool, err error) {
 	headers, err := json.Marshal(notNil(spec.Headers))
@@ -133,7 +134,7 @@ func (r rows) end(ctx context.Context, tx pgx.Tx, instance outbox.ID, jobID int6
 	var reason, result any
 	switch {
 	case e.status != outbox.Succeeded:
-		reason = []byte(cut(clean(e.reason)))
+		reason = []byte(cleantext.Cut(cleantext.Of(e.reason), outbox.ErrorBytesMax))
 	case len(e.result) <= outbox.ResultBytesKept:
 		result = notNilBytes(e.result)
 	}
@@ -190,14 +191,6 @@ func notNilBytes(b []byte) []byte {
 		return []byte{}
 	}
 	return b
-}
-
-// cut keeps the row small; the outcome's own limit is the hook's.
-func cut(text string) string {
-	if len(text) <= outbox.ErrorBytesMax {
-		return text
-	}
-	return strings.ToValidUTF8(text[:outbox.ErrorBytesMax], "")
 }
 
 // base64Bytes reads what base64Of writes.

@@ -11,6 +11,8 @@ import (
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/rivertype"
+
+	"github.com/seed-abbacb8b/epilogue/internal/cleantext"
 )
 
 // settle commits the decision, or what must take its place: the failure of the runner's writes, a cancel from outside. It
@@ -202,7 +204,7 @@ func (t *taking) snooze(ctx context.Context, err error) error {
 	if n := decodeMetadata(t.job.Metadata).Snoozes; n < 9 {
 		delay = min(snoozeFirst<<n, snoozeMost)
 	}
-	_ = river.MetadataSet(ctx, "riverstep_error", clean(err.Error())) // for River UI; the log has it too
+	_ = river.MetadataSet(ctx, "riverstep_error", cleantext.Of(err.Error())) // for River UI; the log has it too
 	t.config.Logger.ErrorContext(ctx, "a step could not be settled; trying again", "run_id", t.job.Args.RunID,
 		"step", t.job.Args.Step, "job_id", t.job.ID, "in", delay, "error", err)
 	return river.JobSnooze(delay)

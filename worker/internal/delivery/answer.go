@@ -6,10 +6,11 @@ import (
 	"io"
 	"net/http"
 	"strconv"
-	"strings"
 	"sync"
 	"time"
 	"unicode/utf8"
+
+	"github.com/seed-abbacb8b/epilogue/internal/cleantext"
 )
 
 // The classes of an attempt, as the column attempt.class names them.
@@ -97,7 +98,7 @@ func readStart(resp *http.Response) (string, error) {
 	if dropped > 0 { // the body goes on, so the cut is ours
 		start = trimIncomplete(start)
 	}
-	return validText(start), err
+	return cleantext.Of(string(start)), err
 }
 
 // trimIncomplete returns b without the UTF-8 character at its end of which only the first bytes are there.
@@ -112,11 +113,6 @@ func trimIncomplete(b []byte) []byte {
 		break
 	}
 	return b
-}
-
-// validText makes text that Postgres can store. Each NUL, and each run of invalid UTF-8, becomes U+FFFD.
-func validText(b []byte) string {
-	return strings.ReplaceAll(strings.ToValidUTF8(string(b), "\uFFFD"), "\x00", "\uFFFD")
 }
 
 // parseRetryAfter reads both forms of Retry-After, a number of seconds and a date (RFC 9110, section 10.2.3). A value

@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"strings"
 	"syscall"
+
+	"github.com/seed-abbacb8b/epilogue/internal/cleantext"
 )
 
 // fail records why no complete answer came. When the whole request's time is up, that is the reason, whatever error the
@@ -94,11 +96,7 @@ const errorBytesMax = 1000
 
 // shortText returns an error's text as a column can hold it. The text may quote bytes that the other side sent.
 func shortText(text string) string {
-	text = validText([]byte(text))
-	if len(text) > errorBytesMax {
-		text = strings.ToValidUTF8(text[:errorBytesMax], "") // without the character that the cut broke
-	}
-	return text
+	return cleantext.Cut(cleantext.Of(text), errorBytesMax)
 }
 
 func isTimeout(err error) bool {
