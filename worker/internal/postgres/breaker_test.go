@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -298,7 +299,7 @@ func TestAnEndpointThatChangesDuringAClaimGivesNothingToIt(t *testing.T) {
 	r.exec(`INSERT INTO outbox.endpoint (endpoint, failures, reason) VALUES ($1, $2, '')`, failing, openAfter)
 	turns := r.turns(1)
 	err := pgx.BeginFunc(t.Context(), r.Pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(t.Context(), inSchema(`UPDATE outbox.endpoint SET paused = true`, r.Schema)); err != nil {
+		if _, err := tx.Exec(t.Context(), sqlschema.In(`UPDATE outbox.endpoint SET paused = true`, r.Schema)); err != nil {
 			return err
 		}
 		if n := len(r.claimOrder("one", Order{Most: 1, Turns: turns})); n != 0 {

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/seed-abbacb8b/epilogue/internal/instruments"
+	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -93,10 +94,10 @@ type ClaimerConfig struct {
 // NewClaimer returns a claimer that reads recent messages from now on.
 func NewClaimer(db *DB, c ClaimerConfig) *Claimer {
 	return &Claimer{db: db, config: c, metrics: newClaimMetrics(c.Instruments), since: time.Now(), sql: claimStatements{
-		claim: inSchema(claimSQL, c.Schema), chosen: inSchema(claimChosenSQL, c.Schema),
-		poison: inSchema(poisonSQL, c.Schema), lock: inSchema(lockEndpointSQL, c.Schema), pause: inSchema(pauseSQL, c.Schema), remove: inSchema(removeSQL, c.Schema),
-		expire: inSchema(expireSQL, c.Schema), unprobe: inSchema(unprobeSQL, c.Schema),
-		tryEndpoint: inSchema(tryEndpointSQL, c.Schema), claimableOfATurn: inSchema(claimableOfATurnSQL, c.Schema),
+		claim: sqlschema.In(claimSQL, c.Schema), chosen: sqlschema.In(claimChosenSQL, c.Schema),
+		poison: sqlschema.In(poisonSQL, c.Schema), lock: sqlschema.In(lockEndpointSQL, c.Schema), pause: sqlschema.In(pauseSQL, c.Schema), remove: sqlschema.In(removeSQL, c.Schema),
+		expire: sqlschema.In(expireSQL, c.Schema), unprobe: sqlschema.In(unprobeSQL, c.Schema),
+		tryEndpoint: sqlschema.In(tryEndpointSQL, c.Schema), claimableOfATurn: sqlschema.In(claimableOfATurnSQL, c.Schema),
 	}}
 }
 

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -39,7 +40,7 @@ func TestAClaimPassesOverWhatOthersHold(t *testing.T) {
 	r := newRig(t)
 	r.due("a", 3, 0)
 	err := pgx.BeginFunc(t.Context(), r.Pool, func(tx pgx.Tx) error {
-		sql := inSchema(`SELECT FROM outbox.due ORDER BY due_at LIMIT 2 FOR UPDATE`, r.Schema)
+		sql := sqlschema.In(`SELECT FROM outbox.due ORDER BY due_at LIMIT 2 FOR UPDATE`, r.Schema)
 		if _, err := tx.Exec(t.Context(), sql); err != nil {
 			return err
 		}

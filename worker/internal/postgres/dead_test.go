@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
@@ -31,7 +32,7 @@ FROM generate_series(1, $2::integer) i, LATERAL (SELECT now() - interval '1 h' +
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = pin.Rollback(t.Context()) })
-	if _, err := pin.Exec(t.Context(), inSchema(`SELECT FROM outbox.due LIMIT 1`, r.Schema)); err != nil {
+	if _, err := pin.Exec(t.Context(), sqlschema.In(`SELECT FROM outbox.due LIMIT 1`, r.Schema)); err != nil {
 		t.Fatal(err)
 	}
 	r.exec(`DELETE FROM outbox.due`)
@@ -106,7 +107,7 @@ func TestAMillionDeadRowsCostAClaimNothing(t *testing.T) {
 // delivered are results that record some of the messages under lease as delivered.
 func (r *rig) delivered(n int) []Result {
 	r.t.Helper()
-	rows, err := r.Pool.Query(r.t.Context(), inSchema(`SELECT message_id FROM outbox.due WHERE locked_by = 'w' LIMIT $1`, r.Schema), n)
+	rows, err := r.Pool.Query(r.t.Context(), sqlschema.In(`SELECT message_id FROM outbox.due WHERE locked_by = 'w' LIMIT $1`, r.Schema), n)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -200,7 +201,7 @@ VALUES ($1, $2, $3, $4, CASE WHEN $5::interval <> interval '0' THEN now() + $5 E
 	}
 	r.due(lane, len(a.says), 0)
 	r.exec(`UPDATE outbox.due SET locked_by = 'w', locked_until = now() + interval '1 h', attempt = 1 WHERE endpoint = $1`, lane)
-	rows, err := r.Pool.Query(r.t.Context(), inSchema(`SELECT message_id FROM outbox.due WHERE endpoint = $1`, r.Schema), lane)
+	rows, err := r.Pool.Query(r.t.Context(), sqlschema.In(`SELECT message_id FROM outbox.due WHERE endpoint = $1`, r.Schema), lane)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -228,7 +229,7 @@ func (r *rig) mustBeAs(lane string, paused bool, want health) {
 	var got health
 	var isPaused bool
 	var open float64
-	err := r.Pool.QueryRow(context.WithoutCancel(r.t.Context()), inSchema(`SELECT paused, failures, openings,
+	err := r.Pool.QueryRow(context.WithoutCancel(r.t.Context()), sqlschema.In(`SELECT paused, failures, openings,
 coalesce(extract(epoch FROM open_until - now()), 0)::float8, probing, reason, since > now() - interval '1 h'
 FROM outbox.endpoint WHERE endpoint = $1`, r.Schema), lane).Scan(&isPaused, &got.failures, &got.openings, &open, &got.probing, &got.reason, &got.since)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -90,7 +91,7 @@ func TestAnAttemptIsLostOnlyWhenItsMessageIsClaimed(t *testing.T) {
 	r.expireLeases()
 	r.exec(`INSERT INTO outbox.endpoint (endpoint, failures, reason) VALUES ('https://a.test', $1, '')`, openAfter)
 	err := pgx.BeginFunc(t.Context(), r.Pool, func(tx pgx.Tx) error { // another worker is changing the endpoint
-		if _, err := tx.Exec(t.Context(), inSchema(`SELECT FROM outbox.endpoint FOR UPDATE`, r.Schema)); err != nil {
+		if _, err := tx.Exec(t.Context(), sqlschema.In(`SELECT FROM outbox.endpoint FOR UPDATE`, r.Schema)); err != nil {
 			return err
 		}
 		if got := r.claim("two"); len(got) > 0 {

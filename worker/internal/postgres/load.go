@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -22,7 +24,7 @@ const loadSQL = `SELECT ` + body + ` FROM outbox.message m WHERE m.id = $1::text
 
 // NewLoader returns a loader of a schema.
 func NewLoader(db *DB, schema string) *Loader {
-	return &Loader{db: db, sql: inSchema(loadSQL, schema)}
+	return &Loader{db: db, sql: sqlschema.In(loadSQL, schema)}
 }
 
 // Load returns the body of a message. Its time is bounded by ctx alone. A message that was pruned meanwhile is

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
@@ -68,7 +69,7 @@ func TestNoTwoRecordsWaitForEachOther(t *testing.T) {
 // that their rows are inserted anew.
 func (r *rig) leased(worker string, random *rand.Rand, endpoints, each int) (batch []Result) {
 	r.t.Helper()
-	rows, err := r.Pool.Query(r.t.Context(), inSchema(`INSERT INTO outbox.due (message_id, endpoint, attempt, locked_by, locked_until)
+	rows, err := r.Pool.Query(r.t.Context(), sqlschema.In(`INSERT INTO outbox.due (message_id, endpoint, attempt, locked_by, locked_until)
 SELECT gen_random_uuid(), 'https://e' || lpad((i % $2)::text, 2, '0') || '.test', 1, $1, now() + interval '1 h' FROM generate_series(1, $2::integer * $3::integer) i
 RETURNING message_id, endpoint`, r.Schema), worker, endpoints, each)
 	if err != nil {
@@ -89,7 +90,7 @@ RETURNING message_id, endpoint`, r.Schema), worker, endpoints, each)
 		r.t.Error(err)
 	}
 	if random.IntN(8) == 0 {
-		_, _ = r.Pool.Exec(r.t.Context(), inSchema(`DELETE FROM outbox.endpoint WHERE endpoint IN (SELECT endpoint FROM outbox.endpoint
+		_, _ = r.Pool.Exec(r.t.Context(), sqlschema.In(`DELETE FROM outbox.endpoint WHERE endpoint IN (SELECT endpoint FROM outbox.endpoint
 WHERE random() < 0.2 FOR UPDATE SKIP LOCKED)`, r.Schema))
 	}
 	random.Shuffle(len(batch), func(i, j int) { batch[i], batch[j] = batch[j], batch[i] })

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
 )
 
 // Mover moves messages of URLs that were set aside into the lanes of these URLs, so that they are not in the way of others
@@ -16,7 +18,7 @@ type Mover struct {
 
 // NewMover returns a mover of a schema.
 func NewMover(db *DB, schema string) *Mover {
-	return &Mover{db: db, move: inSchema(moveAheadSQL, schema), aside: inSchema(asideURLsSQL, schema)}
+	return &Mover{db: db, move: sqlschema.In(moveAheadSQL, schema), aside: sqlschema.In(asideURLsSQL, schema)}
 }
 
 const (

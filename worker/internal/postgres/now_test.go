@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
 )
 
 const moment = ` + interval '1 microsecond'`
@@ -40,12 +42,12 @@ func TestWhatEndsNowHasEnded(t *testing.T) {
 	}
 	err := pgx.BeginFunc(t.Context(), r.Pool, func(tx pgx.Tx) error {
 		exec := func(sql string, args ...any) {
-			if _, err := tx.Exec(t.Context(), inSchema(sql, r.Schema), args...); err != nil {
+			if _, err := tx.Exec(t.Context(), sqlschema.In(sql, r.Schema), args...); err != nil {
 				t.Fatalf("%s: %v", sql, err)
 			}
 		}
 		names := func(sql string, args ...any) (all []string) {
-			rows, err := tx.Query(t.Context(), inSchema(sql, r.Schema), args...)
+			rows, err := tx.Query(t.Context(), sqlschema.In(sql, r.Schema), args...)
 			if err == nil {
 				all, err = pgx.CollectRows(rows, pgx.RowTo[string])
 			}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -54,7 +55,7 @@ func (r *rig) calmStatements() map[string]statement {
 
 func (r *rig) newest(n int) []outbox.ID {
 	r.t.Helper()
-	rows, err := r.Pool.Query(r.t.Context(), inSchema(`SELECT id FROM outbox.message ORDER BY id DESC LIMIT $1`, r.Schema), n)
+	rows, err := r.Pool.Query(r.t.Context(), sqlschema.In(`SELECT id FROM outbox.message ORDER BY id DESC LIMIT $1`, r.Schema), n)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -132,7 +133,7 @@ func (r *rig) mustNotScanIndex(what, plan string) {
 // customPlan is made for the arguments.
 func (r *rig) customPlan(s statement) string {
 	r.t.Helper()
-	rows, err := r.Pool.Query(r.t.Context(), "EXPLAIN "+inSchema(s.sql, r.Schema), s.args...)
+	rows, err := r.Pool.Query(r.t.Context(), "EXPLAIN "+sqlschema.In(s.sql, r.Schema), s.args...)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -148,7 +149,7 @@ func (r *rig) genericPlan(sql, settings string) string {
 	r.t.Helper()
 	var plan string
 	err := pgx.BeginFunc(r.t.Context(), r.Pool, func(tx pgx.Tx) error {
-		prepared, err := tx.Prepare(r.t.Context(), "generic", inSchema(sql, r.Schema))
+		prepared, err := tx.Prepare(r.t.Context(), "generic", sqlschema.In(sql, r.Schema))
 		if err != nil {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -42,9 +43,9 @@ type PrunerConfig struct {
 // NewPruner returns a pruner.
 func NewPruner(db *DB, c PrunerConfig) *Pruner {
 	return &Pruner{db: db, config: c, sql: pruneStatements{
-		oldDelivered: inSchema(oldDeliveredSQL, c.Schema), oldDead: inSchema(oldDeadSQL, c.Schema),
-		prune: inSchema(pruneSQL, c.Schema), oldEndpoints: inSchema(oldEndpointsSQL, c.Schema), endpoints: inSchema(pruneEndpointsSQL, c.Schema),
-		orphans: inSchema(pruneOrphansSQL, c.Schema), deadOrphans: inSchema(pruneDeadOrphansSQL, c.Schema),
+		oldDelivered: sqlschema.In(oldDeliveredSQL, c.Schema), oldDead: sqlschema.In(oldDeadSQL, c.Schema),
+		prune: sqlschema.In(pruneSQL, c.Schema), oldEndpoints: sqlschema.In(oldEndpointsSQL, c.Schema), endpoints: sqlschema.In(pruneEndpointsSQL, c.Schema),
+		orphans: sqlschema.In(pruneOrphansSQL, c.Schema), deadOrphans: sqlschema.In(pruneDeadOrphansSQL, c.Schema),
 	}}
 }
 

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/seed-abbacb8b/epilogue/internal/faulty"
+	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
 )
 
 // pruneAll prunes until nothing more is said to be old, as the retention job does.
@@ -34,7 +35,7 @@ func TestARowThatSomebodyHoldsStopsNoPruning(t *testing.T) {
 			r := newRig(t)
 			r.history("delivered", 40, 2*time.Hour)
 			r.history("dead", 40, 2*time.Hour)
-			release := faulty.Hold(t, r.Pool, inSchema(lock, r.Schema))
+			release := faulty.Hold(t, r.Pool, sqlschema.In(lock, r.Schema))
 			p := r.pruner(r.Pool, time.Hour, time.Hour)
 			if n := r.pruneAll(p); n.Delivered+n.Dead != 79 {
 				t.Errorf("pruned %+v, want all but one", n)
@@ -75,7 +76,7 @@ func TestAnEndpointThatSomebodyHoldsStopsNoPruning(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.exec(`INSERT INTO outbox.endpoint (endpoint, reason) SELECT 'https://e' || i || '.test', '' FROM generate_series(1, 9) i`)
-	release := faulty.Hold(t, r.Pool, inSchema(`SELECT FROM outbox.endpoint WHERE endpoint = 'https://e5.test' FOR UPDATE`, r.Schema))
+	release := faulty.Hold(t, r.Pool, sqlschema.In(`SELECT FROM outbox.endpoint WHERE endpoint = 'https://e5.test' FOR UPDATE`, r.Schema))
 	p := r.pruner(r.Pool, 0, 0)
 	for _, want := range []int{1, 0} {
 		if err := p.PruneEndpoints(t.Context()); err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/seed-abbacb8b/epilogue/internal/instruments"
 	"github.com/seed-abbacb8b/epilogue/internal/lane"
+	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -108,10 +109,10 @@ type recordStatements struct{ deliveries, deliveriesBeside, all, try, lock, heal
 // NewRecorder returns a recorder.
 func NewRecorder(db *DB, c RecorderConfig) *Recorder {
 	return &Recorder{db: db, config: c, metrics: newRecordMetrics(c.Instruments), sql: recordStatements{
-		deliveries: inSchema(recordDeliveriesSQL, c.Schema), deliveriesBeside: inSchema(recordDeliveriesBesideSQL, c.Schema),
-		all: inSchema(recordSQL, c.Schema), try: inSchema(tryRecordSQL, c.Schema),
-		lock: inSchema(lockEndpointSQL, c.Schema), health: inSchema(tryHealthSQL, c.Schema),
-		pause: inSchema(pauseRefusedSQL, c.Schema), holders: inSchema(holdersSQL, c.Schema),
+		deliveries: sqlschema.In(recordDeliveriesSQL, c.Schema), deliveriesBeside: sqlschema.In(recordDeliveriesBesideSQL, c.Schema),
+		all: sqlschema.In(recordSQL, c.Schema), try: sqlschema.In(tryRecordSQL, c.Schema),
+		lock: sqlschema.In(lockEndpointSQL, c.Schema), health: sqlschema.In(tryHealthSQL, c.Schema),
+		pause: sqlschema.In(pauseRefusedSQL, c.Schema), holders: sqlschema.In(holdersSQL, c.Schema),
 	}}
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
@@ -77,7 +78,7 @@ INSERT INTO outbox.due (message_id, endpoint, due_at) SELECT id, endpoint, now()
 // exec runs a statement; outbox. stands for the schema.
 func (r *rig) exec(sql string, args ...any) {
 	r.t.Helper()
-	if _, err := r.Pool.Exec(r.t.Context(), inSchema(sql, r.Schema), args...); err != nil {
+	if _, err := r.Pool.Exec(r.t.Context(), sqlschema.In(sql, r.Schema), args...); err != nil {
 		r.t.Fatal(err)
 	}
 }
@@ -91,7 +92,7 @@ func (r *rig) count(sql string, args ...any) int {
 // one runs a query for one value; outbox. stands for the schema.
 func one[T any](r *rig, sql string, args ...any) (value T) {
 	r.t.Helper()
-	if err := r.Pool.QueryRow(r.t.Context(), inSchema(sql, r.Schema), args...).Scan(&value); err != nil {
+	if err := r.Pool.QueryRow(r.t.Context(), sqlschema.In(sql, r.Schema), args...).Scan(&value); err != nil {
 		r.t.Fatal(err)
 	}
 	return value

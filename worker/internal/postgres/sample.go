@@ -10,6 +10,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
 )
 
 // Sampler measures what the outbox is like, and keeps that in outbox.sample. It measures in groups of figures: one that
@@ -113,7 +115,7 @@ const sampleDueNowSQL = `SELECT NOT EXISTS (SELECT FROM outbox.sample WHERE at >
 
 // NewSampler returns a sampler of a schema.
 func NewSampler(db *DB, c SamplerConfig) *Sampler {
-	in := func(sql string) string { return inSchema(sql, c.Schema) }
+	in := func(sql string) string { return sqlschema.In(sql, c.Schema) }
 	return &Sampler{
 		db: db, config: c, due: in(sampleDueNowSQL), write: in(sampleWriteSQL), prune: in(samplePruneSQL),
 		groups: []sampleGroup{

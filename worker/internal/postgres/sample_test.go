@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -61,7 +62,7 @@ VALUES ('00000000-0000-7000-8000-000000000001', 'delivered', 'succeeded', '{}', 
 		}
 	}
 	var oldest, overdue time.Time
-	err := r.Pool.QueryRow(t.Context(), inSchema(`SELECT (SELECT min(due_at) FROM outbox.due WHERE endpoint = 'http://free.example'),
+	err := r.Pool.QueryRow(t.Context(), sqlschema.In(`SELECT (SELECT min(due_at) FROM outbox.due WHERE endpoint = 'http://free.example'),
     (SELECT created_at + interval '1 h' FROM outbox.message WHERE run_id = 'delivered')`, r.Schema)).Scan(&oldest, &overdue)
 	if err != nil {
 		t.Fatal(err)
@@ -106,7 +107,7 @@ func TestAFigureThatTakesTooLongKeepsNoOtherFromTheSample(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = tx.Rollback(t.Context()) }()
-	if _, err := tx.Exec(t.Context(), inSchema(`LOCK TABLE outbox.worker`, r.Schema)); err != nil {
+	if _, err := tx.Exec(t.Context(), sqlschema.In(`LOCK TABLE outbox.worker`, r.Schema)); err != nil {
 		t.Fatal(err)
 	}
 	x := r.sample()
@@ -121,7 +122,7 @@ func TestSamplesAreKeptForThirtyDays(t *testing.T) {
 	r.exec(`INSERT INTO outbox.sample (at, worker, interval_ms, took_ms) VALUES (now() - interval '31 days', '', 1, 1), (now() - interval '29 days', '', 1, 1)`)
 	r.sample()
 	var kept int
-	if err := r.Pool.QueryRow(t.Context(), inSchema(`SELECT count(*) FROM outbox.sample`, r.Schema)).Scan(&kept); err != nil || kept != 2 {
+	if err := r.Pool.QueryRow(t.Context(), sqlschema.In(`SELECT count(*) FROM outbox.sample`, r.Schema)).Scan(&kept); err != nil || kept != 2 {
 		t.Errorf("%d samples are kept, %v; want that of 29 days ago and the new one", kept, err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/seed-abbacb8b/epilogue/internal/instruments"
+	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
 )
 
 // Candidate is an endpoint that has something to claim, and since when. It may be gone when it is claimed.
@@ -34,7 +35,7 @@ type Scanner struct {
 
 // NewScanner returns a scanner of a schema. It measures nothing when m is nil.
 func NewScanner(db *DB, schema string, m *instruments.Maker) *Scanner {
-	return &Scanner{db: db, metrics: newScanMetrics(m), full: inSchema(timed(fullScanSQL), schema), recent: inSchema(timed(recentScanSQL), schema)}
+	return &Scanner{db: db, metrics: newScanMetrics(m), full: sqlschema.In(timed(fullScanSQL), schema), recent: sqlschema.In(timed(recentScanSQL), schema)}
 }
 
 // ScanMax is the most candidates that one full scan returns, and the most messages that one recent scan reads.

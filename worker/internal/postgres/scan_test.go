@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/seed-abbacb8b/epilogue/internal/faulty"
+	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -86,7 +87,7 @@ func TestWaitingIsNotWork(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.due("a", 1, 0)
-	release := faulty.Hold(t, r.Pool, inSchema(`LOCK TABLE outbox.due IN ACCESS EXCLUSIVE MODE`, r.Schema))
+	release := faulty.Hold(t, r.Pool, sqlschema.In(`LOCK TABLE outbox.due IN ACCESS EXCLUSIVE MODE`, r.Schema))
 	type result struct {
 		scan Scan
 		err  error

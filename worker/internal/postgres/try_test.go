@@ -6,6 +6,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/seed-abbacb8b/epilogue/internal/faulty"
+	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -79,7 +80,7 @@ func TestALockedDueRowHoldsItsResultOnly(t *testing.T) {
 			t.Parallel()
 			r := newRig(t)
 			runs, batch := r.batchOf(everyKind)
-			release := faulty.Hold(t, r.Pool, inSchema(`SELECT FROM outbox.due JOIN outbox.message ON id = message_id WHERE run_id = $1 FOR UPDATE OF due`, r.Schema), locked)
+			release := faulty.Hold(t, r.Pool, sqlschema.In(`SELECT FROM outbox.due JOIN outbox.message ON id = message_id WHERE run_id = $1 FOR UPDATE OF due`, r.Schema), locked)
 			if _, err := r.recorder("one").Record(t.Context(), batch); !IsLocked(err) {
 				t.Fatalf("a record that waits returns %v", err)
 			}
@@ -114,7 +115,7 @@ func TestALockedEndpointRowHoldsOnlyWhatNoOtherAnswerSays(t *testing.T) {
 	r.exec(`INSERT INTO outbox.endpoint (endpoint, failures, probing, reason)
 SELECT endpoint, 3, run_id LIKE 'probe%', 'failing: reset' FROM outbox.message WHERE run_id <> 'new'`)
 	r.exec(`UPDATE outbox.due SET locked_until = now()`)
-	release := faulty.Hold(t, r.Pool, inSchema(`SELECT FROM outbox.endpoint FOR UPDATE`, r.Schema))
+	release := faulty.Hold(t, r.Pool, sqlschema.In(`SELECT FROM outbox.endpoint FOR UPDATE`, r.Schema))
 	held, tried := r.try("one", runs, batch)
 	for _, want := range []string{"gone", "retried", "probe-delivered", "probe-failed"} {
 		if !held[want] {
@@ -151,12 +152,12 @@ func TestWhatALockMeans(t *testing.T) {
 	if _, err := to.TryRecord(t.Context(), nil, false); err != nil { // a statement that is prepared waits, too
 		t.Fatal(err)
 	}
-	release := faulty.Hold(t, r.Pool, inSchema(`LOCK TABLE outbox.due`, r.Schema))
+	release := faulty.Hold(t, r.Pool, sqlschema.In(`LOCK TABLE outbox.due`, r.Schema))
 	if _, err := to.TryRecord(t.Context(), batch, false); !IsLocked(err) || IsRowLocked(err) {
 		t.Errorf("beside a locked table: %v", err)
 	}
 	release()
-	release = faulty.Hold(t, r.Pool, inSchema(`INSERT INTO outbox.endpoint (endpoint, reason) VALUES ('https://a.test', '')`, r.Schema))
+	release = faulty.Hold(t, r.Pool, sqlschema.In(`INSERT INTO outbox.endpoint (endpoint, reason) VALUES ('https://a.test', '')`, r.Schema))
 	if _, err := to.TryRecord(t.Context(), batch, false); !IsRowLocked(err) {
 		t.Errorf("beside a row that is being inserted: %v", err)
 	}
@@ -176,7 +177,7 @@ func TestATriedBatchIsFenced(t *testing.T) {
 		t.Fatalf("%d claimed again", n)
 	}
 	before := r.rows()
-	faulty.Hold(t, r.Pool, inSchema(`SELECT FROM outbox.due FOR UPDATE`, r.Schema))
+	faulty.Hold(t, r.Pool, sqlschema.In(`SELECT FROM outbox.due FOR UPDATE`, r.Schema))
 	if held, tried := r.try("one", runs, batch); len(held) > 0 || tried.Recorded > 0 {
 		t.Errorf("held %v, recorded %d", held, tried.Recorded)
 	}

@@ -11,6 +11,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
 )
 
 // Config of a roster. All fields must be set.
@@ -64,8 +66,8 @@ type Roster struct {
 // New returns a roster that knows nobody.
 func New(c Config) *Roster {
 	return &Roster{
-		config: c, settings: settingsSQL, lock: inSchema(lockSQL, c.Schema), probe: inSchema(probeSQL, c.Schema), beat: inSchema(beatSQL, c.Schema),
-		verify: inSchema(verifySQL, c.Schema), retire: inSchema(retireSQL, c.Schema),
+		config: c, settings: settingsSQL, lock: sqlschema.In(lockSQL, c.Schema), probe: sqlschema.In(probeSQL, c.Schema), beat: sqlschema.In(beatSQL, c.Schema),
+		verify: sqlschema.In(verifySQL, c.Schema), retire: sqlschema.In(retireSQL, c.Schema),
 	}
 }
 

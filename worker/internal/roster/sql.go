@@ -2,13 +2,10 @@ package roster
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 )
-
-func inSchema(sql, schema string) string { return strings.ReplaceAll(sql, "outbox.", schema+".") }
 
 // The session is this worker's alone and ends with it, so its settings are the session's. A statement that waits for a lock
 // or for a standby must end before the client's own bound (beatTimeout) does: that would cost the session.
