@@ -30,7 +30,11 @@ func WritePage(dir string, r Results, ran, all []Scenario) error {
 			if len(found.Rounds) == 0 {
 				continue
 			}
-			if err := write(c.File(sc, n), c.draw(sc, found).SVG()); err != nil {
+			svg, err := c.draw(sc, found).SVG()
+			if err != nil {
+				return fmt.Errorf("-report: the chart %q: %w", c.Title, err)
+			}
+			if err := write(c.File(sc, n), svg); err != nil {
 				return err
 			}
 		}
