@@ -40,8 +40,11 @@ func TestEveryFaultOfTheRequestsShapeIsReportedAtOnce(t *testing.T) {
 	t.Parallel()
 	const key = "whsec_c2VjcmV0IHNlY3JldCBzZWNyZXQ="
 	_, err := hook.NewWebhook(hook.WebhookConfig{
-		DefaultURL: "ftp://receiver.example", Timeout: -1, Method: "GET", Format: "xml", Source: "a b", ContentType: "a;b", SigningKey: key,
-		Headers: map[string]string{"webhook-signature": "v1,x", "X-Bad": "a\nb"}, ForwardHeaders: []string{"not fine"},
+		DefaultURL: "ftp://receiver.example", ForwardHeaders: []string{"not fine"},
+		Options: outbox.Options{
+			Timeout: -1, Method: "GET", Format: "xml", Source: "a b", ContentType: "a;b", SigningKey: key,
+			Headers: map[string]string{"webhook-signature": "v1,x", "X-Bad": "a\nb"},
+		},
 	})
 	if err == nil {
 		t.Fatal("it is accepted")
@@ -63,13 +66,16 @@ func TestTheConfigurationIsWhatTheRowAsksFor(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	c := hook.WebhookConfig{
-		Timeout: 2 * time.Second, Method: "PUT", Format: outbox.FormatCloudEvents, Source: "urn:a", ContentType: "text/x-a", SigningKey: "own", SecretHeaders: "crm",
-		Headers: map[string]string{"X-Static": "s"}, ForwardHeaders: []string{"X-*"}, Traceparent: func(context.Context) string { return traceparent },
+		Options: outbox.Options{
+			Timeout: 2 * time.Second, Method: "PUT", Format: outbox.FormatCloudEvents, Source: "urn:a", ContentType: "text/x-a", SigningKey: "own", SecretHeaders: "crm",
+			Headers: map[string]string{"X-Static": "s"},
+		},
+		ForwardHeaders: []string{"X-*"}, Traceparent: func(context.Context) string { return traceparent },
 	}
 	o := outcomeWith("run-1", map[string]string{"X-B": "b", "x-a": "a", "Y": "y"})
 	got := optionsOf(t, db, c, o)
 	slices.Sort(got.Forward)
-	if got.Timeout != c.Timeout || got.Method != "PUT" || got.Format != outbox.FormatCloudEvents || got.Source != "urn:a" || got.ContentType != "text/x-a" ||
+	if got.Timeout != c.Options.Timeout || got.Method != "PUT" || got.Format != outbox.FormatCloudEvents || got.Source != "urn:a" || got.ContentType != "text/x-a" ||
 		got.SigningKey != "own" || got.SecretHeaders != "crm" || len(got.Headers) != 1 || got.Headers["X-Static"] != "s" || !slices.Equal(got.Forward, []string{"X-B", "x-a"}) || got.Traceparent != traceparent {
 		t.Errorf("the row asks for %+v", got)
 	}
@@ -82,7 +88,7 @@ func TestTheHeadersOfAConfigurationAreTheHooksOwn(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	headers := map[string]string{"X-Static": "s"}
-	h := newHook(t, db, hook.WebhookConfig{Headers: headers})
+	h := newHook(t, db, hook.WebhookConfig{Options: outbox.Options{Headers: headers}})
 	headers["X-Static"], headers["Webhook-Signature"] = "changed", "v1,forged"
 	d := endOne(t, db, h, outcomeWith("run-1", nil))
 	text := one[string](t, db.Pool, "SELECT options->>'headers' FROM "+db.Schema+".message WHERE id = $1", d.ID)
@@ -96,7 +102,7 @@ func TestTheHeadersOfAConfigurationAreTheHooksOwn(t *testing.T) {
 func TestASigningKeyIsChosenPerOutcome(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
-	c := hook.WebhookConfig{SigningKey: "own", SigningKeyOf: func(o outbox.RunOutcome) string { return o.Headers["tenant"] }}
+	c := hook.WebhookConfig{Options: outbox.Options{SigningKey: "own"}, SigningKeyOf: func(o outbox.RunOutcome) string { return o.Headers["tenant"] }}
 	unknown := regexp.MustCompile(`^invalid-[0-9a-f]{16}$`)
 	seen := map[string]string{}
 	for _, tenant := range []string{"", "acme", "Acme.2_b-C", "../own", "own ", " own", "own\n", "own\x00", "a b", "ä", ".", strings.Repeat("a", 65), strings.Repeat("a", 70_000), "\xff", "whsec_c2VjcmV0IHNlY3JldCBzZWNyZXQ="} {
@@ -144,7 +150,7 @@ func TestADeadMessageKeepsItsOptions(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	o := outcomeWith("run-1", map[string]string{"callback_url": "relative"})
-	got := optionsOf(t, db, hook.WebhookConfig{Method: "PUT", SigningKey: "own"}, o)
+	got := optionsOf(t, db, hook.WebhookConfig{Options: outbox.Options{Method: "PUT", SigningKey: "own"}}, o)
 	if d := messagesOf(t, db, "run-1")[0]; d.State != outbox.StateDead || got.Method != "PUT" || got.SigningKey != "own" {
 		t.Errorf("%s, with %+v", d.State, got)
 	}

@@ -99,7 +99,7 @@ func (h *WebhookTerminalHook) CheckOutcome(outcome outbox.RunOutcome) error {
 	if len(urls) > outbox.DestinationsMax {
 		faults = append(faults, fmt.Errorf("URLs: %d of them; the limit is %d", len(urls), outbox.DestinationsMax))
 	}
-	if _, err := h.options(outcome); err != nil {
+	if err := h.ofRun(h.options(outcome).Validate()); err != nil {
 		faults = append(faults, err)
 	}
 	if err := outbox.CheckHeadersSize(outcome.Headers); err != nil {

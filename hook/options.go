@@ -1,24 +1,28 @@
 package hook
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// options returns how this run's message is delivered. What OptionsOf gets wrong, which may come from a stranger's header, is
-// an error beside the hook's own options: the message is then dead, and says so.
-func (h *WebhookTerminalHook) options(outcome outbox.RunOutcome) (outbox.Options, error) {
-	own := h.config.options()
+// options returns how this run's message is delivered, not yet validated: that is the writer's part.
+func (h *WebhookTerminalHook) options(outcome outbox.RunOutcome) outbox.Options {
 	if h.config.OptionsOf == nil {
-		return own, nil
+		return h.config.Options
 	}
-	o := over(own, h.config.OptionsOf(outcome))
-	if err := o.Validate(); err != nil {
-		return own, fmt.Errorf("OptionsOf: %w", err)
+	return over(h.config.Options, h.config.OptionsOf(outcome))
+}
+
+// ofRun returns what OptionsOf got wrong, or nil when err is about something else. It may come from a stranger's header.
+func (h *WebhookTerminalHook) ofRun(err error) error {
+	var faults outbox.FieldFaults
+	if h.config.OptionsOf == nil || !errors.As(err, &faults) {
+		return nil
 	}
-	return o, nil
+	return fmt.Errorf("OptionsOf: %w", faults)
 }
 
 // over returns the hook's options with those of one run, where they are not zero, in their place. Headers are set beside the

@@ -14,7 +14,7 @@ func TestARunsOwnOptionsStandBeforeTheHooks(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	c := hook.WebhookConfig{
-		Timeout: time.Second, Method: "PUT", ContentType: "text/plain", Headers: map[string]string{"X-A": "hook", "X-B": "hook"}, SigningKey: "own",
+		Options: outbox.Options{Timeout: time.Second, Method: "PUT", ContentType: "text/plain", Headers: map[string]string{"X-A": "hook", "X-B": "hook"}, SigningKey: "own"},
 		OptionsOf: func(o outbox.RunOutcome) outbox.Options {
 			if o.RunID == "plain" {
 				return outbox.Options{}
@@ -52,7 +52,7 @@ func TestOptionsThatCannotBeMakeADeadMessageNotAnError(t *testing.T) {
 func TestADelayedMessageIsDueLaterByTheDatabasesClock(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
-	h := newHook(t, db, hook.WebhookConfig{Delay: 90 * time.Minute})
+	h := newHook(t, db, hook.WebhookConfig{Options: outbox.Options{Delay: 90 * time.Minute}})
 	endOne(t, db, h, testdb.Outcome("run", receiver))
 	if late := one[bool](t, db.Pool, `SELECT d.due_at = m.created_at + interval '90 minutes' FROM `+db.Schema+`.due d JOIN `+db.Schema+`.message m ON m.id = d.message_id`); !late {
 		t.Error("it is due at another time")

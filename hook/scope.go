@@ -69,7 +69,7 @@ func (m multi) collision(outcome outbox.RunOutcome) error {
 			keyed = append(keyed, webhook)
 		}
 	}
-	if len(keyed) < 2 || outcome.Validate() != nil {
+	if len(keyed) < 2 {
 		return nil
 	}
 	type place struct{ schema, key string }

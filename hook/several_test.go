@@ -23,7 +23,7 @@ func TestEachURLOfARunGetsAMessageInOneStatement(t *testing.T) {
 	db := testdb.New(t)
 	h := newHook(t, db, hook.WebhookConfig{
 		URLs:         func(o outbox.RunOutcome) []string { return strings.Split(o.Headers["urls"], " ") },
-		TenantHeader: "tenant", Delay: 1000,
+		TenantHeader: "tenant", Options: outbox.Options{Delay: 1000},
 	})
 	o := outcomeWith("Lauf für zwei", map[string]string{"urls": receiver + "  " + second + " relative " + second, "tenant": "acme"})
 	var batch pgx.Batch

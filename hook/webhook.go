@@ -9,8 +9,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
+	"github.com/seed-abbacb8b/epilogue/internal/fieldfault"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -42,9 +42,9 @@ type WebhookConfig struct {
 	// Only outbox.CheckURL when nil.
 	Policy URLPolicy
 
-	// Timeout of each request for this hook's messages, from 1 ms; the worker's own when 0. The worker never waits
-	// longer than its own, whatever is asked here.
-	Timeout time.Duration
+	// Options say how each message of this hook is delivered: its timeout, method, format, headers, keys and times. The zero
+	// value leaves all to the worker. Forward and Traceparent must be empty: ForwardHeaders and Traceparent below say them.
+	Options outbox.Options
 
 	// ResultBytesMax is the largest result that is delivered; a larger one makes a dead message. 0 means
 	// outbox.ResultBytesLimit (1 MiB); at most outbox.ResultBytesKept (16 MiB).
@@ -55,42 +55,13 @@ type WebhookConfig struct {
 	// out what a receiver or a proxy may trust, unless it is named (outbox.SensitiveHeader).
 	ForwardHeaders []string
 
-	// Method of the requests: POST (also when empty), PUT or PATCH.
-	Method string
-
-	// Format of the requests: outbox.FormatRaw (also when empty), the result or error text as it is;
-	// outbox.FormatEnvelope, Standard Webhooks' JSON of type, timestamp and data; outbox.FormatCloudEvents, the raw
-	// body with the headers of CloudEvents 1.0.
-	Format outbox.Format
-
-	// Source is the CloudEvents source; outbox.DefaultSource when empty.
-	Source string
-
-	// ContentType of a raw or CloudEvents body; when empty the worker detects JSON, UTF-8 text or octets.
-	ContentType string
-
-	// Headers are set on each request as they are. Reserved ones (outbox.ReservedHeaders) are refused. Their values are
-	// kept in each message's row: a secret belongs into SecretHeaders.
-	Headers map[string]string
-
-	// SecretHeaders names a set of headers that the worker holds (worker.Config.SecretHeadersFile); none when empty. It is sent
-	// only to the endpoints that the set lists. While the worker does not know the name, the message waits and says so.
-	SecretHeaders string
-
-	// Delay and ExpireAfter are as in outbox.Options: how long after its writing a message is first tried, and how long it is
-	// worth sending. At once and for ever when 0.
-	Delay, ExpireAfter time.Duration
-
-	// OptionsOf returns how one run's message is delivered. What it leaves zero is as the hook's own; its Headers are set beside
-	// the hook's own; its Forward and Traceparent are not used. Options that outbox.Options.Validate refuses make a dead
-	// message, for they may come from a stranger's header. The hook's own always when nil.
+	// OptionsOf returns how one run's message is delivered. What it leaves zero is as in Options; its Headers are set beside
+	// those of Options; its Forward and Traceparent are not used. Options that outbox.Options.Validate refuses make a dead
+	// message, for they may come from a stranger's header. Options always when nil.
 	OptionsOf func(outbox.RunOutcome) outbox.Options
 
-	// SigningKey names the worker's key set to sign with; its default one when empty.
-	SigningKey string
-
-	// SigningKeyOf returns the name for one outcome, "" for SigningKey: a key per tenant. While the worker does not know
-	// the name, the message waits and says so. SigningKey always when nil.
+	// SigningKeyOf returns the name of the key set for one outcome, "" for that of Options: a key per tenant. While the worker
+	// does not know the name, the message waits and says so. That of Options always when nil.
 	SigningKeyOf func(outbox.RunOutcome) string
 
 	// TenantHeader is the key, compared exactly, of the run header that names the message's tenant: a customer, an account.
@@ -139,32 +110,23 @@ func NewWebhook(c WebhookConfig) (*WebhookTerminalHook, error) {
 	if err := errors.Join(err, c.validate()); err != nil {
 		return nil, fmt.Errorf("webhook hook: %w", err)
 	}
-	c.ForwardHeaders, c.Headers = slices.Clone(c.ForwardHeaders), maps.Clone(c.Headers)
+	c.ForwardHeaders, c.Options.Headers = slices.Clone(c.ForwardHeaders), maps.Clone(c.Options.Headers)
 	return &WebhookTerminalHook{config: c, writer: writer}, nil
 }
 
 func (c WebhookConfig) validate() error {
-	var faults []error
+	var faults fieldfault.Faults
 	if c.DefaultURL != "" {
-		if _, err := outbox.CheckURL(c.DefaultURL); err != nil {
-			faults = append(faults, fmt.Errorf("DefaultURL: %w", err))
-		}
+		_, err := outbox.CheckURL(c.DefaultURL)
+		faults.Add("DefaultURL", err)
 	}
-	faults = append(faults, c.options().Validate(), c.checkScope())
+	faults = append(faults, fieldfault.Below("Options", c.Options.Validate())...)
+	faults.Check(len(c.Options.Forward) == 0, "Options.Forward", "is set; want %s", fieldfault.Name("ForwardHeaders"))
+	faults.Check(c.Options.Traceparent == "", "Options.Traceparent", "is set; want the function %s", fieldfault.Name("Traceparent"))
 	for _, pattern := range c.ForwardHeaders {
-		if err := outbox.CheckHeader(pattern, ""); err != nil { // * is a token's byte
-			faults = append(faults, fmt.Errorf("ForwardHeaders: %w", err))
-		}
+		faults.Add("ForwardHeaders", outbox.CheckHeader(pattern, "")) // * is a token's byte
 	}
-	return errors.Join(faults...)
-}
-
-// options are those that every message of this hook has.
-func (c WebhookConfig) options() outbox.Options {
-	return outbox.Options{
-		Timeout: c.Timeout, Method: c.Method, Format: c.Format, Source: c.Source, ContentType: c.ContentType,
-		Headers: c.Headers, SigningKey: c.SigningKey, SecretHeaders: c.SecretHeaders, Delay: c.Delay, ExpireAfter: c.ExpireAfter,
-	}
+	return errors.Join(faults.Err(), c.checkScope())
 }
 
 // signingKey returns the name that was asked for, or the hook's own. A name that no key set can have, which may come from

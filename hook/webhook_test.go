@@ -166,7 +166,7 @@ func TestSensitiveHeadersAreForwardedByNameOnly(t *testing.T) {
 func TestTheTimeoutIsInTheOptions(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
-	h := newHook(t, db, hook.WebhookConfig{Timeout: 2500 * time.Millisecond})
+	h := newHook(t, db, hook.WebhookConfig{Options: outbox.Options{Timeout: 2500 * time.Millisecond}})
 	d := endOne(t, db, h, testdb.Outcome("run", receiver))
 	var options map[string]any
 	must(t, json.Unmarshal(d.Options, &options))
@@ -232,7 +232,7 @@ func TestQueueWritesWhatOnTerminationWrites(t *testing.T) {
 	t.Parallel()
 	direct, queued := testdb.New(t), testdb.New(t)
 	config := hook.WebhookConfig{
-		Timeout: time.Second, ForwardHeaders: []string{"*"}, DedupeKey: func(o outbox.RunOutcome) string { return o.RunID },
+		Options: outbox.Options{Timeout: time.Second}, ForwardHeaders: []string{"*"}, DedupeKey: func(o outbox.RunOutcome) string { return o.RunID },
 	}
 	outcomes := []outbox.RunOutcome{
 		testdb.Outcome("run", receiver), testdb.Outcome("run", receiver), testdb.Outcome("dead", "relative"), testdb.Outcome("silent", ""),

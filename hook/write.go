@@ -16,24 +16,21 @@ import (
 // [outbox.FateNoDestination] and why. It holds only if the transaction commits.
 //
 // It asks the database for more only where a dedupe key was written before, to say of which message this one is the duplicate.
-func (h *WebhookTerminalHook) Write(ctx context.Context, tx outbox.Tx, outcome outbox.RunOutcome) ([]outbox.Receipt, error) {
-	m, to, err := h.message(ctx, outcome)
-	if err != nil {
-		return nil, err
-	}
-	var receipts []outbox.Receipt
-	switch len(to) {
-	case 0:
-		return []outbox.Receipt{{Fate: outbox.FateNoDestination, Reason: h.noDestination(outcome.Headers)}}, nil
-	case 1:
-		var receipt outbox.Receipt
-		receipt, err = h.writer.Write(ctx, tx, m)
+func (h *WebhookTerminalHook) Write(ctx context.Context, tx outbox.Tx, outcome outbox.RunOutcome) (receipts []outbox.Receipt, err error) {
+	told, err := h.tell(ctx, outcome, func(m outbox.Message, to []outbox.Destination) (err error) {
+		if len(to) > 1 {
+			receipts, err = h.writer.WriteEach(ctx, tx, m, to)
+			return err
+		}
+		receipt, err := h.writer.Write(ctx, tx, m)
 		receipts = []outbox.Receipt{receipt}
-	default:
-		receipts, err = h.writer.WriteEach(ctx, tx, m, to)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("webhook hook: %w", err)
+		return err
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case !told:
+		return []outbox.Receipt{{Fate: outbox.FateNoDestination, Reason: h.noDestination(outcome.Headers)}}, nil
 	}
 	return receipts, nil
 }
@@ -45,38 +42,50 @@ func (h *WebhookTerminalHook) Write(ctx context.Context, tx outbox.Tx, outcome o
 // written in tx, and are the database's otherwise. A destination, option or result that can never be delivered is not an error:
 // it is written as a dead message.
 func (h *WebhookTerminalHook) OnTermination(ctx context.Context, tx outbox.Tx, outcome outbox.RunOutcome) error {
-	m, to, err := h.message(ctx, outcome)
-	if err != nil {
+	_, err := h.tell(ctx, outcome, func(m outbox.Message, to []outbox.Destination) error {
+		if len(to) > 1 {
+			return h.writer.InsertEach(ctx, tx, m, to)
+		}
+		_, err := h.writer.Insert(ctx, tx, m)
 		return err
-	}
-	switch len(to) {
-	case 0:
-		return nil
-	case 1:
-		_, err = h.writer.Insert(ctx, tx, m)
-	default:
-		err = h.writer.InsertEach(ctx, tx, m, to)
-	}
-	if err != nil {
-		return fmt.Errorf("webhook hook: %w", err)
-	}
-	return nil
+	})
+	return err
 }
 
 // Queue adds the same statement to a batch that the caller sends in its transaction, next to the acknowledgement, so
 // that the outcome costs no round trip. It reports whether the batch now holds one more result.
 func (h *WebhookTerminalHook) Queue(ctx context.Context, batch *pgx.Batch, outcome outbox.RunOutcome) (queued bool, err error) {
-	m, to, err := h.message(ctx, outcome)
-	if err != nil {
+	return h.tell(ctx, outcome, func(m outbox.Message, to []outbox.Destination) error {
+		if len(to) > 1 {
+			return h.writer.QueueEach(batch, m, to)
+		}
+		_, err := h.writer.Queue(batch, m)
+		return err
+	})
+}
+
+// tell makes the outcome a message to its destinations, and has it written. It reports whether there are any. The writer
+// validates outcome and options, before it writes anything: what OptionsOf got wrong makes a dead message, with the hook's own
+// options, in a second call.
+func (h *WebhookTerminalHook) tell(ctx context.Context, outcome outbox.RunOutcome, write func(outbox.Message, []outbox.Destination) error) (told bool, err error) {
+	if err := h.made(); err != nil {
 		return false, err
 	}
-	switch len(to) {
-	case 0:
+	to := h.destinations(outcome)
+	if len(to) == 0 {
+		if err := outcome.Validate(); err != nil { // nobody else does
+			return false, fmt.Errorf("webhook hook: %w", err)
+		}
 		return false, nil
-	case 1:
-		_, err = h.writer.Queue(batch, m)
-	default:
-		err = h.writer.QueueEach(batch, m, to)
+	}
+	m := h.message(ctx, outcome, to[0])
+	err = write(m, to)
+	if fault := h.ofRun(err); fault != nil {
+		m.Options, m.Fault = h.complete(ctx, outcome, h.config.Options), fault.Error()
+		for i := range to {
+			to[i].Fault = m.Fault
+		}
+		err = write(m, to)
 	}
 	if err != nil {
 		return false, fmt.Errorf("webhook hook: %w", err)
@@ -85,36 +94,25 @@ func (h *WebhookTerminalHook) Queue(ctx context.Context, batch *pgx.Batch, outco
 }
 
 // message is the outcome as a message to its destination. When there are several, they replace what it says of one.
-func (h *WebhookTerminalHook) message(ctx context.Context, outcome outbox.RunOutcome) (m outbox.Message, to []outbox.Destination, err error) {
-	if err := h.made(); err != nil {
-		return m, nil, err
+func (h *WebhookTerminalHook) message(ctx context.Context, outcome outbox.RunOutcome, to outbox.Destination) outbox.Message {
+	return outbox.Message{
+		Outcome: outcome, URL: to.URL, DedupeKey: to.DedupeKey, Fault: to.Fault, Tenant: h.tenant(outcome),
+		Options: h.complete(ctx, outcome, h.options(outcome)),
 	}
-	if err := outcome.Validate(); err != nil {
-		return m, nil, fmt.Errorf("webhook hook: %w", err)
-	}
-	to = h.destinations(outcome)
-	if len(to) == 0 {
-		return m, nil, nil
-	}
-	m = outbox.Message{Outcome: outcome, URL: to[0].URL, DedupeKey: to[0].DedupeKey, Fault: to[0].Fault, Tenant: h.tenant(outcome)}
-	options, fault := h.options(outcome)
-	if fault != nil {
-		for i := range to {
-			to[i].Fault = fault.Error()
-		}
-		m.Fault = fault.Error()
-	}
-	m.Options = options
-	m.Options.Forward = h.forwarded(outcome.Headers)
+}
+
+// complete adds to the options what the configuration says of one run: forwarded headers, signing key and span.
+func (h *WebhookTerminalHook) complete(ctx context.Context, outcome outbox.RunOutcome, o outbox.Options) outbox.Options {
+	o.Forward = h.forwarded(outcome.Headers)
 	if h.config.SigningKeyOf != nil {
-		m.Options.SigningKey = signingKey(h.config.SigningKeyOf(outcome), m.Options.SigningKey)
+		o.SigningKey = signingKey(h.config.SigningKeyOf(outcome), o.SigningKey)
 	}
 	if h.config.Traceparent != nil {
 		if parent := h.config.Traceparent(ctx); outbox.CheckTraceparent(parent) == nil {
-			m.Options.Traceparent = parent
+			o.Traceparent = parent
 		}
 	}
-	return m, to, nil
+	return o
 }
 
 // made reports a hook that NewWebhook did not make. It would panic in the middle of a service's work.

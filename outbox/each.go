@@ -108,25 +108,25 @@ func (w *Writer) each(m Message, to []Destination) (e each, err error) {
 	if len(to) > DestinationsMax {
 		return e, fmt.Errorf("insert messages: %w: %d destinations; the limit is %d", ErrInvalidOutcome, len(to), DestinationsMax)
 	}
+	if len(to) == 0 {
+		return e, nil
+	}
+	if err := m.check(); err != nil {
+		return e, fmt.Errorf("insert messages: %w", err)
+	}
 	e.shape = shape{each: true, tenant: m.Tenant != "", later: m.Options.Delay > 0}
 	for i, d := range to {
 		m.ID, m.URL, m.DedupeKey, m.Fault = d.ID, d.URL, d.DedupeKey, d.Fault
 		if m.ID == (ID{}) {
 			m.ID = NewID()
 		}
-		r, err := newRow(m, w.bytesMax)
-		if err != nil {
-			return each{}, fmt.Errorf("insert messages: %w", err)
-		}
+		r := newRow(m, w.bytesMax)
 		if i == 0 {
 			a := r.args
 			e.args = []any{a[1], a[2], a[3], a[4], a[5], a[6], a[9], nil}
 		}
 		e.destinations = append(e.destinations, r.destination(m.ID, m.Tenant))
 		e.shape.once = e.shape.once || r.key != nil
-	}
-	if len(to) == 0 {
-		return e, nil
 	}
 	text, err := json.Marshal(e.destinations)
 	if err != nil {

@@ -37,20 +37,25 @@ type row struct {
 	key    any // the dedupe key as the row holds it, or nil
 }
 
-// newRow turns a message into a row. What contradicts itself is an error; what strangers got wrong becomes a fault, and
-// the row holds as much of it as the tables can.
-func newRow(m Message, resultBytesMax int) (row, error) {
+// check reports a message that contradicts itself.
+func (m Message) check() error {
 	if err := m.Outcome.Validate(); err != nil {
-		return row{}, err
+		return err
 	}
 	if err := m.Options.Validate(); err != nil {
-		return row{}, fmt.Errorf("%w: Options: %w", ErrInvalidOutcome, err)
+		return fmt.Errorf("%w: Options: %w", ErrInvalidOutcome, err)
 	}
 	if m.Tenant != "" {
 		if err := CheckTenant(m.Tenant); err != nil {
-			return row{}, fmt.Errorf("%w: Tenant: %w", ErrInvalidOutcome, err)
+			return fmt.Errorf("%w: Tenant: %w", ErrInvalidOutcome, err)
 		}
 	}
+	return nil
+}
+
+// newRow turns a message that was checked into a row. What strangers got wrong becomes a fault, and the row holds as much of
+// it as the tables can.
+func newRow(m Message, resultBytesMax int) row {
 	var r row
 	if m.Fault != "" {
 		r.faults = append(r.faults, cutText(cleantext.Of(m.Fault), ErrorBytesMax))
@@ -74,7 +79,7 @@ func newRow(m Message, resultBytesMax int) (row, error) {
 		asciiJSON(mustJSON(headers)), int64(m.Outcome.FinalStep), target, endpoint,
 		optionsArg(m.Options, headers), r.key,
 	}
-	return r, nil
+	return r
 }
 
 func (r row) dead() bool     { return len(r.faults) > 0 }

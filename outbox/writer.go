@@ -151,10 +151,10 @@ func (w *Writer) statement(m Message) (st statement, err error) {
 	if m.ID == (ID{}) {
 		m.ID = NewID()
 	}
-	r, err := newRow(m, w.bytesMax)
-	if err != nil {
+	if err := m.check(); err != nil {
 		return st, fmt.Errorf("insert message: %w", err)
 	}
+	r := newRow(m, w.bytesMax)
 	st = statement{
 		shape: shape{tenant: m.Tenant != "", once: r.key != nil, dead: r.dead()}, args: r.args, id: m.ID, reason: r.reason(), key: r.key,
 	}

@@ -6,13 +6,14 @@ import (
 	"testing"
 
 	"github.com/seed-abbacb8b/epilogue/hook"
+	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
 func TestAMissingKeyIsOneLineAMinuteHoweverManyMessagesWaitForIt(t *testing.T) {
 	t.Parallel()
 	r, to, lines := newRig(t), newReceiver(t, nil), &logLines{}
 	for i := range 50 {
-		r.endBy(hook.WebhookConfig{SigningKey: "tenant-a"}, succeeded(fmt.Sprint("run-", i), to.URL, "x", nil))
+		r.endBy(hook.WebhookConfig{Options: outbox.Options{SigningKey: "tenant-a"}}, succeeded(fmt.Sprint("run-", i), to.URL, "x", nil))
 	}
 	c := r.patient()
 	c.Logger = slog.New(slog.NewTextHandler(lines, nil))

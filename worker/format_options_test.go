@@ -16,9 +16,9 @@ func TestAHooksConfigurationShapesItsRequests(t *testing.T) {
 	t.Parallel()
 	const parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 	configs := map[string]hook.WebhookConfig{
-		"raw":      {Method: "PUT", ContentType: "application/x-ndjson", Headers: map[string]string{"X-Static": "hook's", "Authorization": "Bearer t"}},
-		"envelope": {Method: "PATCH", Format: outbox.FormatEnvelope, ForwardHeaders: []string{"X-*"}, Headers: map[string]string{"X-Static": "hook's"}},
-		"cloud":    {Format: outbox.FormatCloudEvents, Source: "urn:acme:runs", Traceparent: spanIs(parent)},
+		"raw":      {Options: outbox.Options{Method: "PUT", ContentType: "application/x-ndjson", Headers: map[string]string{"X-Static": "hook's", "Authorization": "Bearer t"}}},
+		"envelope": {ForwardHeaders: []string{"X-*"}, Options: outbox.Options{Method: "PATCH", Format: outbox.FormatEnvelope, Headers: map[string]string{"X-Static": "hook's"}}},
+		"cloud":    {Options: outbox.Options{Format: outbox.FormatCloudEvents, Source: "urn:acme:runs"}, Traceparent: spanIs(parent)},
 		"no span":  {Traceparent: spanIs("")},
 		"bad span": {Traceparent: spanIs("00-forged\r\nX-Injected: 1")},
 	}

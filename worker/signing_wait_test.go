@@ -37,7 +37,7 @@ func TestAMessageWhoseKeyIsUnknownWaits(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			r, to := newRig(t), newReceiver(t, nil)
-			id := r.endBy(hook.WebhookConfig{SigningKey: "tenant-a"}, succeeded("run-1", to.URL, "x", nil))
+			id := r.endBy(hook.WebhookConfig{Options: outbox.Options{SigningKey: "tenant-a"}}, succeeded("run-1", to.URL, "x", nil))
 			c := r.patient()
 			if keys != nil {
 				c.Keys = keys
@@ -76,7 +76,7 @@ func TestAMessageWhoseKeyIsUnknownWaits(t *testing.T) {
 func TestAWaitIsNoEndpointsFault(t *testing.T) {
 	t.Parallel()
 	r, to := newRig(t), newReceiver(t, nil)
-	waits := r.endBy(hook.WebhookConfig{SigningKey: "later"}, succeeded("waits", to.URL, "x", nil))
+	waits := r.endBy(hook.WebhookConfig{Options: outbox.Options{SigningKey: "later"}}, succeeded("waits", to.URL, "x", nil))
 	c := r.patient()
 	c.MaxInFlight = 1
 	before := r.now()
@@ -111,7 +111,7 @@ func TestAStrangersKeyNameWaits(t *testing.T) {
 	t.Parallel()
 	r, to := newRig(t), newReceiver(t, nil)
 	secret := generate(t, webhook.HMAC).Reveal()
-	c := hook.WebhookConfig{SigningKey: "own", SigningKeyOf: func(o outbox.RunOutcome) string { return o.Headers["tenant"] }}
+	c := hook.WebhookConfig{Options: outbox.Options{SigningKey: "own"}, SigningKeyOf: func(o outbox.RunOutcome) string { return o.Headers["tenant"] }}
 	ids := map[string]outbox.ID{}
 	for name, tenant := range map[string]string{
 		"a key": secret, "a path": "../../etc/passwd", "a space": "own ", "NUL": "own\x00", "a line": "own\r\nx", "long": strings.Repeat("own", 5000),

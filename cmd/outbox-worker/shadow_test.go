@@ -128,7 +128,7 @@ func writeUnderShadows(t *testing.T, db *testdb.DB) {
 	}
 	several, err := hook.NewWebhook(hook.WebhookConfig{
 		Schema: db.Schema, DedupeKey: func(o outbox.RunOutcome) string { return "several " + o.RunID }, DedupeScope: hook.DedupeURL,
-		TenantOf: func(outbox.RunOutcome) string { return "acme" }, Delay: time.Second,
+		TenantOf: func(outbox.RunOutcome) string { return "acme" }, Options: outbox.Options{Delay: time.Second},
 		URLs: func(outbox.RunOutcome) []string { return []string{endpointA, endpointB, "é relative"} },
 	})
 	if err != nil {

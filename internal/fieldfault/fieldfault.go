@@ -101,6 +101,22 @@ func (f Faults) Unwrap() []error {
 	return errs
 }
 
+// Below returns the faults in an error about a field that is itself a configuration, by their names in the whole one.
+func Below(field string, err error) Faults {
+	var below Faults
+	for _, f := range Of(err) {
+		f.args = slices.Clone(f.args)
+		for i, arg := range f.args {
+			if other, ok := arg.(Name); ok {
+				f.args[i] = Name(field + "." + string(other))
+			}
+		}
+		f.Field = field + "." + f.Field
+		below = append(below, f)
+	}
+	return below
+}
+
 // Of returns the faults that an error holds; none when it is an error of another kind.
 func Of(err error) Faults {
 	var all Faults
