@@ -57,6 +57,14 @@ func aptGet() packageManager {
 	}
 }
 
+// announcement says what is installed, why, and how to keep it from being so, before anything is done.
+func (m packageManager) announcement() string {
+	name := m.install[len(m.install)-1]
+	return fmt.Sprintf("there is no Postgres on this machine, and a throwaway server needs its programs: installing the system package %s "+
+		"with %s. The package stays when this ends. To have nothing installed, set %s=no (then Docker is tried), or name a server in %s",
+		name, m.command, InstallVariable, URLVariable)
+}
+
 // installAllowed lets the environment overrule the option.
 func installAllowed(option bool, variable string) (bool, error) {
 	switch variable {
@@ -75,6 +83,7 @@ func install(ctx context.Context, say logf) error {
 	if err != nil {
 		return err
 	}
+	say("%s", manager.announcement())
 	for _, args := range manager.prepare {
 		if err := runStep(ctx, rights, args, say); err != nil {
 			say("that failed, going on: %v", err)

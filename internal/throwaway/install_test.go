@@ -55,6 +55,17 @@ func TestThePackageManagerIsChosenByWhatIsHereAndAllowed(t *testing.T) {
 	}
 }
 
+func TestAPackageIsAnnouncedBeforeItIsInstalled(t *testing.T) {
+	for _, m := range packageManagers() {
+		got := m.announcement()
+		for _, want := range []string{"the system package postgresql", "with " + m.command, "The package stays", InstallVariable + "=no", URLVariable} {
+			if !strings.Contains(got, want) {
+				t.Errorf("%q is not in: %s", want, got)
+			}
+		}
+	}
+}
+
 func TestTheEnvironmentOverrulesTheOptionToInstall(t *testing.T) {
 	for _, c := range []struct {
 		option   bool
