@@ -210,6 +210,26 @@ func TestPruneDeletesTheOldAndNotWhatIsInProgress(t *testing.T) {
 	}
 }
 
+func TestPruneWaitsForNoTransactionOfAHandler(t *testing.T) {
+	t.Parallel()
+	db := testdb.NewEmpty(t)
+	s := newPostgres(t, db, "pgx", 0)
+	conn := open(t, db, "pgx")
+	process(t, s, "locked")
+	process(t, s, "free")
+	execute(t, conn, `UPDATE %s."order" SET received_at = now() - interval '8 days'`, db.Schema)
+	tx, err := conn.BeginTx(t.Context(), nil)
+	must(t, err)
+	defer func() { _ = tx.Rollback() }()
+	_, err = tx.ExecContext(t.Context(), fmt.Sprintf(`SELECT FROM %s."order" WHERE webhook_id = 'locked' FOR UPDATE`, db.Schema))
+	must(t, err)
+	patient, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if n, err := s.Prune(patient, 7*24*time.Hour, 5); err != nil || n != 1 {
+		t.Errorf("pruned %d, %v; want the row that nobody has locked", n, err)
+	}
+}
+
 func TestAMissingTableIsAnError(t *testing.T) {
 	t.Parallel()
 	conn := open(t, testdb.NewEmpty(t), "pgx")
