@@ -55,6 +55,39 @@ func TestHTTP2IsUsedWhereItIsOffered(t *testing.T) {
 	}
 }
 
+// net/http trims values by itself over HTTP/1.1 only.
+func TestOuterWhiteSpaceIsTrimmedOverHTTP2AsWell(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	to, _ := newHTTP2Receiver(t, ca)
+	c := allowing("127.0.0.1")
+	c.CAFile = ca.file(t)
+	m := messageTo(to.URL).forwarding(t, map[string]string{"X-A": " a\t"})
+	m.RunID = " run 1 "
+	wantDelivered(t, "a message", sendOnce(t, c, m))
+	if got := to.last(t); got.runID != "run 1" || got.header.Get("X-A") != "a" {
+		t.Errorf("run %q, X-A %q", got.runID, got.header.Get("X-A"))
+	}
+}
+
+// What an endpoint may send is counted for each request: one connection carries many.
+func TestAConnectionMayCarryMoreThanOneRequestsBytes(t *testing.T) {
+	t.Parallel()
+	ca := newAuthority(t)
+	to, _ := newHTTP2Receiver(t, ca)
+	plain := newReceiver(t, nil)
+	c := allowing("127.0.0.1")
+	c.CAFile = ca.file(t)
+	s := newSender(t, c)
+	const each = responseBytesRead - 1<<10
+	for _, r := range []*receiver{to, plain} {
+		r.answer = func(w http.ResponseWriter, _ request) { _, _ = io.WriteString(w, strings.Repeat("x", each)) }
+		for n := 0; n*each <= 2*connBytesMax; n++ {
+			wantDelivered(t, r.URL, s.Send(t.Context(), messageTo(r.URL)))
+		}
+	}
+}
+
 // Over HTTP/2 one connection carries all requests to an endpoint, and the timeout of one request does not close it. Without
 // pings, every request on a connection whose other end has vanished would time out until the kernel gives up, after a
 // quarter of an hour.
