@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -68,6 +69,44 @@ func TestAddressesThatDropPacketsLeaveTimeForTheNext(t *testing.T) {
 	c, _ := dualStack(t, "127.0.0.3", "127.0.0.4", "127.0.0.1")
 	c.ConnectTimeout = 4 * time.Second // the first has half of it
 	wantDelivered(t, "at the third address", sendOnce(t, c, messageTo(httpTo("three.test", portOf(listeners[2])))))
+}
+
+// The second dial waits a quarter of a second for the first. Where the machine was held up it may have begun, so half of the
+// attempts are enough.
+func TestAnAddressThatConnectsAtOnceIsTheOnlyOneDialled(t *testing.T) {
+	t.Parallel()
+	listeners := listenOn(t, "127.0.0.3", "127.0.0.4")
+	var dials atomic.Int32
+	for _, l := range listeners {
+		serveAt(t, countedListener{l, &dials})
+	}
+	c, _ := dualStack(t, "127.0.0.3", "127.0.0.4")
+	const attempts = 20
+	alone := 0
+	for range attempts {
+		dials.Store(0)
+		wantDelivered(t, "at the first address", sendOnce(t, c, messageTo(httpTo("two.test", portOf(listeners[0])))))
+		if dials.Load() == 1 {
+			alone++
+		}
+	}
+	if alone < attempts/2 {
+		t.Errorf("the second address was not dialled in %d of %d attempts only, though the first connects at once", alone, attempts)
+	}
+}
+
+// countedListener counts connections.
+type countedListener struct {
+	net.Listener
+	accepted *atomic.Int32
+}
+
+func (l countedListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err == nil {
+		l.accepted.Add(1)
+	}
+	return conn, err
 }
 
 // Some name servers drop questions for IPv6 addresses.
