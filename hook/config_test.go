@@ -13,14 +13,14 @@ import (
 func TestEveryFaultOfAConfigurationIsReportedAtOnce(t *testing.T) {
 	t.Parallel()
 	_, err := hook.NewWebhook(hook.WebhookConfig{
-		Schema: "No", DefaultURL: "relative", Options: outbox.Options{Timeout: time.Microsecond, Traceparent: "00-x", Forward: []string{"a"}}, ResultBytesMax: -1,
+		Schema: "No", DefaultURL: "relative", Options: outbox.Options{Timeout: time.Microsecond, Traceparent: "00-x", Tracestate: "a=b", Forward: []string{"a"}}, ResultBytesMax: -1,
 		ForwardHeaders: []string{"fine", "not fine", ""},
 	})
 	if err == nil {
 		t.Fatal("it is accepted")
 	}
 	for _, want := range []string{
-		`"No"`, "DefaultURL: url: relative", "Options.Timeout is 1µs; want 1ms or more", "Options.Forward is set; want ForwardHeaders", "Options.Traceparent is set", "ResultBytesMax is -1",
+		`"No"`, "DefaultURL: url: relative", "Options.Timeout is 1µs; want 1ms or more", "Options.Forward is set; want ForwardHeaders", "Options.Traceparent is set", "Options.Tracestate is set", "ResultBytesMax is -1",
 		`ForwardHeaders: header "not fine"`, "ForwardHeaders: header name is empty",
 	} {
 		if !strings.Contains(err.Error(), want) {

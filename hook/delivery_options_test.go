@@ -145,6 +145,22 @@ func TestTheWritersSpanIsCarriedOn(t *testing.T) {
 	}
 }
 
+// TestTracestateGoesWithTheWritersSpan, and never alone.
+func TestTracestateGoesWithTheWritersSpan(t *testing.T) {
+	t.Parallel()
+	db := testdb.New(t)
+	for _, c := range []struct{ parent, state, want string }{
+		{traceparent, "acme=1", "acme=1"}, {traceparent, "", ""}, {traceparent, "acme", ""}, {traceparent, "a=b\r\nX: forged", ""}, {"", "acme=1", ""},
+	} {
+		got := optionsOf(t, db, hook.WebhookConfig{
+			Traceparent: func(context.Context) string { return c.parent }, Tracestate: func(context.Context) string { return c.state }, Options: outbox.Options{Method: "PUT"},
+		}, outcomeWith("run "+c.parent+c.state, nil))
+		if got.Traceparent != c.parent || got.Tracestate != c.want {
+			t.Errorf("%+v is carried on as %q, %q", c, got.Traceparent, got.Tracestate)
+		}
+	}
+}
+
 // TestADeadMessageKeepsItsOptions, for when it is replayed to a URL that works.
 func TestADeadMessageKeepsItsOptions(t *testing.T) {
 	t.Parallel()

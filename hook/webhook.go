@@ -43,7 +43,8 @@ type WebhookConfig struct {
 	Policy URLPolicy
 
 	// Options say how each message of this hook is delivered: its timeout, method, format, headers, keys and times. The zero
-	// value leaves all to the worker. Forward and Traceparent must be empty: ForwardHeaders and Traceparent below say them.
+	// value leaves all to the worker. Forward, Traceparent and Tracestate must be empty: ForwardHeaders, Traceparent and Tracestate
+	// below say them.
 	Options outbox.Options
 
 	// ResultBytesMax is the largest result that is delivered; a larger one makes a dead message. 0 means
@@ -56,7 +57,7 @@ type WebhookConfig struct {
 	ForwardHeaders []string
 
 	// OptionsOf returns how one run's message is delivered. What it leaves zero is as in Options; its Headers are set beside
-	// those of Options; its Forward and Traceparent are not used. Options that outbox.Options.Validate refuses make a dead
+	// those of Options; its Forward, Traceparent and Tracestate are not used. Options that outbox.Options.Validate refuses make a dead
 	// message, for they may come from a stranger's header. Options always when nil.
 	OptionsOf func(outbox.RunOutcome) outbox.Options
 
@@ -75,8 +76,9 @@ type WebhookConfig struct {
 	TenantOf func(outbox.RunOutcome) string
 
 	// Traceparent returns the caller's span in the form of W3C Trace Context, "" for none; what is not of that form is
-	// dropped. No span is carried on when nil.
-	Traceparent func(context.Context) string
+	// dropped. Tracestate returns what goes with it. No span is carried on when nil. Package otelhook has both for
+	// OpenTelemetry.
+	Traceparent, Tracestate func(context.Context) string
 
 	// DedupeKey returns a key under which only one message is ever written, "" for none. With a key of the run's own
 	// (its id and instance), a run that is ended twice is told of once. No deduplication when nil.
@@ -123,6 +125,7 @@ func (c WebhookConfig) validate() error {
 	faults = append(faults, fieldfault.Below("Options", c.Options.Validate())...)
 	faults.Check(len(c.Options.Forward) == 0, "Options.Forward", "is set; want %s", fieldfault.Name("ForwardHeaders"))
 	faults.Check(c.Options.Traceparent == "", "Options.Traceparent", "is set; want the function %s", fieldfault.Name("Traceparent"))
+	faults.Check(c.Options.Tracestate == "", "Options.Tracestate", "is set; want the function %s", fieldfault.Name("Tracestate"))
 	for _, pattern := range c.ForwardHeaders {
 		faults.Add("ForwardHeaders", outbox.CheckHeader(pattern, "")) // * is a token's byte
 	}

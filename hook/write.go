@@ -109,10 +109,22 @@ func (h *WebhookTerminalHook) complete(ctx context.Context, outcome outbox.RunOu
 	}
 	if h.config.Traceparent != nil {
 		if parent := h.config.Traceparent(ctx); outbox.CheckTraceparent(parent) == nil {
-			o.Traceparent = parent
+			o.Traceparent, o.Tracestate = parent, h.tracestate(ctx)
 		}
 	}
 	return o
+}
+
+// tracestate is what goes with a traceparent; one that cannot be carried is dropped.
+func (h *WebhookTerminalHook) tracestate(ctx context.Context) string {
+	if h.config.Tracestate == nil {
+		return ""
+	}
+	state := h.config.Tracestate(ctx)
+	if outbox.CheckTracestate(state) != nil {
+		return ""
+	}
+	return state
 }
 
 // made reports a hook that NewWebhook did not make. It would panic in the middle of a service's work.

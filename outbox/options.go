@@ -50,6 +50,10 @@ type Options struct {
 	// Traceparent is the writer's span in the form of W3C Trace Context, carried on in each request.
 	Traceparent string
 
+	// Tracestate goes with Traceparent (W3C Trace Context, section 3.3); dropped where that is empty. Programs from before this
+	// field pass it over.
+	Tracestate string
+
 	// Delay is how long after its writing the message is first tried, whole milliseconds, by the database's clock. At once
 	// when zero; at most DelayMax: what comes later belongs to a scheduler.
 	Delay time.Duration
@@ -111,6 +115,32 @@ func CheckTraceparent(text string) error {
 	return nil
 }
 
+// tracestateBytesMax is what everybody must be able to carry (section 3.3.1.5), and enough here.
+const tracestateBytesMax = 512
+
+// tracestateMember is a member of the list, KEY=VALUE (section 3.3.1.3). The value does not end with a space.
+var tracestateMember = regexp.MustCompile(`^[a-z0-9][a-z0-9_*/@-]{0,255}=[ -+\--<>-~]{0,255}[!-+\--<>-~]$`)
+
+// CheckTracestate reports text that is not a tracestate (W3C Trace Context, section 3.3), or one over 512 bytes or 32 members.
+func CheckTracestate(text string) error {
+	if len(text) > tracestateBytesMax {
+		return fmt.Errorf("tracestate has %d bytes; want at most %d", len(text), tracestateBytesMax)
+	}
+	members := 0
+	for member := range strings.SplitSeq(text, ",") {
+		if member = strings.Trim(member, " \t"); member == "" {
+			continue
+		}
+		if members++; !tracestateMember.MatchString(member) {
+			return fmt.Errorf("tracestate member %.60q; want KEY=VALUE", member)
+		}
+	}
+	if members < 1 || members > 32 {
+		return fmt.Errorf("tracestate has %d members; want 1 to 32", members)
+	}
+	return nil
+}
+
 // FieldFaults are the faults of [Options] or [Limits], by their fields.
 type FieldFaults = fieldfault.Faults
 
@@ -154,6 +184,9 @@ func (o Options) Validate() error {
 	if o.Traceparent != "" {
 		faults.Add("Traceparent", CheckTraceparent(o.Traceparent))
 	}
+	if o.Tracestate != "" {
+		faults.Add("Tracestate", CheckTracestate(o.Tracestate))
+	}
 	return faults.Err()
 }
 
@@ -169,6 +202,7 @@ type optionsJSON struct {
 	SigningKey  string            `json:"signing_key,omitempty"`
 	Secret      string            `json:"secret_headers,omitempty"`
 	Traceparent string            `json:"traceparent,omitempty"`
+	Tracestate  string            `json:"tracestate,omitempty"`
 	DelayMS     int64             `json:"delay_ms,omitempty"` // already in due.due_at; kept for who looks
 	ExpiresMS   int64             `json:"expire_after_ms,omitempty"`
 }
@@ -178,7 +212,8 @@ func (o Options) MarshalJSON() ([]byte, error) {
 	return []byte(mustJSON(optionsJSON{
 		TimeoutMS: o.Timeout.Milliseconds(), Method: o.Method, Format: o.Format, Source: o.Source, ContentType: o.ContentType,
 		Headers: o.Headers, Forward: o.Forward, SigningKey: o.SigningKey, Secret: o.SecretHeaders, Traceparent: o.Traceparent,
-		DelayMS: o.Delay.Milliseconds(), ExpiresMS: o.ExpireAfter.Milliseconds(),
+		Tracestate: o.Tracestate,
+		DelayMS:    o.Delay.Milliseconds(), ExpiresMS: o.ExpireAfter.Milliseconds(),
 	})), nil
 }
 
@@ -192,7 +227,8 @@ func (o *Options) UnmarshalJSON(text []byte) error {
 	*o = Options{
 		Timeout: milliseconds(j.TimeoutMS, timeoutMax), Method: j.Method, Format: j.Format, Source: j.Source,
 		ContentType: j.ContentType, Headers: j.Headers, Forward: j.Forward, SigningKey: j.SigningKey, SecretHeaders: j.Secret, Traceparent: j.Traceparent,
-		Delay: milliseconds(j.DelayMS, DelayMax), ExpireAfter: milliseconds(j.ExpiresMS, ExpireAfterMax),
+		Tracestate: j.Tracestate,
+		Delay:      milliseconds(j.DelayMS, DelayMax), ExpireAfter: milliseconds(j.ExpiresMS, ExpireAfterMax),
 	}
 	return nil
 }

@@ -21,7 +21,7 @@ func fullOptions() outbox.Options {
 	return outbox.Options{
 		Timeout: 1500 * time.Millisecond, Method: "PATCH", Format: outbox.FormatCloudEvents, Source: "urn:acme:%20ü",
 		ContentType: `text/x-acme; charset="utf-8"`, Headers: map[string]string{"X-Static": "ü, \"quoted\" <&>", "x-empty": ""},
-		Forward: []string{"X-A", "x-b"}, SigningKey: "tenant.a_1-B", SecretHeaders: "crm.2", Traceparent: traceparent,
+		Forward: []string{"X-A", "x-b"}, SigningKey: "tenant.a_1-B", SecretHeaders: "crm.2", Traceparent: traceparent, Tracestate: "acme=1, a@b=c d",
 	}
 }
 
@@ -30,7 +30,7 @@ func TestEveryFaultOfOptionsIsReportedAtOnce(t *testing.T) {
 	err := outbox.Options{
 		Timeout: time.Microsecond, Method: "DELETE", Format: "avro", Source: "two words", ContentType: "text/plain\r\nX: forged",
 		Headers:    map[string]string{"Webhook-Signature": "v1,a-value", "bad name": "b", "X-Bad": "a\nb", "X-Good": "c", "ce-id": "d", "": "e"},
-		SigningKey: "whsec_c2VjcmV0IHNlY3JldCBzZWNyZXQ=", SecretHeaders: "top secret", Traceparent: "00-x",
+		SigningKey: "whsec_c2VjcmV0IHNlY3JldCBzZWNyZXQ=", SecretHeaders: "top secret", Traceparent: "00-x", Tracestate: "x",
 	}.Validate()
 	if err == nil {
 		t.Fatal("they are accepted")
@@ -38,7 +38,7 @@ func TestEveryFaultOfOptionsIsReportedAtOnce(t *testing.T) {
 	for _, want := range []string{
 		"Timeout is 1µs; want 1ms or more", `Method is "DELETE"; want one of [POST PUT PATCH]`, `Format is "avro"; want raw, envelope or cloudevents`,
 		`Source is "two words"`, "ContentType is", `Headers: header "Webhook-Signature" is set by the worker only`, `Headers: header "bad name"`,
-		`Headers: header "X-Bad"`, `Headers: header "ce-id" is set by the worker only`, "Headers: header name is empty", "SigningKey: ", "SecretHeaders: ", "Traceparent: ",
+		`Headers: header "X-Bad"`, `Headers: header "ce-id" is set by the worker only`, "Headers: header name is empty", "SigningKey: ", "SecretHeaders: ", "Traceparent: ", "Tracestate: ",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("%q is not in: %v", want, err)
@@ -63,6 +63,10 @@ func TestOptionsWithOneFaultAreRefused(t *testing.T) {
 		"Traceparent": {
 			{Traceparent: strings.ToUpper(traceparent)}, {Traceparent: traceparent + "\n"}, {Traceparent: traceparent + "-x"}, {Traceparent: " " + traceparent},
 			{Traceparent: strings.Replace(traceparent, "-", "", 1)}, {Traceparent: traceparent[1:]},
+		},
+		"Tracestate": {
+			{Tracestate: "a"}, {Tracestate: "A=b"}, {Tracestate: "a="}, {Tracestate: "a=b=c"}, {Tracestate: "a=b\r\nX: forged"}, {Tracestate: "a=ä"}, {Tracestate: ","},
+			{Tracestate: strings.Repeat("a=b,", 33)}, {Tracestate: "a=" + strings.Repeat("b", 256) + ",c=" + strings.Repeat("d", 256)},
 		},
 	} {
 		for _, o := range all {

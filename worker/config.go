@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/metric"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/seed-abbacb8b/epilogue/internal/fieldfault"
 	"github.com/seed-abbacb8b/epilogue/internal/instruments"
@@ -154,6 +155,13 @@ type Config struct {
 	// MeterProvider gets the worker's metrics, through OpenTelemetry's API: what they are is in DESIGN.md (Metrics).
 	// Nothing is measured when nil. The callbacks of the metrics end with Run.
 	MeterProvider metric.MeterProvider
+
+	// TracerProvider gets a span for each attempt, through OpenTelemetry's API, and each request says its own attempt in
+	// traceparent and tracestate (hook.WebhookConfig.Traceparent). The first attempt continues the writer's trace; a retry has
+	// a trace of its own, with a link to the writer's span. A message whose writer's span was not sampled has no spans.
+	// Wrap the provider's sampler in linksampler.New, so that retries are sampled as their writers were. When nil, there are
+	// no spans, and each request says the writer's span.
+	TracerProvider trace.TracerProvider
 
 	// UserAgent of the requests; "Epilogue" when empty.
 	UserAgent string

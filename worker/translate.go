@@ -4,6 +4,8 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/seed-abbacb8b/epilogue/internal/lane"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/delivery"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/postgres"
@@ -38,7 +40,16 @@ func deliveryConfig(c Config, services []delivery.Service) delivery.Config {
 		ProxyURL: c.ProxyURL, CAFile: c.CAFile, ClientCertFile: c.ClientCertFile, ClientKeyFile: c.ClientKeyFile,
 		ClientCertOrigins: c.ClientCertOrigins, SecretHeadersFile: c.SecretHeadersFile,
 		Keys: c.Keys, UserAgent: c.UserAgent, Resolver: c.Resolver, DialControl: c.DialControl, TLSConfig: c.TLSConfig, Instruments: c.instruments,
+		Tracer: tracerOf(c),
 	}
+}
+
+// tracerOf is nil where nobody traces.
+func tracerOf(c Config) trace.Tracer {
+	if c.TracerProvider == nil {
+		return nil
+	}
+	return c.TracerProvider.Tracer(module + "/worker")
 }
 
 // claimOrder is a decision as the claim takes it.
@@ -86,6 +97,7 @@ func candidates(found []postgres.Candidate) []schedule.Candidate {
 func outgoing(row *postgres.Message) delivery.Message {
 	return delivery.Message{
 		ID: row.ID, RunID: row.RunID, Status: row.Status, Body: row.Body, URL: row.URL, Headers: row.Headers, Options: row.Options,
+		Attempt: row.Attempt,
 	}
 }
 

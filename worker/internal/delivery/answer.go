@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 	"unicode/utf8"
@@ -38,6 +39,7 @@ type Answer struct {
 	WaitsFor   string        // not empty: nothing was sent, and this is not an attempt. It names the missing key, or the proxy's fault
 	StartedAt  time.Time
 	Duration   time.Duration
+	protocol   string // of the answer's HTTP: 1.1, 2
 }
 
 // The bounds of what is read of an answer. The attempt keeps the first responseBytesKept bytes of the body. Bytes up to
@@ -55,7 +57,7 @@ func (a *Answer) read(t *trip, resp *http.Response) {
 		a.Class, a.Err = ClassProtocol, fmt.Sprintf("answered %03d, which is not a status", resp.StatusCode)
 		return
 	}
-	a.StatusCode = resp.StatusCode
+	a.StatusCode, a.protocol = resp.StatusCode, strings.TrimSuffix(strings.TrimPrefix(resp.Proto, "HTTP/"), ".0")
 	var err error
 	if resp.StatusCode != http.StatusSwitchingProtocols { // its body is the bare connection, and no deadline ends a read of it
 		a.Response, err = readStart(resp)

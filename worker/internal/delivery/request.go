@@ -23,6 +23,7 @@ type Message struct {
 	URL     string
 	Headers []byte // the run's headers as JSON; nil when the message forwards none
 	Options []byte // outbox.Options as JSON; nil when the message has none
+	Attempt int    // counted over the message's life, from 1
 }
 
 // parts are the JSON parts of a Message, decoded.
@@ -41,7 +42,7 @@ func (e unknownKeyError) Error() string {
 // request builds the request of an attempt that began at that time. It sets the worker's own headers last and by
 // assignment, so that no header of a submitter or a hook replaces one of them or adds a value to it. note says which
 // headers were left out.
-func (s *Sender) request(ctx context.Context, m Message, p parts, at time.Time) (req *http.Request, note string, err error) {
+func (s *Sender) request(ctx context.Context, m Message, p parts, in span, at time.Time) (req *http.Request, note string, err error) {
 	method, err := checkOptions(p.options)
 	if err != nil {
 		return nil, "", err
@@ -71,9 +72,7 @@ func (s *Sender) request(ctx context.Context, m Message, p parts, at time.Time) 
 	} else {
 		n.leftOut = append(n.leftOut, "Workflow-Run-Id: the run id holds a control character")
 	}
-	if p.options.Traceparent != "" && outbox.CheckTraceparent(p.options.Traceparent) == nil {
-		own.set("Traceparent", p.options.Traceparent)
-	}
+	in.inject(&own)
 	if p.options.Format == outbox.FormatCloudEvents {
 		maps.Copy(h, cloudEvent(m, p.options))
 	}
@@ -87,7 +86,7 @@ type ownHeaders struct {
 }
 
 // ownHeadersMost is how many of them a request has.
-const ownHeadersMost = 8
+const ownHeadersMost = 9
 
 func (own *ownHeaders) set(name, value string) {
 	if own.values == nil {

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/seed-abbacb8b/epilogue/internal/fieldfault"
 	"github.com/seed-abbacb8b/epilogue/internal/instruments"
 	"github.com/seed-abbacb8b/epilogue/webhook"
@@ -75,6 +77,9 @@ type Config struct {
 	// Instruments make the metrics; nothing is counted when nil.
 	Instruments *instruments.Maker
 
+	// Tracer begins the span of each attempt. When nil, the writer's context goes on in each request.
+	Tracer trace.Tracer
+
 	// Resolver looks hosts up; net.DefaultResolver when nil.
 	Resolver *net.Resolver
 
@@ -111,6 +116,7 @@ type Sender struct {
 	secrets   *headerSets // nil without any
 	targets   targets
 	metrics   *metrics
+	tracer    trace.Tracer // nil without tracing
 }
 
 // New returns a Sender, or an error that begins with the field of the configuration that is wrong. It reads the
@@ -128,7 +134,7 @@ func New(c Config) (*Sender, error) {
 	fresh.DisableKeepAlives = true
 	return &Sender{
 		transport: newTransport(c, d), fresh: fresh, timeout: c.Timeout, allowHTTP: c.AllowHTTP, userAgent: c.UserAgent, keys: c.Keys, tls: d.tls,
-		secrets: secrets, metrics: d.metrics,
+		secrets: secrets, metrics: d.metrics, tracer: c.Tracer,
 	}, nil
 }
 
@@ -185,6 +191,8 @@ func (s *Sender) Reread() []Reread {
 func (s *Sender) Send(ctx context.Context, m Message) Answer {
 	a := Answer{StartedAt: time.Now()}
 	p, err := decode(m)
+	in := begin(s.tracer, m, p.options)
+	defer func() { s.end(in, m, p.options, a) }()
 	if err != nil {
 		a.Class, a.Err = ClassBlocked, shortText(err.Error())
 		return a
@@ -196,18 +204,18 @@ func (s *Sender) Send(ctx context.Context, m Message) Answer {
 	t := newTrip(ctx, timeout)
 	defer t.stop()
 	t.metrics = s.metrics
-	s.attempt(t, m, p, &a)
+	s.attempt(t, m, p, in, &a)
 	a.Duration = time.Since(a.StartedAt)
 	return a
 }
 
 // attempt builds the request, sends it and reads the answer into a.
-func (s *Sender) attempt(t *trip, m Message, p parts, a *Answer) {
+func (s *Sender) attempt(t *trip, m Message, p parts, in span, a *Answer) {
 	if !s.allowHTTP && isHTTP(m.URL) {
 		a.Class, a.Err = ClassBlocked, errHTTP.Error()
 		return
 	}
-	req, note, err := s.request(t.traced(), m, p, a.StartedAt)
+	req, note, err := s.request(t.traced(), m, p, in, a.StartedAt)
 	a.Note = note
 	if err != nil {
 		a.unsent(err)

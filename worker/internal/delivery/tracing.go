@@ -1,0 +1,194 @@
+package delivery
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/hex"
+	"math/rand/v2"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/seed-abbacb8b/epilogue/outbox"
+)
+
+// span is the trace of one attempt: a span of kind CLIENT by OpenTelemetry's conventions for HTTP, and the context that the
+// request says. The first attempt continues the trace of the writer's span. A retry has a trace of its own, which may begin
+// days later, and a link to the writer's span.
+//
+// The writer decides what is sampled: when its span was not, the attempt only gets a context of its own, without asking the
+// tracer, which costs no more than the header's text.
+type span struct {
+	recorded      trace.Span // nil when nothing of it is kept
+	parent, state string     // traceparent and tracestate; "" for none
+}
+
+// clientKind is all that a span begins with. The conventions want the attributes there too, for samplers; but most spans are
+// not sampled, and would pay for attributes that nobody sees.
+var clientKind = []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient)}
+
+// begin begins the span of an attempt. Without a tracer, the writer's context goes on as it is.
+func begin(tracer trace.Tracer, m Message, o outbox.Options) span {
+	writer, known := writerOf(o)
+	switch {
+	case tracer == nil:
+		return passedOn(o)
+	case known && !writer.IsSampled() && m.Attempt > 1:
+		return span{parent: traceparent(newTraceID(), newSpanID(), 0)}
+	case known && !writer.IsSampled():
+		return span{parent: traceparent(writer.TraceID(), newSpanID(), writer.TraceFlags()), state: checkedState(o)}
+	}
+	ctx, options := context.Background(), clientKind
+	switch {
+	case known && m.Attempt > 1:
+		options = append(slices.Clip(options), trace.WithLinks(trace.Link{SpanContext: writer}))
+	case known:
+		state, _ := trace.ParseTraceState(o.Tracestate) // a wrong one is left out
+		ctx = trace.ContextWithRemoteSpanContext(ctx, writer.WithTraceState(state))
+	}
+	name, _ := methodOf(o)
+	_, began := tracer.Start(ctx, name, options...)
+	return spanOf(began)
+}
+
+// spanOf is a span that a tracer has begun.
+func spanOf(began trace.Span) (x span) {
+	if said := began.SpanContext(); said.IsValid() {
+		x.parent, x.state = traceparent(said.TraceID(), said.SpanID(), said.TraceFlags()), said.TraceState().String()
+	}
+	if began.IsRecording() {
+		x.recorded = began
+	}
+	return x
+}
+
+// passedOn is the writer's own context, for a worker that does not trace.
+func passedOn(o outbox.Options) (x span) {
+	if o.Traceparent != "" && outbox.CheckTraceparent(o.Traceparent) == nil {
+		x.parent, x.state = o.Traceparent, checkedState(o)
+	}
+	return x
+}
+
+// inject has the request say the attempt's context.
+func (x span) inject(own *ownHeaders) {
+	if x.parent == "" {
+		return
+	}
+	own.set("Traceparent", x.parent)
+	if x.state != "" {
+		own.set("Tracestate", x.state)
+	}
+}
+
+// end keeps how the attempt ended. What was no attempt is not kept: its span is never ended, so nobody exports it.
+//
+// Of the URL only the origin is told: chat services carry their token in the path. The answer's error quotes no URL either.
+func (s *Sender) end(x span, m Message, o outbox.Options, a Answer) {
+	if x.recorded == nil || a.WaitsFor != "" {
+		return
+	}
+	_, method := methodOf(o)
+	attributes := append(make([]attribute.KeyValue, 0, 12),
+		attribute.String("http.request.method", method), attribute.String("outbox.message.id", m.ID.String()),
+		attribute.String("outbox.run.id", m.RunID), attribute.Int("outbox.attempt", m.Attempt), attribute.String("outbox.attempt.class", a.Class))
+	if to, err := s.targets.normal(m.URL); err == nil {
+		attributes = append(attributes, server(to.endpoint)...)
+	}
+	if m.Attempt > 1 {
+		attributes = append(attributes, attribute.Int("http.request.resend_count", m.Attempt-1))
+	}
+	if a.StatusCode != 0 {
+		attributes = append(attributes, attribute.Int("http.response.status_code", a.StatusCode), attribute.String("network.protocol.version", a.protocol))
+	}
+	switch a.Class {
+	case ClassDelivered:
+	case ClassStatus: // it says itself what is wrong
+		attributes = append(attributes, attribute.String("error.type", strconv.Itoa(a.StatusCode)))
+		x.recorded.SetStatus(codes.Error, "")
+	default:
+		attributes = append(attributes, attribute.String("error.type", a.Class))
+		x.recorded.SetStatus(codes.Error, a.Err)
+	}
+	x.recorded.SetAttributes(attributes...)
+	x.recorded.End()
+}
+
+// server are the attributes of an origin, whose default port is not in it.
+func server(origin string) []attribute.KeyValue {
+	u, err := url.Parse(origin)
+	if err != nil {
+		return nil
+	}
+	port, err := strconv.Atoi(u.Port())
+	if err != nil {
+		port = map[string]int{"http": 80, "https": 443}[u.Scheme]
+	}
+	return []attribute.KeyValue{
+		attribute.String("url.full", origin), attribute.String("server.address", u.Hostname()), attribute.Int("server.port", port),
+	}
+}
+
+// methodOf is a span's name and method by the conventions, which know no method that a row names by mistake.
+func methodOf(o outbox.Options) (name, method string) {
+	switch {
+	case o.Method == "":
+		return "POST", "POST"
+	case slices.Contains(outbox.Methods, o.Method):
+		return o.Method, o.Method
+	}
+	return "HTTP", "_OTHER"
+}
+
+// writerOf reads the writer's span (W3C Trace Context, section 3.2). One of a later version is read as far as this one goes.
+func writerOf(o outbox.Options) (writer trace.SpanContext, ok bool) {
+	text := o.Traceparent
+	if text == "" || outbox.CheckTraceparent(text) != nil || strings.HasPrefix(text, "ff") {
+		return writer, false
+	}
+	id, err := trace.TraceIDFromHex(text[3:35])
+	if err != nil {
+		return writer, false
+	}
+	parent, err := trace.SpanIDFromHex(text[36:52])
+	if err != nil {
+		return writer, false
+	}
+	flags, _ := strconv.ParseUint(text[53:55], 16, 8)
+	return trace.NewSpanContext(trace.SpanContextConfig{TraceID: id, SpanID: parent, TraceFlags: trace.TraceFlags(flags), Remote: true}), true
+}
+
+func checkedState(o outbox.Options) string {
+	if o.Tracestate != "" && outbox.CheckTracestate(o.Tracestate) != nil {
+		return ""
+	}
+	return o.Tracestate
+}
+
+// traceparent writes what writerOf reads.
+func traceparent(id trace.TraceID, span trace.SpanID, flags trace.TraceFlags) string {
+	var text [55]byte
+	copy(text[:], "00-")
+	hex.Encode(text[3:], id[:])
+	text[35] = '-'
+	hex.Encode(text[36:], span[:])
+	text[52] = '-'
+	hex.Encode(text[53:], []byte{byte(flags)})
+	return string(text[:])
+}
+
+func newTraceID() (id trace.TraceID) {
+	binary.BigEndian.PutUint64(id[:8], rand.Uint64())
+	binary.BigEndian.PutUint64(id[8:], rand.Uint64()|1) // all zeros would be none
+	return id
+}
+
+func newSpanID() (id trace.SpanID) {
+	binary.BigEndian.PutUint64(id[:], rand.Uint64()|1)
+	return id
+}
