@@ -51,7 +51,7 @@ type runner func(ctx context.Context, t *trial) (report.Sample, error)
 // scenarios returns all there are, in the order in which they run.
 func scenarios() []scenario {
 	return []scenario{
-		drainScenario(), drainManyScenario(), metricsScenario(), writeScenario(), walScenario(), latencyScenario(), stepsScenario(),
+		drainScenario(), drainManyScenario(), metricsScenario(), tracingScenario(), writeScenario(), walScenario(), latencyScenario(), stepsScenario(),
 		backlogScenario(), pinnedScenario(), endpointsScenario(), hangScenario(), floodScenario(), sharedScenario(), hostileScenario(), farScenario(), memoryScenario(),
 		recoveryScenario(), soakScenario(),
 	}

@@ -28,8 +28,10 @@ that no longer works with this version.
 
 PUT /log-level, from this machine, changes the level of the log: curl -X PUT -d debug localhost:9464/log-level
 
-/metrics is for Prometheus. When OTEL_EXPORTER_OTLP_ENDPOINT is set, or OTEL_METRICS_EXPORTER is otlp, the metrics go to
-a collector too, by OTLP over HTTP and as the other variables OTEL_… of OpenTelemetry say.
+/metrics is for Prometheus. When OTEL_EXPORTER_OTLP_ENDPOINT is set, metrics and traces go to a collector, by OTLP over
+HTTP and as the other variables OTEL_… of OpenTelemetry say. OTEL_METRICS_EXPORTER and OTEL_TRACES_EXPORTER, otlp or
+none, choose between them. A message whose writer named its span is sampled as that was, others as OTEL_TRACES_SAMPLER
+says.
 
 Messages are signed with OUTBOX_SIGNING_KEYS and OUTBOX_SIGNING_KEYS_FILE ('outbox-worker keys --help'). The file is
 read again when it changes; one that is wrong then is told of, and changes nothing.`,
@@ -70,7 +72,7 @@ func (p *program) work(ctx context.Context) error {
 		return err
 	}
 	config := c.settings.worker(log)
-	config.DeniedAddrs, config.MeterProvider = admin.addrs(), telemetry.meters()
+	config.DeniedAddrs, config.MeterProvider, config.TracerProvider = admin.addrs(), telemetry.meters(), telemetry.tracers()
 	if s.signs() { // or the interface would hold an empty ring, and not be nil
 		config.Keys = keys
 	}

@@ -4,8 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -19,12 +17,15 @@ import (
 	"go.opentelemetry.io/otel/metric"
 	sdk "go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/resource"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
 )
 
-// telemetry is what becomes of the worker's metrics. /metrics of the admin address has them for Prometheus. When the
-// standard variables of OpenTelemetry ask for it, they are sent by OTLP over HTTP, too.
+// telemetry is what becomes of the worker's metrics and traces. /metrics of the admin address has the metrics for
+// Prometheus. When the standard variables of OpenTelemetry ask for it, both are sent by OTLP over HTTP.
 type telemetry struct {
-	provider *sdk.MeterProvider // nil when OTEL_SDK_DISABLED is true
+	provider *sdk.MeterProvider       // nil when OTEL_SDK_DISABLED is true
+	tracing  *sdktrace.TracerProvider // nil when nothing asks for traces
 	handler  http.Handler
 }
 
@@ -35,7 +36,7 @@ const (
 	telemetryShutdownTimeout = adminShutdownTimeout
 )
 
-// openTelemetry makes the provider. It connects to nobody: a collector that is away is told of in the log, and nothing
+// openTelemetry makes the providers. It connects to nobody: a collector that is away is told of in the log, and nothing
 // waits for it.
 func (p *program) openTelemetry(ctx context.Context, log *slog.Logger) (*telemetry, error) {
 	asks, err := askedOfOTLP(p.env)
@@ -51,7 +52,7 @@ func (p *program) openTelemetry(ctx context.Context, log *slog.Logger) (*telemet
 		return t, nil
 	}
 	otel.SetLogger(logr.FromSlogHandler(log.Handler()))
-	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("metrics cannot be exported", "error", err) }))
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("metrics or traces cannot be exported", "error", err) }))
 	scraped, err := toprometheus.New(toprometheus.WithRegisterer(registry), toprometheus.WithoutScopeInfo())
 	if err != nil {
 		return nil, err
@@ -69,6 +70,11 @@ func (p *program) openTelemetry(ctx context.Context, log *slog.Logger) (*telemet
 	if err != nil {
 		return nil, usagef("OTEL_RESOURCE_ATTRIBUTES: %v", err)
 	}
+	if asks.traces {
+		if t.tracing, err = newTracing(ctx, p.env, about); err != nil {
+			return nil, err
+		}
+	}
 	t.provider = sdk.NewMeterProvider(append(options, sdk.WithResource(about))...)
 	return t, nil
 }
@@ -81,57 +87,24 @@ func (t *telemetry) meters() metric.MeterProvider {
 	return t.provider
 }
 
+// tracers is the same of traces.
+func (t *telemetry) tracers() trace.TracerProvider {
+	if t.tracing == nil {
+		return nil
+	}
+	return t.tracing
+}
+
 // close sends a last time what there is, but does not wait for long.
 func (t *telemetry) close() {
-	if t.provider == nil {
-		return
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), telemetryShutdownTimeout)
 	defer cancel()
-	_ = t.provider.Shutdown(ctx) // what fails is in the log, by the error handler
-}
-
-// asks is what the environment asks of OpenTelemetry.
-type asks struct {
-	nothing bool // no metrics at all
-	otlp    bool // besides /metrics
-}
-
-// The variables of OpenTelemetry's specification that decide here; the exporter reads the others itself.
-const (
-	otelDisabled        = "OTEL_SDK_DISABLED"
-	otelExporter        = "OTEL_METRICS_EXPORTER"
-	otelEndpoint        = "OTEL_EXPORTER_OTLP_ENDPOINT"
-	otelMetricsEndpoint = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"
-	otelProtocol        = "OTEL_EXPORTER_OTLP_PROTOCOL"
-	otelMetricsProtocol = "OTEL_EXPORTER_OTLP_METRICS_PROTOCOL"
-	otlpOverHTTP        = "http/protobuf"
-)
-
-// askedOfOTLP reads what the variables ask for. By the specification, OTLP is the default of OTEL_METRICS_EXPORTER. Here it
-// takes an endpoint, so that a worker without a collector does not look for one.
-func askedOfOTLP(env map[string]string) (asks, error) {
-	value := func(name string) string { return strings.TrimSpace(env[name]) }
-	if strings.EqualFold(value(otelDisabled), "true") {
-		return asks{nothing: true}, nil
+	var ends []func()
+	if t.provider != nil { // what fails is in the log, by the error handler
+		ends = append(ends, func() { _ = t.provider.Shutdown(ctx) })
 	}
-	exporters := strings.FieldsFunc(value(otelExporter), func(r rune) bool { return r == ',' || r == ' ' })
-	known := []string{"otlp", "prometheus", "none"}
-	for _, name := range exporters {
-		if !slices.Contains(known, name) {
-			return asks{}, usagef("%s holds %.64q; want one of %s (/metrics is served in any case)", otelExporter, name, strings.Join(known, ", "))
-		}
+	if t.tracing != nil {
+		ends = append(ends, func() { _ = t.tracing.Shutdown(ctx) })
 	}
-	otlp := slices.Contains(exporters, "otlp") || len(exporters) == 0 && value(otelEndpoint)+value(otelMetricsEndpoint) != ""
-	for _, name := range []string{otelMetricsProtocol, otelProtocol} {
-		protocol := value(name)
-		if protocol == "" {
-			continue
-		}
-		if otlp && protocol != otlpOverHTTP {
-			return asks{}, usagef("%s is %.64q; the worker speaks %s only: set that, and name the collector's port for HTTP (4318 by default)", name, protocol, otlpOverHTTP)
-		}
-		break // the variable of metrics alone comes first
-	}
-	return asks{otlp: otlp}, nil
+	atOnce(ends...)
 }

@@ -84,18 +84,27 @@ func TestAnotherProtocolOfOTLPThanHTTPIsAnError(t *testing.T) {
 	invoke(t, append(environment(db), "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4317", "OTEL_EXPORTER_OTLP_PROTOCOL=grpc"), "run").
 		wants(t, exitUsage, `OTEL_EXPORTER_OTLP_PROTOCOL is "grpc"`, "http/protobuf only", "4318")
 	invoke(t, append(environment(db), "OTEL_METRICS_EXPORTER=console"), "run").wants(t, exitUsage, `OTEL_METRICS_EXPORTER holds "console"`)
+	invoke(t, append(environment(db), "OTEL_TRACES_EXPORTER=zipkin"), "run").wants(t, exitUsage, `OTEL_TRACES_EXPORTER holds "zipkin"`)
+	invoke(t, append(environment(db), "OTEL_TRACES_EXPORTER=otlp", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=grpc"), "run").wants(t, exitUsage, `OTEL_EXPORTER_OTLP_TRACES_PROTOCOL is "grpc"`)
+	invoke(t, append(environment(db), "OTEL_TRACES_EXPORTER=otlp", "OTEL_TRACES_SAMPLER=sometimes"), "run").wants(t, exitUsage, `OTEL_TRACES_SAMPLER is "sometimes"`)
+	invoke(t, append(environment(db), "OTEL_TRACES_EXPORTER=otlp", "OTEL_TRACES_SAMPLER=traceidratio", "OTEL_TRACES_SAMPLER_ARG=2"), "run").
+		wants(t, exitUsage, `OTEL_TRACES_SAMPLER_ARG is "2"`)
 }
 
 func TestTheStandardVariablesAskForOTLP(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]asks{
 		"":                                     {},
-		"OTEL_EXPORTER_OTLP_ENDPOINT=http://c": {otlp: true},
-		"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=http://c":                                                                  {otlp: true},
+		"OTEL_EXPORTER_OTLP_ENDPOINT=http://c": {otlp: true, traces: true},
+		"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=http://c":                    {traces: true},
+		"OTEL_TRACES_EXPORTER=otlp":                                      {traces: true},
+		"OTEL_TRACES_EXPORTER=none OTEL_EXPORTER_OTLP_ENDPOINT=http://c": {otlp: true},
+		"OTEL_TRACES_EXPORTER=otlp OTEL_EXPORTER_OTLP_TRACES_PROTOCOL=http/protobuf OTEL_EXPORTER_OTLP_PROTOCOL=grpc": {traces: true},
+		"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=http://c":                                                                {otlp: true},
 		"OTEL_METRICS_EXPORTER=otlp":                                                                                    {otlp: true},
 		"OTEL_METRICS_EXPORTER=prometheus,otlp":                                                                         {otlp: true},
-		"OTEL_METRICS_EXPORTER=none OTEL_EXPORTER_OTLP_ENDPOINT=http://c":                                               {},
-		"OTEL_METRICS_EXPORTER=prometheus OTEL_EXPORTER_OTLP_ENDPOINT=http://c":                                         {},
+		"OTEL_METRICS_EXPORTER=none OTEL_EXPORTER_OTLP_ENDPOINT=http://c":                                               {traces: true},
+		"OTEL_METRICS_EXPORTER=prometheus OTEL_EXPORTER_OTLP_ENDPOINT=http://c":                                         {traces: true},
 		"OTEL_SDK_DISABLED=true OTEL_METRICS_EXPORTER=otlp":                                                             {nothing: true},
 		"OTEL_EXPORTER_OTLP_PROTOCOL=grpc":                                                                              {}, // asks for nothing by itself
 		"OTEL_METRICS_EXPORTER=otlp OTEL_EXPORTER_OTLP_PROTOCOL=grpc OTEL_EXPORTER_OTLP_METRICS_PROTOCOL=http/protobuf": {otlp: true},
