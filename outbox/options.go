@@ -94,10 +94,7 @@ const DefaultSource = "/workflow-runs"
 // Methods are the methods a message may be delivered with.
 var Methods = []string{"POST", "PUT", "PATCH"}
 
-var (
-	signingKeyName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
-	traceparent    = regexp.MustCompile(`^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$`)
-)
+var signingKeyName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
 
 // CheckSigningKeyName reports a name that no key set can have.
 func CheckSigningKeyName(name string) error {
@@ -109,10 +106,28 @@ func CheckSigningKeyName(name string) error {
 
 // CheckTraceparent reports text that is not a traceparent (W3C Trace Context, section 3.2).
 func CheckTraceparent(text string) error {
-	if !traceparent.MatchString(text) {
+	if !isTraceparent(text) {
 		return fmt.Errorf("traceparent %.60q; want VERSION-TRACE_ID-PARENT_ID-FLAGS in lower-case hex", text)
 	}
 	return nil
+}
+
+// isTraceparent is a loop and no expression, for a worker that traces asks for each attempt.
+func isTraceparent(text string) bool {
+	if len(text) != len("00-0123456789abcdef0123456789abcdef-0123456789abcdef-00") {
+		return false
+	}
+	for i := range len(text) {
+		switch c := text[i]; {
+		case i == 2, i == 35, i == 52:
+			if c != '-' {
+				return false
+			}
+		case (c < '0' || c > '9') && (c < 'a' || c > 'f'):
+			return false
+		}
+	}
+	return true
 }
 
 // tracestateBytesMax is what everybody must be able to carry (section 3.3.1.5), and enough here.

@@ -96,9 +96,18 @@ func (c Counter) With(labels ...string) Counter {
 	return c
 }
 
-// By returns one counter for each value of a label.
+// FromZero has the counter exported before it has counted anything. Otherwise it appears with its first event, which
+// Prometheus does not take for an increase.
+func (c Counter) FromZero() Counter {
+	if c.counter != nil {
+		c.counter.Add(context.Background(), 0, c.options...)
+	}
+	return c
+}
+
+// By returns one counter for each value of a label, from zero.
 func (c Counter) By(label string, values ...string) Counters {
-	return by(values, func(value string) Counter { return c.With(label, value) })
+	return by(values, func(value string) Counter { return c.With(label, value).FromZero() })
 }
 
 // Add counts n more. A zero Counter counts nothing.

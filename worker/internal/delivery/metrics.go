@@ -21,9 +21,9 @@ func newMetrics(m *instruments.Maker) *metrics {
 	connections := m.Counter("outbox.connections", "{connection}", "Connections to endpoints that were opened, or could not be.")
 	handshakes := m.Counter("outbox.tls.handshakes", "{handshake}", "TLS handshakes with endpoints.")
 	return &metrics{
-		fresh: requests.With("connection", "new"), reused: requests.With("connection", "reused"),
-		opened: connections.With("result", "opened"), failed: connections.With("result", "failed"),
-		full: handshakes.With("result", "full"), resumed: handshakes.With("result", "resumed"), handshakesFailed: handshakes.With("result", "failed"),
+		fresh: requests.With("connection", "new").FromZero(), reused: requests.With("connection", "reused").FromZero(),
+		opened: connections.With("result", "opened").FromZero(), failed: connections.With("result", "failed").FromZero(),
+		full: handshakes.With("result", "full").FromZero(), resumed: handshakes.With("result", "resumed").FromZero(), handshakesFailed: handshakes.With("result", "failed").FromZero(),
 	}
 }
 

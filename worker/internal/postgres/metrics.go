@@ -18,7 +18,7 @@ func newClaimMetrics(m *instruments.Maker) claimMetrics {
 	return claimMetrics{
 		duration: m.Histogram("outbox.claim.duration", "s", "How long a claim takes, the wait for a connection included.", instruments.Statements),
 		messages: m.Histogram("outbox.claim.messages", "{message}", "Messages that a claim takes.", instruments.Batches),
-		refused:  refusedStatements(m).With("statement", "claim"),
+		refused:  refusedStatements(m).With("statement", "claim").FromZero(),
 		aside: m.Counter("outbox.set_aside", "{message}", "Messages and endpoints that claims set aside, so that the others could be claimed.").
 			By("what", AsidePoison, AsidePaused, AsideExpired, AsideRemoved, AsideLeftOut),
 	}
@@ -69,7 +69,7 @@ func newRecordMetrics(m *instruments.Maker) recordMetrics {
 	return recordMetrics{
 		duration: m.Histogram("outbox.record.duration", "s", "How long it takes to record a batch of results, the wait for a connection included.", instruments.Statements),
 		results:  m.Histogram("outbox.record.results", "{result}", "Results in a batch that is recorded.", instruments.Batches),
-		refused:  refusedStatements(m).With("statement", "record"),
+		refused:  refusedStatements(m).With("statement", "record").FromZero(),
 		settled: m.Counter("outbox.settled", "{message}", "Messages that this process settled: delivered, or given up for this reason.").
 			By("result", resultDelivered, "refused", "gone", "exhausted", ReasonPoison),
 		lives: m.Histogram("outbox.settlement.duration", "s", "Time from a message's writing to its settlement, by the database's clock.", instruments.Lives),
