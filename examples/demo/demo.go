@@ -151,7 +151,7 @@ func (d *demo) workerEnvironment() []string {
 		"OUTBOX_LEASE="+lease.String(),
 		"OUTBOX_RETRY_SCHEDULE="+listed(retryWaits(), ",", time.Duration.String),
 		"OUTBOX_SHUTDOWN_TIMEOUT=5s",
-		"OUTBOX_ADMIN_ADDR=off",
+		"OUTBOX_ADMIN_ADDR="+d.options.metrics,
 	)
 }
 

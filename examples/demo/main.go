@@ -39,6 +39,7 @@ type options struct {
 	files   int
 	seed    uint64
 	engine  string
+	metrics string
 	kill    bool
 	keep    bool
 	verbose bool
@@ -59,6 +60,7 @@ func parse(args []string) (options, error) {
 	flags.IntVar(&o.files, "files", 0, "so many files at most, spread over all of them; 0 for all, some 15000")
 	flags.Uint64Var(&o.seed, "seed", 1, "decides the order of the runs, what is rolled back and what is refused")
 	flags.StringVar(&o.engine, "engine", "river", "what the service runs its steps on: river (hook/riverstep), or table (its own step table)")
+	flags.StringVar(&o.metrics, "metrics", "off", "serve the worker's /metrics at this `HOST:PORT`, for a Prometheus to scrape (monitoring/README.md)")
 	flags.BoolVar(&o.kill, "kill", true, "kill the worker with SIGKILL in mid-run, and start it again")
 	flags.BoolVar(&o.keep, "keep", false, "leave the database, to look into it afterwards")
 	flags.BoolVar(&o.verbose, "v", false, "show what the worker and the service log")
