@@ -1,0 +1,135 @@
+package monitoring_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// Grafana itself does not run in the tests. What it would refuse, or show in a wrong place, is looked for here.
+func TestTheDashboardIsOneThatGrafanaCanRead(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("grafana/outbox.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var d struct {
+		Title, UID    string
+		SchemaVersion int
+		Panels        []struct {
+			ID          int
+			Type, Title string
+			Datasource  map[string]string
+			GridPos     struct{ X, Y, W, H int }
+			FieldConfig struct{ Defaults struct{ Unit string } }
+			Targets     []struct{ RefID, Expr string }
+		}
+		Templating struct{ List []struct{ Name, Type string } }
+	}
+	if err := json.Unmarshal(text, &d); err != nil {
+		t.Fatal(err)
+	}
+	if d.Title == "" || d.UID == "" || d.SchemaVersion < 36 || len(d.Panels) == 0 || len(d.Templating.List) != 2 {
+		t.Errorf("title %q, uid %q, schema %d, %d panels, variables %v", d.Title, d.UID, d.SchemaVersion, len(d.Panels), d.Templating.List)
+	}
+	ids, taken := map[int]bool{}, map[[2]int]string{}
+	for _, p := range d.Panels {
+		if ids[p.ID] || p.ID == 0 || p.Title == "" {
+			t.Errorf("panel %q has the id %d, which another one has", p.Title, p.ID)
+		}
+		ids[p.ID] = true
+		if p.Type != "row" && (p.Datasource["uid"] != "${datasource}" || len(p.Targets) == 0 || p.FieldConfig.Defaults.Unit == "") {
+			t.Errorf("panel %q: data source %v, %d queries, unit %q", p.Title, p.Datasource, len(p.Targets), p.FieldConfig.Defaults.Unit)
+		}
+		refs := map[string]bool{}
+		for _, target := range p.Targets {
+			if refs[target.RefID] || target.Expr == "" {
+				t.Errorf("panel %q: query %s is %q", p.Title, target.RefID, target.Expr)
+			}
+			refs[target.RefID] = true
+		}
+		if p.GridPos.X+p.GridPos.W > 24 || p.GridPos.W == 0 || p.GridPos.H == 0 {
+			t.Errorf("panel %q is at %+v; a dashboard is 24 wide", p.Title, p.GridPos)
+		}
+		for x := p.GridPos.X; x < p.GridPos.X+p.GridPos.W; x++ {
+			for y := p.GridPos.Y; y < p.GridPos.Y+p.GridPos.H; y++ {
+				if other := taken[[2]int{x, y}]; other != "" {
+					t.Fatalf("panels %q and %q overlap", other, p.Title)
+				}
+				taken[[2]int{x, y}] = p.Title
+			}
+		}
+	}
+}
+
+// Docker does not run in the tests either: what Compose mounts must be there, and what names something must name the same.
+func TestWhatComposeStartsFitsTogether(t *testing.T) {
+	t.Parallel()
+	var compose struct {
+		Services map[string]struct {
+			Profiles, Volumes, Ports []string
+			Environment              map[string]string
+		}
+		Volumes map[string]any
+	}
+	read(t, "../docker-compose.yml", &compose)
+	inContainer := map[string]string{}
+	for _, name := range []string{"prometheus", "grafana"} {
+		service, ok := compose.Services[name]
+		if !ok || len(service.Profiles) != 1 || service.Profiles[0] != "monitoring" {
+			t.Errorf("%s: profiles %v", name, service.Profiles)
+		}
+		for _, port := range service.Ports {
+			if !strings.HasPrefix(port, "127.0.0.1:") {
+				t.Errorf("%s listens at %s: it has no login", name, port)
+			}
+		}
+		for _, volume := range service.Volumes {
+			from, to, _ := strings.Cut(strings.TrimSuffix(volume, ":ro"), ":")
+			if !strings.HasPrefix(from, "./") {
+				if _, ok := compose.Volumes[from]; !ok {
+					t.Errorf("%s: the volume %s is not declared", name, from)
+				}
+				continue
+			}
+			if _, err := os.Stat(filepath.Join("..", from)); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			inContainer[to] = from
+		}
+	}
+	var prometheus struct {
+		Rules   []string `yaml:"rule_files"`
+		Scrapes []struct {
+			Job string `yaml:"job_name"`
+			DNS []struct {
+				Names []string
+				Port  int
+			} `yaml:"dns_sd_configs"`
+		} `yaml:"scrape_configs"`
+	}
+	read(t, "prometheus.yml", &prometheus)
+	if len(prometheus.Rules) != 1 || inContainer[prometheus.Rules[0]] != "./monitoring/outbox.rules.yml" {
+		t.Errorf("Prometheus reads %v, where %v is mounted", prometheus.Rules, inContainer)
+	}
+	if s := prometheus.Scrapes[0]; s.Job != "outbox-worker" || s.DNS[0].Port != 9464 || compose.Services[s.DNS[0].Names[0]].Ports != nil {
+		t.Errorf("Prometheus scrapes %+v", s)
+	}
+	if home := compose.Services["grafana"].Environment["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]; inContainer[home] != "./monitoring/grafana/outbox.json" {
+		t.Errorf("Grafana begins with %s, where %v is mounted", home, inContainer)
+	}
+	var provider struct {
+		Providers []struct{ Options struct{ Path string } }
+	}
+	read(t, "grafana/provisioning/dashboards/outbox.yml", &provider)
+	if path := provider.Providers[0].Options.Path; inContainer[path+"/outbox.json"] == "" {
+		t.Errorf("Grafana looks for dashboards in %s, where %v is mounted", path, inContainer)
+	}
+	var sources struct{ Datasources []struct{ Type, URL string } }
+	read(t, "grafana/provisioning/datasources/prometheus.yml", &sources)
+	if s := sources.Datasources[0]; s.Type != "prometheus" || s.URL != "http://prometheus:9090" {
+		t.Errorf("Grafana asks %+v", s)
+	}
+}
