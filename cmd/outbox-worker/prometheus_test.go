@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -44,7 +45,7 @@ func scrape(t *testing.T, admin string) (base string) {
 	t.Helper()
 	dir := t.TempDir()
 	config := filepath.Join(dir, "prometheus.yml")
-	text := fmt.Sprintf("global: {scrape_interval: 200ms, scrape_timeout: 200ms}\nscrape_configs:\n- {job_name: outbox, static_configs: [{targets: [%q]}]}\n", admin)
+	text := fmt.Sprintf("global: {scrape_interval: 200ms, scrape_timeout: 200ms}\nscrape_configs:\n- {job_name: outbox-worker, static_configs: [{targets: [%q]}]}\n", admin)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -65,21 +66,37 @@ func scrape(t *testing.T, admin string) (base string) {
 	return "http://" + address
 }
 
-// asked is the one value of a query, and whether there is one.
+// ask returns the one value of a query, and whether there is one.
 func ask(base, query string) (value string, ok bool) {
+	values, err := results(base, query)
+	if err != nil || len(values) != 1 {
+		return "", false // it starts
+	}
+	return values[0], true
+}
+
+// results are the values of a query.
+func results(base, query string) (values []string, err error) {
 	response, err := http.Get(base + "/api/v1/query?query=" + url.QueryEscape(query))
 	if err != nil {
-		return "", false // it starts
+		return nil, err
 	}
 	defer func() { _ = response.Body.Close() }()
 	var answer struct {
-		Data struct{ Result []struct{ Value [2]any } }
+		Status, Error string
+		Data          struct{ Result []struct{ Value [2]any } }
 	}
 	body, _ := io.ReadAll(response.Body)
-	if json.Unmarshal(body, &answer) != nil || len(answer.Data.Result) != 1 {
-		return "", false
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return nil, err
 	}
-	return fmt.Sprint(answer.Data.Result[0].Value[1]), true
+	if answer.Status != "success" {
+		return nil, errors.New(answer.Error)
+	}
+	for _, r := range answer.Data.Result {
+		values = append(values, fmt.Sprint(r.Value[1]))
+	}
+	return values, nil
 }
 
 func TestARealPrometheusScrapesAWorkerUnderLoad(t *testing.T) {
@@ -94,7 +111,7 @@ func TestARealPrometheusScrapesAWorkerUnderLoad(t *testing.T) {
 		written(t, db, outbox.Message{Outcome: testdb.Outcome("run-1", receiver.url), URL: receiver.url})
 	}
 	for _, want := range []struct{ query, value string }{
-		{`up{job="outbox"}`, "1"},
+		{`up{job="outbox-worker"}`, "1"},
 		{`sum(outbox_settled_total{result="delivered"})`, "500"},
 		{`sum(outbox_attempts_total{class="delivered",status_class="2xx"})`, "500"},
 		{`sum(outbox_settlement_duration_seconds_count)`, "500"},
