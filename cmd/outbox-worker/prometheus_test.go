@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -43,9 +44,19 @@ func freePort(t *testing.T) string {
 // scrape starts a Prometheus that scrapes an admin address, and returns where it is asked.
 func scrape(t *testing.T, admin string) (base string) {
 	t.Helper()
+	return scrapeAll(t, "", admin)
+}
+
+// scrapeAll is scrape with a file of rules and several addresses.
+func scrapeAll(t *testing.T, rules string, admins ...string) (base string) {
+	t.Helper()
 	dir := t.TempDir()
 	config := filepath.Join(dir, "prometheus.yml")
-	text := fmt.Sprintf("global: {scrape_interval: 200ms, scrape_timeout: 200ms}\nscrape_configs:\n- {job_name: outbox-worker, static_configs: [{targets: [%q]}]}\n", admin)
+	text := fmt.Sprintf("global: {scrape_interval: 500ms, scrape_timeout: 500ms, evaluation_interval: 500ms}\n"+
+		"scrape_configs:\n- {job_name: outbox-worker, static_configs: [{targets: [%s]}]}\n", strings.Join(admins, ", "))
+	if rules != "" {
+		text += fmt.Sprintf("rule_files: [%q]\n", rules)
+	}
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
