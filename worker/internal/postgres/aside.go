@@ -33,7 +33,10 @@ const (
 
 // poisonSQL moves a row of due to dead: one that this worker leased, or that nobody did. When its message is gone, it is
 // only removed.
-const poisonSQL = `WITH gone AS (
+const poisonSQL = poisonUpToEnd + `
+SELECT message_id FROM gone`
+
+const poisonUpToEnd = `WITH gone AS (
     DELETE FROM outbox.due d
     WHERE d.message_id = ANY (ARRAY[$2::text::uuid]) AND (d.locked_by = $4 OR ` + claimable + `)
     RETURNING d.message_id, d.endpoint
@@ -43,8 +46,7 @@ buried AS (
     SELECT g.message_id, split_part(g.endpoint, ' ', 1), 'poison', $3::text FROM gone g
     WHERE EXISTS (SELECT FROM outbox.message m WHERE m.id = g.message_id)
     ON CONFLICT (message_id) DO UPDATE SET endpoint = excluded.endpoint, reason = excluded.reason, error = excluded.error, at = excluded.at
-)
-SELECT message_id FROM gone`
+)`
 
 const pauseSQL = `UPDATE outbox.endpoint e SET paused = true, reason = $2, since = now()
 WHERE e.endpoint = $1 RETURNING e.endpoint`
@@ -79,7 +81,7 @@ func (c *Claimer) setAside(ctx context.Context, t taken) (all []Aside) {
 
 // poison makes a message dead, or leaves it out where the database refuses that, too.
 func (c *Claimer) poison(ctx context.Context, id outbox.ID, reason string) []Aside {
-	buried, err := c.change(ctx, c.sql.poison, c.db.deadOwners(), id.String(), reason, c.config.Worker)
+	buried, err := c.changeTelling(ctx, c.sql.poison, c.db.deadOwners(), id.String(), reason, c.config.Worker)
 	switch {
 	case err == nil && buried == 0: // another worker took it, or it is gone
 		return nil
@@ -108,9 +110,13 @@ func (c *Claimer) pause(ctx context.Context, endpoint, reason string) []Aside {
 			if refused, err = stillRefused(ctx, tx, c.sql.lock, endpoint, change, refuses); err != nil || !refused {
 				return err
 			}
-			tag, err := tx.Exec(ctx, c.sql.pause, endpoint, "poison: "+reason)
-			paused = tag.RowsAffected()
-			return err
+			return c.telling(func(t Telling) error { // a savepoint: without events, the transaction goes on
+				return pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error {
+					tag, err := tx.Exec(ctx, c.sql.pause.at(t), endpoint, "poison: "+reason)
+					paused = tag.RowsAffected()
+					return err
+				})
+			})
 		})
 	})
 	switch {

@@ -76,9 +76,10 @@ type Claimer struct {
 }
 
 type claimStatements struct {
-	claim, chosen                                string // the second one is slower: it goes by message ids, too
-	poison, lock, pause, remove, expire, unprobe string // aside.go
-	tryEndpoint, claimableOfATurn                string // narrow.go
+	claim, chosen                 string // the second one is slower: it goes by message ids, too
+	lock, remove, unprobe         string // aside.go
+	poison, pause, expire         toldText
+	tryEndpoint, claimableOfATurn string // narrow.go
 }
 
 // ClaimerConfig is checked by the worker, not here.
@@ -88,6 +89,8 @@ type ClaimerConfig struct {
 	Lease     time.Duration // from the claim, by the database's clock
 	OpenAfter int           // failures in a row that open an endpoint's circuit breaker; at least 1
 
+	Events ClaimEvents // the zero value tells none
+
 	Instruments *instruments.Maker // make the metrics; nothing is measured when nil
 }
 
@@ -95,8 +98,10 @@ type ClaimerConfig struct {
 func NewClaimer(db *DB, c ClaimerConfig) *Claimer {
 	return &Claimer{db: db, config: c, metrics: newClaimMetrics(c.Instruments), since: time.Now(), sql: claimStatements{
 		claim: sqlschema.In(claimSQL, c.Schema), chosen: sqlschema.In(claimChosenSQL, c.Schema),
-		poison: sqlschema.In(poisonSQL, c.Schema), lock: sqlschema.In(lockEndpointSQL, c.Schema), pause: sqlschema.In(pauseSQL, c.Schema), remove: sqlschema.In(removeSQL, c.Schema),
-		expire: sqlschema.In(expireSQL, c.Schema), unprobe: sqlschema.In(unprobeSQL, c.Schema),
+		lock: sqlschema.In(lockEndpointSQL, c.Schema), remove: sqlschema.In(removeSQL, c.Schema), unprobe: sqlschema.In(unprobeSQL, c.Schema),
+		poison:      toldText{sqlschema.In(poisonSQL, c.Schema), sqlschema.In(poisonToldSQL, c.Schema)},
+		pause:       toldText{sqlschema.In(pauseSQL, c.Schema), sqlschema.In(pauseToldSQL, c.Schema)},
+		expire:      toldText{sqlschema.In(expireSQL, c.Schema), sqlschema.In(expireToldSQL, c.Schema)},
 		tryEndpoint: sqlschema.In(tryEndpointSQL, c.Schema), claimableOfATurn: sqlschema.In(claimableOfATurnSQL, c.Schema),
 	}}
 }

@@ -67,6 +67,7 @@ type EndpointChange struct {
 	What      string // EndpointOpened, EndpointClosed, EndpointGone or EndpointPaused
 	Reason    string
 	OpenUntil *time.Time // nothing is sent before; nil when there is no such time
+	WasOpen   bool       // of one that closed: it had failed often enough to be open; known only to who tells events
 }
 
 // What an EndpointChange tells.
@@ -85,7 +86,7 @@ const (
 // messages wait meanwhile: they are not claimed, and no attempt is counted.
 type Recorder struct {
 	db      *DB
-	sql     recordStatements
+	sql     map[Telling]recordStatements
 	config  RecorderConfig
 	metrics recordMetrics
 }
@@ -98,6 +99,8 @@ type RecorderConfig struct {
 	OpenFor    time.Duration
 	OpenForMax time.Duration
 
+	Events RecordEvents // the zero value tells none
+
 	Instruments *instruments.Maker // make the metrics; nothing is measured when nil
 }
 
@@ -108,12 +111,16 @@ type recordStatements struct{ deliveries, deliveriesBeside, all, try, lock, heal
 
 // NewRecorder returns a recorder.
 func NewRecorder(db *DB, c RecorderConfig) *Recorder {
-	return &Recorder{db: db, config: c, metrics: newRecordMetrics(c.Instruments), sql: recordStatements{
-		deliveries: sqlschema.In(recordDeliveriesSQL, c.Schema), deliveriesBeside: sqlschema.In(recordDeliveriesBesideSQL, c.Schema),
-		all: sqlschema.In(recordSQL, c.Schema), try: sqlschema.In(tryRecordSQL, c.Schema),
-		lock: sqlschema.In(lockEndpointSQL, c.Schema), health: sqlschema.In(tryHealthSQL, c.Schema),
-		pause: sqlschema.In(pauseRefusedSQL, c.Schema), holders: sqlschema.In(holdersSQL, c.Schema),
-	}}
+	r := &Recorder{db: db, config: c, metrics: newRecordMetrics(c.Instruments), sql: map[Telling]recordStatements{}}
+	for _, t := range tellings {
+		r.sql[t] = recordStatements{
+			deliveries: sqlschema.In(recordDeliveriesText(t), c.Schema), deliveriesBeside: sqlschema.In(recordDeliveriesBesideSQL, c.Schema),
+			all: sqlschema.In(recordText(t), c.Schema), try: sqlschema.In(tryRecordText(t), c.Schema),
+			lock: sqlschema.In(lockEndpointSQL, c.Schema), health: sqlschema.In(tryHealthSQL, c.Schema),
+			pause: sqlschema.In(pauseRefusedText(t), c.Schema), holders: sqlschema.In(holdersSQL, c.Schema),
+		}
+	}
+	return r
 }
 
 // recordSettings are hotSettings with a bound on each wait for a lock. It is far below Postgres's deadlock_timeout of 1 s,
@@ -155,7 +162,10 @@ logged AS (
 
 // recordDeliveriesSQL records a batch in which nothing but deliveries happened. The index gives it the endpoints in their
 // order.
-const recordDeliveriesSQL = finishedDeliveries + `UPDATE outbox.endpoint e
+const recordDeliveriesSQL = finishedDeliveries + closedByDeliveries + `, false`
+
+// closedByDeliveries closes what answers again.
+const closedByDeliveries = `UPDATE outbox.endpoint e
 SET failures = 0, openings = 0, probing = false, open_until = NULL, since = now(),
     reason = CASE WHEN e.paused THEN e.reason ELSE 'answers' END
 WHERE ` + answeredWhileFailing + `
@@ -181,13 +191,15 @@ const recordDeliveriesBesideSQL = finishedDeliveries + `SELECT set_config('epilo
 // remembered are the lanes to be held, opened or counted as failing, and those to be closed, which failed before and
 // answered now. Of a lane that has a row, failures add up, and its circuit breaker opens when they are enough and it
 // is not open yet, or when the failure was its probe's. The longer of its own time and the one that was asked for holds.
-const recordSQL = `WITH r AS (
+const recordSQL = recordUpToChanges + endpointChanges
+
+const recordUpToChanges = `WITH r AS (
     ` + givenResults + `
 ),
 ` + recordParts + recordChanges + `    UNION ALL
     SELECT unnest(nullif(current_setting('epilogue.answered', true), '')::text[]), 0, false, 0, NULL, true
 ),
-` + recordEndpoints + endpointChanges
+` + recordEndpoints
 
 // The parts of recordSQL, which tryRecordSQL is made of, too.
 const (
@@ -267,8 +279,11 @@ changes AS (
 )
 `
 
-	endpointChanges = `SELECT m.endpoint, CASE WHEN c.answers THEN 'closed' WHEN c.half_open THEN 'gone' ELSE 'opened' END, m.reason,
-       CASE WHEN NOT c.answers THEN m.open_until END
+	endpointChanges = changesOf + `false` + changesFrom
+
+	changesOf = `SELECT m.endpoint, CASE WHEN c.answers THEN 'closed' WHEN c.half_open THEN 'gone' ELSE 'opened' END, m.reason,
+       CASE WHEN NOT c.answers THEN m.open_until END, `
+	changesFrom = `
 FROM remembered m JOIN changes c ON c.endpoint = m.endpoint
 WHERE NOT m.paused AND (c.answers OR m.changed AND m.failures >= $22)`
 )
@@ -278,18 +293,29 @@ WHERE NOT m.paused AND (c.answers OR m.changed AND m.failures >= $22)`
 // finds out whose fault it is. After any other error, a lost connection among them, the batch may have been written, and
 // the caller writes it again.
 func (r *Recorder) Record(ctx context.Context, batch []Result) (changes []EndpointChange, err error) {
-	began := time.Now()
+	err = r.telling(func(t Telling) (err error) {
+		changes, err = r.record(ctx, batch, t)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return r.tellDeaths(changes, batch), nil
+}
+
+func (r *Recorder) record(ctx context.Context, batch []Result, t Telling) (changes []EndpointChange, err error) {
+	began, sql := time.Now(), r.sql[t]
 	deliveries, others := split(batch)
 	err = within(ctx, "record", RecordTimeout, func(ctx context.Context) error {
 		queue := func(b *pgx.Batch) {
 			switch {
 			case len(deliveries) > 0 && len(others) > 0:
-				b.Queue(r.sql.deliveriesBeside, r.deliveryArgs(deliveries)...)
+				b.Queue(sql.deliveriesBeside, r.deliveryArgs(deliveries)...)
 			case len(deliveries) > 0:
-				b.Queue(r.sql.deliveries, r.deliveryArgs(deliveries)...)
+				b.Queue(sql.deliveries, r.tellingArgs(t, r.deliveryArgs(deliveries))...)
 			}
 			if len(others) > 0 {
-				b.Queue(r.sql.all, r.args(others)...)
+				b.Queue(sql.all, r.args(others)...)
 			}
 		}
 		return hotBatchUnder(ctx, r.db, recordSettings, queue, func(results pgx.BatchResults) (err error) {
@@ -305,10 +331,7 @@ func (r *Recorder) Record(ctx context.Context, batch []Result) (changes []Endpoi
 		})
 	})
 	r.metrics.recorded(began, batch, nil, err)
-	if err != nil {
-		return nil, err
-	}
-	return changes, nil
+	return changes, err
 }
 
 // split parts the deliveries at origins where nothing else happened from all other results: the health of an origin and its

@@ -27,7 +27,9 @@ const leaseOfHeld = 15 * time.Second
 // waiting are those that wait for their endpoint only: renewed prolongs their leases, so that they are not delivered again meanwhile.
 //
 // The last rows name the results that are held, and say how many were recorded.
-const tryRecordSQL = `WITH given AS MATERIALIZED (
+const tryRecordSQL = tryUpToChanges + tryChangesLeft + endpointChanges + tryChangesRight
+
+const tryUpToChanges = `WITH given AS MATERIALIZED (
     ` + givenResults + `
 ),
 says AS MATERIALIZED (
@@ -67,11 +69,16 @@ renewed AS (
 ),
 ` + recordParts + recordChanges + `    WHERE NOT $25 AND endpoint <> ALL (ARRAY(SELECT endpoint FROM busy))
 ),
-` + recordEndpoints + `SELECT *, NULL::text AS message_id, 0 AS n, false AS busy FROM (` + endpointChanges + `) c
+` + recordEndpoints
+
+const (
+	tryChangesLeft  = `SELECT *, NULL::text AS message_id, 0 AS n, false AS busy FROM (`
+	tryChangesRight = `) c
 UNION ALL
-SELECT '', 'held', '', NULL, message_id::text, attempt, false FROM held
+SELECT '', 'held', '', NULL, false, message_id::text, attempt, false FROM held
 UNION ALL
-SELECT '', 'recorded', '', NULL, NULL, (SELECT count(*) FROM settled)::integer, EXISTS (SELECT FROM busy)`
+SELECT '', 'recorded', '', NULL, false, NULL, (SELECT count(*) FROM settled)::integer, EXISTS (SELECT FROM busy)`
+)
 
 // Tried is what became of a batch in TryRecord.
 type Tried struct {
@@ -94,13 +101,15 @@ func (r *Recorder) TryRecord(ctx context.Context, batch []Result, withoutEndpoin
 	var rows []row
 	began := time.Now()
 	defer func() { r.metrics.recorded(began, batch, tried.Held, err) }()
-	err = within(ctx, "record", RecordTimeout, func(ctx context.Context) error {
-		queue := func(b *pgx.Batch) {
-			b.Queue(r.sql.try, append(r.args(inLockOrder(batch)), withoutEndpoints, leaseOfHeld.Milliseconds())...)
-		}
-		return hotBatchUnder(ctx, r.db, trySettings, queue, func(results pgx.BatchResults) (err error) {
-			rows, err = collect(results, pgx.RowToStructByPos[row])
-			return err
+	err = r.telling(func(t Telling) error {
+		return within(ctx, "record", RecordTimeout, func(ctx context.Context) error {
+			queue := func(b *pgx.Batch) {
+				b.Queue(r.sql[t].try, append(r.args(inLockOrder(batch)), withoutEndpoints, leaseOfHeld.Milliseconds())...)
+			}
+			return hotBatchUnder(ctx, r.db, trySettings, queue, func(results pgx.BatchResults) (err error) {
+				rows, err = collect(results, pgx.RowToStructByPos[row])
+				return err
+			})
 		})
 	})
 	if err != nil {
@@ -126,12 +135,13 @@ func (r *Recorder) TryRecord(ctx context.Context, batch []Result, withoutEndpoin
 			tried.Held = append(tried.Held, i)
 		}
 	}
+	tried.Changes = r.tellDeaths(tried.Changes, batch)
 	return tried, nil
 }
 
 const pauseRefusedSQL = `INSERT INTO outbox.endpoint AS e (endpoint, paused, reason) VALUES ($1, true, $2)
 ON CONFLICT (endpoint) DO UPDATE SET paused = true, reason = excluded.reason, since = now() WHERE NOT e.paused
-RETURNING endpoint, 'paused', reason, NULL::timestamptz`
+RETURNING endpoint, 'paused' AS what, reason, NULL::timestamptz AS open_until, false AS was_open`
 
 // tryHealthSQL changes an endpoint as recordSQL does for its results, whether their messages are still due or not.
 const tryHealthSQL = `WITH r AS (
@@ -167,19 +177,23 @@ func (r *Recorder) pauseRefused(ctx context.Context, x Result, lane, why string)
 				return err
 			}
 			change := func(trial pgx.Tx) error {
-				_, err := trial.Exec(ctx, r.sql.health, r.args([]*Result{&x})...)
+				_, err := trial.Exec(ctx, r.sql[Quiet].health, r.args([]*Result{&x})...)
 				return err
 			}
-			refused, err := stillRefused(ctx, tx, r.sql.lock, lane, change, IsRefusal)
+			refused, err := stillRefused(ctx, tx, r.sql[Quiet].lock, lane, change, IsRefusal)
 			if err != nil || !refused {
 				return err
 			}
-			rows, err := tx.Query(ctx, r.sql.pause, lane, "poison: the database refused to change this row: "+why)
-			if err != nil {
-				return err
-			}
-			changes, err = pgx.CollectRows(rows, pgx.RowToStructByPos[EndpointChange])
-			return err
+			return r.telling(func(t Telling) error { // a savepoint: without events, the transaction goes on
+				return pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error {
+					rows, err := tx.Query(ctx, r.sql[t].pause, lane, "poison: the database refused to change this row: "+why)
+					if err != nil {
+						return err
+					}
+					changes, err = pgx.CollectRows(rows, pgx.RowToStructByPos[EndpointChange])
+					return err
+				})
+			})
 		})
 	})
 	if err != nil {
@@ -205,7 +219,7 @@ func (r *Recorder) Holders(ctx context.Context, held []Result) (pids []int32, er
 	}
 	err = within(ctx, "find who holds rows", holdersTimeout, func(ctx context.Context) error {
 		return r.db.transact(ctx, func(tx pgx.Tx) error {
-			rows, err := tx.Query(ctx, r.sql.holders, ids, endpoints)
+			rows, err := tx.Query(ctx, r.sql[Quiet].holders, ids, endpoints)
 			if err != nil {
 				return err
 			}

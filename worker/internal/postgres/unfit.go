@@ -24,7 +24,10 @@ const unfit = `CASE WHEN CASE WHEN m.status = 'succeeded' THEN m.error IS NOT NU
 
 // expireSQL moves rows of due to dead that this worker leased and whose messages have expired. Tables from before version 8 know
 // no such reason.
-const expireSQL = `WITH gone AS (
+const expireSQL = expireUpToEnd + `
+SELECT message_id FROM gone`
+
+const expireUpToEnd = `WITH gone AS (
     DELETE FROM outbox.due d WHERE d.message_id = ANY ($1::text[]::uuid[]) AND d.locked_by = $2
     RETURNING d.message_id, d.endpoint
 ),
@@ -34,8 +37,7 @@ buried AS (
            'it expired before it was delivered (expire_after_ms of its options)'
     FROM gone ORDER BY message_id
     ON CONFLICT (message_id) DO UPDATE SET endpoint = excluded.endpoint, reason = excluded.reason, error = excluded.error, at = excluded.at
-)
-SELECT message_id FROM gone`
+)`
 
 // unprobeSQL lets another message probe lanes whose probe was not sent: else they would wait for the lease of one that is gone.
 const unprobeSQL = `UPDATE outbox.endpoint e SET probing = false, open_until = now()
@@ -59,7 +61,7 @@ func (c *Claimer) setUnfitAside(ctx context.Context, messages []Message) (all []
 		return all
 	}
 	const reason = "it expired before it was delivered"
-	buried, err := c.change(ctx, c.sql.expire, texts(expired), c.config.Worker)
+	buried, err := c.changeTelling(ctx, c.sql.expire, texts(expired), c.config.Worker)
 	switch {
 	case err == nil && buried > 0:
 		all = append(all, Aside{What: AsideExpired, IDs: expired, Reason: reason})

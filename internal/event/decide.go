@@ -1,0 +1,68 @@
+package event
+
+import "strings"
+
+// Told is a row of event_told: when an event of an endpoint and a kind was last written, and what has happened since.
+type Told struct {
+	Endpoint string // "" for all endpoints beyond toldMost
+	Kind     Kind
+	Quiet    bool // the last one was written a short while ago: no other one is written yet
+	Sum      Sum  // what has happened since
+}
+
+// toldMost bounds the endpoints that are told apart at one time. Strangers choose endpoints, so there can be any number; what
+// happens at those beyond is one event for each kind.
+const toldMost = 1000
+
+type key struct {
+	endpoint string
+	kind     Kind
+}
+
+// Decide adds notes to the rows there are, and says of which an event is written now, and which wait with what they add up to.
+// It is pure. Each missing worker is told of once: all others notice it, and its name never comes back.
+func Decide(notes []Note, rows []Told) (tell, wait []Told) {
+	known, before, quiet := map[key]*Told{}, map[key]bool{}, 0
+	var order []*Told
+	for i := range rows {
+		row := &rows[i]
+		known[key{row.Endpoint, row.Kind}] = row
+		before[key{row.Endpoint, row.Kind}] = true
+		order = append(order, row)
+		if row.Quiet {
+			quiet++
+		}
+	}
+	for _, n := range notes {
+		k := key{n.Endpoint(), n.Kind}
+		if known[k] == nil && quiet >= toldMost {
+			k.endpoint = ""
+		}
+		row := known[k]
+		if row == nil {
+			row = &Told{Endpoint: k.endpoint, Kind: k.kind}
+			known[k] = row
+			order = append(order, row)
+			quiet++
+		}
+		if n.Kind == WorkerMissing && k.endpoint != "" && (before[k] || row.Sum.N > 0) {
+			continue
+		}
+		row.Sum.Add(n)
+	}
+	for _, row := range order {
+		switch {
+		case row.Sum.N == 0:
+		case row.Quiet:
+			wait = append(wait, *row)
+		default:
+			tell = append(tell, *row)
+		}
+	}
+	return tell, wait
+}
+
+// Ours reports a note that is about events themselves: their failures raise none.
+func (n Note) Ours() bool {
+	return n.Kind != WorkerMissing && (IsLane(n.Lane) || strings.TrimSpace(n.Lane) == "")
+}
