@@ -36,6 +36,8 @@ var hotStatements = map[string]string{
 	"claim": claimSQL, "record": recordSQL, "record of deliveries": recordDeliveriesSQL,
 	"record of deliveries beside others": recordDeliveriesBesideSQL, "record without waiting": tryRecordSQL,
 	"full scan": timed(fullScanSQL), "recent scan": timed(recentScanSQL),
+	"record with events": recordText(Write), "record of deliveries with events": recordDeliveriesText(Write),
+	"record without waiting, with events": tryRecordText(Write),
 }
 
 // calmStatements are those that run now and then.
