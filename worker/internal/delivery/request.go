@@ -24,6 +24,7 @@ type Message struct {
 	Headers []byte // the run's headers as JSON; nil when the message forwards none
 	Options []byte // outbox.Options as JSON; nil when the message has none
 	Attempt int    // counted over the message's life, from 1
+	Event   bool   // it waits where events do: URL and key are this worker's (event.go)
 }
 
 // parts are the JSON parts of a Message, decoded.
@@ -66,12 +67,7 @@ func (s *Sender) request(ctx context.Context, m Message, p parts, in span, at ti
 	own := ownHeaders{of: h}
 	own.set("Content-Type", contentType)
 	own.set("User-Agent", s.userAgent)
-	own.set("Workflow-Run-Status", m.Status.String())
-	if outbox.CheckHeader("Workflow-Run-Id", m.RunID) == nil {
-		own.set("Workflow-Run-Id", n.trim("Workflow-Run-Id", m.RunID))
-	} else {
-		n.leftOut = append(n.leftOut, "Workflow-Run-Id: the run id holds a control character")
-	}
+	addRun(&own, m, &n)
 	in.inject(&own)
 	if p.options.Format == outbox.FormatCloudEvents {
 		maps.Copy(h, cloudEvent(m, p.options))

@@ -67,6 +67,9 @@ type Config struct {
 	// again when it changes. None when empty: a message that names a set waits.
 	SecretHeadersFile string
 
+	// EventsURL is where events go, and nothing else: whatever address it has is dialled. None when empty: events wait.
+	EventsURL string
+
 	// Keys are the key sets that messages are signed with. When nil, a message that names no key set is sent unsigned,
 	// and one that names a key set waits.
 	Keys Keyring
@@ -114,9 +117,10 @@ type Sender struct {
 	keys      Keyring
 	tls       *clientTLS
 	secrets   *headerSets // nil without any
-	targets   targets
+	targets   *targets
 	metrics   *metrics
 	tracer    trace.Tracer // nil without tracing
+	events    *eventSender // nil without a URL for events
 }
 
 // New returns a Sender, or an error that begins with the field of the configuration that is wrong. It reads the
@@ -132,10 +136,14 @@ func New(c Config) (*Sender, error) {
 	}
 	fresh := newTransport(c, d)
 	fresh.DisableKeepAlives = true
-	return &Sender{
+	s := &Sender{
 		transport: newTransport(c, d), fresh: fresh, timeout: c.Timeout, allowHTTP: c.AllowHTTP, userAgent: c.UserAgent, keys: c.Keys, tls: d.tls,
-		secrets: secrets, metrics: d.metrics, tracer: c.Tracer,
-	}, nil
+		secrets: secrets, targets: &targets{}, metrics: d.metrics, tracer: c.Tracer,
+	}
+	if s.events, err = newEventSender(c, d, s); err != nil {
+		return nil, fieldfault.Wrap("EventsURL", err)
+	}
+	return s, nil
 }
 
 func newTransport(c Config, d *dialer) *http.Transport {
@@ -172,6 +180,7 @@ func http2Config(c Config) *http.HTTP2Config {
 func (s *Sender) Close() {
 	s.transport.CloseIdleConnections()
 	s.fresh.CloseIdleConnections()
+	s.events.close()
 }
 
 // Reread reads the files of certificates and headers again, and returns what came of each. Connections that exist stay as they
@@ -204,7 +213,11 @@ func (s *Sender) Send(ctx context.Context, m Message) Answer {
 	t := newTrip(ctx, timeout)
 	defer t.stop()
 	t.metrics = s.metrics
-	s.attempt(t, m, p, in, &a)
+	if m.Event {
+		s.events.attemptEvent(t, m, p, in, &a)
+	} else {
+		s.attempt(t, m, p, in, &a)
+	}
 	a.Duration = time.Since(a.StartedAt)
 	return a
 }
