@@ -127,6 +127,25 @@ type Config struct {
 	// and those that name one wait.
 	Keys Keyring
 
+	// EventsURL is where an operator hears of what happens: a message died, a circuit breaker opened or closed, an endpoint was
+	// paused or resumed, something was set aside, a worker is missing. An event is a message of this outbox, noted in the
+	// transaction that made it happen, delivered at least once and always signed: with the key set called events, or else with the
+	// default one. There is at most one of an endpoint and a kind in five minutes, with a count. The URL stands in no row. It may
+	// be http, and have any address, whatever AllowHTTP, AllowedCIDRs and AllowedPorts say; that goes for events only. ProxyURL
+	// holds for it, too. All workers of an outbox should share it. It needs Keys, and tables of version 9. None when empty: then
+	// nothing is noted, and events that wait are not sent. docs/events.md shows what is sent.
+	EventsURL string
+
+	// OnEvent is called with each event of this worker's own doing, once it is on record, and each death in full: nothing is
+	// added up. Operators' commands are not among them. Calls come one at a time, on a goroutine of their own. At most 1024 wait;
+	// what comes beyond is dropped and counted (outbox_dropped_total). A panic is logged, and the calls go on. A stop waits 1 s
+	// for the calls that are left. What happened in a transaction whose answer was lost is not told. None when nil.
+	OnEvent func(Event)
+
+	// OnAttempt is called after each attempt, before its result is on record, as OnEvent is, and with a queue of its own. The
+	// attempts of events are left out. None when nil.
+	OnAttempt func(Attempt)
+
 	// Retention is how long a delivered message and its attempts are kept, counted from its writing. 168 h when 0;
 	// from 1 s.
 	Retention time.Duration
@@ -182,7 +201,8 @@ type Config struct {
 
 	instruments *instruments.Maker // of MeterProvider
 
-	drainTurn time.Duration // see the constant
+	drainTurn  time.Duration // see the constant
+	eventEvery time.Duration // see the constant
 }
 
 // LeaseMargin is what a lease must have beyond a request's timeout, for the claim's way here and the answer's way back.
@@ -246,6 +266,7 @@ func (c Config) WithDefaults() Config {
 	orDuration(&c.SampleInterval, 30*time.Second)
 	orDuration(&c.ShutdownTimeout, 20*time.Second)
 	orDuration(&c.drainTurn, drainTurn)
+	orDuration(&c.eventEvery, eventEvery)
 	if c.MaxInFlight == 0 {
 		c.MaxInFlight = 256
 	}
@@ -324,6 +345,11 @@ func (c Config) faults() FieldFaults {
 	check((c.ClientCertFile == "") == (c.ClientKeyFile == ""), "ClientCertFile", "and %s belong together; one is empty", fieldfault.Name("ClientKeyFile"))
 	check((c.ClientCertFile == "") == (len(c.ClientCertOrigins) == 0), "ClientCertOrigins", "are the origins that %s is shown to; one of the two is empty", fieldfault.Name("ClientCertFile"))
 	faults.Add("ProxyURL", delivery.CheckProxyURL(c.ProxyURL))
+	if c.EventsURL != "" {
+		_, err := outbox.CheckURL(c.EventsURL)
+		faults.Add("EventsURL", err)
+		check(c.Keys != nil, "EventsURL", "is set and %s is not; events are always signed", fieldfault.Name("Keys"))
+	}
 	check(c.OpenAfter >= 1 && c.OpenAfter <= 1_000_000, "OpenAfter", "is %d; want 1 to 1000000", c.OpenAfter)
 	check(c.OpenFor >= 10*time.Millisecond, "OpenFor", "is %v; want 10ms or more", c.OpenFor)
 	check(c.OpenForMax >= c.OpenFor, "OpenForMax", "is %v; want at least %s (%v)", c.OpenForMax, fieldfault.Name("OpenFor"), c.OpenFor)

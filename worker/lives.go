@@ -22,7 +22,10 @@ func rosterConfig(w *Worker) roster.Config {
 			return report
 		},
 		Suspend: w.senders.suspend, Resume: w.senders.resume,
-		Died:   func([]string) { w.scheduler.Woken(time.Now()) },
+		Died: func(names []string) {
+			w.scheduler.Woken(time.Now())
+			w.teller.missing(names)
+		},
 		Logger: w.config.Logger,
 	}
 }

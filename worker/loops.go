@@ -31,6 +31,7 @@ type loops struct {
 
 	claims, scans, inserts *outage.Part
 	aside                  asideLog
+	teller                 *teller
 }
 
 // drain claims until nothing was due for a while, its turn is over, or the worker stops.
@@ -55,6 +56,7 @@ func (l *loops) claim(ctx context.Context, order schedule.Order) {
 	claimed, err := l.claimer.Claim(database.For(ctx, database.CauseClaim), claimOrder(order))
 	now := time.Now()
 	l.aside.log(ctx, claimed.Aside, now)
+	l.teller.aside(claimed.Aside)
 	if err != nil {
 		l.scheduler.ClaimFailed(now, l.claims.Failed(ctx, err))
 		return

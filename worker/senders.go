@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/seed-abbacb8b/epilogue/internal/event"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/delivery"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/postgres"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/recurring"
@@ -35,6 +36,7 @@ type senders struct {
 	suspended atomic.Bool            // others may take this worker for dead, and deliver what it has claimed
 	running   sync.WaitGroup
 	metrics   attemptMetrics
+	onAttempt *callbacks[Attempt]
 }
 
 // attempter makes one HTTP attempt: a delivery.Sender.
@@ -121,8 +123,16 @@ func (s *senders) attempt(m *postgres.Message) (delivery.Answer, schedule.Verdic
 	}
 	s.metrics.made(m, a)
 	v := s.policy.Judge(judged(a), m.Attempt-m.AttemptsBefore)
+	s.tell(m, a, v)
 	s.log(m, a, v)
 	return a, v
+}
+
+// tell tells the embedding program of an attempt. What was not sent is none, and those of events are nobody's.
+func (s *senders) tell(m *postgres.Message, a delivery.Answer, v schedule.Verdict) {
+	if s.onAttempt != nil && a.Class != "" && !event.IsLane(m.Endpoint) {
+		s.onAttempt.tell(attemptMade(m, a, v))
+	}
 }
 
 // stop lets no request begin any more, and releases what waits for one.

@@ -6,6 +6,7 @@ import (
 
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/seed-abbacb8b/epilogue/internal/event"
 	"github.com/seed-abbacb8b/epilogue/internal/lane"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/delivery"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/postgres"
@@ -38,7 +39,7 @@ func deliveryConfig(c Config, services []delivery.Service) delivery.Config {
 		AllowHTTP: c.AllowHTTP, AllowedCIDRs: c.AllowedCIDRs, AllowedPorts: c.AllowedPorts, DeniedAddrs: c.DeniedAddrs,
 		Services: services,
 		ProxyURL: c.ProxyURL, CAFile: c.CAFile, ClientCertFile: c.ClientCertFile, ClientKeyFile: c.ClientKeyFile,
-		ClientCertOrigins: c.ClientCertOrigins, SecretHeadersFile: c.SecretHeadersFile,
+		ClientCertOrigins: c.ClientCertOrigins, SecretHeadersFile: c.SecretHeadersFile, EventsURL: c.EventsURL,
 		Keys: c.Keys, UserAgent: c.UserAgent, Resolver: c.Resolver, DialControl: c.DialControl, TLSConfig: c.TLSConfig, Instruments: c.instruments,
 		Tracer: tracerOf(c),
 	}
@@ -98,6 +99,7 @@ func outgoing(row *postgres.Message) delivery.Message {
 	return delivery.Message{
 		ID: row.ID, RunID: row.RunID, Status: row.Status, Body: row.Body, URL: row.URL, Headers: row.Headers, Options: row.Options,
 		Attempt: row.Attempt,
+		Event:   event.IsLane(row.Endpoint),
 	}
 }
 

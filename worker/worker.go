@@ -62,6 +62,7 @@ type Worker struct {
 	roster   *roster.Roster
 	client   *river.Client[pgx.Tx]
 	samples  samples
+	teller   *teller
 }
 
 // New returns a worker, or every fault of the configuration at once. It touches no database. The worker opens a pool of
@@ -100,8 +101,10 @@ func (w *Worker) assemble() (err error) {
 	}
 	w.db = postgres.Direct(w.pool.Pool)
 	w.outage = outage.New(c.Logger, c.PollInterval, outage.Faults{Failed: w.pool.Failed, Advice: database.Advice})
+	w.teller = newTeller(w)
 	w.recorder = recording.New(postgres.NewRecorder(w.db, postgres.RecorderConfig{
 		Schema: c.Schema, Worker: w.name, OpenAfter: c.OpenAfter, OpenFor: c.OpenFor, OpenForMax: c.OpenForMax,
+		Events:      postgres.RecordEvents{Telling: w.teller.telling, Died: w.teller.died, Untold: w.teller.untold},
 		Instruments: c.instruments,
 	}), w.outage.Part("records"), c.Logger, c.MaxInFlight, c.instruments)
 	blame := schedule.NewBlame(c.OpenAfter)
@@ -109,6 +112,7 @@ func (w *Worker) assemble() (err error) {
 		if x.What == postgres.EndpointClosed {
 			blame.Closed(x.Endpoint)
 		}
+		w.teller.changed(x)
 	}
 	w.mover = newMover(postgres.NewMover(w.db, c.Schema), blame, c, w.outage.Part("messages that are set aside"))
 	sending, tearDown := context.WithCancel(context.Background())
@@ -118,15 +122,17 @@ func (w *Worker) assemble() (err error) {
 		policy: policyOf(c), blame: blame, mover: w.mover, scheduler: w.scheduler, results: w.recorder.In(), logger: c.Logger,
 		next: make(chan *postgres.Message), stopped: w.stopping.Done(),
 		metrics: newAttemptMetrics(c.instruments), faults: recurring.New(c.Logger), every: c.LogDeliveries,
+		onAttempt: w.teller.onAttempt,
 	}
 	w.loops = &loops{
 		scheduler: w.scheduler, senders: w.senders, stopping: w.stopping, clocks: &database.Clocks{Logger: c.Logger}, pool: w.pool,
 		claimer: postgres.NewClaimer(w.db, postgres.ClaimerConfig{
 			Schema: c.Schema, Worker: w.name, Lease: c.Lease, OpenAfter: c.OpenAfter, Instruments: c.instruments,
+			Events: postgres.ClaimEvents{Telling: w.teller.telling, Untold: w.teller.untold},
 		}),
 		scanner: postgres.NewScanner(w.db, c.Schema, c.instruments),
 		claims:  w.outage.Part("claims"), scans: w.outage.Part("scans"), inserts: w.outage.Part("drain jobs"),
-		aside: asideLog{logger: c.Logger},
+		aside: asideLog{logger: c.Logger}, teller: w.teller,
 	}
 	pruner := postgres.NewPruner(w.db, postgres.PrunerConfig{Schema: c.Schema, Delivered: c.Retention, Dead: c.DeadRetention})
 	sampler := postgres.NewSampler(w.db, samplerConfig(c, w.name))
@@ -198,6 +204,8 @@ func (w *Worker) Run(ctx context.Context) error {
 	defer w.pool.Close()
 	defer w.tearDown()
 	defer w.senders.faults.Close()
+	w.teller.start()
+	defer w.teller.stop(w.stopping) // of a start that fails, and of what is left behind
 	if err := w.start(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil
@@ -221,6 +229,9 @@ func (w *Worker) start(ctx context.Context) error {
 		}
 		if w.pooled {
 			w.db.Pooled()
+		}
+		if err == nil {
+			err = w.teller.prepare(ctx)
 		}
 		if err == nil {
 			err = w.startRiver(ctx)
@@ -266,6 +277,7 @@ func (w *Worker) work(ctx context.Context) {
 	background.Go(func() { w.loops.scan(ctx) })
 	background.Go(func() { w.tellReady(ctx) })
 	background.Go(func() { w.mover.run(database.For(ctx, database.CauseMove)) })
+	background.Go(func() { w.teller.run(ctx) })
 	if w.config.MeterProvider != nil {
 		background.Go(func() { w.samples.read(ctx, w.config.SampleInterval) })
 	}
@@ -338,6 +350,7 @@ func (w *Worker) stopParts(late context.Context, background *sync.WaitGroup, rec
 	w.tearDown()
 	w.recorder.Close()
 	<-recorded
+	w.teller.stop(late)
 }
 
 // stopRiver returns when River has stopped, and with it the claim loop. Its jobs end by themselves, but for those that wait

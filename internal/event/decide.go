@@ -1,7 +1,5 @@
 package event
 
-import "strings"
-
 // Told is a row of event_told: when an event of an endpoint and a kind was last written, and what has happened since.
 type Told struct {
 	Endpoint string // "" for all endpoints beyond toldMost
@@ -60,9 +58,4 @@ func Decide(notes []Note, rows []Told) (tell, wait []Told) {
 		}
 	}
 	return tell, wait
-}
-
-// Ours reports a note that is about events themselves: their failures raise none.
-func (n Note) Ours() bool {
-	return n.Kind != WorkerMissing && (IsLane(n.Lane) || strings.TrimSpace(n.Lane) == "")
 }

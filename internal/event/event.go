@@ -30,6 +30,9 @@ const (
 	WorkerMissing    Kind = "worker.missing"     // it died, or its host vanished
 )
 
+// Kinds are all kinds.
+var Kinds = []Kind{MessageDead, MessageSetAside, BreakerOpened, BreakerClosed, EndpointPaused, EndpointResumed, EndpointSetAside, WorkerMissing}
+
 const (
 	// Lane is the lane of events. It is no origin, so no URL leads to it.
 	Lane = "event"

@@ -2,7 +2,8 @@ package recording
 
 import "github.com/seed-abbacb8b/epilogue/internal/instruments"
 
-// newDropped makes the counter of results that are given up. The counter's other labels are of other packages.
-func newDropped(m *instruments.Maker) instruments.Counter {
-	return m.Counter("outbox.dropped", "{event}", "What this process dropped because a bound was reached: answers are then delivered again.").With("what", "answer").FromZero()
+// NewDropped makes the counter of what a process gives up, bound to one kind of it.
+func NewDropped(m *instruments.Maker, what string) instruments.Counter {
+	return m.Counter("outbox.dropped", "{event}",
+		"What this process dropped because a bound was reached or the database refused it: answers are then delivered again, the others are lost.").With("what", what).FromZero()
 }

@@ -47,7 +47,7 @@ type Recorder struct {
 
 // New returns a recorder with room for so many results that wait to be written. What it gives up is counted unless m is nil.
 func New(to *postgres.Recorder, part *outage.Part, logger *slog.Logger, room int, m *instruments.Maker) *Recorder {
-	return &Recorder{to: to, in: make(chan postgres.Result, room), outage: part, logger: logger, dropped: newDropped(m), faults: recurring.New(logger)}
+	return &Recorder{to: to, in: make(chan postgres.Result, room), outage: part, logger: logger, dropped: NewDropped(m, "answer"), faults: recurring.New(logger)}
 }
 
 // In takes results. While it is full, senders wait, which is how a slow database slows the claims.
