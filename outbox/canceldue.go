@@ -20,7 +20,13 @@ func (s *Store) CancelDue(ctx context.Context, endpoint, reason string) (cancell
 	if reason == "" {
 		reason = "cancelled by an operator"
 	}
+	note, wanted := "", false
 	lanes, err := s.dueLanes(ctx, endpoint)
+	if err == nil {
+		if wanted, err = s.wantsEvents(ctx); wanted {
+			note = cancelNote
+		}
+	}
 	if err != nil {
 		return 0, fmt.Errorf("cancel: %w", err)
 	}
@@ -32,7 +38,7 @@ func (s *Store) CancelDue(ctx context.Context, endpoint, reason string) (cancell
 ),
 gone AS (
     DELETE FROM outbox.due WHERE message_id OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT message_id FROM batch)) RETURNING message_id
-)
+)`+note+`
 INSERT INTO outbox.dead (message_id, endpoint, reason, error)
 SELECT message_id, $3::pg_catalog.text, 'cancelled', $4::pg_catalog.text FROM gone
 ON CONFLICT (message_id) DO UPDATE SET reason = excluded.reason, error = excluded.error, at = excluded.at`),
@@ -48,6 +54,14 @@ ON CONFLICT (message_id) DO UPDATE SET reason = excluded.reason, error = exclude
 	}
 	return cancelled, nil
 }
+
+// cancelNote notes what a batch gave up.
+const cancelNote = `,
+told AS (
+    INSERT INTO outbox.event (kind, lane, n, reason, message_id)
+    SELECT 'message.dead', $1::pg_catalog.text, pg_catalog.count(*), 'cancelled', pg_catalog.max(message_id::pg_catalog.text)::pg_catalog.uuid
+    FROM gone HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 0::bigint
+)`
 
 // dueLane is a lane, and how much is due in it.
 type dueLane struct {

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/seed-abbacb8b/epilogue/internal/cleantext"
+	"github.com/seed-abbacb8b/epilogue/internal/event"
 	"github.com/seed-abbacb8b/epilogue/internal/lane"
 )
 
@@ -18,8 +19,15 @@ func (s *Store) Pause(ctx context.Context, endpoint, reason string) error {
 	if err != nil {
 		return fmt.Errorf("pause: %w", err)
 	}
-	_, err = s.db.Exec(ctx, s.in(`INSERT INTO outbox.endpoint (endpoint, paused, reason) VALUES ($1::pg_catalog.text, true, $2::pg_catalog.text)
-ON CONFLICT (endpoint) DO UPDATE SET paused = true, reason = excluded.reason, since = excluded.since`), key, pauseReason(reason))
+	sql := `INSERT INTO outbox.endpoint (endpoint, paused, reason) VALUES ($1::pg_catalog.text, true, $2::pg_catalog.text)
+ON CONFLICT (endpoint) DO UPDATE SET paused = true, reason = excluded.reason, since = excluded.since`
+	wanted, err := s.wantsEvents(ctx)
+	if wanted {
+		sql = noted(event.EndpointPaused, sql)
+	}
+	if err == nil {
+		_, err = s.db.Exec(ctx, s.in(sql), key, pauseReason(reason))
+	}
 	if err != nil {
 		return fmt.Errorf("pause %s: %w", endpoint, err)
 	}
@@ -36,8 +44,16 @@ func (s *Store) PauseURL(ctx context.Context, url, reason string) error {
 	if err != nil {
 		return fmt.Errorf("pause: %w", err)
 	}
-	tag, err := s.db.Exec(ctx, s.in(`UPDATE outbox.endpoint SET paused = true, reason = $2::pg_catalog.text, since = pg_catalog.statement_timestamp()
-WHERE endpoint OPERATOR(pg_catalog.=) $1::pg_catalog.text`), key, pauseReason(reason))
+	sql := `UPDATE outbox.endpoint SET paused = true, reason = $2::pg_catalog.text, since = pg_catalog.statement_timestamp()
+WHERE endpoint OPERATOR(pg_catalog.=) $1::pg_catalog.text`
+	wanted, err := s.wantsEvents(ctx)
+	if err != nil {
+		return fmt.Errorf("pause %s: %w", url, err)
+	}
+	if wanted {
+		sql = noted(event.EndpointPaused, sql)
+	}
+	tag, err := s.db.Exec(ctx, s.in(sql), key, pauseReason(reason))
 	if err == nil && tag.RowsAffected() == 0 {
 		err = ErrNotAside
 	}
@@ -95,6 +111,14 @@ func (s *Store) ResumeURL(ctx context.Context, url string) (Resumed, error) {
 
 // resume resumes the lane key, and those from one key up to another. It locks the rows in the order in which the workers do.
 func (s *Store) resume(ctx context.Context, key, from, to string) (done Resumed, err error) {
+	note := ""
+	wanted, err := s.wantsEvents(ctx)
+	if err != nil {
+		return done, err
+	}
+	if wanted {
+		note = resumeNote
+	}
 	rows, err := s.db.Query(ctx, s.in(`WITH troubled AS MATERIALIZED (
     SELECT endpoint, paused FROM outbox.endpoint
     WHERE (endpoint OPERATOR(pg_catalog.=) $1::pg_catalog.text
@@ -110,7 +134,7 @@ resumed AS (
     UPDATE outbox.endpoint
     SET paused = false, open_until = NULL, failures = 0, openings = 0, probing = false, reason = 'resumed by an operator', since = pg_catalog.statement_timestamp()
     WHERE endpoint OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT endpoint FROM lanes WHERE NOT stays))
-)
+)`+note+`
 SELECT endpoint, stays FROM lanes`), key, from, to)
 	if err != nil {
 		return done, err
@@ -132,6 +156,13 @@ SELECT endpoint, stays FROM lanes`), key, from, to)
 	})
 	return done, err
 }
+
+// resumeNote notes a resume once, whatever it took along.
+const resumeNote = `,
+told AS (
+    INSERT INTO outbox.event (kind, lane, reason)
+    SELECT 'endpoint.resumed', $1::pg_catalog.text, 'resumed by an operator' WHERE EXISTS (SELECT FROM lanes WHERE NOT stays)
+)`
 
 // laneAt is the lane that is paused, resumed or limited at an endpoint.
 func (s *Store) laneAt(ctx context.Context, endpoint string) (string, error) {

@@ -37,7 +37,7 @@ func (s *Store) List(ctx context.Context, f Filter) ([]MessageStatus, error) {
 	where = append(where, ofTenant(tenantColumn(knows, "s.tenant"), fmt.Sprintf("$%d", len(args))))
 	args = append(args, f.limit())
 	sql := fmt.Sprintf(`SELECT %s FROM outbox.status s WHERE %s ORDER BY s.id DESC LIMIT $%d`,
-		statusColumns(knows), strings.Join(where, " AND "), len(args))
+		statusColumns(s.tables.version.Load()), strings.Join(where, " AND "), len(args))
 	rows, err := s.db.Query(ctx, s.in(sql), args...)
 	if err != nil {
 		return nil, fmt.Errorf("list: %w", err)

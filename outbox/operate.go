@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/seed-abbacb8b/epilogue/internal/cleantext"
+	"github.com/seed-abbacb8b/epilogue/internal/event"
 	"github.com/seed-abbacb8b/epilogue/internal/lane"
 )
 
@@ -38,7 +39,7 @@ func (s *Store) Replay(ctx context.Context, ids []ID, url string) ([]Replayed, e
 		}
 	}
 	var done []Replayed
-	err := s.operate(ctx, "replay", ids, func(tx pgx.Tx, m subject) error {
+	err := s.operate(ctx, "replay", ids, nil, func(tx pgx.Tx, m subject) error {
 		if err := m.checkReplay(url); err != nil {
 			return err
 		}
@@ -62,10 +63,22 @@ func (s *Store) Cancel(ctx context.Context, ids []ID, reason string) error {
 	if reason == "" {
 		reason = "cancelled by an operator"
 	}
-	return s.operate(ctx, "cancel", ids, func(tx pgx.Tx, m subject) error {
+	wanted, err := s.wantsEvents(ctx)
+	if err != nil {
+		return fmt.Errorf("cancel: %w", err)
+	}
+	var done cancelled
+	note := func(tx pgx.Tx) error {
+		if !wanted {
+			return nil
+		}
+		return done.note(ctx, s, tx)
+	}
+	return s.operate(ctx, "cancel", ids, note, func(tx pgx.Tx, m subject) error {
 		if !m.due() {
 			return fault{fmt.Sprintf("is %s; only what is due can be cancelled", m.State), nil}
 		}
+		done.add(lane.Of(m.Endpoint, m.Tenant), m.ID)
 		return s.close(ctx, tx, m.ID, reason)
 	})
 }
@@ -92,6 +105,8 @@ func (m subject) checkReplay(url string) error {
 		return fault{"is being delivered now; wait for its answer, or cancel it first", nil}
 	case url != "" && m.due():
 		return fault{fmt.Sprintf("is %s; cancel it before it is replayed to another URL", m.State), nil}
+	case url != "" && event.IsLane(m.Endpoint):
+		return fault{"is an event, which goes to the workers' URL for events and nowhere else", nil}
 	case url == "" && m.Endpoint == "":
 		return fault{"", ErrNoURL}
 	}
@@ -114,8 +129,8 @@ func (f fault) Error() string {
 func (f fault) Unwrap() error { return f.err }
 
 // operate runs f for each message, in one transaction and in the order of their ids, with the due row locked against
-// claims. Faults are collected; with any, nothing is changed.
-func (s *Store) operate(ctx context.Context, what string, ids []ID, f func(pgx.Tx, subject) error) error {
+// claims. Faults are collected; with any, nothing is changed. Without, end comes last in the transaction, unless it is nil.
+func (s *Store) operate(ctx context.Context, what string, ids []ID, end func(pgx.Tx) error, f func(pgx.Tx, subject) error) error {
 	ids = slices.Clone(ids)
 	slices.SortFunc(ids, func(a, b ID) int { return bytes.Compare(a[:], b[:]) })
 	ids = slices.Compact(ids)
@@ -138,7 +153,10 @@ func (s *Store) operate(ctx context.Context, what string, ids []ID, f func(pgx.T
 				return err // the database's: the transaction is of no further use
 			}
 		}
-		return errors.Join(faults...)
+		if len(faults) > 0 || end == nil {
+			return errors.Join(faults...)
+		}
+		return end(tx)
 	})
 	if err != nil {
 		return fmt.Errorf("%s: %w", what, err)

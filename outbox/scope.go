@@ -28,22 +28,29 @@ func (s *Store) OfTenant(tenant string) (*Store, error) {
 
 // tables is what a store learned of its tables.
 type tables struct {
-	knowTenants atomic.Bool // never set back: the tables are not taken back under a program that runs
+	version atomic.Int64 // never set back: the tables are not taken back under a program that runs
 }
 
 // knowsTenants reports whether the tables are of version 6 or later.
 func (s *Store) knowsTenants(ctx context.Context) (bool, error) {
-	if !s.tables.knowTenants.Load() {
-		var version int
-		if err := s.db.QueryRow(ctx, s.in(`SELECT outbox.version()`)).Scan(&version); err != nil {
-			return false, fmt.Errorf("version of the tables: %w", err)
-		}
-		if version < sinceTenants && s.tenant != "" {
-			return false, ErrNoTenants
-		}
-		s.tables.knowTenants.Store(version >= sinceTenants)
+	version, err := s.version(ctx)
+	if err == nil && version < sinceTenants && s.tenant != "" {
+		return false, ErrNoTenants
 	}
-	return s.tables.knowTenants.Load(), nil
+	return version >= sinceTenants, err
+}
+
+// version is that of the tables. One that is older than this package knows of is asked for again each time: they may be
+// migrated meanwhile.
+func (s *Store) version(ctx context.Context) (version int64, err error) {
+	if version = s.tables.version.Load(); version >= sinceKinds {
+		return version, nil
+	}
+	if err := s.db.QueryRow(ctx, s.in(`SELECT outbox.version()`)).Scan(&version); err != nil {
+		return 0, fmt.Errorf("version of the tables: %w", err)
+	}
+	s.tables.version.Store(version)
+	return version, nil
 }
 
 // ofTenant is the condition that a row is of the tenant in an argument, which is orNull(s.tenant).

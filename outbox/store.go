@@ -103,17 +103,21 @@ type MessageStatus struct {
 	ReplayOf       *ID            `json:"replay_of"`
 	CreatedAt      time.Time      `json:"created_at"`
 	Tenant         *string        `json:"tenant"` // whose message it is; nil for none
+	Kind           *string        `json:"kind"`   // nil for an outcome; event for what a worker tells an operator
 
 	Hold // why it is not tried when it is due
 }
 
 // statusColumns are those of a MessageStatus, of the view outbox.status as s.
-func statusColumns(knowsTenants bool) string {
-	hold := noHold
-	if knowsTenants {
+func statusColumns(version int64) string {
+	hold, kind := noHold, `NULL::pg_catalog.text`
+	if version >= sinceTenants {
 		hold = holdColumns
 	}
-	return columnsOfVersion1 + `, ` + tenantColumn(knowsTenants, "s.tenant") + `, ` + hold
+	if version >= sinceKinds {
+		kind = "s.kind"
+	}
+	return columnsOfVersion1 + `, ` + tenantColumn(version >= sinceTenants, "s.tenant") + `, ` + kind + `, ` + hold
 }
 
 var columnsOfVersion1 = `s.id, s.run_id, s.status, s.endpoint, s.url, s.state, s.attempts, s.last_class, s.last_status_code,
@@ -124,7 +128,7 @@ func (m *MessageStatus) fields() []any {
 	return append([]any{
 		&m.ID, &m.RunID, &m.Status, &m.Endpoint, &m.URL, &m.State, &m.Attempts, &m.LastClass, &m.LastStatusCode,
 		&m.LastError, &m.LastAttemptAt, &m.NextAttemptAt, &m.WaitsFor, &m.LockedBy, &m.LockedUntil, &m.DeadReason, &m.DeadError, &m.DeadAt,
-		&m.ReplayOf, &m.CreatedAt, &m.Tenant,
+		&m.ReplayOf, &m.CreatedAt, &m.Tenant, &m.Kind,
 	}, m.Hold.fields()...)
 }
 
@@ -161,7 +165,7 @@ func (s *Store) Show(ctx context.Context, id ID) (MessageDetail, error) {
 	if err != nil {
 		return d, fmt.Errorf("show %s: %w", id, err)
 	}
-	row := s.db.QueryRow(ctx, s.in(`SELECT `+statusColumns(knows)+`, m.result, m.error, m.headers, m.final_step, m.options, m.dedupe_key
+	row := s.db.QueryRow(ctx, s.in(`SELECT `+statusColumns(s.tables.version.Load())+`, m.result, m.error, m.headers, m.final_step, m.options, m.dedupe_key
 FROM outbox.status s JOIN outbox.message m ON m.id OPERATOR(pg_catalog.=) s.id WHERE s.id OPERATOR(pg_catalog.=) $1::pg_catalog.uuid AND `+ofTenant(tenantColumn(knows, "s.tenant"), "$2")), id, orNull(s.tenant))
 	err = row.Scan(append(d.fields(), &d.Result, &d.Error, &headers, &d.FinalStep, &d.Options, &d.DedupeKey)...)
 	if errors.Is(err, pgx.ErrNoRows) {

@@ -45,8 +45,8 @@ const (
 	// an event waits there, unsent and uncounted, for one that knows it.
 	Mark = "_event"
 
-	// RunID stands in the row of an event, which has no run.
-	RunID = "event"
+	// RunID stands in the row of an event, before its id: it has no run, and no service's run may seem to be its.
+	RunID = "outbox event "
 )
 
 // Options are those of an event's row.

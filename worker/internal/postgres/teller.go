@@ -67,7 +67,7 @@ written AS (
 ),
 message AS (
     INSERT INTO outbox.message (id, run_id, status, result, final_step, url, endpoint, options, tenant, kind)
-    SELECT id, $6::text, 'succeeded', convert_to(body, 'UTF8'), 0, $7::text, $8::text, $9::text::jsonb, nullif(tenant, ''), 'event' FROM told
+    SELECT id, $6::text || id, 'succeeded', convert_to(body, 'UTF8'), 0, $7::text, $8::text, $9::text::jsonb, nullif(tenant, ''), 'event' FROM told
 )
 INSERT INTO outbox.due (message_id, endpoint) SELECT id, $8::text FROM told`
 

@@ -1,0 +1,158 @@
+package outbox_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/seed-abbacb8b/epilogue/internal/event"
+	"github.com/seed-abbacb8b/epilogue/internal/testdb"
+	"github.com/seed-abbacb8b/epilogue/outbox"
+)
+
+const receiverAt = "https://receiver.example"
+
+// wantEvents is what a worker with a URL for events does each minute.
+func wantEvents(t *testing.T, db *testdb.DB) {
+	t.Helper()
+	execute(t, db, `INSERT INTO %s.event_wanted (seen) VALUES (now()) ON CONFLICT (one) DO UPDATE SET seen = now()`, db.Schema)
+}
+
+// notes takes what was noted, as text.
+func notes(t *testing.T, db *testdb.DB) string {
+	t.Helper()
+	return one[string](t, db.Pool, `WITH v AS (DELETE FROM `+db.Schema+`.event RETURNING *)
+SELECT coalesce(string_agg(kind || ' ' || lane || ' ' || n || ' ' || reason, '; ' ORDER BY kind, lane), '') FROM v`)
+}
+
+func TestWhatAnOperatorDoesIsNotedWhereSomebodyWantsEvents(t *testing.T) {
+	t.Parallel()
+	db := testdb.New(t)
+	s := newStore(t, db)
+	acme, err := s.OfTenant("acme")
+	must(t, err)
+	do := func(wanted bool) {
+		t.Helper()
+		for _, step := range []struct {
+			do   func() error
+			note string
+		}{
+			{func() error { return s.Pause(t.Context(), receiverAt, "maintenance") }, "endpoint.paused " + receiverAt + " 1 maintenance"},
+			{func() error { return acme.Pause(t.Context(), receiverAt, "") }, "endpoint.paused " + receiverAt + " acme 1 paused by an operator"},
+			{func() error { _, err := acme.Resume(t.Context(), receiverAt); return err }, "endpoint.resumed " + receiverAt + " acme 1 resumed by an operator"},
+			{func() error { _, err := s.Resume(t.Context(), receiverAt); return err }, "endpoint.resumed " + receiverAt + " 1 resumed by an operator"},
+			{func() error { _, err := s.Resume(t.Context(), receiverAt); return err }, ""}, // nothing is paused any more
+			{func() error {
+				return s.Cancel(t.Context(), []outbox.ID{write(t, db, message("a")), write(t, db, message("b"))}, "")
+			}, "message.dead " + receiverAt + " 2 cancelled"},
+			{func() error {
+				write(t, db, message("c"))
+				_, err := s.CancelDue(t.Context(), receiverAt, "")
+				return err
+			}, "message.dead " + receiverAt + " 1 cancelled"},
+			{func() error { _, err := s.CancelDue(t.Context(), receiverAt, ""); return err }, ""},
+		} {
+			must(t, step.do())
+			if !wanted {
+				step.note = ""
+			}
+			if got := notes(t, db); got != step.note {
+				t.Errorf("noted: %q; want %q", got, step.note)
+			}
+		}
+	}
+	do(false)
+	wantEvents(t, db)
+	do(true)
+	execute(t, db, `UPDATE %s.event_wanted SET seen = now() - interval '8 days'`, db.Schema)
+	do(false)
+}
+
+func TestAURLThatIsPausedIsNoted(t *testing.T) {
+	t.Parallel()
+	db := testdb.New(t)
+	wantEvents(t, db)
+	s := newStore(t, db)
+	execute(t, db, `INSERT INTO %s.endpoint (endpoint, failures, reason) SELECT '%s  #' || encode(substr(sha256('%s/hook'), 1, 8), 'hex'), 10, ''`, db.Schema, receiverAt, receiverAt)
+	must(t, s.PauseURL(t.Context(), receiverAt+"/hook", "why"))
+	if got := notes(t, db); !strings.HasPrefix(got, "endpoint.paused "+receiverAt+"  #") || !strings.HasSuffix(got, " 1 why") {
+		t.Errorf("noted: %q", got)
+	}
+	if err := s.PauseURL(t.Context(), receiverAt+"/other", "why"); err == nil || notes(t, db) != "" {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestAnOperatorsEventCommitsOrRollsBackWithWhatHeDid(t *testing.T) {
+	t.Parallel()
+	db := testdb.New(t)
+	wantEvents(t, db)
+	id := write(t, db, message("a"))
+	execute(t, db, `CREATE FUNCTION %[1]s.no() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''no''; END';
+CREATE CONSTRAINT TRIGGER no AFTER INSERT ON %[1]s.event DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION %[1]s.no()`, db.Schema)
+	s := newStore(t, db)
+	if err := s.Pause(t.Context(), receiverAt, ""); err == nil || count(t, db, "endpoint") != 0 {
+		t.Errorf("paused: %v", err)
+	}
+	if err := s.Cancel(t.Context(), []outbox.ID{id}, ""); err == nil || show(t, db, id).State != outbox.StatePending {
+		t.Errorf("cancelled: %v", err)
+	}
+	execute(t, db, `DROP TRIGGER no ON %s.event`, db.Schema)
+	tx := begin(t, db.Pool)
+	in, err := outbox.NewStore(tx, db.Schema)
+	must(t, err)
+	must(t, in.Pause(t.Context(), receiverAt, ""))
+	must(t, in.Cancel(t.Context(), []outbox.ID{id}, ""))
+	must(t, tx.Rollback(t.Context()))
+	if got := notes(t, db); got != "" {
+		t.Errorf("noted: %s", got)
+	}
+}
+
+// TestARoleThatMayNotNoteEventsGoesOnWithoutThem: it had its privileges before there were events.
+func TestARoleThatMayNotNoteEventsGoesOnWithoutThem(t *testing.T) {
+	t.Parallel()
+	db := testdb.New(t)
+	wantEvents(t, db)
+	role := "role_" + db.Schema
+	execute(t, db, `CREATE ROLE %[2]s; GRANT USAGE ON SCHEMA %[1]s TO %[2]s; GRANT SELECT, INSERT, UPDATE ON %[1]s.endpoint TO %[2]s`, db.Schema, role)
+	t.Cleanup(func() { _, _ = db.Pool.Exec(context.Background(), "DROP OWNED BY "+role+"; DROP ROLE "+role) })
+	must(t, pgx.BeginFunc(t.Context(), db.Pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(t.Context(), "SET LOCAL ROLE "+role); err != nil {
+			return err
+		}
+		s, err := outbox.NewStore(tx, db.Schema)
+		if err != nil {
+			return err
+		}
+		return s.Pause(t.Context(), receiverAt, "")
+	}))
+	if got := notes(t, db); got != "" || count(t, db, "endpoint") != 1 {
+		t.Errorf("noted: %q", got)
+	}
+}
+
+func TestAnEventIsShownAsOneAndReplayedToNoOtherURL(t *testing.T) {
+	t.Parallel()
+	db := testdb.New(t)
+	id := write(t, db, message("a"))
+	execute(t, db, `UPDATE %s.message SET kind = 'event', endpoint = '%s', url = '%s'`, db.Schema, event.Lane, event.URL)
+	execute(t, db, `UPDATE %s.due SET endpoint = '%s'`, db.Schema, event.Lane)
+	if d := show(t, db, id); d.Kind == nil || *d.Kind != outbox.KindEvent {
+		t.Errorf("%+v", d)
+	}
+	wantEvents(t, db)
+	s := newStore(t, db)
+	must(t, s.Cancel(t.Context(), []outbox.ID{id}, ""))
+	if got := notes(t, db); got != "" {
+		t.Errorf("an event's own end is noted: %s", got)
+	}
+	if _, err := s.Replay(t.Context(), []outbox.ID{id}, other); err == nil || !strings.Contains(err.Error(), "is an event") {
+		t.Errorf("%v", err)
+	}
+	if _, err := s.Replay(t.Context(), []outbox.ID{id}, ""); err != nil || one[string](t, db.Pool, "SELECT endpoint FROM "+db.Schema+".due") != event.Lane {
+		t.Errorf("%v", err)
+	}
+}

@@ -1,0 +1,334 @@
+package worker
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/seed-abbacb8b/epilogue/internal/event"
+	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/webhook"
+)
+
+// heard keeps what a callback was called with.
+type heard[T any] struct {
+	mu  sync.Mutex
+	all []T
+}
+
+func (h *heard[T]) hear(x T) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.all = append(h.all, x)
+}
+
+func (h *heard[T]) list() []T {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.all)
+}
+
+// operator is a receiver of events.
+type operator struct {
+	*receiver
+	key webhook.Key
+}
+
+// told is an event as a receiver reads it.
+type told struct {
+	Type string
+	Data struct {
+		Outbox, Endpoint, Worker, Scope, Tenant string
+		Count                                   int
+		Reasons                                 map[string]int
+		MessageID                               string `json:"message_id"`
+	}
+}
+
+// tellOperator has a configuration tell its events to a receiver, signed by a key of their own.
+func tellOperator(t *testing.T, c *Config, answer func(http.ResponseWriter, request)) *operator {
+	t.Helper()
+	o := &operator{newReceiver(t, answer), generate(t, webhook.HMAC)}
+	c.EventsURL, c.Keys = o.URL+"/events", newRing(map[string]webhook.Keys{"events": {o.key}})
+	return o
+}
+
+// events are what came, verified.
+func (o *operator) events(t *testing.T) (all []told) {
+	t.Helper()
+	for _, got := range o.requests() {
+		if got.path != "/events" {
+			continue
+		}
+		if _, err := (webhook.Verifier{Keys: webhook.Keys{o.key}}).Verify(got.header, []byte(got.body)); err != nil {
+			t.Fatal(err)
+		}
+		var x told
+		if err := json.Unmarshal([]byte(got.body), &x); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, x)
+	}
+	return all
+}
+
+// of are those of one type.
+func of(all []told, kind string) (some []told) {
+	for _, x := range all {
+		if x.Type == kind {
+			some = append(some, x)
+		}
+	}
+	return some
+}
+
+func TestAnOperatorHearsAtAForbiddenAddressWhatMessagesCannotReach(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	c := r.config()
+	c.AllowHTTP, c.AllowedCIDRs = true, nil // loopback is closed
+	o := tellOperator(t, &c, nil)
+	r.run(c)
+	id := r.awaitState(r.writeTo(o.URL+"/events", "run-1"), outbox.StateDead).ID
+	r.await("the operator hears of it", func() bool { return len(o.events(t)) == 1 })
+	x := o.events(t)[0]
+	if x.Type != "outbox.message.dead" || x.Data.Outbox != r.Schema || x.Data.Endpoint != o.URL || x.Data.Count != 1 || x.Data.Reasons["refused"] != 1 || x.Data.MessageID != id.String() {
+		t.Errorf("the event: %+v", x)
+	}
+	r.awaitSettled(r.writeTo(o.URL+"/", "run-2"))
+	r.exec(`UPDATE outbox.event_told SET told_at = told_at - interval '5 minutes'`) // the second one's time
+	r.await("a second event", func() bool { return len(o.events(t)) == 2 })
+	for _, got := range o.requests() { // none of them is a message
+		if got.runID != "" || got.status != "" {
+			t.Errorf("a message came: %+v", got)
+		}
+	}
+	list, err := r.store.List(t.Context(), outbox.Filter{Endpoint: event.Lane})
+	if err != nil || len(list) != 2 || list[0].URL != event.URL || list[0].Kind == nil || *list[0].Kind != "event" {
+		t.Errorf("%+v, %v", list, err)
+	}
+}
+
+func TestManyDeathsAreOneEventAndThenOneWithACount(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	c := r.config()
+	o := tellOperator(t, &c, nil)
+	refuses := newReceiver(t, func(w http.ResponseWriter, _ request) { w.WriteHeader(http.StatusNotFound) })
+	r.due(refuses.URL, 2000, 1)
+	r.run(c)
+	r.await("all are dead", func() bool { return r.count(`SELECT count(*) FROM outbox.dead`) == 2000 })
+	r.await("the notes are taken", func() bool { return r.count(`SELECT count(*) FROM outbox.event`) == 0 })
+	r.await("the operator hears of it", func() bool { return len(o.events(t)) == 1 })
+	first := o.events(t)[0].Data.Count
+	if waiting := r.count(`SELECT coalesce(sum(n), 0)::int FROM outbox.event_told`); first+waiting != 2000 || first == 2000 {
+		t.Errorf("%d are told of, and %d wait", first, waiting)
+	}
+	r.exec(`UPDATE outbox.event_told SET told_at = told_at - interval '5 minutes'`)
+	r.await("the operator hears of the others", func() bool { return len(o.events(t)) == 2 })
+	if second := o.events(t)[1].Data.Count; first+second != 2000 {
+		t.Errorf("%d and %d are told of", first, second)
+	}
+}
+
+func TestAnEventsURLThatFailsRaisesNoEventAndKeepsNothingFromItsOrigin(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	c := r.config()
+	c.OpenAfter, c.OpenFor, c.OpenForMax = 2, 10*time.Millisecond, 10*time.Millisecond
+	var h heard[Event]
+	c.OnEvent = h.hear
+	o := tellOperator(t, &c, func(w http.ResponseWriter, req request) {
+		if req.path == "/events" {
+			w.WriteHeader(http.StatusInternalServerError)
+		}
+	})
+	r.run(c)
+	r.exec(`INSERT INTO outbox.event (kind, lane) SELECT 'breaker.opened', 'https://' || i || '.test' FROM generate_series(1, 5) i`)
+	r.await("the events are dead", func() bool { return r.count(`SELECT count(*) FROM outbox.dead WHERE endpoint = 'event'`) == 5 })
+	if n := r.count(`SELECT count(*) FROM outbox.endpoint WHERE split_part(endpoint, ' ', 1) = 'event' AND failures >= 2`); n == 0 {
+		t.Error("their circuit breaker never opened")
+	}
+	r.awaitState(r.writeTo(o.URL+"/", "run-1"), outbox.StateDelivered)
+	if list := h.list(); len(list) != 0 {
+		t.Errorf("events: %+v", list)
+	}
+	if n := r.count(`SELECT count(*) FROM outbox.message WHERE kind = 'event'`) + r.count(`SELECT count(*) FROM outbox.event`); n != 5 {
+		t.Errorf("%d events", n)
+	}
+}
+
+func TestAMissingWorkerIsToldOfOnceByTwoThatNoticeIt(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	c := r.config()
+	var h heard[Event]
+	c.OnEvent = h.hear
+	o := tellOperator(t, &c, nil)
+	r.run(c)
+	r.run(c)
+	r.exec(`INSERT INTO outbox.worker (name, host, version, pid, backend_start, started, lease_ms) VALUES ('gone/1', 'gone', '1', 1, now(), now(), 60000)`)
+	r.await("both notice it", func() bool { return len(h.list()) == 2 })
+	r.await("the notes are taken", func() bool { return len(o.events(t)) > 0 && r.count(`SELECT count(*) FROM outbox.event`) == 0 })
+	r.exec(`UPDATE outbox.event_told SET told_at = told_at - interval '5 minutes'`)
+	r.exec(`INSERT INTO outbox.event (kind, lane) VALUES ('breaker.opened', 'https://a.test')`) // what comes after it
+	r.await("what comes after it", func() bool { return len(of(o.events(t), "outbox.breaker.opened")) == 1 })
+	if all := of(o.events(t), "outbox.worker.missing"); len(all) != 1 || all[0].Data.Worker != "gone/1" || all[0].Data.Count != 1 {
+		t.Errorf("told: %+v", all)
+	}
+	if x := h.list()[0]; x.Kind != EventWorkerMissing || x.Worker != "gone/1" {
+		t.Errorf("called with %+v", x)
+	}
+}
+
+func TestOnEventHearsOfDeathsAndOfCircuitBreakers(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	var h heard[Event]
+	var fails sync.Map
+	receiver := newReceiver(t, func(w http.ResponseWriter, req request) {
+		if _, failing := fails.Load(req.path); failing {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		} else if req.path == "/refuses" {
+			w.WriteHeader(http.StatusNotFound)
+		}
+	})
+	fails.Store("/fails", true)
+	c := r.config()
+	c.OnEvent, c.OpenAfter, c.OpenFor = h.hear, 1, 10*time.Millisecond
+	c.RetrySchedule = slices.Repeat([]time.Duration{10 * time.Millisecond}, 100)
+	r.run(c)
+	id := r.awaitState(r.writeTo(receiver.URL+"/refuses", "run-1"), outbox.StateDead).ID
+	r.writeTo(receiver.URL+"/fails", "run-2")
+	kinds := func() (all []string) {
+		for _, x := range h.list() {
+			all = append(all, string(x.Kind)+" "+x.Scope)
+		}
+		return all
+	}
+	r.await("a circuit breaker opened", func() bool { return slices.Contains(kinds(), "breaker.opened url") })
+	fails.Delete("/fails")
+	r.await("it closed", func() bool { return slices.Contains(kinds(), "breaker.closed url") })
+	death := h.list()[0]
+	if death.Kind != EventMessageDead || death.Message != id || death.Reason != "refused" || death.Endpoint != receiver.URL || death.Count != 1 || death.At.IsZero() {
+		t.Errorf("the death: %+v", death)
+	}
+	if n := r.count(`SELECT count(*) FROM outbox.event`); n != 0 {
+		t.Errorf("%d notes without a URL for events", n)
+	}
+}
+
+func TestOnAttemptHearsOfEachAttempt(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	var h heard[Attempt]
+	var once sync.Once
+	receiver := newReceiver(t, func(w http.ResponseWriter, _ request) {
+		once.Do(func() { w.WriteHeader(http.StatusServiceUnavailable) })
+	})
+	c := r.patient()
+	c.OnAttempt = h.hear
+	r.run(c)
+	id := r.awaitState(r.write(outbox.Message{Outcome: outbox.RunOutcome{RunID: "run-1", Status: outbox.Succeeded, Result: []byte("{}")}, URL: receiver.URL + "/x", Tenant: "acme"}), outbox.StateDelivered).ID
+	r.await("both are told", func() bool { return len(h.list()) == 2 })
+	for i, want := range []string{"1 status 503 retry", "2 delivered 200 delivered"} {
+		x := h.list()[i]
+		if got := fmt.Sprint(x.Number, " ", x.Class, " ", x.StatusCode, " ", x.Action); got != want ||
+			x.Message != id || x.RunID != "run-1" || x.Tenant != "acme" || x.Endpoint != receiver.URL || x.URL != receiver.URL+"/x" || x.Duration <= 0 {
+			t.Errorf("%+v; want %s", x, want)
+		}
+	}
+}
+
+func TestACallbackThatPanicsIsCalledAgainAndStopsNothing(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	receiver := newReceiver(t, nil)
+	var h heard[Attempt]
+	c := r.config()
+	c.OnAttempt = func(x Attempt) {
+		h.hear(x)
+		panic("no")
+	}
+	r.run(c)
+	for i := range 3 {
+		r.awaitState(r.writeTo(receiver.URL, fmt.Sprint("run-", i)), outbox.StateDelivered)
+	}
+	r.await("all are told", func() bool { return len(h.list()) == 3 })
+}
+
+func TestAFullQueueOfACallbackDropsAndCounts(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	receiver := newReceiver(t, nil)
+	const messages = callbacksMost + 100
+	r.due(receiver.URL, messages, 1)
+	hangs, called := make(chan struct{}), make(chan struct{}, messages)
+	c := r.config()
+	c.OnAttempt = func(Attempt) {
+		called <- struct{}{}
+		<-hangs
+	}
+	m := measure(t, &c)
+	r.run(c)
+	r.await("all are delivered", func() bool { return r.count(`SELECT count(*) FROM outbox.due`) == 0 })
+	<-called
+	r.awaitSeries(m, "outbox.dropped{what=on_attempt}", messages-callbacksMost-1)
+	close(hangs)
+	r.await("the others are told", func() bool { return len(called) == callbacksMost })
+}
+
+func TestACallbackThatHangsHoldsUpNoStop(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	receiver := newReceiver(t, nil)
+	hangs, called := make(chan struct{}), make(chan struct{})
+	c := r.config()
+	c.OnAttempt = func(Attempt) {
+		close(called)
+		<-hangs
+	}
+	_, stop := r.run(c)
+	r.writeTo(receiver.URL, "run-1")
+	<-called
+	stop() // fails the test when it does not return
+	close(hangs)
+}
+
+func TestEventsBeginWhenTheTablesAreThere(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.exec(`CREATE OR REPLACE FUNCTION outbox.version() RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 8'`)
+	r.exec(`ALTER TABLE outbox.event RENAME TO not_yet`)
+	c := r.config()
+	o := tellOperator(t, &c, nil)
+	w, stop := r.run(c)
+	refuses := newReceiver(t, func(w http.ResponseWriter, _ request) { w.WriteHeader(http.StatusNotFound) })
+	r.awaitState(r.writeTo(refuses.URL, "run-1"), outbox.StateDead)
+	if w.teller.on.Load() {
+		t.Error("events are on without their tables")
+	}
+	r.exec(`ALTER TABLE outbox.not_yet RENAME TO event`)
+	r.exec(`CREATE OR REPLACE FUNCTION outbox.version() RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 9'`)
+	stop()
+	r.run(c)
+	r.awaitState(r.writeTo(refuses.URL, "run-2"), outbox.StateDead)
+	r.await("the operator hears of it", func() bool { return len(o.events(t)) == 1 })
+}
+
+func TestEventsAreAlwaysSigned(t *testing.T) {
+	t.Parallel()
+	c := Config{EventsURL: "https://ops.example/x"}
+	if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "Keys") {
+		t.Errorf("without keys: %v", err)
+	}
+	c = Config{EventsURL: "ftp://ops.example/secret", Keys: newRing(nil)}
+	if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "EventsURL") || strings.Contains(err.Error(), "secret") {
+		t.Errorf("a wrong URL: %v", err)
+	}
+}
