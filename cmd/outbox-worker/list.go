@@ -35,7 +35,8 @@ func (p *program) listCommand() *cobra.Command {
 		Long: `Lists messages, the newest first. The states are pending (not tried yet), delivering (leased by a worker), retrying,
 delivered, dead (given up) and cancelled. LAST tells how the last attempt ended, why a message was given up, or what it
 waits for that the workers lack: a signing key, their proxy. Of a message that is held back, NEXT tells until when and
-LAST what holds it back: a pause, a circuit breaker, a Retry-After, a rate. Nothing found is no error.
+LAST what holds it back: a pause, a circuit breaker, a Retry-After, a rate. Nothing found is no error. A message that is
+an event for an operator has (event) for its run; --endpoint event lists these.
 
 A tenant has no index: --tenant alone reads messages until it has found enough; --run-id, or --state with those that are
 due or dead, makes it short.`,
@@ -49,7 +50,7 @@ due or dead, makes it short.`,
 	}
 	flags := cmd.Flags()
 	flags.StringSliceVar(&f.states, "state", nil, "only these states; repeat it or separate with commas")
-	flags.StringVar(&f.endpoint, "endpoint", "", "only this endpoint, as https://HOST[:PORT]")
+	flags.StringVar(&f.endpoint, "endpoint", "", "only this endpoint, as https://HOST[:PORT]; event for events")
 	flags.StringVar(&f.runID, "run-id", "", "only messages of this run")
 	tenantFlag(cmd, &f.tenant, "only this tenant's messages")
 	flags.Var(&f.olderThan, "older-than", "written at least so long ago, as 90s, 15m, 36h or 7d")
@@ -76,7 +77,7 @@ func (f listFlags) filter() (outbox.Filter, error) {
 		}
 		filter.States = append(filter.States, state)
 	}
-	if f.endpoint != "" {
+	if f.endpoint != "" && f.endpoint != outbox.KindEvent {
 		faults = append(faults, checkEndpoint(f.endpoint))
 	}
 	for _, name := range f.columns {
@@ -183,7 +184,7 @@ func (p *program) printMessages(ctx context.Context, messages []outbox.MessageSt
 	rows := make([][]string, len(messages))
 	for i, m := range messages {
 		rows[i] = []string{
-			m.ID.String(), string(m.State), cell(m.RunID, 40), string(m.Status), cell(m.Endpoint, 50),
+			m.ID.String(), string(m.State), runOf(m), statusOf(m), cell(m.Endpoint, 50),
 			fmt.Sprint(m.Attempts), ago(now, m.CreatedAt), nextAttempt(m, now), lastWord(m, now),
 		}
 	}
@@ -197,6 +198,23 @@ func (p *program) printMessages(ctx context.Context, messages []outbox.MessageSt
 	p.table(header, rows, "STATUS", "ATTEMPTS", "RUN", "TENANT", "WRITTEN", "ENDPOINT", "NEXT", "STATE")
 	return nil
 }
+
+// runOf and statusOf mark an event, which has no run.
+func runOf(m outbox.MessageStatus) string {
+	if isEvent(m) {
+		return "(event)"
+	}
+	return cell(m.RunID, 40)
+}
+
+func statusOf(m outbox.MessageStatus) string {
+	if isEvent(m) {
+		return "-"
+	}
+	return string(m.Status)
+}
+
+func isEvent(m outbox.MessageStatus) bool { return m.Kind != nil && *m.Kind == outbox.KindEvent }
 
 // withTenants adds the column TENANT to a table, if any of its rows has a tenant.
 func withTenants(header []string, rows [][]string, column int, tenantOf func(row int) *string) ([]string, [][]string) {

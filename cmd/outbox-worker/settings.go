@@ -56,6 +56,8 @@ type settings struct {
 	SigningKeys     signingKeys `env:"SIGNING_KEYS" default:"none" help:"keys to sign with: name=key[,key…] for each set, with white space or ; between; the set called default signs messages that name none; a secret"`
 	SigningKeysFile keyFile     `env:"SIGNING_KEYS_FILE" default:"none" help:"a file of further sets, a line for each: name = key [key…]; # begins a comment; read again when it changes"`
 
+	EventsURL eventsURL `env:"EVENTS_URL" default:"none" help:"where an operator hears of what happens, as messages of the outbox: a message died, a circuit breaker opened or closed, an endpoint was paused or resumed, something was set aside, a worker is missing (docs/events.md); always signed, with the key set called events or else the default one; it may be http and have any address, whatever is allowed otherwise; the same for all workers; may hold a secret"`
+
 	Retention       time.Duration `env:"RETENTION" help:"how long a delivered message is kept, from its writing; from 1s"`
 	DeadRetention   time.Duration `env:"DEAD_RETENTION" help:"how long a dead message is kept, from its death; from 1s"`
 	SampleInterval  time.Duration `env:"SAMPLE_INTERVAL" help:"how often one of the workers measures what the outbox is like, for /metrics, status and check; from 1s"`

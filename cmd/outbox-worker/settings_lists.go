@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
 // schedule is a list of waits; "none" is an empty one, which is not the same as none being given.
@@ -164,6 +166,25 @@ func (u proxyURL) String() string {
 		return "(not shown: it cannot be read)"
 	}
 	return parsed.Redacted()
+}
+
+// eventsURL may hold a secret in its path: chat webhooks have their token there. Whether it can be delivered to is the worker's to
+// say.
+type eventsURL string
+
+// String shows the origin.
+func (u eventsURL) String() string {
+	if u == "" {
+		return ""
+	}
+	origin, err := outbox.CheckURL(string(u))
+	if err != nil {
+		return "(not shown: it cannot be read)"
+	}
+	if len(u) > len(origin)+1 {
+		origin += "/" + redacted
+	}
+	return origin
 }
 
 // origins is a list of origins. Whether they are some is the worker's to say.

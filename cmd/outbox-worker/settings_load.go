@@ -13,6 +13,7 @@ import (
 	"github.com/sethvargo/go-envconfig"
 
 	"github.com/seed-abbacb8b/epilogue/internal/fieldfault"
+	"github.com/seed-abbacb8b/epilogue/internal/keyring"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -175,7 +176,11 @@ func relationFaults(c loaded) []fault {
 		known[f.variable] = true
 	}
 	var faults []fault
-	for _, f := range fieldfault.Of(c.settings.worker(nil).Validate()) {
+	config := c.settings.worker(nil)
+	if c.settings.signs() { // which keys there are shows when they are opened
+		config.Keys = new(keyring.Ring)
+	}
+	for _, f := range fieldfault.Of(config.Validate()) {
 		if !slices.ContainsFunc(f.Fields(), func(field string) bool { return known[variableOf(field)] }) {
 			faults = append(faults, fault{variableOf(f.Field), f.In(variableOf)})
 		}

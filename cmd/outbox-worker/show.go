@@ -75,8 +75,12 @@ func (p *program) printMessage(ctx context.Context, m outbox.MessageDetail) erro
 	if m.WaitsFor != nil {
 		line("waits for", "%s", printable(*m.WaitsFor))
 	}
-	line("run", "%s, %s at step %d", printable(m.RunID), m.Status, m.FinalStep)
-	line("url", "%s", printable(m.URL))
+	if isEvent(m.MessageStatus) {
+		line("kind", "event: it goes to the workers' URL for events (OUTBOX_EVENTS_URL), which stands in no row")
+	} else {
+		line("run", "%s, %s at step %d", printable(m.RunID), m.Status, m.FinalStep)
+		line("url", "%s", printable(m.URL))
+	}
 	line("endpoint", "%s", orDash(printable(m.Endpoint)))
 	if m.Tenant != nil {
 		line("tenant", "%s", printable(*m.Tenant))

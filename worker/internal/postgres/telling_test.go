@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/seed-abbacb8b/epilogue/internal/event"
+	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -71,7 +72,7 @@ type told struct {
 // events are the bodies of all event messages, the oldest first.
 func (r *rig) events() (all []told) {
 	r.t.Helper()
-	rows, err := r.Pool.Query(r.t.Context(), inSchema(`SELECT result FROM outbox.message WHERE kind = 'event' ORDER BY id`, r.Schema))
+	rows, err := r.Pool.Query(r.t.Context(), sqlschema.In(`SELECT result FROM outbox.message WHERE kind = 'event' ORDER BY id`, r.Schema))
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -216,7 +217,7 @@ func TestTheTableOfEventsLockedAsAWholeKeepsNothingFromTheRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = tx.Rollback(t.Context()) }()
-	if _, err := tx.Exec(t.Context(), inSchema(`LOCK TABLE outbox.event`, r.Schema)); err != nil {
+	if _, err := tx.Exec(t.Context(), sqlschema.In(`LOCK TABLE outbox.event`, r.Schema)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := recorder.Record(t.Context(), []Result{dead}); err != nil || len(told.untold) != 1 {
