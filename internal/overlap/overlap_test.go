@@ -57,6 +57,7 @@ func TestTwoVersionsWorkOnOneSchema(t *testing.T) {
 		s.settles()
 		newWorker.ends()
 	})
+	t.Run("an event waits for a worker that knows events", func(t *testing.T) { anEventWaits(t, older, newer) })
 }
 
 // stand is a schema, an application beside it, and a receiver.
