@@ -52,8 +52,11 @@ const (
 
 	eventsWantedSQL = `INSERT INTO outbox.event_wanted AS w (one, seen) VALUES (true, now()) ON CONFLICT (one) DO UPDATE SET seen = excluded.seen`
 
-	takeEventsSQL = `DELETE FROM outbox.event v WHERE v.id = ANY (ARRAY(SELECT id FROM outbox.event LIMIT $1 FOR UPDATE SKIP LOCKED))
-RETURNING least(greatest(v.at, ` + earliest + `), now()), v.kind, v.lane, greatest(v.n, 1), coalesce(v.reason, ''), coalesce(v.message_id::text, '')`
+	// takeEventsSQL removes notes and returns them. What is a day old, because no worker told events meanwhile, is nobody's news.
+	takeEventsSQL = `WITH taken AS (
+    DELETE FROM outbox.event v WHERE v.id = ANY (ARRAY(SELECT id FROM outbox.event LIMIT $1 FOR UPDATE SKIP LOCKED)) RETURNING v.*
+)
+SELECT CASE WHEN at > now() - interval '1 day' THEN least(at, now()) END, kind, lane, greatest(n, 1), coalesce(reason, ''), coalesce(message_id::text, '') FROM taken`
 
 	toldEventsSQL = `SELECT endpoint, kind, told_at > now() - $1::interval, CASE WHEN n > 0 THEN detail::text END FROM outbox.event_told`
 
@@ -158,15 +161,24 @@ func (t *Teller) tell(ctx context.Context, tx pgx.Tx) (told []event.Kind, more b
 	if err != nil {
 		return nil, false, err
 	}
-	notes, err := pgx.CollectRows(rows, pgx.RowToStructByPos[event.Note])
-	if err != nil {
+	taken := 0
+	var notes []event.Note
+	var at *time.Time
+	var n event.Note
+	if _, err := pgx.ForEachRow(rows, []any{&at, &n.Kind, &n.Lane, &n.N, &n.Reason, &n.MessageID}, func() error {
+		if taken++; at != nil {
+			n.At = *at
+			notes = append(notes, n)
+		}
+		return nil
+	}); err != nil {
 		return nil, false, err
 	}
 	before, err := t.before(ctx, tx)
 	if err != nil {
 		return nil, false, err
 	}
-	more = len(notes) == tellMost
+	more = taken == tellMost
 	tell, wait := event.Decide(notes, before)
 	if len(tell) > 0 {
 		if err := t.write(ctx, tx, tell); err != nil {

@@ -391,3 +391,13 @@ func TestTheTablesOfEventsMustBeThereAndUsable(t *testing.T) {
 		t.Errorf("%q, %v", why, err)
 	}
 }
+
+func TestWhatIsADayOldIsNoNews(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.exec(`INSERT INTO outbox.event (kind, lane, at) VALUES ('breaker.opened', 'https://a.test', now() - interval '25 hours'), ('breaker.opened', 'https://b.test', 'infinity'),
+    ('breaker.opened', 'https://c.test', '-infinity')`)
+	if n := r.tell(r.teller(time.Minute)); n != 1 || r.notes() != "" || r.events()[0].Data.Endpoint != "https://b.test" {
+		t.Errorf("%d messages; left: %s", n, r.notes())
+	}
+}
