@@ -102,18 +102,8 @@ func (w *Worker) assemble() (err error) {
 	w.db = postgres.Direct(w.pool.Pool)
 	w.outage = outage.New(c.Logger, c.PollInterval, outage.Faults{Failed: w.pool.Failed, Advice: database.Advice})
 	w.teller = newTeller(w)
-	w.recorder = recording.New(postgres.NewRecorder(w.db, postgres.RecorderConfig{
-		Schema: c.Schema, Worker: w.name, OpenAfter: c.OpenAfter, OpenFor: c.OpenFor, OpenForMax: c.OpenForMax,
-		Events:      postgres.RecordEvents{Telling: w.teller.telling, Died: w.teller.died, Untold: w.teller.untold},
-		Instruments: c.instruments,
-	}), w.outage.Part("records"), c.Logger, c.MaxInFlight, c.instruments)
 	blame := schedule.NewBlame(c.OpenAfter)
-	w.recorder.Changed = func(x postgres.EndpointChange) {
-		if x.What == postgres.EndpointClosed {
-			blame.Closed(x.Endpoint)
-		}
-		w.teller.changed(x)
-	}
+	w.recorder = w.newRecorder(blame)
 	w.mover = newMover(postgres.NewMover(w.db, c.Schema), blame, c, w.outage.Part("messages that are set aside"))
 	sending, tearDown := context.WithCancel(context.Background())
 	w.tearDown = tearDown
@@ -154,6 +144,23 @@ func (w *Worker) assemble() (err error) {
 		c.Logger.Warn("some metrics cannot be measured", "error", err)
 	}
 	return nil
+}
+
+// newRecorder makes the recorder, which tells of what it changed.
+func (w *Worker) newRecorder(blame *schedule.Blame) *recording.Recorder {
+	c := w.config
+	recorder := recording.New(postgres.NewRecorder(w.db, postgres.RecorderConfig{
+		Schema: c.Schema, Worker: w.name, OpenAfter: c.OpenAfter, OpenFor: c.OpenFor, OpenForMax: c.OpenForMax,
+		Events:      postgres.RecordEvents{Telling: w.teller.telling, Died: w.teller.died, Untold: w.teller.untold},
+		Instruments: c.instruments,
+	}), w.outage.Part("records"), c.Logger, c.MaxInFlight, c.instruments)
+	recorder.Changed = func(x postgres.EndpointChange) {
+		if x.What == postgres.EndpointClosed {
+			blame.Closed(x.Endpoint)
+		}
+		w.teller.changed(x)
+	}
+	return recorder
 }
 
 // uniqueName tells this worker from every other, and from itself before a restart.

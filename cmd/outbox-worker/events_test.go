@@ -63,7 +63,7 @@ func TestAURLForEventsIsShownByItsOriginAndNeedsAKey(t *testing.T) {
 	t.Parallel()
 	env := []string{"OUTBOX_DATABASE_URL=postgres://db/app", "OUTBOX_EVENTS_URL=https://hooks.chat.example/T0KEN"}
 	got := invoke(t, env, "config")
-	if strings.Contains(got.stdout+got.stderr, "T0KEN") || !strings.Contains(got.stdout+got.stderr, "OUTBOX_EVENTS_URL is set without Keys to sign with") {
+	if strings.Contains(got.stdout+got.stderr, "T0KEN") || !strings.Contains(got.stdout+got.stderr, "OUTBOX_EVENTS_URL is set and OUTBOX_SIGNING_KEYS is not") {
 		t.Errorf("%s%s", got.stdout, got.stderr)
 	}
 	key := generated(t, webhook.HMAC)
@@ -73,7 +73,7 @@ func TestAURLForEventsIsShownByItsOriginAndNeedsAKey(t *testing.T) {
 		t.Errorf("%s%s", got.stdout, got.stderr)
 	}
 	got = invoke(t, []string{"OUTBOX_DATABASE_URL=postgres://db/app", "OUTBOX_EVENTS_URL=ftp://hooks.chat.example/T0KEN"}, "config")
-	if got.status == exitOK || strings.Contains(got.stdout+got.stderr, "T0KEN") || !strings.Contains(got.stdout+got.stderr, "OUTBOX_EVENTS_URL is none that can be delivered to") {
+	if got.status == exitOK || strings.Contains(got.stdout+got.stderr, "T0KEN") || !strings.Contains(got.stdout+got.stderr, "OUTBOX_EVENTS_URL: url: scheme") {
 		t.Errorf("%s%s", got.stdout, got.stderr)
 	}
 }

@@ -206,6 +206,9 @@ func variableOf(field string) string {
 	if field == "MaxConns" {
 		return "pool_max_conns in " + envPrefix + "DATABASE_URL"
 	}
+	if field == "Keys" {
+		return keysVariable
+	}
 	if f, ok := reflect.TypeFor[settings]().FieldByName(field); ok {
 		return variableName(f)
 	}
