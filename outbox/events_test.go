@@ -156,3 +156,21 @@ func TestAnEventIsShownAsOneAndReplayedToNoOtherURL(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+func TestAPurgeOfATenantErasesWhatEventsSayOfIt(t *testing.T) {
+	t.Parallel()
+	db := testdb.New(t)
+	mine := write(t, db, of("acme"))
+	execute(t, db, `UPDATE %s.message SET kind = 'event' WHERE id = '%s'`, db.Schema, mine)
+	execute(t, db, `INSERT INTO %[1]s.event (kind, lane) VALUES ('message.dead', 'https://a.test acme'), ('message.dead', 'https://a.test other')`, db.Schema)
+	execute(t, db, `INSERT INTO %[1]s.event_told (endpoint, kind, told_at, n, detail) VALUES ('https://a.test', 'message.dead', now(), 1, '{"n": 1, "tenant": "acme"}'),
+    ('https://b.test', 'message.dead', now(), 1, '{"n": 1, "tenant": "other"}')`, db.Schema)
+	purged(t, ofTenant(t, db, "acme"), "", 0)
+	if n := count(t, db, "message"); n != 0 {
+		t.Errorf("%d messages are left", n)
+	}
+	left := one[string](t, db.Pool, `SELECT (SELECT string_agg(lane, '; ' ORDER BY lane) FROM `+db.Schema+`.event) || ' | ' || (SELECT string_agg(detail::text, '; ' ORDER BY endpoint) FROM `+db.Schema+`.event_told)`)
+	if left != `https://a.test; https://a.test other | {"n": 1}; {"n": 1, "tenant": "other"}` {
+		t.Error(left)
+	}
+}

@@ -44,6 +44,9 @@ func (p *Purge) eraseRest(ctx context.Context, counts *PurgeCounts) error {
 	if !p.wantsLanes() {
 		return nil
 	}
+	if err := p.eraseFromEvents(ctx); err != nil {
+		return err
+	}
 	tag, err := p.store.db.Exec(ctx, p.store.in(`DELETE FROM outbox.endpoint WHERE endpoint OPERATOR(pg_catalog.=) ANY (ARRAY(
     SELECT e.endpoint `+lanesOfTenant+` AND NOT `+setByOperator+`
       AND NOT EXISTS (SELECT FROM outbox.due d WHERE d.endpoint OPERATOR(pg_catalog.=) e.endpoint)
@@ -53,6 +56,35 @@ func (p *Purge) eraseRest(ctx context.Context, counts *PurgeCounts) error {
 	}
 	counts.Lanes = tag.RowsAffected()
 	return p.store.db.QueryRow(ctx, p.store.in(`SELECT pg_catalog.count(*) `+lanesOfTenant+` AND `+setByOperator), p.store.tenant).Scan(&counts.PausedLanes)
+}
+
+// eraseFromEvents takes the tenant's name out of what is to be told. Messages that told of it are the tenant's own, and go with
+// its others.
+func (p *Purge) eraseFromEvents(ctx context.Context) error {
+	s := p.store
+	version, err := s.version(ctx)
+	if err != nil || version < sinceKinds {
+		return err
+	}
+	var may bool // a role that purged before there were events
+	err = s.db.QueryRow(ctx, s.in(`SELECT pg_catalog.has_table_privilege('outbox.event'::pg_catalog.text, 'SELECT'::pg_catalog.text)
+    AND pg_catalog.has_table_privilege('outbox.event'::pg_catalog.text, 'UPDATE'::pg_catalog.text)
+    AND pg_catalog.has_table_privilege('outbox.event_told'::pg_catalog.text, 'SELECT'::pg_catalog.text)
+    AND pg_catalog.has_table_privilege('outbox.event_told'::pg_catalog.text, 'UPDATE'::pg_catalog.text)`)).Scan(&may)
+	if err != nil || !may {
+		return err
+	}
+	for _, sql := range []string{
+		`UPDATE outbox.event SET lane = pg_catalog.split_part(lane, ' ', 1)
+WHERE pg_catalog.split_part(lane, ' ', 2) OPERATOR(pg_catalog.=) $1::pg_catalog.text`,
+		`UPDATE outbox.event_told SET detail = detail OPERATOR(pg_catalog.-) 'tenant'::pg_catalog.text
+WHERE (detail OPERATOR(pg_catalog.->>) 'tenant'::pg_catalog.text) OPERATOR(pg_catalog.=) $1::pg_catalog.text`,
+	} {
+		if _, err := s.db.Exec(ctx, s.in(sql), s.tenant); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // wantsRuns reports whether runs without a message are asked for, too: whose they are, only their id says.
