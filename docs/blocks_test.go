@@ -55,7 +55,7 @@ func ofLanguage(t *testing.T, language string) []block {
 func TestEveryBlockIsOfALanguageThatIsLookedAfter(t *testing.T) {
 	t.Parallel()
 	for _, b := range blocks(t) {
-		if !slices.Contains([]string{"go", "sql", "python", "javascript", "sh", "yaml", "ini"}, b.language) {
+		if !slices.Contains([]string{"go", "sql", "python", "javascript", "sh", "yaml", "ini", "json"}, b.language) {
 			t.Errorf("%s is %s", b.where, b.language)
 		}
 	}

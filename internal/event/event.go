@@ -167,9 +167,9 @@ func (n Note) Endpoint() string {
 
 // body is what a receiver gets: the JSON that Standard Webhooks recommends. docs/events.md explains it.
 type body struct {
-	Type      string    `json:"type"`
-	Timestamp time.Time `json:"timestamp"`
-	Data      data      `json:"data"`
+	Type      string `json:"type"`
+	Timestamp string `json:"timestamp"`
+	Data      data   `json:"data"`
 }
 
 type data struct {
@@ -179,8 +179,8 @@ type data struct {
 	Scope     string           `json:"scope,omitempty"`
 	Tenant    string           `json:"tenant,omitempty"`
 	Count     int64            `json:"count"`
-	Since     time.Time        `json:"since"`
-	Until     time.Time        `json:"until"`
+	Since     string           `json:"since"`
+	Until     string           `json:"until"`
 	Reasons   map[string]int64 `json:"reasons,omitempty"`
 	MessageID string           `json:"message_id,omitempty"`
 }
@@ -200,9 +200,9 @@ func Body(schema, endpoint string, kind Kind, s Sum, at time.Time) []byte {
 	}
 	text, err := json.Marshal(body{Type: "outbox." + string(kind), Timestamp: utc(at), Data: d})
 	if err != nil {
-		panic(err) // strings, numbers and times within the years that JSON has a form for
+		panic(err) // strings and numbers
 	}
 	return text
 }
 
-func utc(t time.Time) time.Time { return t.UTC().Truncate(time.Millisecond) }
+func utc(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000Z07:00") }
