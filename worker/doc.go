@@ -31,6 +31,12 @@
 // job carries nothing: a drain too many finds nothing to claim, and a lost one is inserted again. The database's clock
 // decides leases, due times and what is old; a worker's own clock decides nothing that another worker sees.
 //
+// # What is told
+//
+// What the statements change is noted in the table event, in their transaction, if there is a URL for events (Config.EventsURL);
+// one worker makes messages of the notes (tell.go, package event). Config.OnEvent and OnAttempt are called from queues of their
+// own (callbacks.go).
+//
 // # What fails how
 //
 //	the worker is killed        its leases end; another worker (or itself, started again) delivers anew. The attempt

@@ -33,6 +33,9 @@ HTTP and as the other variables OTEL_… of OpenTelemetry say. OTEL_METRICS_EXPO
 none, choose between them. A message whose writer named its span is sampled as that was, others as OTEL_TRACES_SAMPLER
 says.
 
+OUTBOX_EVENTS_URL is told what happens: a message died, a circuit breaker opened, an endpoint was paused, a worker is
+missing. docs/events.md shows what it gets.
+
 Messages are signed with OUTBOX_SIGNING_KEYS and OUTBOX_SIGNING_KEYS_FILE ('outbox-worker keys --help'). The file is
 read again when it changes; one that is wrong then is told of, and changes nothing.`,
 		Example: `  OUTBOX_DATABASE_URL=postgres://app:PASSWORD@localhost:5432/app outbox-worker run
