@@ -12,7 +12,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// work has a worker do all that it does: claim, send, record each kind of answer, take up a lost lease, prune.
+// work has a worker do all that it does: claim, send, record each kind of answer, take up a lost lease, prune, tell of it.
 func (r *rig) work(t *testing.T, pool *pgxpool.Pool, change func(*Config)) {
 	t.Helper()
 	const text = `{"grüße":"\\ ' 🙂"}`
@@ -45,6 +45,7 @@ func (r *rig) work(t *testing.T, pool *pgxpool.Pool, change func(*Config)) {
 WHERE message_id IN (SELECT id FROM outbox.message WHERE url LIKE '%/lost')`)
 	c := r.config()
 	c.Retention, c.DeadRetention = time.Hour, time.Hour
+	operator := tellOperator(t, &c, nil)
 	change(&c)
 	r.runOn(pool, c)
 	for id, want := range wants {
@@ -53,6 +54,7 @@ WHERE message_id IN (SELECT id FROM outbox.message WHERE url LIKE '%/lost')`)
 	r.await("the old is pruned", func() bool {
 		return r.count(`SELECT count(*) FROM outbox.message WHERE run_id LIKE '%#1'`) == 0
 	})
+	r.await("an operator hears of the dead", func() bool { return len(of(operator.events(t), "outbox.message.dead")) >= 3 }) // at three endpoints
 	if n := r.count(`SELECT count(*) FROM outbox.attempt WHERE class = 'lost'`); n != 1 {
 		t.Errorf("%d attempts were lost, want the one of the lease that ran out", n)
 	}

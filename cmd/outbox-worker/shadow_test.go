@@ -64,6 +64,7 @@ func TestAPlantedFunctionIsNeverCalled(t *testing.T) {
 			unharmed("migrate status")
 			bound(t, clean, "outbox")
 
+			mustExec(t, clean, `INSERT INTO outbox.event_wanted (seen) VALUES (now())`) // what operators do is noted
 			writeUnderShadows(t, hostile)
 			unharmed("the hook")
 			storeUnderShadows(t, hostile)
