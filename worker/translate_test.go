@@ -18,7 +18,7 @@ func TestEveryFieldReachesTheDelivery(t *testing.T) {
 	c := Config{
 		AllowHTTP: true, AllowedCIDRs: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, AllowedPorts: []uint16{443},
 		DeniedAddrs: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:1")}, ProxyURL: "http://proxy", CAFile: "ca",
-		ClientCertFile: "cert", ClientKeyFile: "key", ClientCertOrigins: []string{"https://a.example"}, SecretHeadersFile: "headers", Keys: newRing(nil), Resolver: new(net.Resolver),
+		ClientCertFile: "cert", ClientKeyFile: "key", ClientCertOrigins: []string{"https://a.example"}, SecretHeadersFile: "headers", EventsURL: "https://ops", Keys: newRing(nil), Resolver: new(net.Resolver),
 		DialControl: func(string, string, syscall.RawConn) error { return nil }, TLSConfig: new(tls.Config), instruments: new(instruments.Maker),
 	}.WithDefaults()
 	d := reflect.ValueOf(deliveryConfig(c, []delivery.Service{{What: "the database"}}))
