@@ -118,7 +118,7 @@ func (w *Worker) assemble() (err error) {
 		scheduler: w.scheduler, senders: w.senders, stopping: w.stopping, clocks: &database.Clocks{Logger: c.Logger}, pool: w.pool,
 		claimer: postgres.NewClaimer(w.db, postgres.ClaimerConfig{
 			Schema: c.Schema, Worker: w.name, Lease: c.Lease, OpenAfter: c.OpenAfter, Instruments: c.instruments,
-			Events: postgres.ClaimEvents{Telling: w.teller.telling, Untold: w.teller.untold},
+			Events: postgres.Events{Telling: w.teller.telling, Untold: w.teller.untold},
 		}),
 		scanner: postgres.NewScanner(w.db, c.Schema, c.instruments),
 		claims:  w.outage.Part("claims"), scans: w.outage.Part("scans"), inserts: w.outage.Part("drain jobs"),
@@ -151,7 +151,7 @@ func (w *Worker) newRecorder(blame *schedule.Blame) *recording.Recorder {
 	c := w.config
 	recorder := recording.New(postgres.NewRecorder(w.db, postgres.RecorderConfig{
 		Schema: c.Schema, Worker: w.name, OpenAfter: c.OpenAfter, OpenFor: c.OpenFor, OpenForMax: c.OpenForMax,
-		Events:      postgres.RecordEvents{Telling: w.teller.telling, Died: w.teller.died, Untold: w.teller.untold},
+		Events:      postgres.Events{Telling: w.teller.telling, Died: w.teller.died, Untold: w.teller.untold},
 		Instruments: c.instruments,
 	}), w.outage.Part("records"), c.Logger, c.MaxInFlight, c.instruments)
 	recorder.Changed = func(x postgres.EndpointChange) {

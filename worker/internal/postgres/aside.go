@@ -110,7 +110,7 @@ func (c *Claimer) pause(ctx context.Context, endpoint, reason string) []Aside {
 			if refused, err = stillRefused(ctx, tx, c.sql.lock, endpoint, change, refuses); err != nil || !refused {
 				return err
 			}
-			return c.telling(func(t Telling) error { // a savepoint: without events, the transaction goes on
+			return c.config.Events.tell(func(t Telling) error { // a savepoint: without events, the transaction goes on
 				return pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error {
 					tag, err := tx.Exec(ctx, c.sql.pause.at(t), endpoint, "poison: "+reason)
 					paused = tag.RowsAffected()

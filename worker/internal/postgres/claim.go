@@ -89,7 +89,7 @@ type ClaimerConfig struct {
 	Lease     time.Duration // from the claim, by the database's clock
 	OpenAfter int           // failures in a row that open an endpoint's circuit breaker; at least 1
 
-	Events ClaimEvents // the zero value tells none
+	Events Events // the zero value tells none
 
 	Instruments *instruments.Maker // make the metrics; nothing is measured when nil
 }

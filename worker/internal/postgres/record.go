@@ -99,7 +99,7 @@ type RecorderConfig struct {
 	OpenFor    time.Duration
 	OpenForMax time.Duration
 
-	Events RecordEvents // the zero value tells none
+	Events Events // the zero value tells none
 
 	Instruments *instruments.Maker // make the metrics; nothing is measured when nil
 }
@@ -293,7 +293,7 @@ WHERE NOT m.paused AND (c.answers OR m.changed AND m.failures >= $22)`
 // finds out whose fault it is. After any other error, a lost connection among them, the batch may have been written, and
 // the caller writes it again.
 func (r *Recorder) Record(ctx context.Context, batch []Result) (changes []EndpointChange, err error) {
-	err = r.telling(func(t Telling) (err error) {
+	err = r.config.Events.tell(func(t Telling) (err error) {
 		changes, err = r.record(ctx, batch, t)
 		return err
 	})

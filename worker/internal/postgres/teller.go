@@ -118,41 +118,44 @@ func (t *Teller) Note(ctx context.Context, notes []event.Note) error {
 
 // Tell writes messages of what is to be told, and returns of which kinds. more says that it did not take all that happened.
 func (t *Teller) Tell(ctx context.Context) (told []event.Kind, more bool, err error) {
+	now := time.Now()
+	wanted := now.Sub(t.seenAt) >= wantedEvery // it is time to say so
 	err = within(ctx, "write events", tellTimeout, func(ctx context.Context) error {
-		return t.db.transact(ctx, func(tx pgx.Tx) (err error) {
-			now := time.Now()
-			wanted := now.Sub(t.seenAt) >= wantedEvery
-			due := wanted
-			if !due {
-				if err := tx.QueryRow(ctx, t.sql.due, t.config.Every).Scan(&due); err != nil || !due {
-					return err
-				}
+		return t.db.transact(ctx, func(tx pgx.Tx) error {
+			mine, err := t.begin(ctx, tx, wanted)
+			if err == nil && mine {
+				told, more, err = t.tell(ctx, tx)
 			}
-			var mine bool
-			if err := tx.QueryRow(ctx, t.sql.lock).Scan(&mine); err != nil || !mine {
-				return err
-			}
-			if wanted {
-				for _, sql := range []string{t.sql.wanted, t.sql.prune} {
-					var args []any
-					if sql == t.sql.prune {
-						args = []any{2 * t.config.Every}
-					}
-					if _, err := tx.Exec(ctx, sql, args...); err != nil {
-						return err
-					}
-				}
-				t.seenAt = now
-			}
-			told, more, err = t.tell(ctx, tx)
+			wanted = wanted && mine
 			return err
 		})
 	})
 	if err != nil {
-		t.seenAt = time.Time{}
 		return nil, false, err
 	}
+	if wanted {
+		t.seenAt = now
+	}
 	return told, more, nil
+}
+
+// begin reports whether there is something to do and nobody else does it. Each minute it says that somebody wants events, and
+// forgets what was told long ago.
+func (t *Teller) begin(ctx context.Context, tx pgx.Tx, wanted bool) (mine bool, err error) {
+	due := wanted
+	if !due {
+		if err := tx.QueryRow(ctx, t.sql.due, t.config.Every).Scan(&due); err != nil || !due {
+			return false, err
+		}
+	}
+	if err := tx.QueryRow(ctx, t.sql.lock).Scan(&mine); err != nil || !mine || !wanted {
+		return mine, err
+	}
+	if _, err := tx.Exec(ctx, t.sql.wanted); err != nil {
+		return false, err
+	}
+	_, err = tx.Exec(ctx, t.sql.prune, 2*t.config.Every)
+	return err == nil, err
 }
 
 // tell takes what happened, adds it up, and writes what is to be told.

@@ -29,7 +29,7 @@ func (r *rig) tellingRecorder(t Telling) (*Recorder, *toldOf) {
 	told := &toldOf{}
 	return NewRecorder(Direct(r.Pool), RecorderConfig{
 		Schema: r.Schema, Worker: "one", OpenAfter: openAfter, OpenFor: openFor, OpenForMax: openForMax,
-		Events: RecordEvents{
+		Events: Events{
 			Telling: func() Telling { return t }, Died: func(x Result) { told.died = append(told.died, x.ID) },
 			Untold: func(err error) { told.untold = append(told.untold, err) },
 		},
@@ -38,7 +38,7 @@ func (r *rig) tellingRecorder(t Telling) (*Recorder, *toldOf) {
 
 func (r *rig) tellingClaimer() *Claimer {
 	return NewClaimer(Direct(r.Pool), ClaimerConfig{
-		Schema: r.Schema, Worker: "one", Lease: lease, OpenAfter: openAfter, Events: ClaimEvents{Telling: func() Telling { return Write }},
+		Schema: r.Schema, Worker: "one", Lease: lease, OpenAfter: openAfter, Events: Events{Telling: func() Telling { return Write }},
 	})
 }
 

@@ -101,7 +101,7 @@ func (r *Recorder) TryRecord(ctx context.Context, batch []Result, withoutEndpoin
 	var rows []row
 	began := time.Now()
 	defer func() { r.metrics.recorded(began, batch, tried.Held, err) }()
-	err = r.telling(func(t Telling) error {
+	err = r.config.Events.tell(func(t Telling) error {
 		return within(ctx, "record", RecordTimeout, func(ctx context.Context) error {
 			queue := func(b *pgx.Batch) {
 				b.Queue(r.sql[t].try, append(r.args(inLockOrder(batch)), withoutEndpoints, leaseOfHeld.Milliseconds())...)
@@ -184,7 +184,7 @@ func (r *Recorder) pauseRefused(ctx context.Context, x Result, lane, why string)
 			if err != nil || !refused {
 				return err
 			}
-			return r.telling(func(t Telling) error { // a savepoint: without events, the transaction goes on
+			return r.config.Events.tell(func(t Telling) error { // a savepoint: without events, the transaction goes on
 				return pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error {
 					rows, err := tx.Query(ctx, r.sql[t].pause, lane, "poison: the database refused to change this row: "+why)
 					if err != nil {
