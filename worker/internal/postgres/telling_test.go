@@ -401,3 +401,31 @@ func TestWhatIsADayOldIsNoNews(t *testing.T) {
 		t.Errorf("%d messages; left: %s", n, r.notes())
 	}
 }
+
+func TestAnEndpointThatIsPausedForItsRowIsNoted(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.due("https://healthy.test", 2, 0)
+	r.due(bad, 2, 0)
+	r.exec(`INSERT INTO outbox.endpoint (endpoint, failures, reason) VALUES ($1, 1000, '')`, bad)
+	r.exec(`ALTER TABLE outbox.endpoint ADD CONSTRAINT no_probes CHECK (NOT probing)`)
+	claimer := r.tellingClaimer()
+	for range 5 { // each claims what another one showed to be acceptable
+		if _, err := claimer.Claim(t.Context(), Order{Most: 10, Turns: r.turns(10)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if want := "endpoint.set_aside " + bad + " 1 "; !strings.HasPrefix(r.notes(), want) {
+		t.Errorf("noted: %q; want %q", r.notes(), want)
+	}
+	r.exec(`DELETE FROM outbox.event; ALTER TABLE outbox.endpoint ADD CONSTRAINT no_failures CHECK (failures = 0) NOT VALID`)
+	failed := Result{ID: outbox.NewID(), Endpoint: "https://c.test", Action: ActionRetry, Class: "timeout", Says: []Saying{{Lane: "https://c.test", Failures: 1}}}
+	recorder, told := r.tellingRecorder(Write)
+	changes, err := recorder.PauseRefused(t.Context(), failed, "SQLSTATE 23514")
+	if err != nil || len(changes) != 1 || len(told.untold) != 0 {
+		t.Fatalf("%v, %v, told %v", changes, err, told)
+	}
+	if want := "endpoint.set_aside https://c.test 1 poison: "; !strings.HasPrefix(r.notes(), want) {
+		t.Errorf("noted: %q; want %q", r.notes(), want)
+	}
+}
