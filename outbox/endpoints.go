@@ -31,6 +31,9 @@ type EndpointStatus struct {
 	URL    *string `json:"url"`    // of a URL that was set aside; nil where none of its messages waits
 	Lane   string  `json:"lane"`   // the key of the row, as in outbox.due and outbox.endpoint
 
+	Estimated     bool `json:"estimated"`      // Waiting, Retrying and Delivering: more is due than is counted
+	DeadEstimated bool `json:"dead_estimated"` // Dead: more is dead than is counted
+
 	Hold // of its messages: also by what holds back the endpoint, or the tenant at it
 }
 
@@ -49,25 +52,20 @@ func (s *Store) Endpoints(ctx context.Context, limit int) ([]EndpointStatus, err
 
 // EndpointPage lists the endpoints that have something waiting, dead or remembered; limit 0 means all. What fails or waits now
 // comes first, then what is paused, then what died long ago; on tables older than version 6, the paused come first.
+//
+// Beyond 100 000 messages due or dead, counts are estimates, as the view's are, and EndpointPage counts anew what waits at the
+// first 100 endpoints of the page, where that is at most 1 000. It never reads all that is due.
 func (s *Store) EndpointPage(ctx context.Context, limit int) (EndpointPage, error) {
 	knows, err := s.knowsTenants(ctx)
 	if err != nil {
 		return EndpointPage{}, fmt.Errorf("endpoints: %w", err)
 	}
-	var page EndpointPage
-	lane, hold := `NULL::pg_catalog.text AS tenant, NULL::pg_catalog.text AS url, endpoint AS lane`, noHold
-	if knows {
-		lane, hold = `tenant, url, lane`, holdColumnsOf("s.lane")
+	bounds, err := s.since(ctx, sinceLaneCounts)
+	if err != nil {
+		return EndpointPage{}, fmt.Errorf("endpoints: %w", err)
 	}
-	rows, err := s.db.Query(ctx, s.in(`SELECT s.endpoint, retrying, dead, waiting, delivering, `+bounded("oldest_due")+`, `+bounded("last_dead")+`, paused, `+
-		bounded("open_until")+`, failures, max_in_flight, `+boundedRate+`, reason, `+bounded("since")+`, tenant, url, lane, `+hold+`,
-       everything, hurting
-FROM (
-    SELECT endpoint, retrying, dead, waiting, delivering, oldest_due, last_dead, paused, open_until, failures, max_in_flight, rate_per_second, reason, since,
-           `+lane+`, pg_catalog.count(*) OVER () AS everything,
-           pg_catalog.count(*) FILTER (WHERE waiting OPERATOR(pg_catalog.>) 0 AND NOT paused) OVER () AS hurting
-    FROM outbox.endpoint_status e WHERE `+ofTenant(tenantColumn(knows, "tenant"), "$2")+` LIMIT $1::bigint
-) s`), orNull(limit), orNull(s.tenant))
+	var page EndpointPage
+	rows, err := s.db.Query(ctx, s.in(endpointPageSQL(knows, bounds)), orNull(limit), orNull(s.tenant))
 	if err != nil {
 		return page, fmt.Errorf("endpoints: %w", err)
 	}
@@ -84,13 +82,57 @@ FROM (
 			page.Hurting--
 		}
 	}
+	page.Hurting = min(page.Hurting, page.Unlisted) // what was counted anew may have been delivered meanwhile
 	return page, nil
+}
+
+// endpointPageSQL lists the first $1 endpoints, of the tenant $2, on tables that know tenants, and count within bounds.
+func endpointPageSQL(knowsTenants, bounds bool) string {
+	lane, hold := `NULL::pg_catalog.text AS tenant, NULL::pg_catalog.text AS url, endpoint AS lane`, noHold
+	if knowsTenants {
+		lane, hold = `tenant, url, lane`, holdColumnsOf("s.lane")
+	}
+	estimates, retrying, waiting, delivering, estimated, recount := `false AS estimated, false AS dead_estimated`, `s.retrying`, `s.waiting`, `s.delivering`, `false`, ``
+	if bounds {
+		estimates, recount = `estimated, dead_estimated`, recountSQL
+		retrying, waiting, delivering = recounted(`retrying`), recounted(`waiting`), recounted(`delivering`)
+		estimated = `s.estimated AND NOT COALESCE(x.complete, false)`
+	}
+	return `SELECT s.endpoint, ` + retrying + `, s.dead, ` + waiting + `, ` + delivering + `, ` + bounded("oldest_due") + `, ` + bounded("last_dead") + `, paused, ` +
+		bounded("open_until") + `, failures, max_in_flight, ` + boundedRate + `, reason, ` + bounded("since") + `, tenant, url, lane, ` + estimated + `, dead_estimated, ` + hold + `,
+       everything, hurting
+FROM (
+    SELECT endpoint, retrying, dead, waiting, delivering, oldest_due, last_dead, paused, open_until, failures, max_in_flight, rate_per_second, reason, since,
+           ` + lane + `, ` + estimates + `, pg_catalog.count(*) OVER () AS everything,
+           pg_catalog.count(*) FILTER (WHERE waiting OPERATOR(pg_catalog.>) 0 AND NOT paused) OVER () AS hurting, pg_catalog.row_number() OVER () AS n
+    FROM outbox.endpoint_status e WHERE ` + ofTenant(tenantColumn(knowsTenants, "tenant"), "$2") + ` LIMIT $1::bigint
+) s` + recount + ` ORDER BY s.n`
+}
+
+// What EndpointPage counts beside the estimates: so many endpoints, and so many messages at each.
+const (
+	exactLanes    = 100
+	exactMessages = 1000
+)
+
+// recountSQL counts what is due in the lanes of s whose counts are estimates. When there is more than it counts, it knows only that.
+var recountSQL = fmt.Sprintf(`
+LEFT JOIN LATERAL (
+    SELECT pg_catalog.count(*) AS waiting, pg_catalog.count(*) OPERATOR(pg_catalog.<=) %[1]d AS complete,
+           pg_catalog.count(*) FILTER (WHERE d.locked_until OPERATOR(pg_catalog.>) pg_catalog.now()) AS delivering,
+           pg_catalog.count(*) FILTER (WHERE d.attempt OPERATOR(pg_catalog.>) (d.attempts_before OPERATOR(pg_catalog.+)
+               CASE WHEN d.locked_until OPERATOR(pg_catalog.>) pg_catalog.now() THEN 1 ELSE 0 END)) AS retrying
+    FROM (SELECT attempt, attempts_before, locked_until FROM outbox.due WHERE endpoint OPERATOR(pg_catalog.=) s.lane LIMIT %[2]d) d
+) x ON s.estimated AND s.n OPERATOR(pg_catalog.<=) %[3]d`, exactMessages, exactMessages+1, exactLanes)
+
+func recounted(column string) string {
+	return `CASE WHEN x.complete THEN x.` + column + ` ELSE s.` + column + ` END`
 }
 
 func (e *EndpointStatus) fields() []any {
 	return append([]any{
 		&e.Endpoint, &e.Retrying, &e.Dead, &e.Waiting, &e.Delivering, &e.OldestDue, &e.LastDead, &e.Paused, &e.OpenUntil, &e.Failures,
-		&e.MaxInFlight, &e.RatePerSecond, &e.Reason, &e.Since, &e.Tenant, &e.URL, &e.Lane,
+		&e.MaxInFlight, &e.RatePerSecond, &e.Reason, &e.Since, &e.Tenant, &e.URL, &e.Lane, &e.Estimated, &e.DeadEstimated,
 	}, e.Hold.fields()...)
 }
 

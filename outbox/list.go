@@ -18,6 +18,7 @@ type Filter struct {
 	OlderThan time.Duration // written at least so long ago
 	NewerThan time.Duration // written at most so long ago; no bound when 0
 	Limit     int           // at most so many; ListLimit when 0
+	Look      int           // how many messages are looked at, the newest first; all when 0. See [Store.ListPage]
 }
 
 // ListLimit is the default of Filter.Limit.
@@ -25,7 +26,12 @@ const ListLimit = 100
 
 // List returns messages, the newest first.
 func (s *Store) List(ctx context.Context, f Filter) ([]MessageStatus, error) {
-	where, args, err := f.where()
+	page, err := s.ListPage(ctx, f)
+	return page.Messages, err
+}
+
+func (s *Store) list(ctx context.Context, f Filter, look looked) ([]MessageStatus, error) {
+	where, args, err := f.where(look.most > 0)
 	if err != nil {
 		return nil, fmt.Errorf("list: %w", err)
 	}
@@ -36,8 +42,14 @@ func (s *Store) List(ctx context.Context, f Filter) ([]MessageStatus, error) {
 	args = append(args, orNull(s.tenant))
 	where = append(where, ofTenant(tenantColumn(knows, "s.tenant"), fmt.Sprintf("$%d", len(args))))
 	args = append(args, f.limit())
-	sql := fmt.Sprintf(`SELECT %s FROM outbox.status s WHERE %s ORDER BY s.id DESC LIMIT $%d`,
-		statusColumns(s.tables.version.Load()), strings.Join(where, " AND "), len(args))
+	limit := fmt.Sprintf("$%d", len(args))
+	from := `outbox.status s`
+	if look.most > 0 {
+		var among string
+		among, args = look.candidates(f, s.tenant, args)
+		from = `(` + among + `) c JOIN outbox.status s ON s.id OPERATOR(pg_catalog.=) c.id`
+	}
+	sql := fmt.Sprintf(`SELECT %s FROM %s WHERE %s ORDER BY s.id DESC LIMIT %s`, statusColumns(s.tables.version.Load()), from, strings.Join(where, " AND "), limit)
 	rows, err := s.db.Query(ctx, s.in(sql), args...)
 	if err != nil {
 		return nil, fmt.Errorf("list: %w", err)
@@ -60,8 +72,8 @@ func (f Filter) limit() int {
 }
 
 // where builds the conditions. Besides the state itself it names the small table that the state lives in, so that the
-// dead of yesterday are not looked for among all that was delivered.
-func (f Filter) where() (conditions []string, args []any, err error) {
+// dead of yesterday are not looked for among all that was delivered, unless candidates come from there already.
+func (f Filter) where(candidates bool) (conditions []string, args []any, err error) {
 	arg := func(v any) string {
 		args = append(args, v)
 		return fmt.Sprintf("$%d", len(args))
@@ -80,10 +92,10 @@ func (f Filter) where() (conditions []string, args []any, err error) {
 	if len(states) > 0 {
 		conditions = append(conditions, "s.state OPERATOR(pg_catalog.=) ANY ("+arg(states)+"::pg_catalog.text[])")
 	}
-	if within(f.States, StateDead, StateCancelled) {
+	if !candidates && within(f.States, StateDead, StateCancelled) {
 		conditions = append(conditions, "s.id OPERATOR(pg_catalog.=) ANY (SELECT message_id FROM outbox.dead)")
 	}
-	if within(f.States, StatePending, StateDelivering, StateRetrying) {
+	if !candidates && within(f.States, StatePending, StateDelivering, StateRetrying) {
 		conditions = append(conditions, "s.id OPERATOR(pg_catalog.=) ANY (SELECT message_id FROM outbox.due)")
 	}
 	if f.Endpoint != "" {

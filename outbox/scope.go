@@ -10,6 +10,9 @@ import (
 // sinceTenants is the version of the tables since which they know tenants, and say what holds a message back.
 const sinceTenants = 6
 
+// sinceLaneCounts is the version of the tables since which the views count by lane and by tenant within bounds.
+const sinceLaneCounts = 10
+
 // ErrNoTenants says that the tables are of a version that knows no tenants.
 var ErrNoTenants = errors.New("the tables know no tenants yet; run 'outbox-worker migrate up'")
 
@@ -43,7 +46,7 @@ func (s *Store) knowsTenants(ctx context.Context) (bool, error) {
 // version is that of the tables. One that is older than this package knows of is asked for again each time: they may be
 // migrated meanwhile.
 func (s *Store) version(ctx context.Context) (version int64, err error) {
-	if version = s.tables.version.Load(); version >= sinceKinds {
+	if version = s.tables.version.Load(); version >= sinceLaneCounts {
 		return version, nil
 	}
 	if err := s.db.QueryRow(ctx, s.in(`SELECT outbox.version()`)).Scan(&version); err != nil {
@@ -51,6 +54,12 @@ func (s *Store) version(ctx context.Context) (version int64, err error) {
 	}
 	s.tables.version.Store(version)
 	return version, nil
+}
+
+// since reports whether the tables are of a version or later.
+func (s *Store) since(ctx context.Context, version int64) (bool, error) {
+	knows, err := s.knowsTenants(ctx) // a tenant's store works on those only
+	return knows && s.tables.version.Load() >= version, err
 }
 
 // ofTenant is the condition that a row is of the tenant in an argument, which is orNull(s.tenant).

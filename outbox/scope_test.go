@@ -203,10 +203,12 @@ func TestAnEndpointIsKnownIfAnythingGoesThere(t *testing.T) {
 }
 
 // olderTables are those of version 5, which know no tenants.
-func olderTables(t *testing.T) *testdb.DB {
+func olderTables(t *testing.T) *testdb.DB { return tablesOf(t, 5) }
+
+func tablesOf(t *testing.T, version int) *testdb.DB {
 	t.Helper()
 	db := testdb.NewEmpty(t)
-	sql, err := migrations.Plan{Schema: db.Schema, Line: migrations.LineOutbox, To: 5}.SQL()
+	sql, err := migrations.Plan{Schema: db.Schema, Line: migrations.LineOutbox, To: version}.SQL()
 	must(t, err)
 	_, err = db.Pool.Exec(t.Context(), sql, pgx.QueryExecModeSimpleProtocol)
 	must(t, err)

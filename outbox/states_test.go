@@ -153,7 +153,7 @@ func TestTheEndpointsThatFailOrWaitNowAreListedFirst(t *testing.T) {
 	if p := list[4]; !p.Paused || p.Reason == nil || *p.Reason != "they asked us" || p.Since == nil {
 		t.Errorf("the paused one is %+v", p)
 	}
-	if w := list[0]; w.Dead != 1 || w.Retrying != 2 || w.Waiting != 2 || w.Delivering != 1 || w.OldestDue == nil || w.LastDead == nil {
+	if w := list[0]; w.Dead != 1 || w.Retrying != 1 || w.Waiting != 2 || w.Delivering != 1 || w.OldestDue == nil || w.LastDead == nil {
 		t.Errorf("the worst is %+v", w)
 	}
 	page, err := s.EndpointPage(t.Context(), 2)

@@ -36,7 +36,8 @@ func workerConnections() connections {
 func operatorConnections() connections {
 	return connections{
 		usual: 2, least: 2, timeout: 10 * time.Second,
-		bounds: session.Timeouts(2*time.Minute, 10*time.Second, time.Minute),
+		// No statement of theirs is worth compiling.
+		bounds: append(session.Timeouts(2*time.Minute, 10*time.Second, time.Minute), session.Setting{Name: "jit", Value: "off"}),
 	}
 }
 

@@ -20,9 +20,13 @@ type listFlags struct {
 	tenant               tenantName
 	olderThan, newerThan age
 	limit                int
+	all                  bool
 	columns              []string
 	asJSON, ids          bool
 }
+
+// listLook is how many messages are looked at without --all: more would take longer than anybody likes to wait.
+const listLook = 100_000
 
 // listLimitMax bounds the memory of a list: a few hundred MB at the very most.
 const listLimitMax = 100_000
@@ -38,8 +42,9 @@ waits for that the workers lack: a signing key, their proxy. Of a message that i
 LAST what holds it back: a pause, a circuit breaker, a Retry-After, a rate. Nothing found is no error. A message that is
 an event for an operator has (event) for its run; --endpoint event lists these.
 
-A tenant has no index: --tenant alone reads messages until it has found enough; --run-id, or --state with those that are
-due or dead, makes it short.`,
+Tenants, endpoints and what was delivered have no index: at most the newest 100 000 messages are looked at, of what is
+due or dead with such a --state, and what was not looked at is said. --all looks at all, however long that takes. A run
+(--run-id) is found at once.`,
 		Example: `  outbox-worker list --state dead,retrying --newer-than 24h
   outbox-worker list --endpoint https://hooks.example.com --state pending --limit 20
   outbox-worker list --run-id run-4711
@@ -56,6 +61,7 @@ due or dead, makes it short.`,
 	flags.Var(&f.olderThan, "older-than", "written at least so long ago, as 90s, 15m, 36h or 7d")
 	flags.Var(&f.newerThan, "newer-than", "written at most so long ago, whenever it died or was delivered")
 	flags.IntVar(&f.limit, "limit", outbox.ListLimit, "list at most so many")
+	flags.BoolVar(&f.all, "all", false, "look at all messages, not at the newest 100 000 only")
 	flags.StringSliceVar(&f.columns, "columns", nil, "only these columns, in this order: "+strings.Join(columnNames(), ", "))
 	flags.BoolVar(&f.ids, "ids", false, "print the ids only, one per line")
 	jsonFlag(cmd, &f.asJSON)
@@ -65,8 +71,12 @@ due or dead, makes it short.`,
 
 func (f listFlags) filter() (outbox.Filter, error) {
 	filter := outbox.Filter{
+		Look:     listLook,
 		Endpoint: f.endpoint, RunID: f.runID, Limit: f.limit,
 		OlderThan: time.Duration(f.olderThan), NewerThan: time.Duration(f.newerThan),
+	}
+	if f.all {
+		filter.Look = 0
 	}
 	var faults []error
 	for _, word := range f.states {
@@ -119,9 +129,13 @@ func (p *program) list(ctx context.Context, f listFlags) error {
 	if err != nil {
 		return err
 	}
-	messages, err := store.List(ctx, filter)
+	page, err := store.ListPage(ctx, filter)
 	if err != nil {
 		return err
+	}
+	messages := page.Messages
+	if page.Beyond {
+		defer p.say("looked at the newest %s only; what was written before %s is not listed; --all looks at all", counted(listLook, "message", "messages"), page.Since.UTC().Format("2006-01-02 15:04:05Z"))
 	}
 	if len(messages) > f.limit {
 		messages = messages[:f.limit]

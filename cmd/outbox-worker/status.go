@@ -150,7 +150,7 @@ func (p *program) printStatus(r statusReport) {
 func (p *program) printStates(states []outbox.StateCount, now time.Time) {
 	rows := make([][]string, len(states))
 	for i, s := range states {
-		rows[i] = []string{string(s.State), roughly(s), oldest(s, now)}
+		rows[i] = []string{string(s.State), roughly(s.Messages, s.Estimated), oldest(s, now)}
 	}
 	p.table([]string{"STATE", "MESSAGES", "OLDEST"}, rows)
 }
@@ -167,11 +167,11 @@ func (p *program) printTroubles(all []trouble) {
 }
 
 // roughly is a count, with a mark before an estimate.
-func roughly(s outbox.StateCount) string {
-	if s.Estimated {
-		return "~" + grouped(s.Messages)
+func roughly(n int64, estimated bool) string {
+	if estimated {
+		return "~" + grouped(n)
 	}
-	return grouped(s.Messages)
+	return grouped(n)
 }
 
 func oldest(s outbox.StateCount, now time.Time) string {
@@ -197,7 +197,8 @@ func (p *program) printEndpoints(endpoints []outbox.EndpointStatus, now time.Tim
 	rows := make([][]string, len(endpoints))
 	for i, e := range endpoints {
 		rows[i] = []string{
-			cell(endpointName(e), 60), grouped(e.Retrying), grouped(e.Dead), grouped(e.Waiting), grouped(e.Delivering), due(e.OldestDue, now), held(e, now),
+			cell(endpointName(e), 60), roughly(e.Retrying, e.Estimated), roughly(e.Dead, e.DeadEstimated), roughly(e.Waiting, e.Estimated),
+			roughly(e.Delivering, e.Estimated), due(e.OldestDue, now), held(e, now),
 		}
 	}
 	header, rows = withTenants(header, rows, 1, func(i int) *string { return endpoints[i].Tenant })

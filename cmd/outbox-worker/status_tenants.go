@@ -18,7 +18,10 @@ func (p *program) printTenants(list []outbox.TenantStatus, now time.Time) {
 		if t.Tenant != "" {
 			name = cell(t.Tenant, 60)
 		}
-		rows[i] = []string{name, grouped(t.Waiting), grouped(t.Retrying), grouped(t.Delivering), grouped(t.Held), grouped(t.Dead), due(t.OldestDue, now)}
+		rows[i] = []string{
+			name, roughly(t.Waiting, t.Estimated), roughly(t.Retrying, t.Estimated), roughly(t.Delivering, t.Estimated), roughly(t.Held, t.Estimated),
+			roughly(t.Dead, t.DeadEstimated), due(t.OldestDue, now),
+		}
 	}
 	p.table([]string{"TENANT", "WAITING", "RETRYING", "DELIVERING", "HELD BACK", "DEAD", "OLDEST DUE"}, rows)
 }

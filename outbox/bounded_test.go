@@ -1,0 +1,135 @@
+package outbox_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/seed-abbacb8b/epilogue/internal/testdb"
+	"github.com/seed-abbacb8b/epilogue/outbox"
+)
+
+// backlog makes 150 000 messages due at one endpoint, half of them of the tenant big, and one message at another endpoint.
+func backlog(t *testing.T) (*testdb.DB, outbox.ID) {
+	t.Helper()
+	db := testdb.New(t)
+	execute(t, db, `INSERT INTO %s.due (message_id, endpoint, attempt)
+SELECT gen_random_uuid(), CASE WHEN mod(i, 2) = 0 THEN 'https://big.example' ELSE 'https://big.example big' END, mod(i / 2, 2) FROM generate_series(1, 150000) i`, db.Schema)
+	rare := message("rare")
+	rare.URL, rare.Tenant = "https://rare.example/hook", "rare"
+	id := write(t, db, rare)
+	execute(t, db, `UPDATE %s.due SET due_at = now() - interval '3 h' WHERE message_id = '%s'`, db.Schema, id)
+	return db, id
+}
+
+func about(n, want int64) bool { return n > want*8/10 && n < want*12/10 }
+
+func TestBeyondAHundredThousandEndpointsAreEstimatedAndTheRareOnesCounted(t *testing.T) {
+	t.Parallel()
+	db, _ := backlog(t)
+	page, err := newStore(t, db).EndpointPage(t.Context(), 0)
+	must(t, err)
+	got := map[string]outbox.EndpointStatus{}
+	for _, e := range page.Endpoints {
+		got[e.Lane] = e
+	}
+	for _, lane := range []string{"https://big.example", "https://big.example big"} {
+		if e := got[lane]; !e.Estimated || !about(e.Waiting, 75_000) || !about(e.Retrying, 37_500) || e.OldestDue == nil {
+			t.Errorf("%s: %+v", lane, e)
+		}
+	}
+	rare := got["https://rare.example rare"]
+	if rare.Estimated || rare.Waiting != 1 || rare.Retrying != 0 || rare.OldestDue == nil || time.Since(*rare.OldestDue) < time.Hour {
+		t.Errorf("the rare one: %+v", rare)
+	}
+}
+
+func TestBeyondAHundredThousandTenantsAreEstimated(t *testing.T) {
+	t.Parallel()
+	db, _ := backlog(t)
+	list, _, err := newStore(t, db).Tenants(t.Context(), 0)
+	must(t, err)
+	if len(list) != 3 || list[0].Tenant != "rare" {
+		t.Fatalf("the one that waits for longest is first: %+v", list)
+	}
+	for _, x := range list[1:] {
+		if !x.Estimated || x.DeadEstimated || !about(x.Waiting, 75_000) || !about(x.Retrying, 37_500) {
+			t.Errorf("%+v", x)
+		}
+	}
+	states, err := ofTenant(t, db, "big").Overview(t.Context())
+	must(t, err)
+	for _, s := range states[:3] {
+		if want := map[outbox.State]int64{outbox.StatePending: 37_500, outbox.StateRetrying: 37_500}[s.State]; !s.Estimated || want > 0 && !about(s.Messages, want) {
+			t.Errorf("%+v", s)
+		}
+	}
+}
+
+func TestTablesThatCountAllAreReadToo(t *testing.T) {
+	t.Parallel()
+	db := tablesOf(t, 8)
+	write(t, db, of("acme"))
+	inState(t, db, outbox.StateDead, of("acme"))
+	s := newStore(t, db)
+	endpoints, err := s.Endpoints(t.Context(), 0)
+	must(t, err)
+	tenants, _, err := s.Tenants(t.Context(), 0)
+	must(t, err)
+	states, err := ofTenant(t, db, "acme").Overview(t.Context())
+	must(t, err)
+	if len(endpoints) != 2 || len(tenants) != 1 || tenants[0].Waiting != 1 || tenants[0].Dead != 1 || states[0].Messages != 1 {
+		t.Errorf("%+v; %+v; %+v", endpoints, tenants, states)
+	}
+}
+
+// What an operator looks at first must not take longer the more there is.
+func TestNoViewOfCountsReadsATableFromEndToEnd(t *testing.T) {
+	t.Parallel()
+	db, _ := backlog(t)
+	execute(t, db, `WITH m AS (INSERT INTO %[1]s.message (id, run_id, status, final_step, url, endpoint)
+    SELECT gen_random_uuid(), 'run', 'succeeded', 0, 'https://big.example', 'https://big.example' FROM generate_series(1, 30000) RETURNING id)
+INSERT INTO %[1]s.dead (message_id, endpoint, reason, error, at) SELECT id, 'https://big.example', 'gone', '', now() - random() * interval '30 days' FROM m`, db.Schema)
+	execute(t, db, `ANALYZE %[1]s.due, %[1]s.dead, %[1]s.message`, db.Schema)
+	tx := begin(t, db.Pool)
+	_, err := tx.Exec(t.Context(), `SET LOCAL enable_seqscan = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_hashjoin = off`) // as on large tables
+	must(t, err)
+	for _, view := range []string{"overview", "endpoint_status", "tenant_status", "due_count", "dead_count", "lane_count"} {
+		var text []byte
+		must(t, tx.QueryRow(t.Context(), fmt.Sprintf(`EXPLAIN (FORMAT JSON) SELECT * FROM %s.%s`, db.Schema, view)).Scan(&text))
+		var plans []struct{ Plan plan }
+		must(t, json.Unmarshal(text, &plans))
+		if unbounded := plans[0].Plan.unbounded(false); len(unbounded) > 0 {
+			t.Errorf("%s reads without a bound: %v\n%s", view, unbounded, text)
+		}
+	}
+}
+
+// plan is a node of EXPLAIN's.
+type plan struct {
+	Node     string `json:"Node Type"`
+	Relation string `json:"Relation Name"`
+	Index    string `json:"Index Cond"`
+	Bitmap   string `json:"Recheck Cond"`
+	Plans    []plan
+}
+
+// unbounded are the tables that are read whole: by no condition on an index, by no sample, and under no LIMIT.
+func (p plan) unbounded(limited bool) (tables []string) {
+	large := slices.Contains([]string{"message", "due", "dead", "attempt"}, p.Relation)
+	if large && !limited && p.Node != "Sample Scan" && p.Index == "" && p.Bitmap == "" {
+		tables = append(tables, p.Node+" of "+p.Relation)
+	}
+	switch p.Node {
+	case "Limit":
+		limited = true
+	case "Sort", "Aggregate", "Hash": // these read all that is below before the first row
+		limited = false
+	}
+	for _, below := range p.Plans {
+		tables = append(tables, below.unbounded(limited)...)
+	}
+	return tables
+}
