@@ -11,6 +11,7 @@ type attemptMetrics struct {
 	counts     map[attemptKind]instruments.Counter
 	durations  map[string]instruments.Histogram // by class
 	firstDelay instruments.Histogram
+	named      namedAttempts
 }
 
 // attemptKind is how an attempt ended, as metrics tell it.
@@ -27,23 +28,29 @@ var attemptClasses = []string{
 var statusClasses = []string{"none", "1xx", "2xx", "3xx", "4xx", "5xx"}
 
 // newAttemptMetrics makes none without a maker: then nothing is looked up for an attempt.
-func newAttemptMetrics(m *instruments.Maker) attemptMetrics {
+func newAttemptMetrics(m *instruments.Maker, named []string) attemptMetrics {
 	if m == nil {
 		return attemptMetrics{}
 	}
 	counter := m.Counter("outbox.attempts", "{attempt}", "Attempts to deliver, by how they ended.")
+	return attemptMetrics{
+		counts: attemptCounters(counter),
+		durations: m.Histogram("outbox.attempt.duration", "s", "How long an attempt takes, from the lookup to the last byte of the answer that is read.",
+			instruments.Requests).By("class", attemptClasses...),
+		firstDelay: m.Histogram("outbox.first_attempt.delay", "s", "Time from a message's writing to its first attempt, by the database's clock.", instruments.Lives),
+		named:      newNamedAttempts(m, named),
+	}
+}
+
+// attemptCounters are a counter's, one for each way in which an attempt can end.
+func attemptCounters(counter instruments.Counter) map[attemptKind]instruments.Counter {
 	counts := map[attemptKind]instruments.Counter{}
 	for _, class := range attemptClasses {
 		for i, statusClass := range statusClasses {
 			counts[attemptKind{class, i}] = counter.With("class", class, "status_class", statusClass)
 		}
 	}
-	return attemptMetrics{
-		counts: counts,
-		durations: m.Histogram("outbox.attempt.duration", "s", "How long an attempt takes, from the lookup to the last byte of the answer that is read.",
-			instruments.Requests).By("class", attemptClasses...),
-		firstDelay: m.Histogram("outbox.first_attempt.delay", "s", "Time from a message's writing to its first attempt, by the database's clock.", instruments.Lives),
-	}
+	return counts
 }
 
 // made counts an attempt. What was not one has no class.
@@ -53,6 +60,7 @@ func (x *attemptMetrics) made(m *postgres.Message, a delivery.Answer) {
 	}
 	x.counts[attemptKind{a.Class, a.StatusCode / 100}].Add(1)
 	x.durations[a.Class].Took(a.Duration)
+	x.named.made(m, a)
 	if m.Attempt == 1 && !m.WrittenAt.IsZero() {
 		x.firstDelay.Took(a.StartedAt.Sub(m.WrittenAt))
 	}

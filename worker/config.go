@@ -182,6 +182,10 @@ type Config struct {
 	// no spans, and each request says the writer's span.
 	TracerProvider trace.TracerProvider
 
+	// MetricsEndpoints are the endpoints, as https://HOST[:PORT], whose attempts are also measured apart, with the label
+	// endpoint; MetricsEndpointsMax at most, since each has series of its own. No other label names an endpoint. None when empty.
+	MetricsEndpoints []string
+
 	// UserAgent of the requests; "Epilogue" when empty.
 	UserAgent string
 
@@ -357,6 +361,7 @@ func (c Config) faults() FieldFaults {
 	check(c.Retention >= time.Second, "Retention", "is %v; want 1s or more", c.Retention)
 	check(c.DeadRetention >= time.Second, "DeadRetention", "is %v; want 1s or more", c.DeadRetention)
 	check(c.SampleInterval >= time.Second, "SampleInterval", "is %v; want 1s or more", c.SampleInterval)
+	faults.Add("MetricsEndpoints", checkMetricsEndpoints(c.MetricsEndpoints))
 	check(c.ShutdownTimeout > 0, "ShutdownTimeout", "is %v; want more than 0", c.ShutdownTimeout)
 	return faults
 }

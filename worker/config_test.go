@@ -2,6 +2,7 @@ package worker
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -64,7 +65,18 @@ var faults = []struct {
 	{"RetryAfterMax", func(c *Config) { c.RetryAfterMax = -1 }},
 	{"Retention", func(c *Config) { c.Retention = time.Second - 1 }},
 	{"DeadRetention", func(c *Config) { c.DeadRetention = time.Second - 1 }},
+	{"MetricsEndpoints", func(c *Config) { c.MetricsEndpoints = []string{"https://a.example/hook"} }},
+	{"MetricsEndpoints", func(c *Config) { c.MetricsEndpoints = []string{"https://a.example", "https://a.example"} }},
+	{"MetricsEndpoints", func(c *Config) { c.MetricsEndpoints = []string{"a.example"} }},
+	{"MetricsEndpoints", func(c *Config) { c.MetricsEndpoints = endpointsNamed(MetricsEndpointsMax + 1) }},
 	{"ShutdownTimeout", func(c *Config) { c.ShutdownTimeout = -1 }},
+}
+
+func endpointsNamed(n int) (list []string) {
+	for i := range n {
+		list = append(list, fmt.Sprintf("https://e%d.example", i))
+	}
+	return list
 }
 
 func TestEveryFaultOfTheConfigurationIsNamedByItsField(t *testing.T) {
@@ -99,6 +111,7 @@ func TestTheBoundsOfTheConfigurationBelongToIt(t *testing.T) {
 		{RetrySchedule: []time.Duration{0, 30 * 24 * time.Hour}, RetryJitter: fraction(1)},
 		{RetrySchedule: make([]time.Duration, 100)},
 		{Retention: time.Second, DeadRetention: time.Second, RetryAfterMax: 1, ShutdownTimeout: 1},
+		{MetricsEndpoints: endpointsNamed(MetricsEndpointsMax)},
 		{Name: strings.Repeat("x", 64), Schema: strings.Repeat("x", 46)},
 	} {
 		if err := c.Validate(); err != nil {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/seed-abbacb8b/epilogue/internal/measured"
+	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -123,6 +124,33 @@ func TestNoLabelOfAMetricComesFromAMessage(t *testing.T) {
 			if strings.Contains(series, secret) {
 				t.Errorf("%s names %q", series, secret)
 			}
+		}
+	}
+}
+
+func TestAnEndpointThatTheConfigurationNamesIsMeasuredApart(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	named, other := newReceiver(t, nil), newReceiver(t, nil)
+	c := r.config()
+	c.MetricsEndpoints = []string{named.URL}
+	m := measure(t, &c)
+	r.run(c)
+	ofTenant := outbox.Message{Outcome: testdb.Outcome("run", named.URL), URL: named.URL, Tenant: "acme"}
+	for _, id := range []outbox.ID{r.writeTo(named.URL+"/a", "run"), r.write(ofTenant), r.writeTo(other.URL, "run")} {
+		r.awaitSettled(id)
+	}
+	r.awaitSeries(m, "outbox.settlement.duration{}", 3)
+	got := m.Series()
+	if n := got["outbox.endpoint.attempts{class=delivered,endpoint="+named.URL+",status_class=2xx}"]; n != 2 {
+		t.Errorf("%v attempts are counted; want 2", n)
+	}
+	if n := got["outbox.endpoint.attempt.duration{endpoint="+named.URL+"}"]; n != 2 {
+		t.Errorf("%v attempts are measured; want 2", n)
+	}
+	for series := range got {
+		if strings.Contains(series, other.URL) {
+			t.Errorf("%s names an endpoint that the configuration does not", series)
 		}
 	}
 }

@@ -111,7 +111,7 @@ func (w *Worker) assemble() (err error) {
 		ctx: database.For(sending, database.CauseLoad), bodies: postgres.NewBodies(postgres.NewLoader(w.db, c.Schema), c.MaxBytesInFlight, loadTimeout), delivery: w.attempts,
 		policy: policyOf(c), blame: blame, mover: w.mover, scheduler: w.scheduler, results: w.recorder.In(), logger: c.Logger,
 		next: make(chan *postgres.Message), stopped: w.stopping.Done(),
-		metrics: newAttemptMetrics(c.instruments), faults: recurring.New(c.Logger), every: c.LogDeliveries,
+		metrics: newAttemptMetrics(c.instruments, c.MetricsEndpoints), faults: recurring.New(c.Logger), every: c.LogDeliveries,
 		onAttempt: w.teller.onAttempt,
 	}
 	w.loops = &loops{

@@ -63,10 +63,11 @@ type settings struct {
 	SampleInterval  time.Duration `env:"SAMPLE_INTERVAL" help:"how often one of the workers measures what the outbox is like, for /metrics, status and check; from 1s"`
 	ShutdownTimeout time.Duration `env:"SHUTDOWN_TIMEOUT" help:"how long a stop takes after SIGTERM, whatever the database does, and at most 2 s more; requests under way may go on for three quarters of it (all but 5 s, when it is longer than 20 s), what remains is released, not counted as attempts. Kubernetes kills after 30 s (terminationGracePeriodSeconds)"`
 
-	AdminAddr     adminAddr `env:"ADMIN_ADDR,default=127.0.0.1:9464" help:"where /healthz, /readyz, /metrics and /.well-known/jwks.json are answered, as HOST:PORT; off: nowhere"`
-	LogLevel      logLevel  `env:"LOG_LEVEL,default=info" help:"debug, info, warn or error"`
-	LogDeliveries bool      `env:"LOG_DELIVERIES" help:"a line for each attempt; without it, deliveries are logged at the level debug, and a fault that comes again and again once a minute with a count"`
-	LogFormat     logFormat `env:"LOG_FORMAT,default=text" help:"text or json; logs go to stderr"`
+	AdminAddr        adminAddr `env:"ADMIN_ADDR,default=127.0.0.1:9464" help:"where /healthz, /readyz, /metrics and /.well-known/jwks.json are answered, as HOST:PORT; off: nowhere"`
+	MetricsEndpoints origins   `env:"METRICS_ENDPOINTS" default:"none" help:"endpoints whose attempts are also measured apart, with the label endpoint, separated by commas, as https://HOST[:PORT]; at most 50"`
+	LogLevel         logLevel  `env:"LOG_LEVEL,default=info" help:"debug, info, warn or error"`
+	LogDeliveries    bool      `env:"LOG_DELIVERIES" help:"a line for each attempt; without it, deliveries are logged at the level debug, and a fault that comes again and again once a minute with a count"`
+	LogFormat        logFormat `env:"LOG_FORMAT,default=text" help:"text or json; logs go to stderr"`
 
 	ReceiveKeys verifyingKeys `env:"RECEIVE_KEYS" default:"none" help:"for the command receive: keys (whsec_… or whpk_…) of which one must have signed what it gets, separated by commas; a secret"`
 }
