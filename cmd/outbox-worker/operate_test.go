@@ -209,6 +209,20 @@ func TestReplayMakesMessagesDueAgain(t *testing.T) {
 	}
 }
 
+func TestReplayWarnsOfAPausedEndpoint(t *testing.T) {
+	t.Parallel()
+	db, ids := shelf(t)
+	dead := ids[outbox.StateDead].String()
+	if got := invoke(t, environment(db), "replay", dead); strings.Contains(got.stderr, "warning") {
+		t.Errorf("nothing is paused: %s", got.stderr)
+	}
+	invoke(t, environment(db), "pause", endpointB).wants(t, exitOK)
+	invoke(t, environment(db), "replay", dead).wants(t, exitOK, "1 message replayed", "warning: 1 message waits to "+endpointB+": it is paused")
+	execute(t, db, `INSERT INTO outbox.dead (message_id, endpoint, reason, error) SELECT message_id, endpoint, 'gone', '' FROM outbox.due WHERE endpoint = $1`, endpointB)
+	execute(t, db, `DELETE FROM outbox.due WHERE endpoint = $1`, endpointB)
+	invoke(t, environment(db), "replay", "--dead", "--endpoint", endpointB).wants(t, exitOK, "warning: 1 message waits to "+endpointB)
+}
+
 func TestReplayNamesEveryMessageInTheWayAndChangesNone(t *testing.T) {
 	t.Parallel()
 	db, ids := shelf(t)

@@ -82,7 +82,31 @@ func (p *program) replay(ctx context.Context, args []string, f replayFlags) erro
 	if err != nil {
 		return err
 	}
-	return p.printReplayed(done, f)
+	if err := p.printReplayed(done, f); err != nil {
+		return err
+	}
+	return p.warnPaused(ctx, store, done)
+}
+
+// warnPaused tells of messages that were made due where nothing is sent.
+func (p *program) warnPaused(ctx context.Context, store *outbox.Store, done []outbox.Replayed) error {
+	ids := make([]outbox.ID, min(len(done), idsMax))
+	for i := range ids {
+		ids[i] = done[i].New
+	}
+	paused, err := store.PausedAmong(ctx, ids)
+	for _, x := range paused {
+		where := x.Endpoint
+		if x.Tenant != nil {
+			where = tenantName(*x.Tenant).at(x.Endpoint)
+		}
+		what := "it is paused"
+		if x.Scope == "URL" {
+			what = "the URL is paused"
+		}
+		p.say("warning: %s to %s: %s; see 'outbox-worker status', and 'outbox-worker resume'", counted(x.Messages, "message waits", "messages wait"), where, what)
+	}
+	return err
 }
 
 // replayDead replays what is dead at an endpoint, a batch after the other, so that no transaction is long. What dies
@@ -136,7 +160,10 @@ func (p *program) replayDead(ctx context.Context, f replayFlags) error {
 		}
 		return fmt.Errorf("%w: nothing that can be replayed is dead %s", errNothing, where)
 	}
-	return p.printReplayed(done, f)
+	if err := p.printReplayed(done, f); err != nil {
+		return err
+	}
+	return p.warnPaused(ctx, store, done)
 }
 
 // interruptedReplay tells of the batches that were done before one failed.

@@ -252,6 +252,10 @@ func tenantUnderShadows(t *testing.T, db *testdb.DB) error {
 	pauseErr := acme.Pause(ctx, endpointA, "")
 	_, resumeErr := acme.Resume(ctx, endpointA)
 	cancelErr := acme.Cancel(ctx, ids, "")
+	_, pausedErr := acme.PausedAmong(ctx, ids)
+	_, lookErr := acme.ListPage(ctx, outbox.Filter{Look: 1, Endpoint: endpointB, OlderThan: time.Hour, States: []outbox.State{outbox.StateDelivered}})
+	_, lookDueErr := acme.ListPage(ctx, outbox.Filter{Look: 1, Endpoint: endpointB, NewerThan: time.Hour, States: []outbox.State{outbox.StateRetrying}})
+	_, lookDeadErr := acme.ListPage(ctx, outbox.Filter{Look: 1, States: []outbox.State{outbox.StateDead}})
 	_, copyErr := acme.Replay(ctx, ids, endpointB)
 	_, resumeURLErr := acme.ResumeURL(ctx, endpointA)
 	_, cancelDueErr := acme.CancelDue(ctx, endpointA, "")
@@ -267,7 +271,7 @@ func tenantUnderShadows(t *testing.T, db *testdb.DB) error {
 	}
 	_, surveyRunErr := purge.Survey(ctx)
 	_, eraseRunErr := purge.Erase(ctx, 0)
-	return errors.Join(overviewErr, endpointsErr, listErr, tenantsErr, knownErr, pauseErr, resumeErr, cancelErr, copyErr, resumeURLErr, cancelDueErr,
+	return errors.Join(pausedErr, lookErr, lookDueErr, lookDeadErr, overviewErr, endpointsErr, listErr, tenantsErr, knownErr, pauseErr, resumeErr, cancelErr, copyErr, resumeURLErr, cancelDueErr,
 		surveyErr, eraseErr, surveyRunErr, eraseRunErr)
 }
 

@@ -122,6 +122,7 @@ func (s *Sender) addSecrets(h http.Header, name, origin string) error {
 func parseHeaderSets(content string) (map[string]headerSet, error) {
 	p := headerSetParser{sets: map[string]headerSet{}}
 	n := 0
+	content = strings.TrimPrefix(content, "\uFEFF") // the byte order mark that some editors write
 	for line := range strings.Lines(content) {
 		n++
 		if err := p.line(strings.TrimSpace(line)); err != nil {

@@ -79,6 +79,14 @@ func TestAMessageWaitsForItsHeaderSet(t *testing.T) {
 	wantDelivered(t, "with the set that was in force", s.Send(t.Context(), m))
 }
 
+func TestAHeaderFileMayBeginWithAByteOrderMark(t *testing.T) {
+	t.Parallel()
+	sets, err := parseHeaderSets("\uFEFF[a]\norigin = https://a.example\nX-Key: top-secret\n")
+	if err != nil || sets["a"].headers["X-Key"] != "top-secret" {
+		t.Errorf("%v, %v", sets, err)
+	}
+}
+
 func TestAFaultOfAHeaderFileNamesItsLineAndNoSecret(t *testing.T) {
 	t.Parallel()
 	const set = "[a]\norigin = https://a.example\nX-Key: top-secret\n"

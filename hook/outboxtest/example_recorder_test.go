@@ -1,0 +1,25 @@
+package outboxtest_test
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/seed-abbacb8b/epilogue/hook"
+	"github.com/seed-abbacb8b/epilogue/hook/outboxtest"
+	"github.com/seed-abbacb8b/epilogue/outbox"
+)
+
+// Without a database: what does the service tell its hook?
+func ExampleRecorder() {
+	var recorder outboxtest.Recorder
+	service := func(terminal hook.TerminalHook) error {
+		return terminal.OnTermination(context.Background(), nil, outbox.RunOutcome{RunID: "order-4711", Status: outbox.Failed, Error: "out of stock"})
+	}
+	if err := service(&recorder); err != nil {
+		fmt.Println(err)
+	}
+	for _, told := range recorder.Of("order-4711") {
+		fmt.Println(told.Status, told.Error)
+	}
+	// Output: failed out of stock
+}

@@ -1,0 +1,34 @@
+package outbox
+
+import (
+	"context"
+	"fmt"
+)
+
+// PausedMessages are messages that wait for an operator to resume something.
+type PausedMessages struct {
+	Scope    string // what is paused: endpoint, tenant (at the endpoint) or URL
+	Endpoint string
+	Tenant   *string
+	Messages int64
+}
+
+// PausedAmong tells which of these messages are due and wait behind a pause. On tables older than version 6 it knows of none.
+func (s *Store) PausedAmong(ctx context.Context, ids []ID) ([]PausedMessages, error) {
+	knows, err := s.knowsTenants(ctx)
+	if err != nil || !knows {
+		return nil, err
+	}
+	texts := make([]string, len(ids)) // of a type that the simple protocol can write
+	for i, id := range ids {
+		texts[i] = id.String()
+	}
+	list, err := collect[PausedMessages](ctx, s, "paused", `SELECT s.held_scope, s.endpoint, s.tenant, pg_catalog.count(*) FROM outbox.status s
+WHERE s.id OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.text[]::pg_catalog.uuid[]) AND s.held_by OPERATOR(pg_catalog.=) 'paused'::pg_catalog.text
+  AND `+ofTenant("s.tenant", "$2")+`
+GROUP BY 1, 2, 3 ORDER BY 2, 3, 1`, texts, orNull(s.tenant))
+	if err != nil {
+		return nil, fmt.Errorf("replay: %w", err)
+	}
+	return list, nil
+}
