@@ -138,6 +138,28 @@ func TestTheREADMEsProgramTellsItsReceiver(t *testing.T) {
 	}
 }
 
+// TestTheProgramOfTheRiverstepPageRunsToItsEnd, on tables that only the outbox's migrations have made.
+func TestTheProgramOfTheRiverstepPageRunsToItsEnd(t *testing.T) {
+	t.Parallel()
+	page := slices.DeleteFunc(ofLanguage(t, "go"), func(b block) bool { return !strings.HasPrefix(b.where, "riverstep.md") })[0]
+	url := ownDatabase(t)
+	pool, err := pgxpool.New(t.Context(), url)
+	must(t, err)
+	t.Cleanup(pool.Close)
+	must(t, migrations.Up(t.Context(), pool, migrations.Config{}))
+	cmd := exec.CommandContext(t.Context(), "go", "run", overlaid(t, map[string]string{"docs/steps/main.go": page.text}), "./docs/steps")
+	cmd.Dir, cmd.Env = "..", append(os.Environ(), "OUTBOX_DATABASE_URL="+url)
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "succeeded; its outcome is on its way") {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	var bookings, due int
+	must(t, pool.QueryRow(t.Context(), "SELECT (SELECT count(*) FROM orders.booking), (SELECT count(*) FROM outbox.due)").Scan(&bookings, &due))
+	if bookings != 1 || due != 1 {
+		t.Errorf("%d bookings, %d messages", bookings, due)
+	}
+}
+
 // ownDatabase returns the URL of a database of the test's own: the README uses the default schema.
 func ownDatabase(t *testing.T) string {
 	t.Helper()
