@@ -51,6 +51,12 @@ func (s *Steps) Register(config *river.Config) error {
 	if s.runner == nil {
 		return errors.New("riverstep: no Runner; a process that works steps needs one")
 	}
+	if config == nil {
+		return errors.New("riverstep: the River configuration is nil")
+	}
+	if _, works := config.Queues[s.config.Queue]; !works && len(config.Queues) > 0 {
+		s.config.Logger.Warn("no step will run on this client, unless the queue is added to it: its configuration has other queues only", "queue", s.config.Queue)
+	}
 	if config.Workers == nil {
 		config.Workers = river.NewWorkers()
 	}

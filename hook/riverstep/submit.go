@@ -49,6 +49,8 @@ func (s *Steps) SubmitTx(ctx context.Context, tx pgx.Tx, spec RunSpec) (submitte
 	return submitted, nil
 }
 
+const undefinedTable = "42P01"
+
 // lookAgainMax bounds how often a run that moves on under our eyes is looked at again. Each time, somebody else committed.
 const lookAgainMax = 100
 
@@ -60,6 +62,9 @@ func (s *Steps) submit(ctx context.Context, tx pgx.Tx, spec RunSpec) (Submitted,
 	for range lookAgainMax {
 		instance := outbox.NewID()
 		inserted, err := s.rows.insert(ctx, tx, instance, spec)
+		if sqlstate(err) == undefinedTable {
+			err = fmt.Errorf("schema %s lacks the table riverstep_run; run 'outbox-worker migrate up', or name the schema that was migrated: %w", s.config.Schema, err)
+		}
 		if err != nil {
 			return Submitted{}, err
 		}
@@ -96,6 +101,9 @@ func (s *Steps) insertFirst(ctx context.Context, tx pgx.Tx, client *river.Client
 		return err
 	}
 	inserted, err := client.InsertTx(ctx, tx, StepArgs{RunID: spec.ID, Instance: instance}, opts)
+	if sqlstate(err) == undefinedTable {
+		err = fmt.Errorf("the schema of the River client lacks River's tables; migrate them (package rivermigrate), or name the schema that was migrated in river.Config: %w", err)
+	}
 	if err != nil {
 		return err
 	}

@@ -1,17 +1,22 @@
 package riverstep_test
 
 import (
+	"bytes"
 	"errors"
+	"log/slog"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/seed-abbacb8b/epilogue/hook/riverstep"
+	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -168,7 +173,7 @@ func TestCancelSaysWhenThereIsNothingToCancel(t *testing.T) {
 
 func TestAFaultyConfigurationIsRefusedAsAWhole(t *testing.T) {
 	t.Parallel()
-	_, err := riverstep.New(nil, nil, riverstep.Config{
+	_, err := riverstep.New(new(pgxpool.Pool), nil, riverstep.Config{
 		Schema: "No", Attempts: -1, Timeout: -1, SettleTimeout: -1, InputBytesMax: -1, HeadersBytesMax: 1 << 20, SweepInterval: 1, Retention: 1,
 	})
 	for _, field := range []string{"No", "Attempts", "Timeout", "SettleTimeout", "InputBytesMax", "HeadersBytesMax", "SweepInterval", "Retention"} {
@@ -176,9 +181,58 @@ func TestAFaultyConfigurationIsRefusedAsAWhole(t *testing.T) {
 			t.Errorf("%s is not named: %v", field, err)
 		}
 	}
-	steps, err := riverstep.New(nil, nil, riverstep.Config{Schema: outbox.DefaultSchema})
+	steps, err := riverstep.New(new(pgxpool.Pool), nil, riverstep.Config{Schema: outbox.DefaultSchema})
 	must(t, err)
 	if err := steps.Register(&river.Config{}); err == nil || !strings.Contains(err.Error(), "Runner") {
 		t.Errorf("without a runner: %v", err)
+	}
+}
+
+func TestWhatIsNilIsAnErrorThatSaysSo(t *testing.T) {
+	t.Parallel()
+	for _, db := range []outbox.DB{nil, (*pgxpool.Pool)(nil)} {
+		if _, err := riverstep.New(db, nil, riverstep.Config{}); err == nil || !strings.Contains(err.Error(), "did pgxpool.New fail?") {
+			t.Errorf("%T: %v", db, err)
+		}
+	}
+	steps, err := riverstep.New(new(pgxpool.Pool), always(riverstep.Succeed(nil), nil), riverstep.Config{})
+	must(t, err)
+	if err := steps.Register(nil); err == nil || !strings.Contains(err.Error(), "configuration is nil") {
+		t.Errorf("no configuration: %v", err)
+	}
+}
+
+func TestAMissingTableSaysWhatToMigrate(t *testing.T) {
+	t.Parallel()
+	db := testdb.New(t)
+	for want, c := range map[string]struct{ outbox, river string }{
+		"run 'outbox-worker migrate up'": {db.Schema + "_not", db.Schema},
+		"(package rivermigrate)":         {db.Schema, db.Schema + "_not"},
+	} {
+		steps, err := riverstep.New(db.Pool, always(riverstep.Succeed(nil), nil), riverstep.Config{Schema: c.outbox, Logger: slog.New(slog.DiscardHandler)})
+		must(t, err)
+		client, err := river.NewClient(riverpgxv5.New(db.Pool), &river.Config{Schema: c.river, Logger: slog.New(slog.DiscardHandler)})
+		must(t, err)
+		steps.Bind(client)
+		if _, err := steps.Submit(t.Context(), riverstep.RunSpec{}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("it says %v; want %s", err, want)
+		}
+	}
+}
+
+func TestAClientThatWorksOtherQueuesOnlyIsWarnedOf(t *testing.T) {
+	t.Parallel()
+	for queue, warned := range map[string]bool{river.QueueDefault: false, "other": true, "": false} {
+		var log bytes.Buffer
+		steps, err := riverstep.New(new(pgxpool.Pool), always(riverstep.Succeed(nil), nil), riverstep.Config{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		must(t, err)
+		config := &river.Config{}
+		if queue != "" {
+			config.Queues = map[string]river.QueueConfig{queue: {MaxWorkers: 1}}
+		}
+		must(t, steps.Register(config))
+		if strings.Contains(log.String(), "no step will run on this client") != warned {
+			t.Errorf("of the queue %q it says %s", queue, &log)
+		}
 	}
 }

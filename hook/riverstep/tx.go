@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
@@ -33,8 +34,11 @@ type beginner interface {
 
 // beginnable reports whether transactions of riverstep's own can be begun on db: a pool's, or savepoints of a test's.
 func beginnable(db outbox.DB) error {
+	if pool, ok := db.(*pgxpool.Pool); db == nil || ok && pool == nil {
+		return errors.New("db is nil; did pgxpool.New fail?")
+	}
 	switch db.(type) {
-	case nil, beginner, pgx.Tx:
+	case beginner, pgx.Tx:
 		return nil
 	}
 	return errors.New("db has no BeginTx, as *pgxpool.Pool has; the isolation of riverstep's transactions could not be set")
