@@ -27,8 +27,28 @@ func (u *databaseURL) EnvDecode(text string) error {
 	if err == nil {
 		return nil
 	}
+	for _, cause := range tlsCauses {
+		if strings.Contains(err.Error(), cause.phrase) {
+			return decodef("cannot be used: %s (it is not shown here, for it may hold a password)", cause.says)
+		}
+	}
 	return decodef("cannot be read%s; want postgres://USER:PASSWORD@HOST:5432/DATABASE, where / @ : %% in the password "+
 		"are written as %%2F %%40 %%3A %%25 (it is not shown here, for it may hold a password)", knownCause(err))
+}
+
+// tlsCauses are those of pgx's errors about TLS, by what their text names, and what to say of them: pgx does not say which
+// parameter it is about.
+var tlsCauses = []struct{ phrase, says string }{
+	{"sslmode is invalid", "its sslmode is none of disable, allow, prefer, require, verify-ca, verify-full"},
+	{"unable to read CA file", "the file that sslrootcert names cannot be read"},
+	{"unable to add CA to cert pool", "the file that sslrootcert names holds no certificate in PEM"},
+	{`both "sslcert" and "sslkey" are required`, "sslcert and sslkey belong together, and one is missing"},
+	{"unable to read sslkey", "the file that sslkey names cannot be read"},
+	{"failed to decode sslkey", "the file that sslkey names holds no key in PEM"},
+	{"unable to find sslpassword", "the file that sslkey names is encrypted, and sslpassword is missing"},
+	{"unable to decrypt key", "the file that sslkey names cannot be decrypted with sslpassword"},
+	{"unable to read cert", "the file that sslcert names cannot be read"},
+	{"unable to load cert", "the files that sslcert and sslkey name do not belong together, or hold none in PEM"},
 }
 
 // knownCause picks the cause of pgx's error that its text names, if it is one of those that quote nothing.

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"errors"
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -216,6 +218,22 @@ func TestWithoutADatabaseURLEachCommandNamesIt(t *testing.T) {
 	} {
 		got := invoke(t, nil, args...)
 		got.wants(t, exitUsage, "OUTBOX_DATABASE_URL is not set; set it to the outbox's database, as postgres://")
+	}
+}
+
+func TestAFaultOfTLSInAConnectionStringNamesItsParameter(t *testing.T) {
+	t.Parallel()
+	noPEM := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(noPEM, []byte("text"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for query, says := range map[string]string{
+		"sslmode=bogus": "sslmode is none of disable, allow,", "sslrootcert=/nowhere": "sslrootcert names cannot be read",
+		"sslmode=verify-ca&sslrootcert=" + noPEM: "sslrootcert names holds no certificate", "sslcert=/nowhere": "sslcert and sslkey belong together",
+		"sslcert=/nowhere&sslkey=/nowhere": "sslkey names cannot be read", "sslcert=/nowhere&sslkey=" + noPEM: "sslkey names holds no key",
+	} {
+		got := invoke(t, []string{"OUTBOX_DATABASE_URL=postgres://app:hunter2@db/app?" + query}, "status")
+		got.wants(t, exitUsage, "OUTBOX_DATABASE_URL cannot be used", says)
 	}
 }
 
