@@ -3,6 +3,7 @@ package main
 import (
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
@@ -112,4 +113,16 @@ func TestStatusIsShownAgainAndAgain(t *testing.T) {
 		t.Errorf("exit status %d", status)
 	}
 	invoke(t, environment(db), "status", "--watch=1ms").wants(t, exitUsage, "--watch is 1ms")
+}
+
+func TestWhatIsLessThanASecondOldIsNoTrouble(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	for age, want := range map[time.Duration]int{999 * time.Millisecond: 0, time.Second: 3} {
+		since := now.Add(-age)
+		x := &outbox.Sample{At: now, IntervalMS: 30_000, OldestDue: &since, HorizonSince: &since, RetentionFrom: &since}
+		if got := troublesOf([]outbox.WorkerStatus{{Seen: now}}, x, now); len(got) != want {
+			t.Errorf("after %v: %+v", age, got)
+		}
+	}
 }

@@ -47,8 +47,10 @@ func troublesOf(workers []outbox.WorkerStatus, x *outbox.Sample, now time.Time) 
 		}
 	}
 	since := func(kind string, at *time.Time, text string) {
-		if at != nil && x.At.After(*at) {
-			age := x.At.Sub(*at)
+		if at == nil {
+			return
+		}
+		if age := x.At.Sub(*at); age >= time.Second { // less is what happens all the time
 			all = append(all, trouble{kind: kind, text: fmt.Sprintf(text, span(age)), age: age})
 		}
 	}
