@@ -2,6 +2,8 @@
 package docs_test
 
 import (
+	"bufio"
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -157,6 +159,34 @@ func TestTheProgramOfTheRiverstepPageRunsToItsEnd(t *testing.T) {
 	must(t, pool.QueryRow(t.Context(), "SELECT (SELECT count(*) FROM orders.booking), (SELECT count(*) FROM outbox.due)").Scan(&bookings, &due))
 	if bookings != 1 || due != 1 {
 		t.Errorf("%d bookings, %d messages", bookings, due)
+	}
+}
+
+// TestTheProgramOfTheEmbeddingPageWorksUntilItIsInterrupted, whatever pgxpool takes for a good size on this machine.
+func TestTheProgramOfTheEmbeddingPageWorksUntilItIsInterrupted(t *testing.T) {
+	t.Parallel()
+	page := slices.DeleteFunc(ofLanguage(t, "go"), func(b block) bool { return !strings.HasPrefix(b.where, "embedding.md") })[0]
+	program := filepath.Join(t.TempDir(), "embedding")
+	build := exec.CommandContext(t.Context(), "go", "build", overlaid(t, map[string]string{"docs/embedded/main.go": page.text}), "-o", program, "./docs/embedded")
+	build.Dir = ".."
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program)
+	cmd.Env = append(os.Environ(), "OUTBOX_DATABASE_URL="+ownDatabase(t))
+	said, err := cmd.StderrPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	var log []string
+	for lines := bufio.NewScanner(said); lines.Scan(); {
+		if log = append(log, lines.Text()); strings.Contains(lines.Text(), " working ") {
+			must(t, cmd.Process.Signal(os.Interrupt))
+		}
+	}
+	if err := cmd.Wait(); err != nil || !strings.Contains(strings.Join(log, "\n"), " stopped") {
+		t.Errorf("%v\n%s", err, strings.Join(log, "\n"))
 	}
 }
 

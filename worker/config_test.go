@@ -138,7 +138,7 @@ func TestAllFaultsAreReportedAtOnce(t *testing.T) {
 			t.Errorf("%s is not named in: %v", field, err)
 		}
 	}
-	if !strings.Contains(err.Error(), "MaxConns is") {
+	if !strings.Contains(err.Error(), "MaxConns is 5; want 6 or more (pool_max_conns in a connection string sets it)") {
 		t.Errorf("the pool is not named in: %v", err)
 	}
 }

@@ -74,7 +74,7 @@ func New(pool *pgxpool.Pool, config Config) (*Worker, error) {
 	}
 	faults := config.faults()
 	most := pool.Config().MaxConns
-	faults.Check(most >= ConnsMin, "MaxConns", "is %d; want %d or more", most, ConnsMin)
+	faults.Check(most >= ConnsMin, "MaxConns", "is %d; want %d or more (pool_max_conns in a connection string sets it)", most, ConnsMin)
 	if err := faults.Err(); err != nil {
 		return nil, fmt.Errorf("worker: %w", err)
 	}
