@@ -26,6 +26,7 @@ func TestUpCreatesEverything(t *testing.T) {
 	for _, want := range []string{
 		"class r message", "class r due", "class r attempt", "class r dead", "class r endpoint",
 		"class v status", "class v overview", "class v due_count", "class v dead_count", "class r sample", "class v dead_message", "class v endpoint_status",
+		"class v lane_count", "class v tenant_status",
 		"class r river_job", "class r river_leader", "class r river_queue", "class r goose_db_version",
 	} {
 		if !slices.Contains(have, want) {

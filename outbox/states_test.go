@@ -172,7 +172,7 @@ func TestTheViewsAnswerWithoutASearchPath(t *testing.T) {
 	if path := one[string](t, bare.Pool, "SHOW search_path"); path != "" {
 		t.Fatalf("the search path is %q", path)
 	}
-	for _, view := range []string{"status", "overview", "dead_message", "endpoint_status"} {
+	for _, view := range []string{"status", "overview", "dead_message", "endpoint_status", "tenant_status", "lane_count"} {
 		if count(t, bare, view) == 0 {
 			t.Errorf("%s is empty", view)
 		}
