@@ -144,7 +144,8 @@ func TestOptionsComeBackFromTheRowAsTheyWere(t *testing.T) {
 func TestTheFormInTheRowIsWhatItWas(t *testing.T) {
 	t.Parallel()
 	const want = `{"timeout_ms":1500,"method":"PATCH","format":"cloudevents","source":"urn:acme:%20ü","content_type":"text/x-acme; charset=\"utf-8\"",` +
-		`"headers":{"X-Static":"ü, \"quoted\" \u003c\u0026\u003e","x-empty":""},"forward":["X-A","x-b"],"signing_key":"tenant.a_1-B","secret_headers":"crm.2","traceparent":"` + traceparent + `"}`
+		`"headers":{"X-Static":"ü, \"quoted\" \u003c\u0026\u003e","x-empty":""},"forward":["X-A","x-b"],"signing_key":"tenant.a_1-B","secret_headers":"crm.2","traceparent":"` + traceparent + `",` +
+		`"tracestate":"acme=1, a@b=c d"}`
 	text, err := json.Marshal(fullOptions())
 	must(t, err)
 	if string(text) != want {

@@ -121,6 +121,8 @@ FROM outbox.dead x
 JOIN outbox.message m ON m.id = x.message_id
 ORDER BY x.at DESC;
 
+COMMENT ON COLUMN outbox.dead_message.kind IS 'as in status.kind';
+
 CREATE OR REPLACE FUNCTION outbox.version() RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 9';
 
 -- The transaction goes on with the caller's search_path: a service's own goose records the file in a table of its own.
