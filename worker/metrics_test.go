@@ -185,3 +185,22 @@ func TestGaugesEndWithTheWorker(t *testing.T) {
 		t.Error("the gauge is still there")
 	}
 }
+
+// A counter that appears with its first event has had no increase, and an alert would miss it.
+func TestCountersOfKnownLabelsBeginAtZero(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	c := r.config()
+	m := measure(t, &c)
+	r.run(c)
+	r.awaitSeries(m, "outbox.ready{}", 1)
+	got := m.Series()
+	for _, series := range []string{
+		"outbox.settled{result=delivered}", "outbox.settled{result=exhausted}", "outbox.set_aside{what=poison}", "outbox.dropped{what=answer}",
+		"outbox.refused_statements{statement=claim}", "outbox.refused_statements{statement=record}", "outbox.connections{result=failed}",
+	} {
+		if n, there := got[series]; !there || n != 0 {
+			t.Errorf("%s is %v (%v)", series, n, there)
+		}
+	}
+}

@@ -256,3 +256,20 @@ func TestNoTokenOfAURLIsInASpan(t *testing.T) {
 		}
 	}
 }
+
+// A message that waits for a key is looked at again and again. Nothing is sent, so there is nothing to trace.
+func TestWhatIsNoAttemptHasNoSpan(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	ours := newTraced(sdktrace.AlwaysSample())
+	to := newReceiver(t, nil)
+	waits := r.write(outbox.Message{Outcome: testdb.Outcome("waits", to.URL), URL: to.URL, Options: outbox.Options{SigningKey: "nobody"}})
+	c := r.config()
+	c.TracerProvider = ours.provider
+	r.run(c)
+	r.await("it waits", func() bool { return text(r.state(waits).WaitsFor) != "" })
+	r.awaitSettled(r.writeTo(to.URL, "run"))
+	if spans := r.awaitSpans(ours, 1); attributesOf(spans[0])["outbox.run.id"] != "run" {
+		t.Errorf("the span is %v", spans[0].Attributes)
+	}
+}
