@@ -249,7 +249,7 @@ func TestNoLinkOfThePagesIsBroken(t *testing.T) {
 	link := regexp.MustCompile(`\]\(([^)#]+)(#[^)]*)?\)`)
 	pages, err := filepath.Glob("*.md")
 	must(t, err)
-	for _, page := range append(pages, "../README.md", "../SECURITY.md", "../examples/README.md") {
+	for _, page := range append(pages, "../README.md", "../SECURITY.md", "../examples/README.md", "../monitoring/README.md") {
 		text, err := os.ReadFile(page)
 		must(t, err)
 		for _, found := range link.FindAllSubmatch(text, -1) {
