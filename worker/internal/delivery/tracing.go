@@ -53,14 +53,16 @@ func begin(tracer trace.Tracer, m Message, o outbox.Options) span {
 	}
 	name, _ := methodOf(o)
 	_, began := tracer.Start(ctx, name, options...)
-	return spanOf(began)
+	return spanOf(began, o)
 }
 
-// spanOf is a span that a tracer has begun.
-func spanOf(began trace.Span) (x span) {
-	if said := began.SpanContext(); said.IsValid() {
-		x.parent, x.state = traceparent(said.TraceID(), said.SpanID(), said.TraceFlags()), said.TraceState().String()
+// spanOf is a span that a tracer has begun. One that does nothing (package noop) begins none.
+func spanOf(began trace.Span, o outbox.Options) (x span) {
+	said := began.SpanContext()
+	if !said.IsValid() {
+		return passedOn(o)
 	}
+	x.parent, x.state = traceparent(said.TraceID(), said.SpanID(), said.TraceFlags()), said.TraceState().String()
 	if began.IsRecording() {
 		x.recorded = began
 	}

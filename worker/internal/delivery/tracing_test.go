@@ -49,6 +49,12 @@ func TestAWritersContextThatIsNoneIsLeftOut(t *testing.T) {
 	if x := begin(noop.NewTracerProvider().Tracer(""), Message{}, outbox.Options{}); x.parent != "" {
 		t.Errorf("a tracer that does nothing says %q", x.parent)
 	}
+	sampled := outbox.Options{Traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
+	for _, attempt := range []int{1, 2} {
+		if x := begin(noop.NewTracerProvider().Tracer(""), Message{Attempt: attempt}, sampled); x.parent != sampled.Traceparent {
+			t.Errorf("a tracer that does nothing says %q of attempt %d", x.parent, attempt)
+		}
+	}
 	if x := begin(nil, Message{}, outbox.Options{Traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", Tracestate: "a=b\r\nX-Injected: 1"}); x.state != "" {
 		t.Errorf("tracestate is %q", x.state)
 	}
