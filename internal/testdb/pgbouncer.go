@@ -5,6 +5,7 @@ package testdb
 import (
 	"fmt"
 	"net"
+	"net/url"
 	"os"
 	"os/exec"
 	"os/user"
@@ -29,7 +30,8 @@ func PgBouncer(t testing.TB, db *DB) string {
 	if server.Password != "" {
 		password = " password='" + strings.ReplaceAll(server.Password, "'", "''") + "'"
 	}
-	port := freePort(t)
+	// It listens on a Unix socket: a port that was free a moment ago may be another test's by now.
+	const port = 6432
 	dir, err := os.MkdirTemp("/tmp", "pgbouncer-test-") // not t.TempDir, which another user cannot enter
 	must(t, err)
 	t.Cleanup(func() { must(t, os.RemoveAll(dir)) })
@@ -37,14 +39,14 @@ func PgBouncer(t testing.TB, db *DB) string {
 	must(t, os.WriteFile(ini, fmt.Appendf(nil, `[databases]
 pooled = host=%s port=%d dbname=%s user=%s%s
 [pgbouncer]
-listen_addr = 127.0.0.1
+listen_addr =
 listen_port = %d
-unix_socket_dir =
+unix_socket_dir = %s
 auth_type = any
 pool_mode = transaction
 default_pool_size = 2
 ignore_startup_parameters = extra_float_digits
-`, server.Host, server.Port, server.Database, server.User, password, port), 0o600))
+`, server.Host, server.Port, server.Database, server.User, password, port, dir), 0o600))
 
 	cmd := exec.Command(program, "-q", ini)
 	if os.Geteuid() == 0 { // which it refuses to run as
@@ -61,8 +63,8 @@ ignore_startup_parameters = extra_float_digits
 	cmd.Dir, cmd.Stderr = dir, os.Stderr
 	must(t, cmd.Start())
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	waitForPort(t, port)
-	return fmt.Sprintf("postgres://postgres@127.0.0.1:%d/pooled?sslmode=disable", port)
+	waitForSocket(t, filepath.Join(dir, fmt.Sprintf(".s.PGSQL.%d", port)))
+	return fmt.Sprintf("postgres://postgres@/pooled?host=%s&port=%d&sslmode=disable", url.QueryEscape(dir), port)
 }
 
 func must(t testing.TB, err error) {
@@ -72,19 +74,11 @@ func must(t testing.TB, err error) {
 	}
 }
 
-func freePort(t testing.TB) int {
+// waitForSocket polls, for another program's start is no event of ours.
+func waitForSocket(t testing.TB, path string) {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer func() { must(t, listener.Close()) }()
-	return listener.Addr().(*net.TCPAddr).Port
-}
-
-// waitForPort polls, for another program's start is no event of ours.
-func waitForPort(t testing.TB, port int) {
-	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		conn, err := net.Dial("unix", path)
 		if err == nil {
 			must(t, conn.Close())
 			return
