@@ -26,6 +26,10 @@ ALTER VIEW outbox.status RESET (security_barrier);
 ALTER VIEW outbox.dead_message RESET (security_barrier);
 ALTER VIEW outbox.endpoint_status RESET (security_barrier);
 
+-- Workers read each second which URLs are set aside, whatever else is remembered of endpoints. This comes before
+-- message, as in a claim, which locks endpoint and then message: the other way round, the two can deadlock.
+CREATE INDEX endpoint_url ON outbox.endpoint (since) WHERE split_part(endpoint, ' ', 3) <> '';
+
 -- The rule comes after the column: a new column whose domain has a rule would have the whole table written anew.
 CREATE DOMAIN outbox.tenant AS text COLLATE "C";
 ALTER TABLE outbox.message ADD COLUMN tenant outbox.tenant;
@@ -34,9 +38,6 @@ ALTER DOMAIN outbox.tenant ADD CONSTRAINT message_tenant CHECK (VALUE ~ '^[!-~]{
 COMMENT ON COLUMN outbox.message.tenant IS 'whose message it is; NULL for none. The unit of turns, health, pauses and limits is the tenant at an endpoint';
 COMMENT ON COLUMN outbox.due.endpoint IS 'the lane it waits in: the endpoint; behind a space its tenant; behind a second one the hash of a URL that fails';
 COMMENT ON COLUMN outbox.endpoint.endpoint IS 'a lane, as in due.endpoint; the row of an endpoint alone also bounds its tenants and URLs';
-
--- Workers read each second which URLs are set aside, whatever else is remembered of endpoints.
-CREATE INDEX endpoint_url ON outbox.endpoint (since) WHERE split_part(endpoint, ' ', 3) <> '';
 
 CREATE FUNCTION outbox.lanes_over(lane text) RETURNS text[] LANGUAGE sql IMMUTABLE AS
 'SELECT ARRAY[lane, pg_catalog.split_part(lane, '' '', 1),
