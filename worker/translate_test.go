@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 
+	"go.opentelemetry.io/otel/trace/noop"
+
 	"github.com/seed-abbacb8b/epilogue/internal/instruments"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/delivery"
 )
@@ -20,6 +22,7 @@ func TestEveryFieldReachesTheDelivery(t *testing.T) {
 		DeniedAddrs: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:1")}, ProxyURL: "http://proxy", CAFile: "ca",
 		ClientCertFile: "cert", ClientKeyFile: "key", ClientCertOrigins: []string{"https://a.example"}, SecretHeadersFile: "headers", EventsURL: "https://ops", Keys: newRing(nil), Resolver: new(net.Resolver),
 		DialControl: func(string, string, syscall.RawConn) error { return nil }, TLSConfig: new(tls.Config), instruments: new(instruments.Maker),
+		TracerProvider: noop.NewTracerProvider(),
 	}.WithDefaults()
 	d := reflect.ValueOf(deliveryConfig(c, []delivery.Service{{What: "the database"}}))
 	for i := range d.NumField() {
