@@ -123,7 +123,7 @@ func TestConfigShowsMeaningDefaultAndValueInForce(t *testing.T) {
 
 func TestTheVariablesCoverTheWorkersConfiguration(t *testing.T) {
 	t.Parallel()
-	ours := []string{"Logger", "UserAgent", "DeniedAddrs", "Keys", "MeterProvider", "Resolver", "DialControl", "TLSConfig", "OnEvent", "OnAttempt"} // given by a program
+	ours := []string{"Logger", "UserAgent", "DeniedAddrs", "Keys", "MeterProvider", "TracerProvider", "Resolver", "DialControl", "TLSConfig", "OnEvent", "OnAttempt"} // given by a program
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[worker.Config]()) {
 		_, ok := reflect.TypeFor[settings]().FieldByName(f.Name)
 		if f.IsExported() && ok == slices.Contains(ours, f.Name) {
