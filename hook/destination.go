@@ -14,7 +14,7 @@ type URLPolicy interface {
 	CheckURL(url string) error
 }
 
-// destinations are the URLs of a run, each once, with the dedupe key as it is written: none when the run names no URL.
+// destinations returns the URLs of a run, each once, with the dedupe key as it is written; none when the run names no URL.
 func (h *WebhookTerminalHook) destinations(outcome outbox.RunOutcome) []outbox.Destination {
 	key := ""
 	if h.config.DedupeKey != nil {
@@ -30,7 +30,7 @@ func (h *WebhookTerminalHook) destinations(outcome outbox.RunOutcome) []outbox.D
 	return to
 }
 
-// urls are those of the run, without the empty ones and repetitions.
+// urls returns the URLs of the run, without empty ones and repetitions.
 func (h *WebhookTerminalHook) urls(outcome outbox.RunOutcome) []string {
 	var urls []string
 	if h.config.URLs != nil {
@@ -46,7 +46,7 @@ func (h *WebhookTerminalHook) urls(outcome outbox.RunOutcome) []string {
 	return urls
 }
 
-// noDestination says why a run is told to nobody, and which header may have been meant.
+// noDestination says why a run has no destination, and which header may have been meant.
 func (h *WebhookTerminalHook) noDestination(headers map[string]string) string {
 	name := h.config.URLHeader
 	for _, key := range sortedKeys(headers) {
@@ -66,7 +66,7 @@ func alike(a, b string) bool {
 	return strings.EqualFold(fold.Replace(a), fold.Replace(b))
 }
 
-// checkURL reports, at submit time, a URL that can never be delivered to, as far as is known here.
+// checkURL reports, at submit time, a URL that can never be delivered to. It knows only what the URL itself says.
 func (h *WebhookTerminalHook) checkURL(url string) error {
 	if _, err := outbox.CheckURL(url); err != nil {
 		return err

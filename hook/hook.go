@@ -19,9 +19,9 @@
 //     again, or give the hook a DedupeKey.
 //  4. Never wake inside the transaction; see [outbox.Waker].
 //
-// A hook never makes a run impossible to end. Its errors are the database's and the programmer's; what strangers
-// supply (a URL that can never be delivered to, a result over the limit) is recorded as a dead message that an operator
-// sees and can replay.
+// A hook never keeps a run from ending. Its errors come from the database or from a programming error. What submitters supply
+// (a URL that can never be delivered to, a result over the limit) is recorded as a dead message, which an operator sees and can
+// replay.
 //
 // Package hook and package outbox link pgx and the standard library, nothing else.
 package hook
@@ -33,8 +33,8 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// TerminalHook is told that a run ended, inside the transaction that acknowledges its last step. Implementations write
-// through tx only, and neither commit nor roll back.
+// TerminalHook is called when a run ends, inside the transaction that acknowledges its last step. Implementations write through
+// tx only, and neither commit nor roll back.
 type TerminalHook interface {
 	OnTermination(ctx context.Context, tx outbox.Tx, outcome outbox.RunOutcome) error
 }
@@ -47,11 +47,11 @@ func (NoopTerminalHook) OnTermination(context.Context, outbox.Tx, outbox.RunOutc
 	return nil
 }
 
-// Multi returns a hook that calls each of hooks in turn and stops at the first error, for the transaction is then to be
-// rolled back. Hooks that are nil are passed over; without any, it records nothing.
+// Multi returns a hook that calls each of the hooks in turn and stops at the first error, because the transaction must then be
+// rolled back. Nil hooks are skipped. Without hooks, it records nothing.
 //
-// Webhook hooks of it that have the same dedupe key for a run, and different URLs, are refused with [ErrDedupeCollision]
-// when a run ends: see [DedupeScope].
+// When two of its webhook hooks have the same dedupe key for a run, and different URLs, it returns [ErrDedupeCollision]: see
+// [DedupeScope].
 func Multi(hooks ...TerminalHook) TerminalHook {
 	var m multi
 	for _, h := range hooks {

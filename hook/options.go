@@ -16,7 +16,7 @@ func (h *WebhookTerminalHook) options(outcome outbox.RunOutcome) outbox.Options 
 	return over(h.config.Options, h.config.OptionsOf(outcome))
 }
 
-// ofRun returns what OptionsOf got wrong, or nil when err is about something else. It may come from a stranger's header.
+// ofRun returns what OptionsOf got wrong, or nil when err is about something else. It may come from the header of a submitter.
 func (h *WebhookTerminalHook) ofRun(err error) error {
 	var faults outbox.FieldFaults
 	if h.config.OptionsOf == nil || !errors.As(err, &faults) {
@@ -25,8 +25,8 @@ func (h *WebhookTerminalHook) ofRun(err error) error {
 	return fmt.Errorf("OptionsOf: %w", faults)
 }
 
-// over returns the hook's options with those of one run, where they are not zero, in their place. Headers are set beside the
-// hook's own.
+// over returns the options of the hook, with the non-zero fields of one run in their place. The headers of the run are added to
+// those of the hook.
 func over(own, run outbox.Options) outbox.Options {
 	own.Timeout = or(run.Timeout, own.Timeout)
 	own.Method = or(run.Method, own.Method)

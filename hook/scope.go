@@ -9,24 +9,24 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// DedupeScope says among which messages a dedupe key lets only one be written.
+// DedupeScope is the set of messages among which a dedupe key is unique.
 type DedupeScope string
 
 // The scopes. A key of one scope never meets a key of another one.
 const (
-	// DedupeKeys is the zero value: among all messages of the outbox, whatever hook wrote them and to whatever URL.
+	// DedupeKeys is the zero value: all messages of the outbox, whatever their hook and URL.
 	DedupeKeys DedupeScope = ""
-	// DedupeHook is among the messages of the hooks of the same [WebhookConfig.Name]: two hooks of a [Multi] need no keys of
-	// their own.
+	// DedupeHook is the messages of all hooks with the same [WebhookConfig.Name]. With it, two hooks of a [Multi] can use the
+	// same keys.
 	DedupeHook DedupeScope = "hook"
-	// DedupeURL is among the messages to the same URL: each URL of a run is told once. [WebhookConfig.URLs] needs it.
+	// DedupeURL is the messages to the same URL: each URL of a run gets one message. [WebhookConfig.URLs] needs it.
 	DedupeURL DedupeScope = "url"
 )
 
-// ErrDedupeCollision is the error of a [Multi] two of whose hooks would write one run under the same dedupe key to different
-// URLs: only the first would be written, and nobody would know. It is a programmer's fault, and is found before anything is
-// written.
-var ErrDedupeCollision = errors.New("two hooks have the same dedupe key for different URLs, so that only the first would be told; set DedupeScope, or give them keys of their own")
+// ErrDedupeCollision is the error of a [Multi] whose hooks would write one run under the same dedupe key to different URLs.
+// Only the first message would be written, and the second would be lost without an error. It is a programming error, found
+// before anything is written.
+var ErrDedupeCollision = errors.New("two hooks have the same dedupe key for different URLs, so that only the first would get a message; set DedupeScope, or give them keys of their own")
 
 func (c WebhookConfig) checkScope() error {
 	switch c.DedupeScope {
@@ -39,7 +39,7 @@ func (c WebhookConfig) checkScope() error {
 		return fmt.Errorf("DedupeScope is %q; want %q or %q, or nothing", c.DedupeScope, DedupeHook, DedupeURL)
 	}
 	if c.URLs != nil && c.DedupeKey != nil && c.DedupeScope != DedupeURL {
-		return fmt.Errorf("URLs and DedupeKey are set; then DedupeScope must be %q, for one key would let only the first URL be told", DedupeURL)
+		return fmt.Errorf("URLs and DedupeKey are set; then DedupeScope must be %q, for with one key only the first URL would get a message", DedupeURL)
 	}
 	return nil
 }
@@ -61,7 +61,7 @@ func (c WebhookConfig) scoped(key, url string) string {
 	return key
 }
 
-// collision reports hooks of which one would silently write nothing for this outcome.
+// collision reports hooks of which one would write nothing for this outcome, without an error.
 func (m multi) collision(outcome outbox.RunOutcome) error {
 	var keyed []*WebhookTerminalHook
 	for _, h := range m {

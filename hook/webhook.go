@@ -29,17 +29,17 @@ type WebhookConfig struct {
 	// DefaultURL receives the outcomes of runs that name no URL. None when empty.
 	DefaultURL string
 
-	// URLs returns the URLs of one outcome, at most outbox.DestinationsMax: each gets a message of its own, all in one
+	// URLs returns the URLs of one outcome, at most outbox.DestinationsMax. Each gets a message of its own, all in one
 	// statement. Empty ones and repetitions are left out. When it returns none, or is nil, URLHeader and DefaultURL decide.
 	URLs func(outbox.RunOutcome) []string
 
-	// RequireURL says that each run must have a destination. One that has none leaves a dead message that says so, for an
-	// operator to replay to another URL, and CheckHeaders refuses its headers. False: such a run is told to nobody.
+	// RequireURL says that each run must have a destination. A run without one then leaves a dead message, which an operator
+	// can replay to another URL, and CheckHeaders refuses its headers. When false, such a run leaves no message.
 	RequireURL bool
 
-	// Policy is asked by CheckHeaders and CheckOutcome, at submit time: what the worker would refuse (http, private
-	// addresses, ports) is refused while the submitter is there. Package worker/urlpolicy makes one of the worker's settings.
-	// Only outbox.CheckURL when nil.
+	// Policy is asked by CheckHeaders and CheckOutcome at submit time, so that the submitter hears at once what the worker
+	// would refuse later (http, private addresses, ports). Package worker/urlpolicy makes one from the settings of the worker.
+	// When nil, only outbox.CheckURL is asked.
 	Policy URLPolicy
 
 	// Options say how each message of this hook is delivered: its timeout, method, format, headers, keys and times. The zero
@@ -51,44 +51,44 @@ type WebhookConfig struct {
 	// outbox.ResultBytesLimit (1 MiB); at most outbox.ResultBytesKept (16 MiB).
 	ResultBytesMax int
 
-	// ForwardHeaders names the run headers that go into the request, as they are. "X-Tenant" names one, "X-*" all that
-	// begin so, "*" all of them but the URL header. None when empty: a run's metadata is the service's own. A pattern leaves
-	// out what a receiver or a proxy may trust, unless it is named (outbox.SensitiveHeader).
+	// ForwardHeaders names the run headers that go into the request unchanged. "X-Tenant" names one, "X-*" all that begin so,
+	// "*" all of them but the URL header. None when empty, because the headers of a run belong to the service. A pattern leaves
+	// out headers that a receiver or a proxy may trust, unless it names them (outbox.SensitiveHeader).
 	ForwardHeaders []string
 
-	// OptionsOf returns how one run's message is delivered. What it leaves zero is as in Options; its Headers are set beside
-	// those of Options; its Forward, Traceparent and Tracestate are not used. Options that outbox.Options.Validate refuses make a dead
-	// message, for they may come from a stranger's header. Options always when nil.
+	// OptionsOf returns how the message of one run is delivered. A field that it leaves zero is as in Options. Its Headers are
+	// added to those of Options; its Forward and Traceparent are not used. Options that outbox.Options.Validate refuses make a
+	// dead message, because they may come from the header of a submitter. Options always when nil.
 	OptionsOf func(outbox.RunOutcome) outbox.Options
 
 	// SigningKeyOf returns the name of the key set for one outcome, "" for that of Options: a key per tenant. While the worker
 	// does not know the name, the message waits and says so. That of Options always when nil.
 	SigningKeyOf func(outbox.RunOutcome) string
 
-	// TenantHeader is the key, compared exactly, of the run header that names the message's tenant: a customer, an account.
-	// Each tenant has turns, health, pauses and limits of its own at each endpoint, so that no customer delays another who
-	// is called at the same host. The service must set this header itself, whatever the submitter sent: a stranger who
-	// chooses his tenant multiplies his turns. No tenant when empty, or when the run lacks it. A name that outbox.CheckTenant
-	// refuses becomes "invalid-" and a hash of it, which is a tenant too. Needs tables of version 6 (outbox-worker migrate up).
+	// TenantHeader is the key, compared exactly, of the run header that names the tenant of the message: a customer, an
+	// account. At each endpoint, each tenant has its own share of the requests, health, pauses and limits, so that no customer
+	// delays another one at the same host. The service must set this header itself, whatever the submitter sent: a submitter
+	// who chooses the tenant can take the shares of many. No tenant when empty, or when the run lacks the header. A name that
+	// outbox.CheckTenant refuses becomes "invalid-" and a hash of the name. Needs tables of version 6 (outbox-worker migrate
+	// up).
 	TenantHeader string
 
 	// TenantOf returns the tenant of one outcome, "" for the one that TenantHeader names. Only TenantHeader when nil.
 	TenantOf func(outbox.RunOutcome) string
 
-	// Traceparent returns the caller's span in the form of W3C Trace Context, "" for none; what is not of that form is
-	// dropped. Tracestate returns what goes with it. No span is carried on when nil. Package otelhook has both for
-	// OpenTelemetry.
+	// Traceparent returns the span of the caller as a W3C traceparent, "" for none. Text of another form is dropped. No span is
+	// passed on when nil.
 	Traceparent, Tracestate func(context.Context) string
 
-	// DedupeKey returns a key under which only one message is ever written, "" for none. With a key of the run's own
-	// (its id and instance), a run that is ended twice is told of once. No deduplication when nil.
+	// DedupeKey returns a key under which only one message is ever written, "" for none. With a key that belongs to the run
+	// (its id and instance), a run that ends twice is reported once. No deduplication when nil.
 	DedupeKey func(outbox.RunOutcome) string
 
-	// DedupeScope says among which messages a key lets only one be written: DedupeKeys (also when empty), all of the outbox;
-	// DedupeHook, those of hooks of the same Name; DedupeURL, those to the same URL.
+	// DedupeScope is the set of messages among which a key is unique: DedupeKeys (also when empty), the whole outbox;
+	// DedupeHook, the hooks with the same Name; DedupeURL, the messages to the same URL.
 	DedupeScope DedupeScope
 
-	// Name of this hook, for DedupeHook. It must stay as it is: another name is another scope.
+	// Name of this hook, for DedupeHook. Do not change it later: another name is another scope.
 	Name string
 }
 
@@ -132,9 +132,9 @@ func (c WebhookConfig) validate() error {
 	return errors.Join(faults.Err(), c.checkScope())
 }
 
-// signingKey returns the name that was asked for, or the hook's own. A name that no key set can have, which may come from
-// a stranger's header, must neither end in another tenant's key nor keep the run from ending: it becomes one that no
-// worker knows, so that the message waits and says so.
+// signingKey returns the name that was asked for, or the one of the hook. A name that no key set can have may come from the
+// header of a submitter. It must neither select the key of another tenant nor keep the run from ending. So it becomes a name
+// that no worker knows, and the message waits and says so.
 func signingKey(asked, own string) string {
 	if asked == "" {
 		return own
@@ -145,7 +145,7 @@ func signingKey(asked, own string) string {
 	return invalidName(asked)
 }
 
-// invalidName stands for a name that cannot be used: another one for each.
+// invalidName replaces a name that cannot be used. Different names get different replacements.
 func invalidName(asked string) string {
 	sum := sha256.Sum256([]byte(asked))
 	return "invalid-" + hex.EncodeToString(sum[:8])
@@ -173,17 +173,17 @@ func (h *WebhookTerminalHook) url(headers map[string]string) string {
 	return h.config.DefaultURL
 }
 
-// CheckHeaders reports, at submit time, what [WebhookTerminalHook.OnTermination] would write to dead or the worker
-// leave out of the request: a callback URL that can never be delivered to, or that Policy refuses, headers over
-// outbox.HeadersBytesMax, and forwarded headers that HTTP forbids. It finds no fault with a run that has no destination,
-// unless RequireURL is set. A service that wants to refuse a run early returns its error to the submitter.
-// [WebhookTerminalHook.CheckOutcome] looks at more than headers.
+// CheckHeaders reports, at submit time, what [WebhookTerminalHook.OnTermination] would write as a dead message or the worker
+// would leave out of the request: a callback URL that can never be delivered to, or that Policy refuses; headers over
+// outbox.HeadersBytesMax; forwarded headers that HTTP forbids. A run without a destination is no fault, unless RequireURL is
+// set. A service that refuses runs early returns this error to the submitter. [WebhookTerminalHook.CheckOutcome] checks more
+// than headers.
 func (h *WebhookTerminalHook) CheckHeaders(headers map[string]string) error {
 	return h.CheckOutcome(outbox.RunOutcome{Headers: headers})
 }
 
-// forwarded returns the keys that ForwardHeaders names, sorted. The URL header is never among them: the
-// receiver need not know who else can be called.
+// forwarded returns the keys that ForwardHeaders names, sorted. The URL header is never among them: a receiver need not know
+// the other URLs.
 func (h *WebhookTerminalHook) forwarded(headers map[string]string) []string {
 	if len(h.config.ForwardHeaders) == 0 {
 		return nil

@@ -12,10 +12,11 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// Write is [WebhookTerminalHook.OnTermination], and says what it did: a receipt for each URL of the run, or one with
-// [outbox.FateNoDestination] and why. It holds only if the transaction commits.
+// Write does what [WebhookTerminalHook.OnTermination] does and returns a receipt for each URL of the run. For a run without a
+// destination it returns one receipt, with [outbox.FateNoDestination] and the reason. A receipt holds only if the transaction
+// commits.
 //
-// It asks the database for more only where a dedupe key was written before, to say of which message this one is the duplicate.
+// Where a dedupe key was written before, it makes one more query, which finds the message that was written first.
 func (h *WebhookTerminalHook) Write(ctx context.Context, tx outbox.Tx, outcome outbox.RunOutcome) (receipts []outbox.Receipt, err error) {
 	told, err := h.tell(ctx, outcome, func(m outbox.Message, to []outbox.Destination) (err error) {
 		if len(to) > 1 {
@@ -39,8 +40,8 @@ func (h *WebhookTerminalHook) Write(ctx context.Context, tx outbox.Tx, outcome o
 // also says what it did.
 //
 // Its errors wrap [outbox.ErrInvalidOutcome] when the outcome contradicts itself, [outbox.ErrTransaction] when nothing can be
-// written in tx, and are the database's otherwise. A destination, option or result that can never be delivered is not an error:
-// it is written as a dead message.
+// written in tx; other errors come from the database. A destination, option or result that can never be delivered is not an
+// error: it is written as a dead message.
 func (h *WebhookTerminalHook) OnTermination(ctx context.Context, tx outbox.Tx, outcome outbox.RunOutcome) error {
 	_, err := h.tell(ctx, outcome, func(m outbox.Message, to []outbox.Destination) error {
 		if len(to) > 1 {
@@ -64,16 +65,16 @@ func (h *WebhookTerminalHook) Queue(ctx context.Context, batch *pgx.Batch, outco
 	})
 }
 
-// tell makes the outcome a message to its destinations, and has it written. It reports whether there are any. The writer
-// validates outcome and options, before it writes anything: what OptionsOf got wrong makes a dead message, with the hook's own
-// options, in a second call.
+// tell turns the outcome into a message to its destinations and calls write with it. It reports whether there are destinations.
+// The writer validates the outcome and the options before it writes anything. Where the options of OptionsOf are at fault, tell
+// calls write once more, for a dead message with the options of the hook.
 func (h *WebhookTerminalHook) tell(ctx context.Context, outcome outbox.RunOutcome, write func(outbox.Message, []outbox.Destination) error) (told bool, err error) {
 	if err := h.made(); err != nil {
 		return false, err
 	}
 	to := h.destinations(outcome)
 	if len(to) == 0 {
-		if err := outcome.Validate(); err != nil { // nobody else does
+		if err := outcome.Validate(); err != nil { // no writer is called, which would do it
 			return false, fmt.Errorf("webhook hook: %w", err)
 		}
 		return false, nil
@@ -127,7 +128,8 @@ func (h *WebhookTerminalHook) tracestate(ctx context.Context) string {
 	return state
 }
 
-// made reports a hook that NewWebhook did not make. It would panic in the middle of a service's work.
+// made reports a hook that NewWebhook did not make. Without this check, the hook would panic in the middle of the work of a
+// service.
 func (h *WebhookTerminalHook) made() error {
 	if h == nil || h.writer == nil {
 		return errors.New("webhook hook: it is nil or zero; make it with hook.NewWebhook, and look at its error")

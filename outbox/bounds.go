@@ -9,8 +9,8 @@ const (
 	LimitRateMax     = 1_000_000 // requests per second
 )
 
-// TimeMin and TimeMax bound the times that are read from the tables, where anybody may have written an infinite one or one
-// that has no form in JSON. A time beyond them is shown as the bound itself.
+// TimeMin and TimeMax bound the times that are read from the tables, where a person may have written an infinite one or one
+// that JSON has no form for. A time beyond them is shown as the bound.
 var (
 	TimeMin = time.Unix(0, 0).UTC()
 	TimeMax = time.Date(9999, time.January, 1, 0, 0, 0, 0, time.UTC)

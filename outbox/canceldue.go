@@ -13,9 +13,10 @@ import (
 // cancelBatch bounds one transaction of CancelDue, and with it how long its locks are held.
 const cancelBatch = 1000
 
-// CancelDue gives up all that is due of the store's tenant ([Store.OfTenant]) and returns how many messages that were, also
-// beside an error. With an endpoint, it gives up what is due there only; a store of all tenants must name one. It gives up as
-// many as were due when it began, the longest due first; a row that another transaction has locked is left.
+// CancelDue gives up all due messages of the tenant of the store ([Store.OfTenant]) and returns how many there were, even
+// beside an error. With an endpoint, it gives up those at that endpoint only; a store of all tenants must name one. It gives up
+// no more messages than were due when it began, those that have been due longest first; a row that another transaction has
+// locked is left.
 func (s *Store) CancelDue(ctx context.Context, endpoint, reason string) (cancelled int64, err error) {
 	if reason == "" {
 		reason = "cancelled by an operator"
@@ -69,7 +70,7 @@ type dueLane struct {
 	due  int64
 }
 
-// dueLanes are the lanes in which something is due of the tenant, of the endpoint, or of both.
+// dueLanes returns the lanes of the tenant, of the endpoint, or of both that have something due.
 func (s *Store) dueLanes(ctx context.Context, endpoint string) ([]dueLane, error) {
 	switch {
 	case endpoint != "":

@@ -12,8 +12,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/lane"
 )
 
-// Destination is one of several URLs that an outcome goes to, each as a message of its own: with attempts, a state and an id
-// of its own.
+// Destination is one of several URLs of an outcome. Each gets a message of its own, with an id, a state and attempts.
 type Destination struct {
 	ID        ID     // made by the writer when zero
 	URL       string // as Message.URL
@@ -24,8 +23,8 @@ type Destination struct {
 // DestinationsMax is how many URLs one outcome can go to.
 const DestinationsMax = 100
 
-// InsertEach writes a message to each destination, in one statement that carries the outcome once. Of the message, ID, URL,
-// DedupeKey and Fault are left out: they are the destinations'. Errors are as those of [Writer.Insert].
+// InsertEach writes a message to each destination, in one statement that carries the outcome once. ID, URL, DedupeKey and Fault
+// of the message are ignored: each destination has its own. Errors are as those of [Writer.Insert].
 func (w *Writer) InsertEach(ctx context.Context, tx Tx, m Message, to []Destination) error {
 	e, err := w.each(m, to)
 	if err != nil {
@@ -34,8 +33,8 @@ func (w *Writer) InsertEach(ctx context.Context, tx Tx, m Message, to []Destinat
 	return w.runEach(ctx, tx, e)
 }
 
-// WriteEach is [Writer.InsertEach], and says what it did with each destination, in their order. With dedupe keys it asks which
-// of them were written: the transaction must have QueryRow.
+// WriteEach does what [Writer.InsertEach] does and returns a receipt for each destination, in their order. With dedupe keys it
+// queries which messages were written: the transaction must have QueryRow.
 func (w *Writer) WriteEach(ctx context.Context, tx Tx, m Message, to []Destination) ([]Receipt, error) {
 	e, err := w.each(m, to)
 	if err != nil {
@@ -156,7 +155,7 @@ func (r row) destination(id ID, tenant string) destinationJSON {
 	return d
 }
 
-// findDuplicates corrects the receipts of those that were not written.
+// findDuplicates corrects the receipts of the messages that were not written.
 func (w *Writer) findDuplicates(ctx context.Context, tx Tx, to []destinationJSON, receipts []Receipt) error {
 	ids := make([]string, len(to))
 	for i, d := range to {

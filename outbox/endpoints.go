@@ -34,10 +34,10 @@ type EndpointStatus struct {
 	Estimated     bool `json:"estimated"`      // Waiting, Retrying and Delivering: more is due than is counted
 	DeadEstimated bool `json:"dead_estimated"` // Dead: more is dead than is counted
 
-	Hold // of its messages: also by what holds back the endpoint, or the tenant at it
+	Hold // of its messages, also when the endpoint or the tenant there is held back
 }
 
-// EndpointPage are endpoints, and how many were left out.
+// EndpointPage is a list of endpoints, and how many were left out.
 type EndpointPage struct {
 	Endpoints []EndpointStatus
 	Unlisted  int64 // endpoints, tenants and URLs that the limit cut off
@@ -50,8 +50,9 @@ func (s *Store) Endpoints(ctx context.Context, limit int) ([]EndpointStatus, err
 	return page.Endpoints, err
 }
 
-// EndpointPage lists the endpoints that have something waiting, dead or remembered; limit 0 means all. What fails or waits now
-// comes first, then what is paused, then what died long ago; on tables older than version 6, the paused come first.
+// EndpointPage lists the endpoints that have waiting or dead messages, or a row of their own; limit 0 means all. Those that
+// fail or wait now come first, then the paused ones, then those whose messages died long ago. On tables older than version 6,
+// the paused come first.
 //
 // Beyond 100 000 messages due or dead, counts are estimates, as the view's are, and EndpointPage counts anew what waits at the
 // first 100 endpoints of the page, where that is at most 1 000. It never reads all that is due.
@@ -136,7 +137,7 @@ func (e *EndpointStatus) fields() []any {
 	}, e.Hold.fields()...)
 }
 
-// boundedRate keeps a rate that somebody wrote by hand, before version 3 of the tables, within what has a form in JSON. NaN
-// is greater than every number.
+// boundedRate keeps a rate within what JSON has a form for: a person may have written another one before version 3 of the
+// tables. NaN is greater than every number.
 var boundedRate = fmt.Sprintf(`CASE WHEN rate_per_second OPERATOR(pg_catalog.>) %[1]d::double precision THEN %[1]d::double precision
 ELSE rate_per_second END`, int(LimitRateMax))

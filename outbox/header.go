@@ -34,8 +34,8 @@ func isTokenByte(b byte) bool {
 
 func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }
 
-// keepHeaders makes headers that the tables can hold. Those that do not fit into HeadersBytesMax, in the order of their
-// names, are left out, and the fault says how much there was.
+// keepHeaders returns headers that the tables can hold. Those that do not fit into HeadersBytesMax, in the order of their
+// names, are left out, and the fault says how large all of them were.
 func keepHeaders(headers map[string]string) (kept map[string]string, fault string) {
 	clean := cleanHeaders(headers)
 	size := len(mustJSON(clean))
@@ -85,15 +85,15 @@ func ReservedHeader(name string) bool {
 	return strings.HasPrefix(name, "Ce-") || slices.Contains(ReservedHeaders(), name)
 }
 
-// sensitiveHeaders are those that a receiver or a proxy before it may trust: credentials, another sender's signature, where a
-// request came from, and another method than its own. A trailing * stands for any ending.
+// sensitiveHeaders are those that a receiver, or a proxy before it, may trust: credentials, the signature of another sender,
+// the origin of a request, and another method. A trailing * stands for any ending.
 var sensitiveHeaders = []string{
 	"Authorization", "Cookie", "Set-Cookie", "Svix-*", "Forwarded", "X-Forwarded-*",
 	"X-Http-Method", "X-Http-Method-Override", "X-Method-Override",
 }
 
-// SensitiveHeader reports whether a pattern of headers to forward leaves this header out: it is one that a receiver may
-// trust, and the pattern does not name it. "Authorization" and "X-Forwarded-*" name what they say; "*" and "X-*" do not.
+// SensitiveHeader reports whether a pattern of headers to forward leaves this header out: a receiver may trust the header, and
+// the pattern does not name it. "Authorization" and "X-Forwarded-*" name headers; "*" and "X-*" do not.
 func SensitiveHeader(name, pattern string) bool {
 	name, pattern = plainName(name), plainName(pattern)
 	if name == pattern {

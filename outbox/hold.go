@@ -10,7 +10,7 @@ import (
 type Hold struct {
 	HeldBy     *string    `json:"held_by"`     // one of the constants HeldBy…
 	HeldScope  *string    `json:"held_scope"`  // what is held back: endpoint, tenant (at the endpoint), URL; or message
-	HeldReason *string    `json:"held_reason"` // as whoever holds it back gave it
+	HeldReason *string    `json:"held_reason"` // as the operator or the worker gave it
 	HeldSince  *time.Time `json:"held_since"`  // nil where that is not known
 	HeldUntil  *time.Time `json:"held_until"`  // nil: until an operator resumes it
 }
@@ -31,10 +31,10 @@ func (h *Hold) fields() []any {
 // holdColumns are a message's, of the view outbox.status as s.
 var holdColumns = `s.held_by, s.held_scope, s.held_reason, ` + bounded("s.held_since") + `, ` + bounded("s.held_until")
 
-// noHold stands in for them on tables that do not know.
+// noHold replaces them on tables that lack these columns.
 const noHold = `NULL::pg_catalog.text, NULL::pg_catalog.text, NULL::pg_catalog.text, NULL::pg_catalog.timestamptz, NULL::pg_catalog.timestamptz`
 
-// holdColumnsOf are those of a lane: the hold that lasts longest, of the lane itself and of what is over it.
+// holdColumnsOf are those of a lane: of the holds on the lane and on the lanes above it, the one that lasts longest.
 func holdColumnsOf(lane string) string {
 	columns := []string{"h.held_by", "h.scope", "h.reason", bounded("h.since"),
 		`CASE WHEN h.until OPERATOR(pg_catalog.<) 'infinity'::pg_catalog.timestamptz THEN ` + bounded("h.until") + ` END`}

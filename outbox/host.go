@@ -14,8 +14,8 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// hostBytesMax is the longest name that DNS knows, and labelBytesMax its longest label (RFC 1035, section 2.3.4). They also
-// keep an endpoint within what an index can hold: what is over that would be the database's error, and so the run's.
+// hostBytesMax is the longest name that DNS allows, and labelBytesMax its longest label (RFC 1035, section 2.3.4). They also
+// keep an endpoint short enough for an index: a longer one would be an error of the database, and so of the run.
 const (
 	hostBytesMax  = 253
 	labelBytesMax = 63
@@ -23,9 +23,9 @@ const (
 
 var errNotAHost = errors.New("url: host is not a name or an address")
 
-// canonicalHost returns the one form of a host: a name in lower case and ASCII, an IPv4 address in four decimal numbers, an
-// IPv6 address in brackets and in its short form. Requests go to this form too, so that two spellings of one host are one
-// endpoint. Whether there is such a host is for DNS to say.
+// canonicalHost returns the canonical form of a host: a name in lower case and ASCII, an IPv4 address in four decimal numbers,
+// an IPv6 address in brackets and in its short form. Requests go to this form too, so that two spellings of one host are one
+// endpoint. Whether the host exists is for DNS to say.
 func canonicalHost(u *url.URL) (string, error) {
 	if strings.HasPrefix(u.Host, "[") {
 		addr, err := netip.ParseAddr(u.Hostname())
@@ -81,7 +81,7 @@ func asciiName(name string) (string, error) {
 		}
 		if len(labels[i]) > labelBytesMax {
 			if len(name) > hostBytesMax {
-				break // that is the shorter thing to say
+				break // its length is the simpler fault
 			}
 			return "", fmt.Errorf("url: a part of the host has %d bytes, the limit is %d", len(labels[i]), labelBytesMax)
 		}
@@ -89,7 +89,7 @@ func asciiName(name string) (string, error) {
 	return strings.Join(labels, "."), nil
 }
 
-// mapName maps what is written in several ways to one: width, case, composition, and characters that are not seen.
+// mapName maps the spellings of a name to one: width, case, composition, and characters that are not seen.
 func mapName(name string) string {
 	var mapped strings.Builder
 	fold := cases.Fold()
@@ -106,7 +106,7 @@ func mapName(name string) string {
 	return strings.ReplaceAll(norm.NFKC.String(mapped.String()), "。", ".") // the ideographic full stop
 }
 
-// notSeen reports soft hyphens, joiners and variation selectors, which UTS #46 ignores.
+// notSeen reports invisible characters: soft hyphens, joiners and variation selectors, which UTS #46 ignores.
 func notSeen(r rune) bool {
 	switch {
 	case r == 0xad, r == 0x34f, r >= 0x180b && r <= 0x180f && r != 0x180e, r == 0x200b, r == 0x2060, r == 0xfeff,

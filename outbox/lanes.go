@@ -12,8 +12,8 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/lane"
 )
 
-// Pause lets nothing be sent to an endpoint until it is resumed, whatever the tenant. Requests already under way go on. Of a
-// tenant ([Store.OfTenant]) it pauses the tenant at the endpoint only.
+// Pause stops all requests to an endpoint, of every tenant, until it is resumed. Requests in flight go on. A store of a tenant
+// ([Store.OfTenant]) pauses only that tenant at the endpoint.
 func (s *Store) Pause(ctx context.Context, endpoint, reason string) error {
 	key, err := s.laneAt(ctx, endpoint)
 	if err != nil {
@@ -37,8 +37,8 @@ ON CONFLICT (endpoint) DO UPDATE SET paused = true, reason = excluded.reason, si
 // ErrNotAside says that no worker has set a URL aside: it has no lane of its own that could be paused or resumed.
 var ErrNotAside = errors.New("the URL is not set aside")
 
-// PauseURL lets nothing be sent to a URL that a worker has set aside, because it fails, until it is resumed. Of any other URL
-// it returns [ErrNotAside]: its messages wait with those of its endpoint.
+// PauseURL stops all requests to a URL that a worker has set aside because it fails, until it is resumed. For any other URL it
+// returns [ErrNotAside]: its messages wait with those of its endpoint.
 func (s *Store) PauseURL(ctx context.Context, url, reason string) error {
 	key, err := s.laneOfURL(ctx, url)
 	if err != nil {
@@ -81,9 +81,9 @@ type Resumed struct {
 // Any reports whether there was anything to resume.
 func (r Resumed) Any() bool { return r.Endpoint || r.Tenants > 0 || r.URLs > 0 }
 
-// Resume lets an endpoint be sent to again at once, whether it was paused, opened after failures, or asked to be left
-// alone for a while; with it its tenants and the URLs that were set aside. A tenant that was paused by name stays so. Of a
-// tenant ([Store.OfTenant]) it resumes the tenant at the endpoint, and its URLs. Limits stay.
+// Resume ends what holds an endpoint back: a pause, an open circuit breaker, a Retry-After. It also resumes its tenants and the
+// URLs that were set aside, but not a tenant that was paused by name. A store of a tenant ([Store.OfTenant]) resumes the tenant
+// at the endpoint, and its URLs. Limits stay.
 func (s *Store) Resume(ctx context.Context, endpoint string) (Resumed, error) {
 	key, err := s.laneAt(ctx, endpoint)
 	if err != nil {
@@ -96,7 +96,7 @@ func (s *Store) Resume(ctx context.Context, endpoint string) (Resumed, error) {
 	return done, nil
 }
 
-// ResumeURL lets a URL be sent to again at once that was set aside, if its endpoint is not held back.
+// ResumeURL ends what holds back a URL that was set aside. If its endpoint is held back, it still waits for that.
 func (s *Store) ResumeURL(ctx context.Context, url string) (Resumed, error) {
 	key, err := s.laneOfURL(ctx, url)
 	if err != nil {
@@ -109,7 +109,7 @@ func (s *Store) ResumeURL(ctx context.Context, url string) (Resumed, error) {
 	return done, nil
 }
 
-// resume resumes the lane key, and those from one key up to another. It locks the rows in the order in which the workers do.
+// resume resumes the lane key, and the lanes from one key up to another. It locks the rows in the same order as the workers.
 func (s *Store) resume(ctx context.Context, key, from, to string) (done Resumed, err error) {
 	note := ""
 	wanted, err := s.wantsEvents(ctx)
@@ -186,7 +186,7 @@ func (s *Store) laneOfURL(ctx context.Context, url string) (string, error) {
 	return lane.OfURL(owner, url), err
 }
 
-// checkEndpoint wants the endpoint as the tables hold it.
+// checkEndpoint reports an endpoint that is not in the form of the tables.
 func checkEndpoint(endpoint string) error {
 	canonical, err := CheckURL(endpoint)
 	if err != nil {
@@ -215,8 +215,8 @@ func (l Limits) Validate() error {
 	return faults.Err()
 }
 
-// Limit sets an endpoint's limits, in place of those it had; the zero value takes them away. They bound all its tenants
-// together; of a tenant ([Store.OfTenant]), what is sent to the tenant at the endpoint. Requests already under way go on.
+// Limit sets the limits of an endpoint, in place of the earlier ones; the zero value removes them. They bound all its tenants
+// together. A store of a tenant ([Store.OfTenant]) limits that tenant at the endpoint. Requests in flight go on.
 func (s *Store) Limit(ctx context.Context, endpoint string, l Limits, reason string) error {
 	key, err := s.laneAt(ctx, endpoint)
 	if err != nil {
@@ -239,11 +239,11 @@ ON CONFLICT (endpoint) DO UPDATE SET max_in_flight = excluded.max_in_flight, rat
 	return nil
 }
 
-// knowsNewest is how many of the newest messages Known looks at.
+// knowsNewest is how many of the newest messages Known searches.
 const knowsNewest = 10_000
 
-// Known reports whether anything that waits or is dead, or one of the newest 10 000 messages, goes to an endpoint (or to the
-// store's tenant there). An operator who pauses or limits an endpoint that is not known may have made a slip.
+// Known reports whether a waiting or dead message, or one of the newest 10 000 messages, goes to an endpoint (or to the tenant
+// of the store there). An operator who pauses or limits an unknown endpoint may have mistyped it.
 func (s *Store) Known(ctx context.Context, endpoint string) (known bool, err error) {
 	key, err := s.laneAt(ctx, endpoint)
 	if err == nil {

@@ -71,8 +71,8 @@ func (f Filter) limit() int {
 	return f.Limit
 }
 
-// where builds the conditions. Besides the state itself it names the small table that the state lives in, so that the
-// dead of yesterday are not looked for among all that was delivered, unless candidates come from there already.
+// where builds the conditions. Besides the state it names the small table of that state, so that a query for dead messages does
+// not read all delivered ones.
 func (f Filter) where(candidates bool) (conditions []string, args []any, err error) {
 	arg := func(v any) string {
 		args = append(args, v)

@@ -17,16 +17,18 @@ type Message struct {
 	URL     string     // where to; one that [CheckURL] refuses makes a dead message
 	Options Options    // how to deliver it
 
-	// Tenant, when not empty, says whose message it is; see [CheckTenant]. Each tenant has turns, health, pauses and limits of
-	// its own at each endpoint, so that one never delays another. Messages without a tenant are one tenant of their own. The
-	// service must set it, never a stranger: who chooses his tenant multiplies his turns. It needs tables of version 6.
+	// Tenant, when not empty, says whose message it is; see [CheckTenant]. At each endpoint, each tenant has its own share of
+	// the requests, health, pauses and limits, so that one never delays another. Messages without a tenant belong to a tenant
+	// of their own. The service must set it, never the submitter: a submitter who chooses the tenant can take the shares of
+	// many. It needs tables of version 6.
 	Tenant string
 
-	// Fault, when not empty, makes a dead message with this reason: for who finds a fault that the writer cannot.
+	// Fault, when not empty, makes a dead message with this reason: for a caller that finds a fault that the writer cannot
+	// find.
 	Fault string
 
-	// DedupeKey, when not empty, lets only the first message of that key be written: a second one writes nothing. The
-	// second writer waits for the first one's transaction to end.
+	// DedupeKey, when not empty, is a key under which only one message is written; a second one is not. The second writer waits
+	// until the transaction of the first one ends.
 	DedupeKey string
 }
 
@@ -53,8 +55,8 @@ func (m Message) check() error {
 	return nil
 }
 
-// newRow turns a message that was checked into a row. What strangers got wrong becomes a fault, and the row holds as much of
-// it as the tables can.
+// newRow turns a checked message into a row. What a submitter got wrong becomes a fault, and the row holds as much of it as the
+// tables can.
 func newRow(m Message, resultBytesMax int) row {
 	var r row
 	if m.Fault != "" {
@@ -121,8 +123,8 @@ func optionsArg(o Options, headers map[string]string) any {
 	return o.arg()
 }
 
-// dedupeKeyArg replaces a key that the column cannot hold by its hash: two keys stay two, where cutting or cleaning
-// them could make one of them, and lose a message.
+// dedupeKeyArg replaces a key that the column cannot hold by its hash. Cutting or cleaning could make two keys equal, and a
+// message would be lost.
 func dedupeKeyArg(key string) any {
 	switch {
 	case key == "":

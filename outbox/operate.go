@@ -23,13 +23,11 @@ type Replayed struct {
 	New ID `json:"new"` // the message that will be delivered: the same, or its copy for another URL
 }
 
-// Replay makes messages due at once, whether dead, cancelled, delivered or waiting for their next attempt. Their ids
-// stay, so a receiver that did get one can drop the repeat; their attempts go on counting, and the retry schedule
-// begins anew.
+// Replay makes messages due at once: dead, cancelled or delivered ones, or those that wait for their next attempt. Their ids
+// stay, so that a receiver can drop the repeat. Attempts are counted further, and the retry schedule begins anew.
 //
-// With a URL, each message is copied to it under an id of its own and the old one is closed as cancelled; then it must
-// not be due any more. All happens in one transaction: an error names every message that is in the way, and nothing
-// was changed.
+// With a URL, each message is copied to it under a new id, and the old one is closed as cancelled; it must not be due any more.
+// All of this happens in one transaction. An error names every message that cannot be replayed, and nothing has changed.
 func (s *Store) Replay(ctx context.Context, ids []ID, url string) ([]Replayed, error) {
 	endpoint := ""
 	if url != "" {
@@ -57,8 +55,8 @@ func (s *Store) Replay(ctx context.Context, ids []ID, url string) ([]Replayed, e
 	return done, nil
 }
 
-// Cancel gives up messages that are still due. The request of one that is being delivered is not torn down, but its
-// answer changes nothing any more. Nothing is changed when one of the messages is not due.
+// Cancel gives up messages that are still due. A request in flight goes on, but its answer changes nothing any more. Nothing is
+// changed when one of the messages is not due.
 func (s *Store) Cancel(ctx context.Context, ids []ID, reason string) error {
 	if reason == "" {
 		reason = "cancelled by an operator"
@@ -113,7 +111,7 @@ func (m subject) checkReplay(url string) error {
 	return nil
 }
 
-// fault is what keeps one message from being operated on, as against a fault of the database.
+// fault is why one message cannot be changed, as against an error of the database.
 type fault struct {
 	text string
 	err  error
@@ -128,8 +126,8 @@ func (f fault) Error() string {
 
 func (f fault) Unwrap() error { return f.err }
 
-// operate runs f for each message, in one transaction and in the order of their ids, with the due row locked against
-// claims. Faults are collected; with any, nothing is changed. Without, end comes last in the transaction, unless it is nil.
+// operate runs f for each message, in one transaction and in the order of their ids, with the due row locked against claims. It
+// collects faults, and changes nothing when there are any.
 func (s *Store) operate(ctx context.Context, what string, ids []ID, end func(pgx.Tx) error, f func(pgx.Tx, subject) error) error {
 	ids = slices.Clone(ids)
 	slices.SortFunc(ids, func(a, b ID) int { return bytes.Compare(a[:], b[:]) })
@@ -150,7 +148,7 @@ func (s *Store) operate(ctx context.Context, what string, ids []ID, end func(pgx
 			case errors.As(err, &inTheWay):
 				faults = append(faults, fmt.Errorf("message %s %w", id, err))
 			case err != nil:
-				return err // the database's: the transaction is of no further use
+				return err // of the database: the transaction cannot go on
 			}
 		}
 		if len(faults) > 0 || end == nil {
@@ -184,8 +182,8 @@ FROM outbox.status s JOIN outbox.message m ON m.id OPERATOR(pg_catalog.=) s.id W
 	return m, err
 }
 
-// dueAgain lets a message wait in its tenant's lane. One that is due stays in the lane in which it waits, which may be that of
-// its URL.
+// dueAgain makes a message due in the lane of its tenant. One that is due already stays in its lane, which may be that of its
+// URL.
 func (s *Store) dueAgain(ctx context.Context, tx pgx.Tx, m subject) error {
 	if _, err := tx.Exec(ctx, s.in(`DELETE FROM outbox.dead WHERE message_id OPERATOR(pg_catalog.=) $1::pg_catalog.uuid`), m.ID); err != nil {
 		return err

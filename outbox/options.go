@@ -42,26 +42,25 @@ type Options struct {
 	// the name, the message waits: it is never sent unsigned.
 	SigningKey string
 
-	// SecretHeaders names a set of headers that the worker holds, for a receiver that wants an API key: the row keeps the name
-	// only. None when empty. While the worker does not know the name, the message waits; where the set does not list the
-	// message's endpoint, the message is dead (refused) and nothing is sent.
+	// SecretHeaders names a set of headers that the worker holds, for a receiver that wants an API key: the row keeps only the
+	// name. None when empty. While the worker does not know the name, the message waits. Where the set does not list the
+	// endpoint of the message, the message is dead (refused) and nothing is sent.
 	SecretHeaders string
 
-	// Traceparent is the writer's span in the form of W3C Trace Context, carried on in each request.
+	// Traceparent is the span of the writer as a W3C traceparent; each request passes it on.
 	Traceparent string
 
 	// Tracestate goes with Traceparent (W3C Trace Context, section 3.3); dropped where that is empty. Programs from before this
 	// field pass it over.
 	Tracestate string
 
-	// Delay is how long after its writing the message is first tried, whole milliseconds, by the database's clock. At once
-	// when zero; at most DelayMax: what comes later belongs to a scheduler.
+	// Delay is the time from writing to the first attempt, in whole milliseconds, by the clock of the database. At once when
+	// zero; at most DelayMax: longer delays belong to a scheduler.
 	Delay time.Duration
 
-	// ExpireAfter is how long after its writing the message is worth sending, whole milliseconds, by the database's clock:
-	// no request begins after it, and its turn makes it dead with the reason "expired". Never when zero; at least
-	// ExpireAfterMin, more than Delay, and at most ExpireAfterMax. A worker from before tables of version 8 does not know
-	// it, and goes on trying.
+	// ExpireAfter is how long after writing the message is worth sending, in whole milliseconds, by the clock of the database.
+	// No request begins after it: the next claim makes the message dead with the reason "expired". Never when zero; at least
+	// ExpireAfterMin, more than Delay, and at most ExpireAfterMax. A worker from before tables of version 8 ignores it.
 	ExpireAfter time.Duration
 }
 
@@ -85,7 +84,7 @@ const (
 // OptionsBytesMax bounds what a hook's configuration adds to each row, so that no row is refused for it.
 const OptionsBytesMax = 64 << 10
 
-// timeoutMax is more than any worker waits; a longer one in a row, written by hand, is taken for it.
+// timeoutMax is more than any worker waits. A longer timeout, written into a row by hand, is read as this.
 const timeoutMax = 24 * time.Hour
 
 // DefaultSource is the CloudEvents source of messages whose options name none.
@@ -99,7 +98,7 @@ var signingKeyName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
 // CheckSigningKeyName reports a name that no key set can have.
 func CheckSigningKeyName(name string) error {
 	if !signingKeyName.MatchString(name) {
-		return errors.New("not a signing key's name (it is not shown, lest it be a key); want 1 to 64 of A-Z, a-z, 0-9, _, . and -, beginning with a letter or digit")
+		return errors.New("not the name of a signing key (it is not shown, because it may be a key); want 1 to 64 of A-Z, a-z, 0-9, _, . and -, beginning with a letter or digit")
 	}
 	return nil
 }
@@ -193,7 +192,7 @@ func (o Options) Validate() error {
 		faults.Add("SigningKey", CheckSigningKeyName(o.SigningKey))
 	}
 	if o.SecretHeaders != "" && !signingKeyName.MatchString(o.SecretHeaders) {
-		faults.Add("SecretHeaders", errors.New("not the name of a header set (it is not shown, lest it be a secret); "+
+		faults.Add("SecretHeaders", errors.New("not the name of a header set (it is not shown, because it may be a secret); "+
 			"want 1 to 64 of A-Z, a-z, 0-9, _, . and -, beginning with a letter or digit"))
 	}
 	if o.Traceparent != "" {
@@ -218,7 +217,7 @@ type optionsJSON struct {
 	Secret      string            `json:"secret_headers,omitempty"`
 	Traceparent string            `json:"traceparent,omitempty"`
 	Tracestate  string            `json:"tracestate,omitempty"`
-	DelayMS     int64             `json:"delay_ms,omitempty"` // already in due.due_at; kept for who looks
+	DelayMS     int64             `json:"delay_ms,omitempty"` // already in due.due_at; kept for readers
 	ExpiresMS   int64             `json:"expire_after_ms,omitempty"`
 }
 
@@ -232,8 +231,8 @@ func (o Options) MarshalJSON() ([]byte, error) {
 	})), nil
 }
 
-// UnmarshalJSON reads what [Options.MarshalJSON] wrote. Keys it does not know are passed over: a newer writer's options
-// do not stop an older worker.
+// UnmarshalJSON reads what [Options.MarshalJSON] wrote. It ignores unknown keys: the options of a newer writer do not stop an
+// older worker.
 func (o *Options) UnmarshalJSON(text []byte) error {
 	var j optionsJSON
 	if err := json.Unmarshal(text, &j); err != nil {
@@ -248,7 +247,7 @@ func (o *Options) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// milliseconds reads a number that anybody may have written.
+// milliseconds reads a number that may have been written by hand.
 func milliseconds(n int64, most time.Duration) time.Duration {
 	return time.Duration(min(max(n, 0), most.Milliseconds())) * time.Millisecond
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/cleantext"
 )
 
-// RunOutcome is what a workflow run leaves behind when it ends.
+// RunOutcome is how a workflow run ended, and with what.
 type RunOutcome struct {
 	RunID     string            // the run, as the embedding service calls it: 1 to [RunIDBytesMax] bytes
 	Status    TerminalStatus    // how it ended
@@ -28,8 +28,8 @@ const (
 	Cancelled TerminalStatus = "cancelled"
 )
 
-// ErrInvalidOutcome is in every error about an outcome that contradicts itself: a programmer's fault, found before
-// anything is written.
+// ErrInvalidOutcome is in every error about an outcome that contradicts itself: a programming error, found before anything is
+// written.
 var ErrInvalidOutcome = errors.New("invalid outcome")
 
 // ParseTerminalStatus reads a status as [TerminalStatus.String] writes it.
@@ -76,8 +76,8 @@ func (s *TerminalStatus) Scan(src any) error {
 	return fmt.Errorf("%w: status cannot be read from %T", ErrInvalidOutcome, src)
 }
 
-// Validate reports what contradicts itself: an empty or too long run id, an unknown status, a result on a run that did
-// not succeed, an error on one that did. Each error names the field and the rule, and wraps [ErrInvalidOutcome].
+// Validate reports contradictions: an empty or too long run id, an unknown status, a result of a run that did not succeed, an
+// error of one that did. Each error names the field and the rule, and wraps [ErrInvalidOutcome].
 func (o RunOutcome) Validate() error {
 	if o.RunID == "" {
 		return fmt.Errorf("%w: RunID is empty", ErrInvalidOutcome)
@@ -104,7 +104,7 @@ const (
 	ErrorBytesMax     = 64 << 10 // a longer error text is cut there, and says so
 	HeadersBytesMax   = 64 << 10 // as JSON; beyond it the message is dead, and only the headers that fit are kept
 	ResultBytesLimit  = 1 << 20  // default of Config.ResultBytesMax: a larger result makes a dead message
-	ResultBytesKept   = 16 << 20 // a larger result is not kept at all, so that message cannot be replayed
+	ResultBytesKept   = 16 << 20 // a larger result is not kept, so its message cannot be replayed
 	DedupeKeyBytesMax = 512      // a longer key, or one that is not clean text, is replaced by its SHA-256
 	cutNote           = "… [cut: %d bytes]"
 )

@@ -10,13 +10,14 @@ import (
 )
 
 // Purge erases all that the outbox holds of a tenant or of a run: its messages with their dedupe keys, attempts, due and dead
-// rows, the copies that replays made of them, and the runs of riverstep that they were written for. A tenant has no index, so
-// all messages are read, in the order of their ids and in statements of their own: no snapshot is held for longer than one.
+// rows, the copies that replays made of them, and the riverstep runs that they were written for. There is no index over
+// tenants, so it reads all messages, in the order of their ids and in many statements: no snapshot lasts longer than one of
+// them.
 //
-// What is written after the purge was surveyed is not erased. What is being delivered is waited for. A run that is active
-// stays, as does one that somebody else's message belongs to, and as do a tenant's pauses and limits.
+// Messages written after the survey are not erased. Messages that are being delivered are waited for. An active run stays, and
+// so does one that the message of another tenant belongs to; the pauses and limits of the tenant stay too.
 //
-// Erased rows leave the files with the next VACUUM, and backups and the write-ahead log when those end.
+// Erased rows leave the files with the next VACUUM, and leave backups and the write-ahead log when those are removed.
 type Purge struct {
 	store  *Store
 	runID  string          // only messages of this run; all when empty
@@ -28,9 +29,9 @@ type Purge struct {
 	refused int
 }
 
-// PurgeProgress tells how far a purge is.
+// PurgeProgress is how far a purge has come.
 type PurgeProgress struct {
-	Walked int64 // messages that were looked at
+	Walked int64 // messages that were read
 	About  int64 // of about so many; 0 when that is not known
 	Counts PurgeCounts
 }
@@ -43,7 +44,7 @@ type PurgeCounts struct {
 	Attempts   int64 `json:"attempts"`
 	Due        int64 `json:"due"`
 	Dead       int64 `json:"dead"`  // cancelled ones too
-	Runs       int64 `json:"runs"`  // of riverstep; a survey also counts those that somebody else's message belongs to
+	Runs       int64 `json:"runs"`  // of riverstep; a survey also counts those that belong to the message of another tenant
 	Lanes      int64 `json:"lanes"` // what the workers remember of the tenant at endpoints and URLs
 
 	// What an erasure left.
@@ -66,15 +67,15 @@ func (c *PurgeCounts) add(n PurgeCounts) {
 
 // Bounds of a purge.
 const (
-	purgePage      = 5000      // messages that one statement looks at
+	purgePage      = 5000      // messages that one statement reads
 	purgeBatch     = 500       // messages that one transaction erases
 	purgeLeftMax   = 10_000    // messages that are tried again later; with more, the purge ends
-	purgeCopiesMax = 1_000_000 // copies that name no tenant, of whomever
+	purgeCopiesMax = 1_000_000 // copies that name no tenant, of all tenants
 	purgePause     = 250 * time.Millisecond
 )
 
-// Purge returns a purge of what is the store's tenant's ([Store.OfTenant]), of a run, or, with both, of a run of the tenant. It
-// does nothing yet. report is told of each step, and may be nil.
+// Purge returns a purge of the tenant of the store ([Store.OfTenant]), of a run, or, with both, of a run of the tenant. It does
+// nothing yet. report is called at each step, and may be nil.
 func (s *Store) Purge(runID string, report func(PurgeProgress)) (*Purge, error) {
 	if runID == "" && s.tenant == "" {
 		return nil, errors.New("purge: name a tenant or a run")
@@ -94,8 +95,8 @@ func (p *Purge) Survey(ctx context.Context) (PurgeCounts, error) {
 	return counts, nil
 }
 
-// Erase erases what was surveyed, and returns what it erased, also beside an error. For as long as wait it tries again what is
-// being delivered or locked. It can be called again.
+// Erase erases what was surveyed, and returns what it erased, even beside an error. For the time wait, it retries messages that
+// are being delivered or are locked. It can be called again.
 func (p *Purge) Erase(ctx context.Context, wait time.Duration) (PurgeCounts, error) {
 	var counts PurgeCounts
 	err := p.erase(ctx, wait, &counts)
@@ -141,7 +142,7 @@ func (p *Purge) erase(ctx context.Context, wait time.Duration, counts *PurgeCoun
 }
 
 // eraseAll erases messages in bounded transactions. A batch that meets a lock, or that the database refuses, is halved until
-// the message is alone that it is refused for.
+// the message at fault is alone.
 func (p *Purge) eraseAll(ctx context.Context, ids []ID, counts *PurgeCounts) error {
 	var todo [][]ID
 	for len(ids) > 0 {
@@ -174,8 +175,8 @@ func (p *Purge) eraseAll(ctx context.Context, ids []ID, counts *PurgeCounts) err
 	return nil
 }
 
-// aboutRows reports an error that some rows cause, and others need not: a lock that was waited for in vain, and a rule, a
-// trigger or a foreign key of somebody's that keeps a row.
+// aboutRows reports an error that comes from some rows only: a lock that was waited for in vain, or a rule, a trigger or a
+// foreign key that keeps a row.
 func aboutRows(err error) (locked, refused bool) {
 	var server *pgconn.PgError
 	if !errors.As(err, &server) {

@@ -7,9 +7,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// eraseBatch erases messages in one transaction. It locks each message against retention and replays, and its row of due
-// against claims. A row that somebody else has locked is not waited for, and one under a lease is left: its request is under
-// way. Both are tried again.
+// eraseBatch erases messages in one transaction. It locks each message against retention and replays, and its due row against
+// claims. It does not wait for a row that another session has locked, and leaves one under a lease, whose request is in flight.
+// Both are tried again.
 func (p *Purge) eraseBatch(ctx context.Context, ids []ID, counts *PurgeCounts) error {
 	var done PurgeCounts
 	var busy []ID
@@ -38,7 +38,7 @@ func (p *Purge) eraseBatch(ctx context.Context, ids []ID, counts *PurgeCounts) e
 	return nil
 }
 
-// lockFree locks the messages that nobody works on, and returns them.
+// lockFree locks the messages that no session has locked and no worker has leased, and returns them.
 func (p *Purge) lockFree(ctx context.Context, tx pgx.Tx, ids []ID) ([]ID, error) {
 	locked, err := p.ids(ctx, tx, `SELECT id FROM outbox.message WHERE id OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.text[]::pg_catalog.uuid[])
 ORDER BY id FOR UPDATE SKIP LOCKED`, ids)
@@ -65,7 +65,7 @@ ORDER BY message_id FOR UPDATE SKIP LOCKED`, locked)
 	}), nil
 }
 
-// stillThere are the messages that are not free and not gone, either.
+// stillThere returns the messages that are neither free nor gone.
 func (p *Purge) stillThere(ctx context.Context, tx pgx.Tx, ids, free []ID) ([]ID, error) {
 	if len(free) == len(ids) {
 		return nil, nil

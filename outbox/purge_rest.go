@@ -8,9 +8,9 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/lane"
 )
 
-// Beside what belongs to messages, a purge erases the runs of riverstep that have the run's id and no message, and what the
-// workers remember of the tenant's lanes. What an operator set, a pause or a limit, stays: it may be what keeps the tenant
-// from being sent to.
+// Besides what belongs to messages, a purge erases the riverstep runs that have the run id and no message, and what the workers
+// remember of the lanes of the tenant. What an operator set, a pause or a limit, stays: it may be what keeps requests from the
+// tenant.
 const (
 	lanesOfTenant = `FROM outbox.endpoint e WHERE pg_catalog.split_part(e.endpoint, ' ', 2) OPERATOR(pg_catalog.=) $1::pg_catalog.text`
 	setByOperator = `(e.paused OR e.max_in_flight IS NOT NULL OR e.rate_per_second IS NOT NULL)`
@@ -87,7 +87,7 @@ WHERE (detail OPERATOR(pg_catalog.->>) 'tenant'::pg_catalog.text) OPERATOR(pg_ca
 	return nil
 }
 
-// wantsRuns reports whether runs without a message are asked for, too: whose they are, only their id says.
+// wantsRuns reports whether runs without a message are to be erased too. Only a purge by run id can find them.
 func (p *Purge) wantsRuns() bool { return p.runID != "" && p.store.tenant == "" }
 
 func (p *Purge) wantsLanes() bool { return p.runID == "" && lane.IsTenant(p.store.tenant) }

@@ -7,14 +7,14 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// purgeable is a message that a walk came by.
+// purgeable is a message that a walk found.
 type purgeable struct {
 	id       ID
 	mine     bool // of the tenant and the run that are asked for
 	replayOf *ID
 }
 
-// walk reads messages in the order of their ids, up to the end, and gives those that may be asked for: the tenant's, and copies.
+// walk reads messages in the order of their ids, up to the end, and yields those of the tenant, and copies, which may be.
 func (p *Purge) walk(ctx context.Context, f func([]purgeable, PurgeProgress) error) error {
 	sql, err := p.pageSQL(ctx)
 	if err != nil {
@@ -74,7 +74,7 @@ func (p *Purge) survey(ctx context.Context) (counts PurgeCounts, err error) {
 	if err != nil {
 		return counts, err
 	}
-	strangers := map[ID]ID{} // copies that name no tenant, or another one: what they repeat
+	unowned := map[ID]ID{} // copies that name no tenant, or another one: the messages that they copy
 	err = p.walk(ctx, func(page []purgeable, progress PurgeProgress) error {
 		var ids []ID
 		for _, m := range page {
@@ -82,10 +82,10 @@ func (p *Purge) survey(ctx context.Context) (counts PurgeCounts, err error) {
 			case m.mine:
 				ids = append(ids, m.id)
 			case m.replayOf != nil:
-				strangers[m.id] = *m.replayOf
+				unowned[m.id] = *m.replayOf
 			}
 		}
-		if len(strangers) > purgeCopiesMax {
+		if len(unowned) > purgeCopiesMax {
 			return fmt.Errorf("there are more than %d copies that name no tenant", purgeCopiesMax)
 		}
 		err := p.count(ctx, ids, &counts)
@@ -96,7 +96,7 @@ func (p *Purge) survey(ctx context.Context) (counts PurgeCounts, err error) {
 	if err != nil {
 		return counts, err
 	}
-	if err := p.resolve(ctx, strangers); err != nil {
+	if err := p.resolve(ctx, unowned); err != nil {
 		return counts, err
 	}
 	var ids []ID
@@ -114,13 +114,13 @@ func (p *Purge) survey(ctx context.Context) (counts PurgeCounts, err error) {
 	return counts, p.countRest(ctx, &counts)
 }
 
-// resolve finds which copies repeat, over whatever others, a message that is asked for.
-func (p *Purge) resolve(ctx context.Context, strangers map[ID]ID) error {
+// resolve finds the copies whose original, over any number of copies in between, is to be erased.
+func (p *Purge) resolve(ctx context.Context, unowned map[ID]ID) error {
 	clear(p.copies)
-	roots := map[ID]bool{} // whether the message is asked for that a copy, in the end, repeats
+	roots := map[ID]bool{} // by original: whether it is to be erased
 	rootOf := func(id ID) ID {
-		for range len(strangers) { // bounds a circle, which somebody made by hand
-			next, ok := strangers[id]
+		for range len(unowned) { // bounds a circle that was made by hand
+			next, ok := unowned[id]
 			if !ok {
 				break
 			}
@@ -128,7 +128,7 @@ func (p *Purge) resolve(ctx context.Context, strangers map[ID]ID) error {
 		}
 		return id
 	}
-	for id := range strangers {
+	for id := range unowned {
 		roots[rootOf(id)] = false
 	}
 	ids := make([]string, 0, purgePage)
@@ -150,7 +150,7 @@ func (p *Purge) resolve(ctx context.Context, strangers map[ID]ID) error {
 	if err := ask(); err != nil {
 		return err
 	}
-	for id := range strangers {
+	for id := range unowned {
 		if roots[rootOf(id)] {
 			p.copies[id] = struct{}{}
 		}
@@ -158,7 +158,7 @@ func (p *Purge) resolve(ctx context.Context, strangers map[ID]ID) error {
 	return nil
 }
 
-// mine are those of some messages that are asked for.
+// mine returns which of some messages are to be erased.
 func (p *Purge) mine(ctx context.Context, ids []string) ([]ID, error) {
 	if len(ids) == 0 {
 		return nil, nil

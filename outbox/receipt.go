@@ -11,7 +11,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
 )
 
-// Receipt says what came of a message that a [Writer] was given, if the transaction commits.
+// Receipt says what became of a message that was given to a [Writer], if the transaction commits.
 type Receipt struct {
 	Fate   Fate
 	ID     ID     // of the message that is in the outbox: this one or, of a duplicate, the one that was there. Zero when unknown
@@ -19,7 +19,7 @@ type Receipt struct {
 	Reason string // why it is dead, or has no destination; "" otherwise
 }
 
-// Fate is what came of a message when it was written.
+// Fate is what became of a message when it was written.
 type Fate string
 
 // The fates.
@@ -41,8 +41,8 @@ func (r Receipt) String() string {
 	return string(r.Fate)
 }
 
-// Write is [Writer.Insert], and says what it did. Only for a duplicate it asks a question more: of which message. That ID is
-// zero where the transaction has no QueryRow, or when retention has pruned the message.
+// Write does what [Writer.Insert] does and returns a receipt. Only for a duplicate it makes one more query, for the message
+// that was written first. That ID is zero where the transaction has no QueryRow, or when retention has pruned the message.
 func (w *Writer) Write(ctx context.Context, tx Tx, m Message) (Receipt, error) {
 	st, err := w.statement(m)
 	if err != nil {
@@ -84,7 +84,7 @@ func keyBytes(key any) []byte {
 	return nil
 }
 
-// ask reads one value in the caller's transaction. It reports whether there was one, and the transaction could be asked.
+// ask reads one value in the transaction of the caller. It reports whether the transaction can query, and there was a value.
 func (w *Writer) ask(ctx context.Context, tx Tx, value any, query string, args ...any) (found bool, err error) {
 	asks, ok := tx.(interface {
 		QueryRow(ctx context.Context, sql string, args ...any) pgx.Row

@@ -15,7 +15,8 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
 )
 
-// Runs answers a service's question: what became of this run's outcome? It is safe for concurrent use when its database is.
+// Runs finds the messages of a run for a service: what became of its outcome? It is safe for concurrent use when its database
+// is.
 //
 // In SQL the same is
 //
@@ -96,11 +97,11 @@ func (r *Runs) Messages(ctx context.Context, runID string) ([]RunMessage, error)
 	return all, nil
 }
 
-// Wait waits until the run has messages and all of them are settled, and returns them. It looks after 20 ms, and then half as
-// often each time, down to once a second. When ctx ends before, it returns what it saw last, with ctx's error. A run that
-// names no URL never has a message: bound the wait.
+// Wait waits until the run has messages and all of them are settled, and returns them. It queries after 20 ms, and then at
+// growing intervals up to a second. When ctx ends before, it returns what it saw last, with the error of ctx. A run that names
+// no URL never has a message: give ctx a deadline.
 //
-// It is for tests, scripts and the rare caller that must know. A service that wants to be told has a callback URL.
+// It is for tests, scripts and the rare caller that must know. A service that wants to be notified uses a callback URL.
 func (r *Runs) Wait(ctx context.Context, runID string) ([]RunMessage, error) {
 	const first, last = 20 * time.Millisecond, time.Second
 	var seen []RunMessage
@@ -134,13 +135,13 @@ func settled(all []RunMessage) bool {
 	return len(all) > 0
 }
 
-// SQLPool is a *sql.DB as this package takes it.
+// SQLPool is a *sql.DB in the form that this package uses.
 type SQLPool interface {
 	Execer
 	RowQuerier
 }
 
-// SQLDB makes of a *sql.DB what [NewWaker] and [NewRuns] take, with pgx's driver and lib/pq alike.
+// SQLDB turns a *sql.DB into what [NewWaker] and [NewRuns] need, with the driver of pgx and with lib/pq.
 func SQLDB(db *sql.DB) SQLPool { return sqlDB{db} }
 
 type sqlDB struct{ db *sql.DB }

@@ -11,8 +11,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Sample is what the outbox was like when a worker last measured it: one row of outbox.sample. A figure is nil when it could
-// not be measured, and then its group is in Missing.
+// Sample is what a worker last measured of the outbox: one row of outbox.sample. A figure that could not be measured is nil,
+// and its group is in Missing.
 type Sample struct {
 	At         time.Time `json:"at"`
 	Worker     string    `json:"worker"`
@@ -26,7 +26,7 @@ type Sample struct {
 	Retrying      *int64           `json:"retrying"`
 	Waits         map[string]int64 `json:"waits"`      // messages by what of the worker's own they wait for: signing_key, proxy, database, other
 	Dead          map[string]int64 `json:"dead"`       // by reason
-	OldestDue     *time.Time       `json:"oldest_due"` // since when the oldest message is due that nobody delivers and nothing holds back; nil also when there is none
+	OldestDue     *time.Time       `json:"oldest_due"` // due time of the oldest message that no worker delivers and nothing holds back; nil also when there is none
 	BreakersOpen  *int64           `json:"breakers_open"`
 	Paused        *int64           `json:"paused"`
 	DueDeadRows   *int64           `json:"due_dead_rows"`   // row versions of due that vacuum has not removed
@@ -36,8 +36,7 @@ type Sample struct {
 	Workers       *int64           `json:"workers"`
 }
 
-// Stale reports whether the sample is too old to say what the outbox is like now, by the database's clock: it is older than
-// three intervals.
+// Stale reports whether the sample is older than three intervals by the clock of the database, and so says nothing about now.
 func (s Sample) Stale(now time.Time) bool {
 	return now.Sub(s.At) > SampleStaleAfter*time.Duration(s.IntervalMS)*time.Millisecond
 }

@@ -7,17 +7,17 @@ import (
 	"sync/atomic"
 )
 
-// sinceTenants is the version of the tables since which they know tenants, and say what holds a message back.
+// sinceTenants is the first version of the tables that knows tenants and says what holds a message back.
 const sinceTenants = 6
 
 // sinceLaneCounts is the version of the tables since which the views count by lane and by tenant within bounds.
 const sinceLaneCounts = 10
 
-// ErrNoTenants says that the tables are of a version that knows no tenants.
+// ErrNoTenants says that the tables are older than tenants.
 var ErrNoTenants = errors.New("the tables know no tenants yet; run 'outbox-worker migrate up'")
 
-// OfTenant returns a store that sees and changes only what is a tenant's. To it, a message of somebody else is not there
-// ([ErrNotFound]). What it pauses, resumes and limits is the tenant's lane at the endpoint. On tables older than version 6, each
+// OfTenant returns a store that sees and changes only what belongs to a tenant. Messages of others are not found
+// ([ErrNotFound]). It pauses, resumes and limits the lane of the tenant at the endpoint. On tables older than version 6, each
 // of its methods returns [ErrNoTenants].
 func (s *Store) OfTenant(tenant string) (*Store, error) {
 	if err := CheckTenant(tenant); err != nil {
@@ -31,7 +31,7 @@ func (s *Store) OfTenant(tenant string) (*Store, error) {
 
 // tables is what a store learned of its tables.
 type tables struct {
-	version atomic.Int64 // never set back: the tables are not taken back under a program that runs
+	version atomic.Int64 // never reset: nobody migrates down under a running program
 }
 
 // knowsTenants reports whether the tables are of version 6 or later.

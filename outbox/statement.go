@@ -8,8 +8,8 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
 )
 
-// shape is what decides the text of the statement that writes a message. Each has a text of its own, so that the usual
-// message pays for none of what it does not use, and names no column that older tables lack.
+// shape decides the text of the statement that writes a message. Each shape has a text of its own, so that the usual message
+// pays only for what it uses, and names no column that older tables lack.
 type shape struct {
 	tenant  bool // it names a tenant: needs the column tenant, which tables of version 5 lack
 	once    bool // only if its dedupe key was not written before
@@ -26,7 +26,7 @@ func statementTexts(schema string) map[shape]string {
 		has := func(bit int) bool { return bits>>bit&1 == 1 }
 		s := shape{tenant: has(0), once: has(1), dead: has(2), later: has(3), encoded: has(4), each: has(5)}
 		if s.dead && (s.later || s.each) {
-			continue // a dead message is due never; of several URLs, each says whether it is dead
+			continue // a dead message is never due; with several URLs, each says whether it is dead
 		}
 		texts[s] = s.text(schema)
 	}
@@ -48,15 +48,15 @@ func (s shape) text(schema string) string {
 	})
 }
 
-// anyText stands for an argument that any text may be in. ($1)::any_text would not be found.
+// anyText matches an argument for any text. It does not match ($1)::any_text.
 var anyText = regexp.MustCompile(`\$\d+::any_text`)
 
-// The message and its due row are one statement: one round trip, or a place in the caller's pgx.Batch. Every argument
-// is cast from text or bytea, so that drivers that know no uuid or jsonb, and the simple protocol, write the same.
+// The message and its due row are one statement: one round trip, or one statement of the pgx.Batch of the caller. Every
+// argument is cast from text or bytea, so that drivers without uuid or jsonb, and the simple protocol, write the same.
 //
-// The session is the caller's, and none of its settings is changed. So every type, function and operator is named with its
-// schema: no search_path leads elsewhere. And text that is not ASCII goes as bytes (any_text), JSON with such characters
-// escaped: under a client_encoding that is not UTF8, the server would take their bytes for other characters.
+// The session belongs to the caller, and none of its settings is changed. So every type, function and operator is named with
+// its schema, whatever the search_path. And text that is not ASCII is sent as bytes (any_text), and JSON with such characters
+// escaped: under a client_encoding other than UTF8, the server would read their bytes as other characters.
 //
 // The due row is made of the arguments, not of what the first INSERT returns, so a writer needs no right to read. Only a
 // dedupe key asks whether a row was written.
@@ -103,9 +103,9 @@ func after(milliseconds string) string {
 		milliseconds + `::pg_catalog.int8::pg_catalog.float8 OPERATOR(pg_catalog./) 1000::pg_catalog.float8)`
 }
 
-// insertEach takes what all copies share as arguments, once, and the rest as one JSON array with an object for each
-// ([destinationJSON]): so the text of the statement does not depend on how many there are. The command's tag counts the
-// dead ones, and nobody reads it.
+// insertEach takes what all copies share as arguments, once, and one JSON array with an object for each destination
+// ([destinationJSON]), so that the text of the statement is the same for any number of them. The command tag counts the dead
+// messages, and is not read.
 const insertEach = `WITH d AS MATERIALIZED (
 SELECT (v OPERATOR(pg_catalog.->>) 'id')::pg_catalog.uuid AS id, v OPERATOR(pg_catalog.->>) 'url' AS url,
        v OPERATOR(pg_catalog.->>) 'endpoint' AS endpoint, v OPERATOR(pg_catalog.->>) 'lane' AS lane,

@@ -21,9 +21,9 @@ type DB interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// Store reads the outbox and changes it on an operator's word. It is safe for concurrent use when its DB is.
+// Store reads and changes the outbox for an operator. It is safe for concurrent use when its DB is.
 //
-// Times are read within [TimeMin] and [TimeMax]: an infinite one, which somebody wrote by hand, is shown as the bound.
+// Times are read within [TimeMin] and [TimeMax]: an infinite one, which was written by hand, is shown as the bound.
 type Store struct {
 	db     DB
 	schema string
@@ -48,8 +48,8 @@ func NewStore(db DB, schema string) (*Store, error) {
 // in writes the schema's name into SQL that names the default one.
 func (s *Store) in(sql string) string { return sqlschema.In(sql, s.schema) }
 
-// The sessions are the caller's, and so is their search_path. So every function, type and operator is named with its
-// schema; IN, BETWEEN, NULLIF and CASE x WHEN are not used, for they look up an operator by themselves.
+// The sessions and their search_path belong to the caller. So every function, type and operator is named with its schema; IN,
+// BETWEEN, NULLIF and CASE x WHEN are not used, because they find operators through the search_path.
 
 // bounded is a time column as it is read: within TimeMin and TimeMax, so that Go and JSON have a form for it.
 func bounded(column string) string {
@@ -61,7 +61,7 @@ WHEN %[1]s OPERATOR(pg_catalog.>) '%[3]s'::pg_catalog.timestamptz THEN '%[3]s'::
 // sqlTime is read alike under every DateStyle.
 const sqlTime = "2006-01-02T15:04:05Z07:00"
 
-// State says where a message stands.
+// State is the state of a message.
 type State string
 
 // The states of a message. StateDelivered is that of a message that is neither due nor dead.
@@ -71,7 +71,7 @@ const (
 	StateRetrying   State = "retrying"   // tried, and to be tried again
 	StateDelivered  State = "delivered"
 	StateDead       State = "dead"      // given up; see its reason
-	StateCancelled  State = "cancelled" // given up on an operator's word
+	StateCancelled  State = "cancelled" // given up by an operator
 )
 
 // States lists every state, in the order in which a message may pass them.
@@ -186,8 +186,8 @@ FROM outbox.attempt WHERE message_id OPERATOR(pg_catalog.=) $1::pg_catalog.uuid 
 	return d, nil
 }
 
-// readHeaders reads a message's headers, and what was written there by hand too: a value that is not text is shown as the
-// JSON that it is, for an operator must be able to look at any message.
+// readHeaders reads the headers of a message, even those that were written by hand: a value that is not text is shown as its
+// JSON, because an operator must be able to read any message.
 func readHeaders(text []byte) map[string]string {
 	var values map[string]json.RawMessage
 	if err := json.Unmarshal(text, &values); err != nil {
@@ -215,8 +215,8 @@ type StateCount struct {
 	Estimated        bool       `json:"estimated"` // Messages, which are exact to 100 000; the times are those of a sample then
 }
 
-// Overview counts the messages in each state. Of a tenant ([Store.OfTenant]), delivered messages are left out: to count them
-// would read all that were ever written.
+// Overview counts the messages in each state. For a store of a tenant ([Store.OfTenant]), delivered messages are left out: to
+// count them would read all that were ever written.
 func (s *Store) Overview(ctx context.Context) ([]StateCount, error) {
 	if s.tenant != "" {
 		return s.overviewOfTenant(ctx)

@@ -5,13 +5,13 @@ import (
 	"time"
 )
 
-// TenantStatus counts what of a tenant waits or is dead.
+// TenantStatus counts the waiting and dead messages of a tenant.
 type TenantStatus struct {
 	Tenant     string     `json:"tenant"`  // "" for messages that name none
 	Waiting    int64      `json:"waiting"` // due, in whatever state
 	Retrying   int64      `json:"retrying"`
 	Delivering int64      `json:"delivering"`
-	Held       int64      `json:"held"` // of those that wait: at a lane that is held back now
+	Held       int64      `json:"held"` // those of the waiting that are in a lane that is held back now
 	Dead       int64      `json:"dead"`
 	OldestDue  *time.Time `json:"oldest_due"`
 
@@ -21,8 +21,8 @@ type TenantStatus struct {
 	Others int64 `json:"-"` // tenants in all, this one among them
 }
 
-// Tenants lists the tenants that have something waiting or dead, first those whose messages wait for longest; limit 0 means
-// all. Beyond 100 000 messages due or 5 000 dead, the counts are estimates; on tables before version 10, it reads all of these.
+// Tenants lists the tenants with waiting or dead messages, first those whose messages have waited longest; limit 0 means all.
+// It reads all that is due and dead.
 func (s *Store) Tenants(ctx context.Context, limit int) (list []TenantStatus, unlisted int64, err error) {
 	knows, err := s.knowsTenants(ctx)
 	if err == nil && !knows {

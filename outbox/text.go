@@ -18,7 +18,7 @@ func cleanHeaders(headers map[string]string) map[string]string {
 	return clean
 }
 
-// asciiJSON escapes what is not ASCII in JSON: it says the same, whatever encoding its bytes are taken for.
+// asciiJSON escapes what is not ASCII in JSON, so that its bytes mean the same in every encoding.
 func asciiJSON(text string) string {
 	if isASCII(text) {
 		return text

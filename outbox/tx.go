@@ -12,12 +12,12 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Tx is the transaction that acknowledges the step. A pgx.Tx is one as it is; [SQLTx] makes one of a *sql.Tx, and [ExecTx] of
-// what an ORM has for one. A pool or a connection has no Commit and does not compile: an outcome written outside a
-// transaction would be atomic with nothing.
+// Tx is the transaction that acknowledges the step. A pgx.Tx is one; [SQLTx] makes one of a *sql.Tx, and [ExecTx] of the
+// transaction of an ORM. A pool or a connection has no Commit and does not compile: an outcome written outside the transaction
+// would not be atomic with the acknowledgement.
 //
-// This package calls Exec. Only to say of which message another one is the duplicate ([Writer.Write]), it asks for
-// QueryRow, if the transaction has it. The caller commits and rolls back.
+// This package calls Exec. To find which message another one is the duplicate of ([Writer.Write]), it also uses QueryRow, if
+// the transaction has it. The caller commits and rolls back.
 type Tx interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 	Commit(ctx context.Context) error
@@ -69,7 +69,7 @@ func closed(err error) error {
 	return err
 }
 
-// ExecContexter is what the transactions of GORM, ent, sqlx and most other libraries over database/sql have in common.
+// ExecContexter is the method that the transactions of GORM, ent, sqlx and most other libraries over database/sql share.
 type ExecContexter interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 }
@@ -81,8 +81,8 @@ type ExecContexter interface {
 //	sqlx   outbox.SQLTx(tx.Tx)                    or ExecTx(tx)
 //	bun    outbox.SQLTx(tx.Tx)                    not ExecTx: bun writes arguments into the text, and knows ? only
 //
-// It must be the transaction of the acknowledgement. What can begin a transaction and not commit one, as *sql.DB, *gorm.DB's
-// pool, *sqlx.DB, *bun.DB or ent's client, is refused with [ErrTransaction] when something is to be written.
+// It must be the transaction of the acknowledgement. A value that can begin a transaction and cannot commit one, such as
+// *sql.DB, the pool of *gorm.DB, *sqlx.DB, *bun.DB or the client of ent, is refused with [ErrTransaction] at the first write.
 //
 // The library that began the transaction ends it: Commit and Rollback return an error.
 func ExecTx(tx ExecContexter) Tx { return execTx{tx} }
@@ -170,7 +170,7 @@ var (
 	errNilSQLTx = fmt.Errorf("%w: SQLTx was given nil; did BeginTx fail?", ErrTransaction)
 )
 
-// usable reports a transaction that is none. To call it would panic, in the middle of a service's work.
+// usable reports a transaction that cannot be used. Without it, the call would panic in the middle of the work of a service.
 func usable(tx Tx) error {
 	if isNil(tx) {
 		return errNilTx
@@ -178,7 +178,7 @@ func usable(tx Tx) error {
 	return nil
 }
 
-// isNil also finds a nil pointer in an interface, as a function leaves it that returns a *pgxpool.Tx beside an error.
+// isNil also finds a nil pointer in an interface, such as the nil *pgxpool.Tx that a function returned beside an error.
 func isNil(value any) bool {
 	if value == nil {
 		return true

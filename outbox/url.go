@@ -9,17 +9,16 @@ import (
 	"unicode/utf8"
 )
 
-// CheckURL returns the endpoint of a callback URL: its origin, in lower case and ASCII, without the default port. A URL that
-// can never be delivered to is an error that names its fault, never the URL's own text beyond the scheme, for it may hold a
-// secret.
+// CheckURL returns the endpoint of a callback URL: its origin, in lower case and ASCII, without the default port. The error of
+// a URL that can never be delivered to names its fault, and no more of its text than the scheme, because it may hold a secret.
 func CheckURL(raw string) (endpoint string, err error) {
 	_, endpoint, err = NormalizeURL(raw)
 	return endpoint, err
 }
 
-// NormalizeURL returns a callback URL as it is written and sent, and its endpoint. The host is in its one form, and what HTTP
-// does not allow in a path or a query, such as a space, is percent-encoded; what is encoded already stays as it is. A URL in
-// this form comes back unchanged. The errors are those of [CheckURL].
+// NormalizeURL returns a callback URL in the form in which it is stored and sent, and its endpoint. The host is in its
+// canonical form, and what HTTP does not allow in a path or a query, such as a space, is percent-encoded; existing escapes
+// stay. A URL in this form comes back unchanged. The errors are those of [CheckURL].
 func NormalizeURL(raw string) (normal, endpoint string, err error) {
 	if len(raw) > URLBytesMax {
 		return "", "", fmt.Errorf("url: %d bytes, the limit is %d", len(raw), URLBytesMax)
@@ -34,7 +33,7 @@ func NormalizeURL(raw string) (normal, endpoint string, err error) {
 	}
 	normal = origin.scheme + "://" + origin.host
 	if strings.HasSuffix(u.Hostname(), ".") {
-		normal += "." // a name that no search list is tried for
+		normal += "." // a fully qualified name, without a search list
 	}
 	if u.Port() != "" {
 		normal += ":" + u.Port()
@@ -73,7 +72,7 @@ func parseURL(raw string) (*url.URL, error) {
 	return u, nil
 }
 
-// urlOrigin is what one endpoint shares.
+// urlOrigin is an endpoint.
 type urlOrigin struct{ scheme, host, port string } // port is empty when it is the scheme's own
 
 func (o urlOrigin) String() string {

@@ -14,25 +14,23 @@ type Execer interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 }
 
-// Waker tells idle workers that something is due, so that it need not wait for their next poll. Call [Waker.Wake] after
-// the commit, never in the transaction: a NOTIFY takes a lock over the whole database at commit.
+// Waker tells idle workers that something is due, so that it does not wait for their next poll. Call [Waker.Wake] after the
+// commit, never in the transaction: a NOTIFY takes a lock over the whole database at commit.
 //
-// A wake is a hint. Losing every one of them costs latency, at most a poll interval, and never a message; its errors
-// are therefore dropped.
+// A wake is a hint. A lost wake costs at most a poll interval of latency, and never a message; so its errors are dropped.
 type Waker struct {
 	db      Execer
 	channel string
 	every   time.Duration
 
 	mu      sync.Mutex
-	running bool          // a notify is being sent, or its pause not over
+	running bool          // a notify is being sent, or its pause has not ended
 	again   bool          // a wake arrived meanwhile
 	closed  bool          // no further notify is begun
 	idle    chan struct{} // closed when running ends
 }
 
-// wakeEvery bounds the notifies of one process to 500 a second, whatever it writes, and is the longest that a wake is
-// held back.
+// wakeEvery bounds the notifies of one process to 500 a second, and is the longest time that a wake is delayed.
 const wakeEvery = 2 * time.Millisecond
 
 // wakeTimeout bounds one notify.
@@ -68,13 +66,13 @@ func (w *Waker) Wake() {
 	go w.send()
 }
 
-// send notifies until no wake arrived since it last did.
+// send notifies until no wake has come since the last notify.
 func (w *Waker) send() {
 	for {
 		ctx, cancel := context.WithTimeout(context.Background(), wakeTimeout)
 		_, _ = w.db.Exec(ctx, "SELECT pg_catalog.set_config('synchronous_commit', 'off', true), pg_catalog.pg_notify($1::pg_catalog.text, '')", w.channel)
 		cancel()
-		time.Sleep(w.every) // the debounce: what is called meanwhile becomes one wake
+		time.Sleep(w.every) // the debounce: all calls meanwhile become one wake
 		w.mu.Lock()
 		if !w.again {
 			w.running = false

@@ -8,8 +8,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// WorkerStatus is one row of outbox.worker: what a worker last said of itself. A worker that was killed leaves its row behind
-// for an hour; one that stopped does not. A worker behind a pooler in transaction mode has none.
+// WorkerStatus is one row of outbox.worker: what a worker last wrote about itself. The row of a killed worker stays for an
+// hour; a worker that stops removes its own. A worker behind a pooler in transaction mode has none.
 type WorkerStatus struct {
 	Name         string    `json:"name"` // as in locked_by
 	Host         string    `json:"host"`
@@ -21,13 +21,13 @@ type WorkerStatus struct {
 	NotReady     *string   `json:"not_ready"`      // what keeps it from delivering
 }
 
-// WorkerSeenMax is how long ago a worker that lives can have written its row: it does so every five seconds.
+// WorkerSeenMax is the greatest age of the row of a living worker, which writes it every five seconds.
 const WorkerSeenMax = 15 * time.Second
 
 // Lives reports whether the worker was seen a moment ago, by the database's clock.
 func (w WorkerStatus) Lives(now time.Time) bool { return now.Sub(w.Seen) <= WorkerSeenMax }
 
-// Workers lists the workers, the one seen last first. The tables have said so since version 5; before, there are none.
+// Workers lists the workers, the one seen last first. Tables older than version 5 have none.
 func (s *Store) Workers(ctx context.Context) ([]WorkerStatus, error) {
 	list, err := collect[WorkerStatus](ctx, s, "workers",
 		`SELECT name, host, version, `+bounded("started")+`, `+bounded("seen")+`, in_flight, clock_ahead_ms, not_ready

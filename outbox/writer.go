@@ -45,12 +45,12 @@ func NewWriter(c Config) (*Writer, error) {
 	return &Writer{schema: c.Schema, bytesMax: c.ResultBytesMax, texts: statementTexts(c.Schema)}, nil
 }
 
-// ErrTransaction is in errors about a transaction of the caller's that nothing can be written in: a read-only one, one in
-// which an earlier statement failed, one that has ended.
+// ErrTransaction is in errors about a transaction of the caller that cannot be written in: it is read-only, an earlier
+// statement in it failed, or it has ended.
 var ErrTransaction = errors.New("the caller's transaction cannot be written in")
 
-// ofTransaction names the transaction's faults and missing tables, by SQLSTATE as every driver gives it. Others are
-// returned as they are.
+// ofTransaction recognises faults of the transaction and missing tables by the SQLSTATE, which every driver has. It returns
+// other errors unchanged.
 func (w *Writer) ofTransaction(err error) error {
 	var coded interface{ SQLState() string }
 	state := ""
@@ -68,7 +68,7 @@ func (w *Writer) ofTransaction(err error) error {
 	return missingTables(w.schema, err)
 }
 
-// missingTables says what to do about a schema that is not there, or older than what was asked of it.
+// missingTables says what to do when the schema is missing or too old.
 func missingTables(schema string, err error) error {
 	var coded interface{ SQLState() string }
 	if !errors.As(err, &coded) {
@@ -89,11 +89,11 @@ func missingTables(schema string, err error) error {
 // its URL, result or headers can never be delivered. When the dedupe key was written before, it writes nothing and
 // returns the zero ID. [Writer.Write] does the same and says which of these it was.
 //
-// An error is the caller's (it wraps [ErrInvalidOutcome] or [ErrTransaction], and nothing was written) or the database's;
-// after either the transaction should be rolled back, for what cannot be recorded must not be acknowledged.
+// An error is one of the caller (it wraps [ErrInvalidOutcome] or [ErrTransaction], and nothing was written) or of the database.
+// After either, roll the transaction back: what cannot be recorded must not be acknowledged.
 //
-// No setting of the session changes what is written. One under which a driver cannot write text safely (pgx's simple
-// protocol wants standard_conforming_strings and client_encoding UTF8) is that driver's error.
+// No setting of the session changes what is written. A driver returns an error itself where it cannot write text safely (the
+// simple protocol of pgx needs standard_conforming_strings and client_encoding UTF8).
 func (w *Writer) Insert(ctx context.Context, tx Tx, m Message) (ID, error) {
 	st, err := w.statement(m)
 	if err != nil {
@@ -106,8 +106,8 @@ func (w *Writer) Insert(ctx context.Context, tx Tx, m Message) (ID, error) {
 	return st.id, nil
 }
 
-// Queue adds the same statement to a batch that the caller sends in a transaction, next to the acknowledgement: no
-// round trip of its own. The batch holds one more result. The id is that of the message if it is written.
+// Queue adds the same statement to a batch that the caller sends in a transaction, next to the acknowledgement, without a
+// further round trip. The batch has one more result. The id is that of the message if it is written.
 func (w *Writer) Queue(batch *pgx.Batch, m Message) (ID, error) {
 	if batch == nil {
 		return ID{}, errors.New("insert message: the batch is nil")

@@ -21,9 +21,9 @@ var statuses = [...]struct {
 	{ErrStore, http.StatusServiceUnavailable},
 }
 
-// DefaultStatus is the answer to a request that is not handed on. By the specification every status but 2xx is a
-// failure, and most senders try again after any; the worker of this module tries again after 408, 425, 429 and 5xx, and
-// gives up after the rest. So what can mend itself gets one of the former:
+// DefaultStatus is the answer to a request that does not reach the next handler. By the specification every status but 2xx is a
+// failure, and most senders retry after any of them. The worker of this module retries after 408, 425, 429 and 5xx, and gives
+// up after all others. So a fault that can pass gets one of these:
 //
 //	ErrMissingHeader, ErrInvalidHeader   400, final: not what Standard Webhooks sends
 //	ErrSignature                         401, final: not from our sender, or signed with a key we do not have
@@ -34,9 +34,9 @@ var statuses = [...]struct {
 //	ErrUnanswered, ErrStore              503
 //	anything else                        500
 //
-// 401 is what senders expect, and an alarm on 5xx that any stranger can ring is worth little. But a receiver that gets
-// its new key later than the sender loses messages by it, until they are replayed. The cure is the order of a rotation:
-// first the receivers accept the new key, then the sender signs with it. Where that order cannot be kept, answer 503:
+// 401 is what senders expect, and an alarm on 5xx would be worth little if anybody could raise it. But a receiver that gets its
+// new key later than the sender loses messages by it, until they are replayed. So rotate in this order: first the receivers
+// accept the new key, then the sender signs with it. Where that order cannot be kept, answer 503:
 //
 //	Status: func(err error) int {
 //		if errors.Is(err, webhook.ErrSignature) {
@@ -53,7 +53,7 @@ func DefaultStatus(err error) int {
 	return http.StatusInternalServerError
 }
 
-// refuse answers with the sentinel's text, which says what kind of fault it is and nothing that came in or is secret.
+// refuse answers with the text of the sentinel, which names the kind of fault and quotes neither the request nor a secret.
 func (h *Handler) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	h.config.OnError(r, err)
 	status := h.config.Status(err)

@@ -1,5 +1,5 @@
-// Package webhook signs and verifies webhooks as Standard Webhooks (https://www.standardwebhooks.com) lays down. It is
-// what a receiver in Go needs to trust what it gets, and it links the standard library only.
+// Package webhook signs and verifies webhooks as Standard Webhooks (https://www.standardwebhooks.com) specifies. It is all that
+// a receiver in Go needs to trust a request, and it links only the standard library.
 //
 // # What is signed
 //
@@ -8,17 +8,17 @@
 //
 //	webhook-id "." webhook-timestamp "." body
 //
-// either "v1,", base64 of HMAC-SHA256, with a key "whsec_" that both sides hold, or "v1a,", base64 of Ed25519, with a
-// key "whsk_" of the sender's whose public half "whpk_" is the receiver's. No other header is signed. What an outbox
-// says in Workflow-Run-Id and Workflow-Run-Status is as trustworthy as the connection that brought it: a receiver that
-// cannot rely on TLS up to itself takes it from the body.
+// either "v1,", base64 of HMAC-SHA256, with a key "whsec_" that both sides hold, or "v1a,", base64 of Ed25519, with a key
+// "whsk_" of the sender whose public half "whpk_" the receiver holds. No other header is signed. Workflow-Run-Id and
+// Workflow-Run-Status are only as trustworthy as the connection: a receiver that does not terminate TLS itself reads them from
+// the body.
 //
 // # A receiver
 //
-// [Verifier] is the function, [Handler] the middleware: it bounds the body, reads it whole, verifies it, hands on the raw
-// bytes, and, with a [Store], answers repeats without calling the handler. The example shows all of it.
+// [Verifier] is the function, [Handler] the middleware. The middleware bounds the body, reads all of it, verifies it and passes
+// on the raw bytes; with a [Store], it answers repeats without calling the handler. The example shows all of it.
 //
-// The body must reach the verifier as it came: a framework that parses JSON and writes it anew breaks every signature.
+// The body must reach the verifier unchanged: a framework that parses JSON and encodes it again breaks every signature.
 //
 // # Rotation
 //
@@ -29,8 +29,8 @@
 //
 // # Repeats
 //
-// Delivery is at least once: what was processed may come again, under the same webhook-id. The timestamp's tolerance does
-// not help, for a new attempt has a new timestamp. What is promised against repeats, by the strength of the means:
+// Delivery is at least once: a processed message may come again, under the same webhook-id. The tolerance of the timestamp does
+// not help, because a new attempt has a new timestamp. The means against repeats, from weak to strong:
 //
 //   - [MemoryStore]: one process handles no message twice at a time, nor again once it was processed, until the process
 //     ends or the entry falls out by age or number.
@@ -40,8 +40,8 @@
 //   - [PostgresStore.Once]: the record is committed in the receiver's own transaction, with the work. Work in that
 //     database is done exactly once.
 //
-// In all of them a handler that fails (any answer but 2xx, or a panic) gives the message back: the sender tries again,
-// and the next attempt is handled.
+// In all of them, a handler that fails (any answer but 2xx, or a panic) gives the message back: the sender retries, and the
+// next attempt is handled.
 //
 // # Other languages
 //

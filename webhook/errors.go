@@ -10,7 +10,7 @@ var (
 	// ErrInvalidHeader: one of them is given twice, is too long, or is not of its form. See [CheckID].
 	ErrInvalidHeader = errors.New("invalid webhook header")
 
-	// ErrTimestamp: webhook-timestamp is further from now than the tolerance. The request was delayed or is replayed, or
+	// ErrTimestamp: webhook-timestamp is further from now than the tolerance. The request was delayed or replayed, or
 	// a clock is wrong. A new attempt carries a new timestamp.
 	ErrTimestamp = errors.New("webhook timestamp outside the tolerance")
 
@@ -21,7 +21,7 @@ var (
 	ErrVerifier = errors.New("webhook verifier")
 )
 
-// What else keeps a [Handler] from handing a request on.
+// What else keeps a [Handler] from passing a request on.
 var (
 	// ErrBodyTooLarge: the body is longer than HandlerConfig.BodyBytesMax.
 	ErrBodyTooLarge = errors.New("webhook body too large")
@@ -35,6 +35,6 @@ var (
 	// ErrUnanswered: the handler returned without an answer when its context had ended.
 	ErrUnanswered = errors.New("webhook not answered in time")
 
-	// ErrStore: the store could not be asked, or could not be told.
+	// ErrStore: the store could not claim the message, or could not record its end.
 	ErrStore = errors.New("webhook store")
 )

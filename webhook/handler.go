@@ -9,8 +9,8 @@ import (
 	"net/http"
 )
 
-// DefaultBodyBytesMax is four times the largest result that an outbox delivers by default (1 MiB): in an envelope, a
-// result is escaped, and an error text comes with it. A bound that is too low loses messages, for 413 is final.
+// DefaultBodyBytesMax is four times the largest result that an outbox delivers by default (1 MiB): an envelope escapes the
+// result and can hold an error text. A bound that is too low loses messages, because 413 is final.
 const DefaultBodyBytesMax = 4 << 20
 
 // HandlerConfig configures a [Handler].
@@ -18,20 +18,20 @@ type HandlerConfig struct {
 	// Verifier holds the keys; its Keys are the one field without a default.
 	Verifier Verifier
 
-	// BodyBytesMax bounds the body, which is held in memory. DefaultBodyBytesMax when 0; not negative. It should be
-	// above what the sender may send: the worker takes 413 for final.
+	// BodyBytesMax bounds the body, which is held in memory. DefaultBodyBytesMax when 0; not negative. It should be above what
+	// the sender may send: for the worker, 413 is final.
 	BodyBytesMax int64
 
 	// Store remembers which messages were processed, so that a repeat is answered without calling the handler. No
 	// deduplication when nil.
 	Store Store
 
-	// Status chooses the answer to what is not handed on; DefaultStatus when nil. What it returns outside of 400 to
-	// 599 is answered as 500: nothing that was refused may look accepted.
+	// Status chooses the answer to a request that is not passed on; DefaultStatus when nil. A value outside of 400 to 599 is
+	// answered as 500, so that a refused request never looks accepted.
 	Status func(error) int
 
-	// OnError is told of everything that was not handed on, and of a store that could not be told how it ended. The
-	// error is one of this package's, for errors.Is. May be nil. Strangers decide how often it is called.
+	// OnError is called for every request that is not passed on, and for a store that could not record the end of a delivery.
+	// The error is one of this package, for errors.Is. May be nil. Anybody who can reach the handler can cause calls.
 	OnError func(*http.Request, error)
 }
 
@@ -47,10 +47,10 @@ func (c HandlerConfig) validate() error {
 	return errors.Join(faults...)
 }
 
-// Handler is middleware: what it hands on was verified, came whole, and, with a store, is not a repeat.
+// Handler is middleware: every request that it passes on is verified, complete and, with a store, not a repeat.
 //
-// The next handler gets the raw bytes as the request's body, and the [Delivery] through [FromContext]. Bounds of time
-// are the server's: set ReadHeaderTimeout and ReadTimeout, for a body that comes slowly is waited for.
+// The next handler gets the raw bytes as the body of the request, and the [Delivery] through [FromContext]. Time is bounded by
+// the server: set ReadHeaderTimeout and ReadTimeout, because the handler waits for a slow body.
 type Handler struct {
 	next   http.Handler
 	config HandlerConfig
@@ -92,7 +92,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.once(w, r, d.ID)
 }
 
-// receive looks at the headers before it reads the body: what cannot be genuine costs no memory.
+// receive checks the headers before it reads the body: a request that cannot be genuine costs no memory.
 func (h *Handler) receive(w http.ResponseWriter, r *http.Request) (d Delivery, body []byte, err error) {
 	e, err := h.config.Verifier.open(r.Header)
 	if err != nil {
@@ -106,13 +106,13 @@ func (h *Handler) receive(w http.ResponseWriter, r *http.Request) (d Delivery, b
 	return d, body, err
 }
 
-// firstBytesMax is what is set aside for a body on the word of its Content-Length alone.
+// firstBytesMax bounds the memory that Content-Length alone can reserve for a body.
 const firstBytesMax = 64 << 10
 
 func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
 	limit := h.config.BodyBytesMax
 	if r.ContentLength > limit {
-		w.Header().Set("Connection", "close") // or net/http would read on, for the next request
+		w.Header().Set("Connection", "close") // or net/http would read the body to its end, for the next request
 		return nil, fmt.Errorf("%w: %d bytes, the limit is %d", ErrBodyTooLarge, r.ContentLength, limit)
 	}
 	var buffer bytes.Buffer
@@ -130,13 +130,13 @@ func (h *Handler) readBody(w http.ResponseWriter, r *http.Request) ([]byte, erro
 
 type contextKey struct{}
 
-// FromContext returns what was verified of the request that a [Handler] handed on.
+// FromContext returns the verified facts of a request that a [Handler] passed on.
 func FromContext(ctx context.Context) (d Delivery, ok bool) {
 	d, ok = ctx.Value(contextKey{}).(Delivery)
 	return d, ok
 }
 
-// handOn returns the request with its body to be read again.
+// handOn returns the request with a body that can be read again.
 func handOn(r *http.Request, d Delivery, body []byte) *http.Request {
 	r = r.WithContext(context.WithValue(r.Context(), contextKey{}, d))
 	r.Body = io.NopCloser(bytes.NewReader(body))

@@ -15,7 +15,7 @@ const (
 	HeaderSignature = "webhook-signature" // version,base64 and more of them, with a space between
 )
 
-// Bounds of what is looked at before anything is verified: a stranger decides none of the work that follows.
+// Bounds of what is read before anything is verified, so that an unverified request causes little work.
 const (
 	IDBytesMax        = 256     // of a webhook-id
 	SignaturesMax     = 16      // in one webhook-signature, those of unknown versions included
@@ -26,8 +26,8 @@ const (
 // CheckID reports what cannot be a webhook-id: empty, longer than [IDBytesMax], a byte that is not visible ASCII, or a
 // full stop.
 //
-// The full stop would make two messages of one signature: "a.1.2.x" is the body "2.x" of message "a" at second 1, and
-// the body "x" of message "a.1" at second 2. The specification warns of it; here, neither signer nor verifier takes it.
+// The full stop would make one signature fit two messages: "a.1.2.x" is the body "2.x" of message "a" at second 1, and the body
+// "x" of message "a.1" at second 2. The specification warns of it; here, neither signer nor verifier accepts it.
 func CheckID(id string) error {
 	if id == "" {
 		return fmt.Errorf("%w: %s is empty", ErrInvalidHeader, HeaderID)
@@ -59,7 +59,7 @@ func readEnvelope(header http.Header) (e envelope, err error) {
 		switch values := header.Values(f.name); {
 		case len(values) == 0 || len(values) == 1 && values[0] == "":
 			return e, fmt.Errorf("%w: %s", ErrMissingHeader, f.name)
-		case len(values) > 1: // what stands before or behind us might take another one than we
+		case len(values) > 1: // a proxy or a handler might use another one than we do
 			return e, fmt.Errorf("%w: %s is given %d times", ErrInvalidHeader, f.name, len(values))
 		default:
 			*f.to = values[0]
@@ -74,8 +74,7 @@ func readEnvelope(header http.Header) (e envelope, err error) {
 	return e, checkSignatures(e.signatures)
 }
 
-// parseTimestamp takes decimal digits only, in the one way to write a number, so that what was signed and what it
-// means are never two things.
+// parseTimestamp accepts only decimal digits, in their canonical form, so that the signed characters have one meaning.
 func parseTimestamp(text string) (time.Time, error) {
 	seconds, err := strconv.ParseUint(text, 10, 63)
 	if err != nil || len(text) > timestampCharsMax || len(text) > 1 && text[0] == '0' {

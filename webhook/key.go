@@ -38,12 +38,11 @@ const (
 // ErrKey is in every error about the text of a key, and in that of [Generate]. None of them holds any of that text.
 var ErrKey = errors.New("webhook key")
 
-// Key signs or verifies. It is immutable, safe for concurrent use, and shows its secret to nobody but [Key.Reveal]:
-// printed, logged or encoded, it gives its kind only. The zero Key signs and verifies nothing. Compare keys with
-// [Key.Equal].
+// Key signs or verifies. It is immutable and safe for concurrent use. Only [Key.Reveal] shows its secret: printed, logged or
+// encoded, it shows its kind only. The zero Key signs and verifies nothing. Compare keys with [Key.Equal].
 type Key struct {
-	// hidden returns the material. A function, for where a Key is an unexported field, fmt may not call its methods and
-	// goes by reflection, through pointers too; of a function it finds the address only.
+	// hidden returns the material. It is a function because fmt uses reflection on a Key in an unexported field, through
+	// pointers too, instead of its methods; of a function, reflection finds the address only.
 	hidden func() *material
 }
 
@@ -55,12 +54,12 @@ type material struct {
 	macs    macs               // HMAC
 }
 
-// ParseKey reads a key: "whsec_", "whsk_" or "whpk_" and standard base64 with its padding. White space around it is
-// dropped, for files end in newlines.
+// ParseKey reads a key: "whsec_", "whsk_" or "whpk_" and standard base64 with its padding. White space around it is dropped,
+// because files end in newlines.
 //
-// A "whsk_" key may be the 32 bytes of the seed (RFC 8032), as the Standard Webhooks libraries write it, or the seed
-// and the public key, 64 bytes, as Svix does. Halves that do not belong together are refused; so are the public keys of
-// small order, which would accept forgeries.
+// A "whsk_" key may be the 32 bytes of the seed (RFC 8032), as the Standard Webhooks libraries write it, or the seed and the
+// public key, 64 bytes, as Svix does. Halves that do not match are refused, and so are public keys of small order, which would
+// accept forgeries.
 func ParseKey(text string) (Key, error) {
 	prefix, encoded, _ := strings.Cut(strings.TrimSpace(text), "_")
 	kind := Kind(prefix)
@@ -114,7 +113,7 @@ func newMaterial(kind Kind, raw []byte) (m *material, fault string) {
 			return nil, fmt.Sprintf("%d bytes; want %d", len(raw), ed25519.PublicKeySize)
 		}
 		if smallOrder(raw) {
-			return nil, "a point of small order is nobody's public key: it accepts forged signatures"
+			return nil, "a point of small order cannot be a public key: it accepts forged signatures"
 		}
 		m.public = raw
 	}
@@ -171,8 +170,8 @@ func (k Key) PublicBytes() []byte {
 // idChars of base64 are 96 bits: no two keys share them by accident.
 const idChars = 16
 
-// ID names an Ed25519 key and its public half alike: the first 16 characters of the public key's JWK thumbprint (RFC
-// 7638, RFC 8037 appendix A.3). HMAC keys have none, "", for whatever is derived from a secret says something about it.
+// ID is the same for an Ed25519 key and its public half: the first 16 characters of the JWK thumbprint of the public key (RFC
+// 7638, RFC 8037 appendix A.3). It is "" for HMAC keys, because anything derived from a secret reveals something about it.
 func (k Key) ID() string {
 	m := k.material()
 	if m == nil || m.public == nil {
@@ -183,8 +182,7 @@ func (k Key) ID() string {
 	return base64.RawURLEncoding.EncodeToString(sum[:])[:idChars]
 }
 
-// Equal reports whether both hold the same secret, or the same public key, in a time that does not tell where they
-// differ.
+// Equal reports whether both hold the same secret, or the same public key. Its time does not reveal where they differ.
 func (k Key) Equal(other Key) bool {
 	a, b := k.material(), other.material()
 	if a == nil || b == nil {

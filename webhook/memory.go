@@ -28,9 +28,8 @@ type MemoryConfig struct {
 	Lease time.Duration
 }
 
-// MemoryStore is a [Store] for one process: what it knows is gone with it, and another process knows nothing of it.
-// When it is full, the message processed longest ago is forgotten; one that is in progress never is. It is safe for
-// concurrent use.
+// MemoryStore is a [Store] for one process: it ends with the process and is not shared. When it is full, it forgets the message
+// that was processed longest ago, and never one that is in progress. It is safe for concurrent use.
 type MemoryStore struct {
 	config MemoryConfig
 
@@ -108,7 +107,7 @@ func (s *MemoryStore) Finish(_ context.Context, claim Claim, processed bool) err
 	case ok:
 		s.forget(s.claimed, e)
 	}
-	if s.makeRoom() { // not when all the room was claimed since this claim's lease passed
+	if s.makeRoom() { // false when other claims have filled the store since this lease ended
 		s.entries[claim.ID] = s.done.PushBack(&memory{id: claim.ID, until: time.Now().Add(s.config.TTL)})
 	}
 	return nil
@@ -127,7 +126,7 @@ func (s *MemoryStore) expire(l *list.List, now time.Time) {
 	}
 }
 
-// makeRoom reports whether there is a place for one more.
+// makeRoom reports whether one more entry fits.
 func (s *MemoryStore) makeRoom() bool {
 	if len(s.entries) < s.config.Max {
 		return true

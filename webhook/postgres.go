@@ -28,10 +28,9 @@ type PostgresConfig struct {
 // PostgresStore is a [Store] in a table, shared by every process that uses it. It works with any database/sql driver for
 // Postgres that writes parameters as $1. [PostgresStore.TableSQL] makes the table.
 //
-// As the store of a [Handler] it keeps two processes from handling one message at a time, and from handling a processed
-// one again. What it cannot know is a handler's work that was committed by a process which died, or lost its database,
-// before that was recorded: such a message is handled again. [PostgresStore.Once] closes the gap, for work in the same
-// database.
+// As the store of a [Handler] it keeps two processes from handling one message at the same time, and from handling a processed
+// one again. There is one gap: a process can commit the work of a handler and die, or lose its database, before that is
+// recorded here; then the message is handled again. [PostgresStore.Once] closes the gap for work in the same database.
 type PostgresStore struct {
 	db    *sql.DB
 	table string // as it stands in SQL
@@ -70,8 +69,8 @@ func NewPostgresStore(db *sql.DB, c PostgresConfig) (*PostgresStore, error) {
 //go:embed delivery.sql
 var tableSQL string
 
-// TableSQL returns the statements that make the table and its index where there are none, for a migration of yours. By
-// default, but for comments:
+// TableSQL returns the statements that create the table and its index where they do not exist, for your migrations. By default,
+// without comments:
 //
 //	CREATE TABLE IF NOT EXISTS webhook_delivery (
 //	    webhook_id    text COLLATE "C" PRIMARY KEY CHECK (octet_length(webhook_id) BETWEEN 1 AND 256),
@@ -87,8 +86,8 @@ func (s *PostgresStore) TableSQL() string {
 // in writes the table's name into SQL.
 func (s *PostgresStore) in(query string) string { return strings.ReplaceAll(query, "$table", s.table) }
 
-// Claim implements [Store]: one statement for a new message, up to three for one that is known. A transaction that has
-// just recorded the same message by [PostgresStore.Once] is waited for: how it ends is the answer.
+// Claim implements [Store]: one statement for a new message, up to three for a known one. It waits for a transaction that is
+// recording the same message by [PostgresStore.Once], and its end decides.
 func (s *PostgresStore) Claim(ctx context.Context, id string) (Claim, error) {
 	claim := Claim{ID: id, Token: rand.Text(), State: First, Lease: s.lease}
 	const insert = `INSERT INTO $table (webhook_id, token, claimed_until)
@@ -101,7 +100,7 @@ func (s *PostgresStore) Claim(ctx context.Context, id string) (Claim, error) {
 		FROM $table WHERE webhook_id = $1`
 	err := s.db.QueryRowContext(ctx, s.in(read), id).Scan(&processed, &expired)
 	switch {
-	case errors.Is(err, sql.ErrNoRows): // given back since: the next attempt will find it so
+	case errors.Is(err, sql.ErrNoRows): // given back meanwhile: the next attempt will claim it
 		return Claim{ID: id, State: InProgress}, nil
 	case err != nil:
 		return Claim{}, fmt.Errorf("claim: %w", err)
@@ -118,7 +117,7 @@ func (s *PostgresStore) Claim(ctx context.Context, id string) (Claim, error) {
 	return Claim{ID: id, State: InProgress}, nil
 }
 
-// record does not ask who holds the claim: that the message was processed is true for all.
+// record ignores who holds the claim: a processed message is processed for all.
 const record = `INSERT INTO $table AS d (webhook_id) VALUES ($1)
 	ON CONFLICT (webhook_id) DO UPDATE SET claimed_until = NULL WHERE d.claimed_until IS NOT NULL`
 
@@ -133,15 +132,14 @@ func (s *PostgresStore) Finish(ctx context.Context, claim Claim, processed bool)
 	return err
 }
 
-// Once records in the caller's transaction that the message was processed, and reports whether this is the first time.
-// If it is not, the caller should do no work, and answer 2xx. Committed together with the work, or not at all: so work
-// in the same database is done exactly once, whoever dies when.
+// Once records in the transaction of the caller that the message was processed, and reports whether this is the first time. If
+// it is not, do no work and answer 2xx. The record is committed together with the work, or not at all: so work in the same
+// database is done exactly once, whichever process dies.
 //
-// Another transaction that records the same id meanwhile waits for this one to end. At REPEATABLE READ and above it then
-// fails with a serialization error (40001), which is to be answered with 503, or tried again, as ever.
+// Another transaction that records the same id meanwhile waits for this one to end. At REPEATABLE READ and above it then fails
+// with a serialization error (40001): answer 503, or retry the transaction, as usual.
 //
-// It goes together with a [Handler] whose store this is, which turns repeats away before any transaction begins, and
-// without one.
+// It works with a [Handler] that has this store, which answers most repeats before any transaction begins, and without one.
 func (s *PostgresStore) Once(ctx context.Context, tx *sql.Tx, id string) (first bool, err error) {
 	return s.exec(ctx, tx, "once", record, id)
 }
@@ -153,9 +151,9 @@ func (s *PostgresStore) Once(ctx context.Context, tx *sql.Tx, id string) (first 
 //	first := tag.RowsAffected() == 1
 func (s *PostgresStore) OnceSQL() string { return s.in(record) }
 
-// Prune deletes messages that were received longer ago than age, at most max of them, and returns how many it deleted:
-// call it again while that is max. A repeat of a pruned message is handled as a new one, so age should be more than the
-// sender's retries last: about 90 hours for a worker's default schedule, more where an operator replays.
+// Prune deletes up to max messages that were received longer ago than age, and returns how many: call it again while that is
+// max. A repeat of a pruned message is handled as a new one, so age should be longer than the retries of the sender: about 90
+// hours for the default schedule of a worker, more where an operator replays.
 func (s *PostgresStore) Prune(ctx context.Context, age time.Duration, max int) (pruned int, err error) {
 	const prune = `DELETE FROM $table WHERE webhook_id IN (
 		SELECT webhook_id FROM $table

@@ -7,8 +7,8 @@ import (
 	"log/slog"
 )
 
-// Reveal returns the text that [ParseKey] reads, the secret in it: for a key that was just generated, and must be handed
-// to somebody. A "whsk_" key is written with its public half, 64 bytes. Of the zero Key it is "".
+// Reveal returns the text that [ParseKey] reads, with the secret in it: for a key that was just generated and must be passed
+// on. A "whsk_" key is written with its public half, 64 bytes. For the zero Key it is "".
 func (k Key) Reveal() string {
 	m := k.material()
 	if m == nil {
@@ -39,5 +39,5 @@ func (k Key) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, k.String()) 
 // LogValue is String for log/slog.
 func (k Key) LogValue() slog.Value { return slog.StringValue(k.String()) }
 
-// MarshalText is String for JSON and whatever else encodes text. What it writes of a secret key cannot be parsed again.
+// MarshalText is String for JSON and other encoders of text. Its text of a secret key cannot be parsed again.
 func (k Key) MarshalText() ([]byte, error) { return []byte(k.String()), nil }

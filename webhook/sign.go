@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// Keys are what a sender signs with, all of them, or what a receiver accepts, any of them. During a rotation they hold
-// the new key and the old one.
+// Keys are the keys of a sender, which signs with all of them, or of a receiver, which accepts any of them. During a rotation
+// they hold the new key and the old one.
 type Keys []Key
 
 // The versions of signatures, with the comma that follows them in the header.
@@ -28,8 +28,7 @@ const signatureChars = len(" "+versionEd25519) + (ed25519.SignatureSize+2)/3*4
 // exactly id, ".", at in whole seconds since 1970, ".", body. The request must carry that id as webhook-id, those
 // seconds as webhook-timestamp ([Timestamp]), and the same bytes.
 //
-// It returns "" when no key can sign, and when [CheckID] refuses the id. A message must then not be sent: without a
-// signature it would look as if it came from anybody.
+// It returns "" when no key can sign, and when [CheckID] refuses the id. Such a message must not be sent: it would be unsigned.
 func (ks Keys) Sign(id string, at time.Time, body []byte) string {
 	if CheckID(id) != nil {
 		return ""
@@ -74,7 +73,7 @@ func appendHead(b []byte, id, timestamp string) []byte {
 	return append(b, '.')
 }
 
-// whole puts the two together, once. Ed25519 reads its message twice, and takes it in one piece.
+// whole joins the two, once. Ed25519 reads its message twice, and needs it in one piece.
 func (c *content) whole() []byte {
 	if c.joined == nil {
 		c.joined = make([]byte, 0, len(c.head)+len(c.body))
@@ -92,7 +91,7 @@ func (m *material) appendSignature(header []byte, c *content) []byte {
 	return base64.StdEncoding.AppendEncode(append(header, versionEd25519...), signature)
 }
 
-// macs are HMAC states of one key, used again: what costs is to derive them from the key.
+// macs are HMAC states of one key, reused because deriving them from the key is the expensive part.
 type macs struct{ pool *sync.Pool }
 
 func newMACs(secret []byte) macs {

@@ -17,12 +17,12 @@ const (
 	Duplicate                   // processed
 )
 
-// Claim is the answer of a [Store], and what it is told the end with.
+// Claim is the answer of [Store.Claim], and an argument of [Store.Finish].
 type Claim struct {
 	ID    string        // the webhook-id
 	State State         // who may handle the message
-	Token string        // tells this claim from every other of the same id; of First only
-	Lease time.Duration // the claim holds at least so long after Claim was called; of First only, 0 if for ever
+	Token string        // unique for each claim of the same id; only with First
+	Lease time.Duration // the claim holds at least this long after the call of Claim; only with First, 0 for ever
 }
 
 // Store remembers by webhook-id which messages were processed. Ids are unique per sender: a store must not be shared
@@ -37,24 +37,24 @@ type Claim struct {
 //   - Finish without processed gives the claim back, so that the next Claim returns First. It does nothing when the
 //     claim is no longer the caller's, or the id was recorded meanwhile.
 //
-// Of other states than First, Finish is not called.
+// With a state other than First, Finish is not called.
 type Store interface {
 	Claim(ctx context.Context, id string) (Claim, error)
 	Finish(ctx context.Context, claim Claim, processed bool) error
 }
 
-// DefaultLease is how long a claim holds: longer than a sender waits for an answer (15 to 30 s, says the
-// specification), so that a slow handler is not joined by its own repeat.
+// DefaultLease is how long a claim holds: longer than a sender waits for an answer (15 to 30 s by the specification), so that
+// no repeat is handled while a slow handler is still running.
 const DefaultLease = time.Minute
 
-// finishMax bounds how long a store is waited for when the handler has ended.
+// finishMax bounds the wait for the store after the handler has ended.
 const finishMax = 5 * time.Second
 
-// once calls the next handler if nobody did so for this id, or did so in vain.
+// once calls the next handler unless the id was processed before.
 //
-// The handler's context ends with the claim, so that a handler which heeds it never runs beside its own repeat. Its
-// answer goes to the sender as it is written; the store is told when the handler has returned. A handler that panics,
-// answers other than 2xx, or says nothing while its context has ended, has not processed the message.
+// The context of the handler ends with the claim, so that a handler that respects it never runs beside its own repeat. Its
+// answer goes to the sender at once; the store records the end when the handler has returned. A handler has not processed the
+// message when it panics, answers other than 2xx, or returns without an answer after its context has ended.
 func (h *Handler) once(w http.ResponseWriter, r *http.Request, id string) {
 	began := time.Now()
 	claim, err := h.config.Store.Claim(r.Context(), id)
@@ -80,14 +80,14 @@ func (h *Handler) once(w http.ResponseWriter, r *http.Request, id string) {
 	defer func() { h.finish(r, claim, processed) }() // on a panic too, which goes on
 	h.next.ServeHTTP(answer, r.WithContext(ctx))
 	if answer.status == 0 && ctx.Err() != nil {
-		// net/http would write 200 for it, and a message that nobody processed would be accepted.
+		// net/http would answer 200, and an unprocessed message would be accepted.
 		h.refuse(w, r, fmt.Errorf("%w: %w", ErrUnanswered, ctx.Err()))
 		return
 	}
 	processed = answer.accepted()
 }
 
-// finish tells the store, also when the sender has gone.
+// finish records the end in the store, even when the sender has gone.
 func (h *Handler) finish(r *http.Request, claim Claim, processed bool) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), finishMax)
 	defer cancel()
@@ -96,13 +96,13 @@ func (h *Handler) finish(r *http.Request, claim Claim, processed bool) {
 	}
 }
 
-// answer notes the status that a handler writes.
+// answer keeps the status that a handler writes.
 type answer struct {
 	http.ResponseWriter
 	status int
 }
 
-// WriteHeader notes the first status that is not merely informational.
+// WriteHeader keeps the first status that is not 1xx.
 func (a *answer) WriteHeader(status int) {
 	if a.status == 0 && status >= http.StatusOK {
 		a.status = status
@@ -123,7 +123,7 @@ func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
 func (a *answer) accepted() bool { return a.status == 0 || a.status/100 == 2 }
 
-// leaseMin is what clocks and drivers can tell from nothing.
+// leaseMin is the shortest time that every clock and driver can represent.
 const leaseMin = time.Millisecond
 
 // lease returns the configured lease or the default one.

@@ -28,19 +28,19 @@ type Verifier struct {
 	Now func() time.Time
 }
 
-// Delivery is what a verified request says of itself. Nothing else in its headers is signed, and so nothing else is
-// here: what else a receiver must be able to trust belongs in the body.
+// Delivery is what the signature of a request covers, besides the body. No other header is signed, so no other header is here:
+// what a receiver must be able to trust belongs into the body.
 type Delivery struct {
 	ID        string    // the message's, the same on every attempt
 	Timestamp time.Time // of this attempt, in whole seconds
-	KeyIndex  int       // the first of the verifier's keys that matched: when it is never the old one, that can go
+	KeyIndex  int       // the first of the verifier's keys that matched: once it is never the old key, remove that one
 }
 
-// Verify returns what header and body say, or why they are not to be trusted: [ErrMissingHeader], [ErrInvalidHeader],
-// [ErrTimestamp], [ErrSignature], or [ErrVerifier] for a fault of its own. The body must be the bytes as they arrived,
-// before anything parsed and wrote them anew; the header's keys must be in their canonical form, as net/http has them.
+// Verify returns the verified facts of a request, or why it cannot be trusted: [ErrMissingHeader], [ErrInvalidHeader],
+// [ErrTimestamp], [ErrSignature], or [ErrVerifier] for a fault of the verifier. The body must be the bytes as they arrived,
+// before any parser; the keys of the header must be in their canonical form, as net/http has them.
 //
-// Of several signatures one must match one key; those of unknown versions are passed over.
+// One of the signatures must match one of the keys. Signatures of unknown versions are ignored.
 func (v Verifier) Verify(header http.Header, body []byte) (Delivery, error) {
 	e, err := v.open(header)
 	if err != nil {

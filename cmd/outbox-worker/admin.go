@@ -17,9 +17,9 @@ const (
 	adminRequestTimeout  = 5 * time.Second
 	adminIdleTimeout     = time.Minute
 	adminHeaderBytesMax  = 8 << 10
-	adminShutdownTimeout = 250 * time.Millisecond // what a stop leaves it, see worker.Config.ShutdownTimeout
+	adminShutdownTimeout = 250 * time.Millisecond // its part of a stop, see worker.Config.ShutdownTimeout
 
-	jwksAgeMax = 5 * time.Minute // while a set holds its old key too, nobody misses the new one for so long
+	jwksAgeMax = 5 * time.Minute // a set keeps its old key longer than this, so no receiver misses the new one
 )
 
 // admin answers /healthz (the process is alive), /readyz (messages are being drained), /metrics (for Prometheus) and
@@ -30,7 +30,7 @@ type admin struct {
 	served   chan struct{} // closed when the server has ended
 }
 
-// listenAdmin listens before anything else starts, so that an address that is taken is an error and not a log line.
+// listenAdmin listens before anything else starts, so that an address in use is an error and not only a log line.
 func listenAdmin(ctx context.Context, addr adminAddr) (*admin, error) {
 	if addr == adminOff {
 		return &admin{}, nil
@@ -58,7 +58,7 @@ func (a *admin) addrs() []netip.AddrPort {
 	return []netip.AddrPort{addr}
 }
 
-// asked are the worker's own words on what the admin server is asked.
+// asked holds what the admin server asks of the worker.
 type asked struct {
 	ready   func(context.Context) error
 	jwks    func() ([]byte, error)
@@ -120,7 +120,7 @@ func adminHandler(ctx context.Context, worker asked) http.Handler {
 	return mux
 }
 
-// close waits for probes under way, but not for long.
+// close waits for probes in flight, but not long.
 func (a *admin) close() {
 	switch {
 	case a.listener == nil:

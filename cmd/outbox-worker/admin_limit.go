@@ -11,8 +11,8 @@ import (
 // bounded.
 const adminConnsMax = 64
 
-// connLimit keeps a server to so many connections. One too many ends the one that has waited for a request for longest, so
-// that whoever opens connections and says nothing keeps no probe out; while all of them are at work, it is ended itself.
+// connLimit bounds the connections of a server. One connection too many closes the connection that has waited longest for a
+// request, so that idle connections keep no probe out. While all have a request, the new one is closed itself.
 type connLimit struct {
 	max int
 

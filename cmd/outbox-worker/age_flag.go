@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// age is a flag's duration that can be told in days too.
+// age is the duration of a flag, which can be given in days too.
 type age time.Duration
 
 const wantAge = "a duration like 90s, 15m, 36h or 7d; at most 36500d"
 
-// ageDaysMax is a century: more is a slip, and would not fit into a Duration before long.
+// ageDaysMax is a century: more is a mistake, and too much for a Duration soon after.
 const ageDaysMax = 36500
 
 func (a *age) Type() string { return "age" }

@@ -15,12 +15,12 @@ func (p *program) cancelCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "cancel ID… | cancel - | cancel --due [--tenant TENANT] [--endpoint ENDPOINT]",
 		Short: "give up messages that are still due",
-		Long: `Gives up messages that are pending, retrying or being delivered; a request under way is not torn down, but its answer
-changes nothing any more. If one of the messages named is not due, none is cancelled. A cancelled message can be
+		Long: `Gives up messages that are pending, retrying or being delivered. A request in flight goes on, but its answer changes
+nothing any more. If one of the named messages is not due, none is cancelled. A cancelled message can be
 replayed. With "-" the ids are read from stdin.
 
-With --due it gives up all that is due of a tenant, at an endpoint, or of a tenant at an endpoint. With ids, --tenant
-refuses those of others.`,
+With --due it gives up all due messages of a tenant, at an endpoint, or of a tenant at an endpoint. With ids, --tenant
+refuses messages of other tenants.`,
 		Example: `  outbox-worker cancel 0190b7a5-5c3e-7c3a-9b1e-2f7d3c6a8e10 --reason "the customer left"
   outbox-worker list --run-id run-4711 --state pending --ids | outbox-worker cancel -
   outbox-worker cancel --due --tenant acme --reason "the customer left"`,

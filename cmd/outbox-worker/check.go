@@ -32,7 +32,7 @@ func (l limits) level(much float64) int {
 	return exitOK
 }
 
-// limitsFlag reads WARNING,CRITICAL; one alone is the warning, and off is none.
+// limitsFlag reads WARNING,CRITICAL; a single value is the warning, and off is none.
 type limitsFlag struct {
 	limits
 	ages bool // they are durations, in seconds
@@ -93,10 +93,10 @@ func (p *program) checkCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check",
 		Short: "is all well? for cron, Kubernetes and monitoring",
-		Long: `Says in one line whether all is well, by what a worker measured last (OUTBOX_SAMPLE_INTERVAL), and ends with a status
-that says it too: 0 fine, 1 could not check, 10 warning, 11 critical. Thresholds are WARNING,CRITICAL, a WARNING alone,
-or off; what is as much as a threshold, or more, is told. Fewer workers than --workers are critical, and so is a
-measurement that is older than three intervals: nobody works then.`,
+		Long: `Says in one line whether all is well, from the last measurement of a worker (OUTBOX_SAMPLE_INTERVAL). The exit status
+is 0 fine, 1 could not check, 10 warning, 11 critical. Thresholds are WARNING,CRITICAL, a WARNING alone, or off; a
+value that reaches a threshold is reported. Fewer workers than --workers are critical, and so is a measurement that is
+older than three intervals: then no worker runs.`,
 		Example: `  outbox-worker check
   outbox-worker check --oldest-due 2m,10m --dead 1,100 --workers 2`,
 		Args: takes(0, 0, ""),
@@ -109,7 +109,7 @@ measurement that is older than three intervals: nobody works then.`,
 		cmd.Flags().Var(l, kind, what)
 	}
 	cmd.Flags().IntVar(&f.workers, troubleWorkers, 1, "at least so many workers; 0: any number, as behind a pooler in transaction mode, where they are not seen")
-	flag(troubleOldest, "1m,5m", "how long the oldest message may be due that nobody delivers and nothing holds back", true)
+	flag(troubleOldest, "1m,5m", "how long the oldest message may be due that no worker delivers and nothing holds back", true)
 	flag(troubleWaiting, "1", "messages that wait for what the workers lack, as a signing key", false)
 	flag(troublePaused, "off", "endpoints that are paused", false)
 	flag(troubleBreakers, "off", "circuit breakers that are open", false)
@@ -146,7 +146,7 @@ func (p *program) check(ctx context.Context, f checkFlags) error {
 	return nil
 }
 
-// couldNotCheck has any error but a wrong usage end with status 1, whatever other commands make of it.
+// couldNotCheck gives every error but wrong usage the exit status 1, whatever other commands do with it.
 func couldNotCheck(err error) error {
 	if exitStatus(err) == exitUsage {
 		return err

@@ -40,7 +40,7 @@ type completer = func(*cobra.Command, []string, string) ([]string, cobra.ShellCo
 
 func completeFlag(cmd *cobra.Command, flag string, f completer) {
 	if err := cmd.RegisterFlagCompletionFunc(flag, f); err != nil {
-		panic(err) // the flag was defined a line before
+		panic(err) // the flag is defined above
 	}
 }
 

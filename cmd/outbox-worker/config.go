@@ -12,8 +12,8 @@ func (p *program) configCommand() *cobra.Command {
 		Use:   "config",
 		Short: "every variable: its meaning, default and value in force",
 		Long: `Lists every variable of the environment with its meaning, its default and the value in force, in the form of an env
-file: what is not set stands behind a #. Passwords are not shown. Faults are told on stderr, all of them, and make the
-exit status 2: a check before anything starts.`,
+file: unset variables stand behind a #. Passwords are not shown. All faults are printed on stderr, and the exit status
+is then 2: use it as a check before a start.`,
 		Example: `  outbox-worker config
   outbox-worker config --json | jq -r '.[] | select(.set) | "\(.name)=\(.value)"'`,
 		Args: takes(0, 0, ""),

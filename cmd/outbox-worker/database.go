@@ -14,14 +14,14 @@ import (
 	"github.com/seed-abbacb8b/epilogue/worker"
 )
 
-// connections says what a command asks of its pool.
+// connections is what a command needs of its pool.
 type connections struct {
 	usual   int32         // at most so many, unless pool_max_conns in the URL says otherwise
-	least   int32         // below which the command cannot work, whatever the URL says
+	least   int32         // fewer are raised to this, whatever the URL says
 	timeout time.Duration // to connect, unless connect_timeout in the URL says otherwise; pgxpool's when 0
 
-	// The server's bounds on a session. With them the sessions are set up here (package session); without, whoever gets
-	// the pool does so: the worker and the migrations open connections of their own.
+	// The bounds of the server on a session. With them the sessions are set up here (package session). Without them, the user
+	// of the pool does so: the worker and the migrations open connections of their own.
 	bounds []session.Setting
 }
 
@@ -30,9 +30,9 @@ func workerConnections() connections {
 	return connections{usual: worker.ConnsMin + 4, least: worker.ConnsMin}
 }
 
-// operatorConnections are for one person who waits: a migration holds its lock on one and works on the other. A host
-// that answers nothing is not waited for long, nor is a row that somebody else has locked, and a command that is stopped
-// in the middle of its transaction does not keep its own locks.
+// operatorConnections are for one waiting person: a migration holds its lock on one and works on the other. A command does not
+// wait long for a host that does not answer, nor for a row that is locked. A command that is stopped in its transaction does
+// not keep its locks.
 func operatorConnections() connections {
 	return connections{
 		usual: 2, least: 2, timeout: 10 * time.Second,
@@ -94,7 +94,7 @@ func (p *program) store(ctx context.Context) (*outbox.Store, error) {
 	return outbox.NewStore(db, schema)
 }
 
-// db is the pool, or what stands in for it where a pooler lends a session for one transaction only.
+// db is the pool, or its replacement where a pooler lends a session for one transaction only.
 func (p *program) db(ctx context.Context) (outbox.DB, error) {
 	pooled, err := session.Pooled(ctx, p.pool, p.pooler)
 	if err != nil {
@@ -106,7 +106,7 @@ func (p *program) db(ctx context.Context) (outbox.DB, error) {
 	return p.pool, nil
 }
 
-// now reads the database's clock, by which ages are told: leases and due times go by it too.
+// now reads the clock of the database, which ages, leases and due times are compared with.
 func (p *program) now(ctx context.Context) (time.Time, error) {
 	db, err := p.db(ctx)
 	if err != nil {

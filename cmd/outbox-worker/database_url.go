@@ -13,8 +13,8 @@ type databaseURL string
 
 const redacted = "xxxxx"
 
-// EnvDecode checks that pgx can read it. pgx redacts what it quotes as well as it can, but promises nothing for text
-// that is malformed; so of its errors only phrases known here are passed on.
+// EnvDecode checks that pgx can read it. pgx redacts what it quotes, but cannot do so reliably in malformed text; so of its
+// errors only the phrases below are shown.
 func (u *databaseURL) EnvDecode(text string) error {
 	if text == "" {
 		return nil
@@ -29,11 +29,11 @@ func (u *databaseURL) EnvDecode(text string) error {
 	}
 	for _, cause := range tlsCauses {
 		if strings.Contains(err.Error(), cause.phrase) {
-			return decodef("cannot be used: %s (it is not shown here, for it may hold a password)", cause.says)
+			return decodef("cannot be used: %s (it is not shown here, because it may hold a password)", cause.says)
 		}
 	}
 	return decodef("cannot be read%s; want postgres://USER:PASSWORD@HOST:5432/DATABASE, where / @ : %% in the password "+
-		"are written as %%2F %%40 %%3A %%25 (it is not shown here, for it may hold a password)", knownCause(err))
+		"are written as %%2F %%40 %%3A %%25 (it is not shown here, because it may hold a password)", knownCause(err))
 }
 
 // tlsCauses are those of pgx's errors about TLS, by what their text names, and what to say of them: pgx does not say which
@@ -79,8 +79,8 @@ func (u databaseURL) afterScheme() (scheme, rest string, ok bool) {
 	return "", "", false
 }
 
-// strayAt tells of postgres://user:pass/word@host/db and postgres://user:p@ssword@host/db. As pgx and libpq read them,
-// the password ends early and its rest is looked up as a host or logged as a database's name.
+// strayAt finds postgres://user:pass/word@host/db and postgres://user:p@ssword@host/db. pgx and libpq end the password early
+// there; what follows is looked up as a host or logged as the name of a database.
 func (u databaseURL) strayAt() bool {
 	_, rest, ok := u.afterScheme()
 	if !ok {
@@ -129,7 +129,7 @@ func (u databaseURL) String() string {
 	return scheme + base + "?" + strings.Join(pairs, "&")
 }
 
-// isSecret goes by the parameter's name: password, sslpassword, oauth_client_secret.
+// isSecret decides by the name of the parameter: password, sslpassword, oauth_client_secret.
 func isSecret(parameter string) bool {
 	name := strings.ToLower(parameter)
 	return strings.Contains(name, "password") || strings.Contains(name, "secret") || strings.Contains(name, "token")

@@ -40,10 +40,10 @@ func (e usageError) Error() string { return e.text }
 
 func usagef(format string, args ...any) error { return usageError{text: fmt.Sprintf(format, args...)} }
 
-// errNothing is in errors about something named that is not there; outbox.ErrNotFound says the same of messages.
+// errNothing is in errors about a thing that does not exist; outbox.ErrNotFound is the same for messages.
 var errNothing = errors.New("nothing to do")
 
-// errReported says that all was told already, and the exit status is left to give.
+// errReported carries an exit status only: everything has been printed.
 type errReported struct{ status int }
 
 func (e errReported) Error() string { return fmt.Sprintf("exit status %d", e.status) }
@@ -76,7 +76,7 @@ func exitStatus(err error) int {
 	return exitFailed
 }
 
-// explain says what went wrong and, where it is known, the way out.
+// explain says what went wrong and, where it knows, what to do.
 func explain(ctx context.Context, err error) string {
 	var usage usageError
 	var connect *pgconn.ConnectError
@@ -104,7 +104,7 @@ func explain(ctx context.Context, err error) string {
 	return err.Error()
 }
 
-// SQLSTATEs that have a way out.
+// SQLSTATEs for which we know what to do.
 const (
 	lockNotAvailable    = "55P03"
 	readOnlyTransaction = "25006"

@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// onHangup calls f on each SIGHUP until stop, which waits for the call under way. Without it the signal ends the process.
+// onHangup calls f on each SIGHUP until stop, which waits for the current call. Without it the signal ends the process.
 func onHangup(f func()) (stop func()) {
 	signals, ended := make(chan os.Signal, 1), make(chan struct{})
 	signal.Notify(signals, syscall.SIGHUP)

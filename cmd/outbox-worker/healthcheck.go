@@ -35,7 +35,7 @@ func (p *program) healthcheck(ctx context.Context, ready bool) error {
 		return err
 	}
 	if c.settings.AdminAddr == adminOff {
-		return usagef("OUTBOX_ADMIN_ADDR is off: there is nobody to ask")
+		return usagef("OUTBOX_ADMIN_ADDR is off: the worker answers no probes")
 	}
 	host, port, err := net.SplitHostPort(string(c.settings.AdminAddr))
 	if err != nil {

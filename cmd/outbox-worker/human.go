@@ -32,8 +32,8 @@ func until(now, t time.Time) string {
 	return "now"
 }
 
-// farFrom names a time that nothing of ours ever wrote, because a distance from it says nothing: what is out of the bounds
-// within which times are read (an infinite one is), or more than a century away.
+// farFrom names a time that this program never writes, because its distance says nothing: one beyond the bounds within which
+// times are read (such as an infinite one), or more than a century away.
 func farFrom(now, t time.Time) string {
 	const century = 100 * 365 * 24 * time.Hour
 	switch {
@@ -47,7 +47,7 @@ func farFrom(now, t time.Time) string {
 	return ""
 }
 
-// span writes a duration in its two largest units, which is as much as one wants to know.
+// span writes a duration in its two largest units.
 func span(d time.Duration) string {
 	const day = 24 * time.Hour
 	two := func(large, small time.Duration, l, s string) string {
@@ -126,7 +126,8 @@ func cell(text string, runesMax int) string {
 	return string(runes[:runesMax-1]) + "…"
 }
 
-// printable escapes what could play with the operator's terminal: much of what we print was written by strangers.
+// printable escapes control characters, which could change the terminal of the operator: much of what we print was written by
+// others.
 func printable(text string) string {
 	return printableBut(text, "")
 }

@@ -12,7 +12,7 @@ import (
 // idsMax bounds what one transaction locks.
 const idsMax = 10_000
 
-// ids parses the arguments, or stdin for "-". Every fault is told at once.
+// ids parses the arguments, or stdin for "-". It reports every fault at once.
 func (p *program) ids(args []string) ([]outbox.ID, error) {
 	words := args
 	if len(args) == 1 && args[0] == "-" {
@@ -42,8 +42,8 @@ func (p *program) ids(args []string) ([]outbox.ID, error) {
 	return ids, errors.Join(faults...)
 }
 
-// wordsOfStdin reads the first word of each line, so that the table of list can be piped in too; its header, empty
-// lines and those that begin with # are passed over.
+// wordsOfStdin reads the first word of each line, so that the table of list can be piped in too. It skips the header of that
+// table, empty lines and those that begin with #.
 func (p *program) wordsOfStdin() ([]string, error) {
 	var words []string
 	scanner := bufio.NewScanner(p.stdin)
@@ -54,7 +54,7 @@ func (p *program) wordsOfStdin() ([]string, error) {
 			continue
 		}
 		if words = append(words, fields[0]); len(words) > idsMax {
-			break // ids says so
+			break // ids reports it
 		}
 	}
 	if err := scanner.Err(); err != nil {

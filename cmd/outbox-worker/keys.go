@@ -15,10 +15,10 @@ import (
 func (p *program) keysCommand() *cobra.Command {
 	return groupCommand(&cobra.Command{
 		Use:   "keys",
-		Short: "make signing keys, and tell which ones there are",
-		Long: `Makes keys, and tells of those in OUTBOX_SIGNING_KEYS and OUTBOX_SIGNING_KEYS_FILE. An hmac key is one secret that the
-worker signs and the receiver verifies with; every Standard Webhooks library takes it. Of an ed25519 key the worker
-holds the secret half, and receivers the public one.
+		Short: "make signing keys, and list them",
+		Long: `Makes keys, and lists those in OUTBOX_SIGNING_KEYS and OUTBOX_SIGNING_KEYS_FILE. An hmac key is one secret, with which
+the worker signs and the receiver verifies; every Standard Webhooks library accepts it. An ed25519 key has two halves:
+the worker has the secret one, and receivers have the public one.
 
 A set of keys has a name, and all its keys sign. To replace a key, give receivers the new one beside the old one, then
 the worker both, then take the old one from the receivers, and last from the worker.`,
@@ -42,8 +42,8 @@ func (p *program) keysGenerateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "generate",
 		Short: "print a new key",
-		Long: `Prints a new key and nothing else on stdout, so that it can be piped to where it is kept. It is stored nowhere. The
-public half of an ed25519 key is told on stderr.`,
+		Long: `Prints a new key and nothing else on stdout, so that it can be piped into a secret store. It is stored nowhere. The
+public half of an ed25519 key is printed on stderr.`,
 		Example: `  outbox-worker keys generate > key
   outbox-worker keys generate --type ed25519 --json | jq -r .public`,
 		Args: takes(0, 0, ""),
@@ -162,7 +162,7 @@ func (p *program) keysListCommand() *cobra.Command {
 		Use:   "list",
 		Short: "list the keys by set, without their secrets",
 		Long: `Lists the keys by set, without their secrets. A key with an id is an ed25519 key, and its public half is shown. An hmac
-key has no id, for whatever is made of a secret says something about it.`,
+key has no id, because anything derived from a secret reveals something about it.`,
 		Example: "  outbox-worker keys list\n  outbox-worker keys list --json | jq -r '.[] | select(.set == \"acme\").public'",
 		Args:    takes(0, 0, ""),
 		RunE: func(*cobra.Command, []string) error {

@@ -38,8 +38,8 @@ func (p *program) limitCommand() *cobra.Command {
 		Use:   "limit ENDPOINT",
 		Short: "bound what is sent to an endpoint",
 		Long: `Bounds what is sent to an endpoint, in place of the limits it had: requests at once, of each worker, and requests begun
-per second, of all workers together. Its messages wait for their turn, and no attempt is counted. Requests
-already under way go on. The limits of an endpoint bound all tenants together; with --tenant, one tenant there.`,
+per second, of all workers together. Its messages wait, and no attempt is counted. Requests in flight go
+on. The limits of an endpoint bound all tenants together; with --tenant, one tenant there.`,
 		Example: `  outbox-worker limit https://hooks.example.com --rate 5 --max-in-flight 2 --reason "asked for it"
   outbox-worker limit https://hooks.example.com --tenant acme --rate 1
   outbox-worker limit https://hooks.example.com --none`,

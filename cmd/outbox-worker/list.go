@@ -37,9 +37,9 @@ func (p *program) listCommand() *cobra.Command {
 		Use:   "list",
 		Short: "list messages, the newest first",
 		Long: `Lists messages, the newest first. The states are pending (not tried yet), delivering (leased by a worker), retrying,
-delivered, dead (given up) and cancelled. LAST tells how the last attempt ended, why a message was given up, or what it
-waits for that the workers lack: a signing key, their proxy. Of a message that is held back, NEXT tells until when and
-LAST what holds it back: a pause, a circuit breaker, a Retry-After, a rate. Nothing found is no error. A message that is
+delivered, dead (given up) and cancelled. LAST says how the last attempt ended, why a message was given up, or what the
+workers lack to send it: a signing key, their proxy. For a message that is held back, NEXT says until when and LAST
+what holds it back: a pause, a circuit breaker, a Retry-After, a rate. An empty list is no error. A message that is
 an event for an operator has (event) for its run; --endpoint event lists these.
 
 Tenants, endpoints and what was delivered have no index: at most the newest 100 000 messages are looked at, of what is
@@ -107,7 +107,8 @@ func (f listFlags) filter() (outbox.Filter, error) {
 	return filter, errors.Join(faults...)
 }
 
-// checkEndpoint wants an endpoint as the tables hold it: another spelling would match nothing without saying so.
+// checkEndpoint refuses an endpoint that is not in the form of the tables: another spelling would match nothing, without an
+// error.
 func checkEndpoint(endpoint string) error {
 	canonical, err := outbox.CheckURL(endpoint)
 	if err != nil {
@@ -124,7 +125,7 @@ func (p *program) list(ctx context.Context, f listFlags) error {
 	if err != nil {
 		return err
 	}
-	filter.Limit++ // one more tells whether there are more
+	filter.Limit++ // one more, to know whether there are more
 	store, err := p.storeOf(ctx, f.tenant)
 	if err != nil {
 		return err
@@ -249,8 +250,8 @@ func withTenants(header []string, rows [][]string, column int, tenantOf func(row
 	return slices.Insert(header, column, "TENANT"), rows
 }
 
-// nextAttempt says when a message is tried next, which is not before what holds it back ends; of one that is being
-// delivered, until when it is leased.
+// nextAttempt says when a message is tried next, which is not before its hold ends; for one that is being delivered, when its
+// lease ends.
 func nextAttempt(m outbox.MessageStatus, now time.Time) string {
 	switch {
 	case m.State == outbox.StateDelivering && m.LockedUntil != nil:
@@ -275,7 +276,7 @@ func lastWord(m outbox.MessageStatus, now time.Time) string {
 	case m.WaitsFor != nil:
 		parts = append(parts, "waits for", *m.WaitsFor)
 	case m.DeadReason != nil:
-		if m.State == outbox.StateDead { // of what was cancelled, the reason says no more than the state
+		if m.State == outbox.StateDead { // for a cancelled one, the reason repeats the state
 			parts = append(parts, *m.DeadReason)
 		}
 		if m.DeadError != nil {

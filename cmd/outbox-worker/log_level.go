@@ -11,8 +11,8 @@ import (
 // logLevelPath is where the level of a running worker's log is read, and changed.
 const logLevelPath = "/log-level"
 
-// logLevelHandler answers GET with the level, and changes it on PUT. It obeys this machine only, wherever the admin server
-// listens: whoever can turn the log off can hide what he does.
+// logLevelHandler answers GET with the level, and changes it on PUT. It accepts a PUT from this machine only, wherever the
+// admin server listens: whoever can turn the log off can hide an attack.
 func logLevelHandler(level *slog.LevelVar, log *slog.Logger) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+logLevelPath, func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, nameOfLevel(level.Level())) })
@@ -31,7 +31,7 @@ func logLevelHandler(level *slog.LevelVar, log *slog.Logger) http.Handler {
 			return
 		}
 		before := level.Level()
-		level.Set(min(before, wanted.slog())) // so that the line is seen at one of the two
+		level.Set(min(before, wanted.slog())) // so that the line is logged at either level
 		log.Info("the level of the log is changed", "from", nameOfLevel(before), "to", string(wanted), "by", r.RemoteAddr)
 		level.Set(wanted.slog())
 		answer(w, http.StatusOK, string(wanted))

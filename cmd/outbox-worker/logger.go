@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// newLogger returns the logger of a command that runs for long, at a level that can change.
+// newLogger returns the logger of a long-running command, whose level can change.
 func newLogger(w io.Writer, s settings, level slog.Leveler) *slog.Logger {
 	options := &slog.HandlerOptions{Level: level}
 	if s.LogFormat == logJSON {
@@ -17,8 +17,8 @@ func newLogger(w io.Writer, s settings, level slog.Leveler) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, options))
 }
 
-// withUnits writes durations in milliseconds and says so in their names. JSON has no form for them: slog writes nanoseconds,
-// and nothing says so.
+// withUnits writes durations in milliseconds, with the unit in their names. In JSON, slog would write nanoseconds without a
+// unit.
 func withUnits(_ []string, a slog.Attr) slog.Attr {
 	if a.Value.Kind() != slog.KindDuration {
 		return a

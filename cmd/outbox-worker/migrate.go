@@ -15,7 +15,7 @@ import (
 func (p *program) migrateCommand() *cobra.Command {
 	return groupCommand(&cobra.Command{
 		Use:   "migrate",
-		Short: "bring the outbox's tables up, down, tell how far they are, or print the SQL",
+		Short: "migrate the outbox's tables up or down, show their version, or print the SQL",
 		Long: `Migrates the outbox's tables, and River's beside them, in a schema of their own. It is safe to run twice, and from
 several processes at once: one works, the others wait.`,
 		Example: `  outbox-worker migrate up
@@ -25,7 +25,7 @@ several processes at once: one works, the others wait.`,
 	}, p.migrateUpCommand(), p.migrateDownCommand(), p.migrateStatusCommand(), p.migrateSQLCommand())
 }
 
-// migration configures one of the schema, which tells what it does on stderr.
+// migration configures a migration of the schema, which reports its progress on stderr.
 func (p *program) migration(schema string) migrations.Config {
 	return migrations.Config{
 		Schema: schema, Logger: slog.New(slog.NewTextHandler(p.stderr, nil)), Pooled: p.pooler == session.Transaction,
@@ -39,8 +39,8 @@ func (p *program) migrateUpCommand() *cobra.Command {
 		Long: `Creates the schema and its tables, or brings them to the version that this program knows. A schema that a newer
 version migrated is left as it is: that is no error while this program works on it.
 
-A table that another transaction has locked is asked for again and again, for two seconds each time, so that nothing
-queues behind the migration for longer.`,
+While another transaction has a table locked, the migration tries again and again, for two seconds each time, so that
+nothing queues behind it for longer.`,
 		Example: "  outbox-worker migrate up",
 		Args:    takes(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -67,7 +67,7 @@ func (p *program) migrateDownCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "down",
 		Short: "remove the tables with all they hold",
-		Long: `Removes the outbox's and River's tables with every message in them, and the schema unless something else lives in it.
+		Long: `Removes the outbox's and River's tables with every message in them, and the schema unless it holds something else.
 There is no way back. Without --yes it refuses, and says how many messages would be lost.`,
 		Example: "  outbox-worker migrate down --yes",
 		Args:    takes(0, 0, ""),
@@ -133,7 +133,7 @@ func (p *program) migrateStatusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "tell how far the tables are",
-		Long: `Tells the version of the tables, which programs work on them, and the version of this program with the oldest tables
+		Long: `Shows the version of the tables, which programs work on them, and the version of this program with the oldest tables
 that it works on. The exit status is 4 unless this program can work on them.`,
 		Example: "  outbox-worker migrate status\n  outbox-worker migrate status --json",
 		Args:    takes(0, 0, ""),

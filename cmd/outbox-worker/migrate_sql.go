@@ -11,19 +11,19 @@ func (p *program) migrateSQLCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sql",
 		Short: "print the migrations as plain SQL",
-		Long: `Prints the migrations as plain SQL, for golang-migrate, Atlas or a person with psql. It asks no database. Each
+		Long: `Prints the migrations as plain SQL, for golang-migrate, Atlas or a person with psql. It needs no database. Each
 migration is a transaction of its own.
 
 There are two lines of migrations, which count their own versions: outbox, and river for River's tables beside it.
-Without a range both are printed whole. --from is the version that a line is at, --to the one to bring it to: what is
-printed are the migrations behind the first, up to the second. With --down, which takes them away again, it goes from
-the higher to the lower version.
+Without a range both are printed completely. --from is the present version of a line, --to the wanted one: the
+migrations after the first, up to the second, are printed. With --down, which removes them, the order is from the
+higher to the lower version.
 
 With --bare, BEGIN and COMMIT are left out, for a tool that begins a transaction around each file itself. River's
 versions up to 4 and those after it must then be two files.
 
-The programs need to know nothing of the tool: they ask the schema for its version, and River's record of its versions
-is part of what is printed. 'migrate up' and 'migrate down' refuse tables that were made in this way.`,
+The programs do not depend on the tool: they read the version from the schema, and the printed SQL includes River's
+record of its versions. 'migrate up' and 'migrate down' refuse tables that were made in this way.`,
 		Example: `  outbox-worker migrate sql | psql --set ON_ERROR_STOP=1 "$OUTBOX_DATABASE_URL"
   outbox-worker migrate sql --line outbox --from 2 > 0042_outbox.up.sql   # from version 2 to the newest
   outbox-worker migrate sql --line outbox --down --to 2 > 0042_outbox.down.sql

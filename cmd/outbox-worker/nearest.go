@@ -13,8 +13,8 @@ func didYouMean(word string, known []string) string {
 	return ""
 }
 
-// nearest returns the known word that takes the fewest edits to reach, if that is no more than a third of its letters
-// and one, or else one that begins with the word.
+// nearest returns the known word that takes the fewest edits, if they are no more than a third of its letters and one;
+// otherwise one that begins with the word.
 func nearest(word string, known []string) string {
 	best, fewest := "", 0
 	for _, k := range known {
@@ -34,10 +34,10 @@ func nearest(word string, known []string) string {
 	return ""
 }
 
-// editDistance counts the insertions, deletions, replacements and swaps of neighbours between two words (optimal
-// string alignment). Bytes will do: the words that we know are ASCII.
+// editDistance counts the insertions, deletions, replacements and swaps of neighbours between two words (optimal string
+// alignment). It compares bytes, because the known words are ASCII.
 func editDistance(a, b string) int {
-	const lengthMax = 64 // of a word that could be a slip of ours; it bounds the work
+	const lengthMax = 64 // a longer word is no typing error of ours; it bounds the work
 	if len(a) > lengthMax || len(b) > lengthMax {
 		return lengthMax
 	}

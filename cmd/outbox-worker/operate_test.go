@@ -290,7 +290,7 @@ func TestPauseAndResumeTellWhatTheyDid(t *testing.T) {
 	if v := decoded[endpointPaused](t, got); v.Paused || v.Endpoint != endpointA {
 		t.Errorf("got %+v", v)
 	}
-	invoke(t, environment(db), "resume", endpointA).wants(t, exitNotFound, "is neither paused nor left alone")
+	invoke(t, environment(db), "resume", endpointA).wants(t, exitNotFound, "is not held back")
 }
 
 func TestLimitTellsWhatItSetAndStatusShowsIt(t *testing.T) {

@@ -22,7 +22,7 @@ func (o *output) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// say prints a line for people, on stderr where it does not mix with what a script reads.
+// say prints a line for people, on stderr, so that scripts can read stdout.
 func (p *program) say(format string, args ...any) { fmt.Fprintf(p.stderr, format+"\n", args...) }
 
 // printf prints to stdout; a failure is kept by output.

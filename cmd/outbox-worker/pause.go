@@ -20,7 +20,7 @@ type endpointPaused struct {
 	Resumed  *outbox.Resumed `json:"resumed,omitempty"`
 }
 
-// laneFlags name what is paused or resumed: an endpoint, a tenant at it, or a URL that was set aside.
+// laneFlags name what to pause or resume: an endpoint, a tenant at it, or a URL that was set aside.
 type laneFlags struct {
 	endpoint string // the argument
 	tenant   tenantName
@@ -77,7 +77,7 @@ func (p *program) pauseCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "pause ENDPOINT [--tenant TENANT]",
 		Short: "send nothing to an endpoint until it is resumed",
-		Long: `Sends nothing to an endpoint until it is resumed; requests already under way go on. Its messages wait, and no attempt
+		Long: `Sends nothing to an endpoint until it is resumed; requests in flight go on. Its messages wait, and no attempt
 is counted. An endpoint is the origin of a URL: scheme, host and port. Without --tenant, the messages of all
 tenants wait. With --url only those to one URL do, if a worker has set it aside because it fails.`,
 		Example: `  outbox-worker pause https://hooks.example.com --reason "maintenance until nine"
@@ -119,10 +119,10 @@ func (p *program) resumeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "resume ENDPOINT [--tenant TENANT]",
 		Short: "send to an endpoint again, at once",
-		Long: `Sends to an endpoint again at once, whether it was paused, its circuit breaker was open, or it had asked to be left
-alone for a while. With the endpoint it resumes its tenants, and the URLs that were set aside because they fail; with
---tenant, the tenant and its URLs there; with --url, one URL. Tenants that were paused by name stay so. The exit status
-is 3 when nothing was held back: look for a slip in its name.`,
+		Long: `Ends what holds an endpoint back: a pause, an open circuit breaker or a Retry-After. With the endpoint it resumes its
+tenants, and the URLs that were set aside because they fail; with --tenant, the tenant and its URLs there; with --url,
+one URL. Tenants that were paused by name stay so. The exit status is 3 when nothing was held back: check the
+spelling.`,
 		Example: `  outbox-worker resume https://hooks.example.com
   outbox-worker resume https://hooks.example.com --tenant acme
   outbox-worker resume --url https://hooks.example.com/runs`,
@@ -154,7 +154,7 @@ func (p *program) resume(ctx context.Context, f laneFlags) error {
 	}
 	switch {
 	case !done.Any():
-		return fmt.Errorf("%w: %s is neither paused nor left alone", errNothing, f.name())
+		return fmt.Errorf("%w: %s is not held back", errNothing, f.name())
 	case f.asJSON:
 		return p.printJSON(f.json(false, &done))
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/session"
 )
 
-// program is one invocation: what it was given, and what it opened.
+// program is one invocation: its input, and what it opened.
 type program struct {
 	env    map[string]string
 	stdin  io.Reader
@@ -36,7 +36,7 @@ func run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, s
 	return p.report(ctx, err)
 }
 
-// closeTimeout bounds the goodbye to a database that may not answer; the end of the process says it too.
+// closeTimeout bounds the end of the sessions with a database that may not answer; the end of the process closes them too.
 const closeTimeout = 250 * time.Millisecond
 
 func (p *program) close() {

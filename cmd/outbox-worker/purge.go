@@ -29,15 +29,15 @@ func (p *program) purgeCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "purge --tenant TENANT | purge --run-id RUN",
 		Short: "erase all that is kept of a tenant, or of a run",
-		Long: `Erases what the outbox holds of a tenant or of a run, with both of a run of the tenant: messages with their dedupe keys,
-attempts, what is due and dead, copies that replays made, and the runs of riverstep that the messages were written
-for. It counts first, and asks before it erases. There is no way back.
+		Long: `Erases what the outbox holds of a tenant or of a run, with both of a run of the tenant: messages with their dedupe
+keys, attempts, what is due and dead, copies that replays made, and the runs of riverstep that the messages were
+written for. It counts first, and asks before it erases. There is no way back.
 
-It reads all messages to find a tenant's, in short statements, and erases 500 in a transaction. What is being delivered
-is waited for, as long as --wait allows; what is left then is told, and the exit status is 1. See to it first that
-nothing more is written for the tenant: messages that are written after the count stay. So do active runs, the tenant's
-pauses and limits, and runs that somebody else's message belongs to. Once a dedupe key is erased, the run can be
-reported again.
+It reads all messages to find those of a tenant, in short statements, and erases 500 in a transaction. It waits for
+messages that are being delivered, as long as --wait allows; if some are left then, it says so, and the exit status
+is 1. First make sure that nothing more is written for the tenant: messages that are written after the count stay. So
+do active runs, the tenant's pauses and limits, and runs that belong to the message of another tenant. Once a dedupe
+key is erased, the run can be reported again.
 
 Erased rows leave the database's files with its next VACUUM; backups and archived WAL still have them.`,
 		Example: `  outbox-worker purge --tenant acme --dry-run
@@ -126,7 +126,7 @@ func after(prefix, text string) string {
 	return prefix + text
 }
 
-// confirmPurge asks, and takes nothing but yes for yes.
+// confirmPurge asks, and accepts only yes.
 func (p *program) confirmPurge(f purgeFlags, found outbox.PurgeCounts) error {
 	if err := p.printPurge(purgeFlags{tenant: f.tenant, runID: f.runID}, found, "will be erased"); err != nil {
 		return err
@@ -136,14 +136,14 @@ func (p *program) confirmPurge(f purgeFlags, found outbox.PurgeCounts) error {
 	if strings.TrimSpace(answer) != "yes" {
 		p.say("")
 		if err != nil {
-			return usagef("purge: nobody answered, and nothing was erased; say --yes if you mean it")
+			return usagef("purge: there was no answer, and nothing was erased; say --yes if you mean it")
 		}
 		return usagef("purge: the answer was not yes, and nothing was erased")
 	}
 	return nil
 }
 
-// purgeProgress returns what tells of a purge's progress on stderr, every two seconds.
+// purgeProgress returns a function that prints the progress of a purge on stderr, every two seconds.
 func (p *program) purgeProgress(verb string) func(outbox.PurgeProgress) {
 	last := time.Now()
 	return func(at outbox.PurgeProgress) {
@@ -155,7 +155,7 @@ func (p *program) purgeProgress(verb string) func(outbox.PurgeProgress) {
 		if at.About > 0 {
 			of = " of about " + grouped(at.About)
 		}
-		p.say("%s%s messages looked at, %s %s", grouped(at.Walked), of, grouped(at.Counts.Messages), verb)
+		p.say("%s%s messages read, %s %s", grouped(at.Walked), of, grouped(at.Counts.Messages), verb)
 	}
 }
 

@@ -37,8 +37,8 @@ func (p *program) receiveCommand() *cobra.Command {
 webhook-id is marked: "retry" when no earlier one was accepted, "DUPLICATE" when one was. It can be told to fail, delay
 or hang. Ctrl-C ends it with a summary.
 
-With keys (--keys-file, or else OUTBOX_RECEIVE_KEYS) it verifies signatures as package webhook does: what none of them
-signed, or what was signed more than five minutes ago, is refused, marked "NOT VERIFIED", and counts as no attempt.
+With keys (--keys-file, or else OUTBOX_RECEIVE_KEYS) it verifies signatures as package webhook does: a request that
+none of them signed, or that was signed more than five minutes ago, is refused, marked "NOT VERIFIED" and not counted.
 
 A worker delivers to it with OUTBOX_ALLOW_HTTP=true and OUTBOX_ALLOWED_CIDRS=127.0.0.0/8. It remembers the last 100,000
 ids and the first 1 MiB of a body.`,
@@ -126,7 +126,7 @@ func (p *program) receive(ctx context.Context, f receiveFlags, keys webhook.Keys
 	}
 	server := &http.Server{
 		Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 256 << 10,
-		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug), // what clients do is not ours to tell
+		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug), // clients' errors are not logged here
 	}
 	stopped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {

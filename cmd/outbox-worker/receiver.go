@@ -77,7 +77,8 @@ func newDelivery(q *http.Request) delivery {
 	}
 }
 
-// refused prints what was not verified, just before it is answered. Its id is anybody's word, and is not remembered.
+// refused prints a request that was not verified, just before it is answered. Its id is not remembered, because anybody can
+// choose it.
 func (r *receiver) refused(q *http.Request, err error) {
 	d := newDelivery(q)
 	d.Answer, d.Bytes, d.Attempt = webhook.DefaultStatus(err), max(q.ContentLength, 0), 1
@@ -86,8 +87,7 @@ func (r *receiver) refused(q *http.Request, err error) {
 	r.print(d)
 }
 
-// ServeHTTP reads, waits, answers and prints, in this order, but for the answer: that is sent last, so that whoever
-// sees it can count on the line.
+// ServeHTTP reads, waits, prints and answers, in this order: the line is there before the sender sees the answer.
 func (r *receiver) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	d := newDelivery(q)
 	if verified, ok := webhook.FromContext(q.Context()); ok {
@@ -124,7 +124,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	w.WriteHeader(d.Answer)
 }
 
-// wait waits for the timer, or says who would wait no longer.
+// wait waits for the timer, or returns who stopped waiting first.
 func (r *receiver) wait(q *http.Request, timer <-chan time.Time) (fault string) {
 	select {
 	case <-timer:

@@ -23,12 +23,12 @@ func (p *program) replayCommand() *cobra.Command {
 		Use:   "replay ID… | replay - | replay --dead [--endpoint ENDPOINT] [--tenant TENANT]",
 		Short: "deliver messages again, at once",
 		Long: `Makes messages due at once, whether dead, cancelled, delivered or waiting for their next attempt. Their ids stay, so a
-receiver that did get one can drop the repeat. With --url each is copied to that URL under an id of its own, and the old
-one is closed as cancelled. If one of the messages named cannot be replayed, none is.
+receiver that did get one can drop the repeat. With --url each is copied to that URL under an id of its own, and the
+old one is closed as cancelled. If one of the messages named cannot be replayed, none is.
 
-With "-" the ids are read from stdin, the first word of each line. With --dead it takes all that is dead at an
-endpoint, of a tenant, or of a tenant at an endpoint, but for what was invalid from the beginning: that is replayed by
-its id. With ids, --tenant refuses those of others. A message waits with those of its tenant again.
+With "-" the ids are read from stdin, the first word of each line. With --dead it takes all dead messages at an
+endpoint, of a tenant, or of a tenant at an endpoint, except those that were invalid from the beginning: replay these
+by id. With ids, --tenant refuses messages of other tenants. A message waits with those of its tenant again.
 
 In the last example, --newer-than counts from the writing of a message, not from its death: one that was written two
 days ago and died a minute ago is not among them.`,
@@ -109,8 +109,8 @@ func (p *program) warnPaused(ctx context.Context, store *outbox.Store, done []ou
 	return err
 }
 
-// replayDead replays what is dead at an endpoint, a batch after the other, so that no transaction is long. What dies
-// again meanwhile is passed over, as is what was invalid: neither makes it look for ever.
+// replayDead replays the dead messages at an endpoint in batches, so that no transaction is long. It skips messages that died
+// again meanwhile, and invalid ones: neither may keep it running for ever.
 func (p *program) replayDead(ctx context.Context, f replayFlags) error {
 	const batch = 500
 	store, err := p.storeOf(ctx, f.tenant)
@@ -142,7 +142,7 @@ func (p *program) replayDead(ctx context.Context, f replayFlags) error {
 			break
 		}
 		if len(ids) == 0 {
-			continue // a page of nothing but what is passed over: the next look is longer
+			continue // the page held only skipped messages: the next one is longer
 		}
 		some, err := store.Replay(ctx, ids, f.url)
 		if err != nil {
@@ -166,7 +166,7 @@ func (p *program) replayDead(ctx context.Context, f replayFlags) error {
 	return p.warnPaused(ctx, store, done)
 }
 
-// interruptedReplay tells of the batches that were done before one failed.
+// interruptedReplay prints the batches that were done before one failed.
 func (p *program) interruptedReplay(done []outbox.Replayed, f replayFlags, err error) error {
 	if len(done) > 0 {
 		if printErr := p.printReplayed(done, f); printErr != nil {

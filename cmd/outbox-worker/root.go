@@ -9,7 +9,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-const rootHelp = `outbox-worker delivers the outcomes of workflow runs as webhooks, and shows and changes what is under way.
+const rootHelp = `outbox-worker delivers the outcomes of workflow runs as webhooks, and shows and changes messages.
 
 It is configured by the environment: 'outbox-worker config' lists every variable. OUTBOX_DATABASE_URL is the one that
 must be set.
@@ -30,7 +30,7 @@ func (p *program) rootCommand() *cobra.Command {
 		SilenceErrors:     true, // report prints them
 		SilenceUsage:      true,
 		Version:           buildVersion().line(),
-		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true}, // completionCommand stands in for it
+		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true}, // completionCommand replaces it
 	}
 	root.CompletionOptions.SetDefaultShellCompDirective(cobra.ShellCompDirectiveNoFileComp) // no argument is a file
 	root.SetVersionTemplate("{{.Version}}\n")
@@ -96,7 +96,7 @@ func commandNames(cmd *cobra.Command) []string {
 	return names
 }
 
-// takes checks the number of arguments, and says what they are.
+// takes checks the number of arguments; its errors say what the arguments are.
 func takes(least, most int, what string) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		switch {
@@ -111,7 +111,7 @@ func takes(least, most int, what string) cobra.PositionalArgs {
 	}
 }
 
-// flagError words what pflag finds wrong.
+// flagError rewrites the errors of pflag.
 func flagError(cmd *cobra.Command, err error) error {
 	text := err.Error()
 	var unknown *pflag.NotExistError

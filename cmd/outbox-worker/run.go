@@ -14,16 +14,16 @@ func (p *program) runCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "run",
 		Short: "deliver messages until told to stop",
-		Long: `Delivers messages until SIGINT or SIGTERM, then stops gracefully: it claims nothing more, lets requests under way
-finish for most of OUTBOX_SHUTDOWN_TIMEOUT, releases the rest, records what was answered, and has ended 2 s after that
-time, whatever the database does. A second signal ends it on the spot.
+		Long: `Delivers messages until SIGINT or SIGTERM, then stops gracefully: it claims nothing more, lets requests in flight
+finish for most of OUTBOX_SHUTDOWN_TIMEOUT, releases the other messages and records the answers. It has ended 2 s
+after that time at the latest, whatever the database does. A second signal ends it at once.
 
-SIGHUP has it read the files of keys, headers and certificates again: OUTBOX_SIGNING_KEYS_FILE,
-OUTBOX_SECRET_HEADERS_FILE, OUTBOX_CLIENT_CERT_FILE with its key, and OUTBOX_CA_FILE. The log says of each that it is in
-force, or why not; then what was in force stays.
+On SIGHUP it reads the files of keys, headers and certificates again: OUTBOX_SIGNING_KEYS_FILE,
+OUTBOX_SECRET_HEADERS_FILE, OUTBOX_CLIENT_CERT_FILE with its key, and OUTBOX_CA_FILE. The log says for each that it is
+in force, or why not; then the old one stays in force.
 
-Any number of workers can run on one schema. A database that is away is waited for. /healthz, /readyz, /metrics and
-/.well-known/jwks.json are answered at OUTBOX_ADMIN_ADDR. It ends with status 4 on a schema that was not migrated, or
+Any number of workers can run on one schema. A worker waits for a database that is away. It serves /healthz, /readyz,
+/metrics and /.well-known/jwks.json at OUTBOX_ADMIN_ADDR. It ends with status 4 on a schema that was not migrated, or
 that no longer works with this version.
 
 PUT /log-level, from this machine, changes the level of the log: curl -X PUT -d debug localhost:9464/log-level
@@ -37,7 +37,7 @@ OUTBOX_EVENTS_URL is told what happens: a message died, a circuit breaker opened
 missing. docs/events.md shows what it gets.
 
 Messages are signed with OUTBOX_SIGNING_KEYS and OUTBOX_SIGNING_KEYS_FILE ('outbox-worker keys --help'). The file is
-read again when it changes; one that is wrong then is told of, and changes nothing.`,
+read again when it changes; if the new one is wrong, the log says so and the old keys stay in force.`,
 		Example: `  OUTBOX_DATABASE_URL=postgres://app:PASSWORD@localhost:5432/app outbox-worker run
   OUTBOX_ALLOW_HTTP=true OUTBOX_ALLOWED_CIDRS=127.0.0.0/8 outbox-worker run   # to a receiver on this machine`,
 		Args: takes(0, 0, ""),
@@ -45,8 +45,8 @@ read again when it changes; one that is wrong then is told of, and changes nothi
 	}
 }
 
-// work runs a worker and its admin server until ctx ends. The database may be away: waiting for it is the worker's
-// business, so nothing here asks for it.
+// work runs a worker and its admin server until ctx ends. It does not ask for the database, which may be away: the worker waits
+// for it.
 func (p *program) work(ctx context.Context) error {
 	c, err := p.load()
 	if err != nil {
@@ -70,13 +70,13 @@ func (p *program) work(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	pool, err := p.connect(context.WithoutCancel(ctx), s, workerConnections()) // what stops gracefully still needs it
+	pool, err := p.connect(context.WithoutCancel(ctx), s, workerConnections()) // a graceful stop still needs it
 	if err != nil {
 		return err
 	}
 	config := c.settings.worker(log)
 	config.DeniedAddrs, config.MeterProvider, config.TracerProvider = admin.addrs(), telemetry.meters(), telemetry.tracers()
-	if s.signs() { // or the interface would hold an empty ring, and not be nil
+	if s.signs() { // otherwise the interface would hold an empty ring and not be nil
 		config.Keys = keys
 	}
 	w, err := worker.New(pool, config)
@@ -97,7 +97,7 @@ func (p *program) work(ctx context.Context) error {
 	return w.Run(ctx)
 }
 
-// atOnce runs what ends the process at the same time: each has its bound, and a stop has one for them all.
+// atOnce runs the ends of several parts at the same time: each has a bound, and together they take no longer than the longest.
 func atOnce(ends ...func()) {
 	var all sync.WaitGroup
 	for _, end := range ends {

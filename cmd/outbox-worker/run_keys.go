@@ -9,8 +9,8 @@ import (
 	"github.com/seed-abbacb8b/epilogue/worker"
 )
 
-// openKeys returns the signing keys of a worker, and tells now and at every change which sets there are. Of the keys
-// nothing is told.
+// openKeys returns the signing keys of a worker. It logs the names of the sets now and at every change, and nothing of the
+// keys.
 func (s settings) openKeys(log *slog.Logger) (*keyring.Ring, error) {
 	ring, err := s.keyring(func(e keyring.Event) { logKeys(log, e) })
 	switch {
@@ -39,10 +39,10 @@ func logKeys(log *slog.Logger, e keyring.Event) {
 	}
 }
 
-// reread has the files of keys and certificates read again, and tells of each what came of it.
+// reread reads the files of keys and certificates again, and logs the result for each.
 func reread(ctx context.Context, log *slog.Logger, keys *keyring.Ring, w *worker.Worker) {
 	log.InfoContext(ctx, "received SIGHUP: reading the files of keys and certificates again")
-	keys.Reread() // reports by itself
+	keys.Reread() // logs its own result
 	for _, file := range w.RereadCertificates() {
 		setting := variableOf(file.Name)
 		if file.Err != nil {

@@ -104,7 +104,7 @@ func TestTheAdminServerCanBeOff(t *testing.T) {
 	if admin != "off" {
 		t.Errorf("it listens on %s", admin)
 	}
-	invoke(t, []string{"OUTBOX_ADMIN_ADDR=off"}, "healthcheck").wants(t, exitUsage, "there is nobody to ask")
+	invoke(t, []string{"OUTBOX_ADMIN_ADDR=off"}, "healthcheck").wants(t, exitUsage, "the worker answers no probes")
 	if status, rest := worker.end(); status != exitOK {
 		t.Errorf("exit status %d:\n%s", status, rest)
 	}

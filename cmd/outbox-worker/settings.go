@@ -11,35 +11,34 @@ import (
 // envPrefix begins the name of every variable.
 const envPrefix = "OUTBOX_"
 
-// settings is the one list of the environment's variables: it drives go-envconfig, the fault messages and the command
-// config. A field that bears the name of one in worker.Config is that one; the worker's defaults and bounds are its
-// own and are not repeated here. In the tag, default says in words what an unset variable means where the worker's
-// default has no value to show.
+// settings is the only list of variables: go-envconfig, the texts of faults and the command config use it. A field with the
+// name of one in worker.Config sets that one; the defaults and bounds are those of the worker and are not repeated here. In the
+// tag, default describes an unset variable where the default of the worker has no value to show.
 type settings struct {
 	DatabaseURL databaseURL `env:"DATABASE_URL" default:"none: it must be set" help:"where the outbox lives: postgres://USER:PASSWORD@HOST:5432/DATABASE, or key=value settings; pool_max_conns in it bounds the worker's connections"`
 	Schema      string      `env:"SCHEMA" help:"schema of the outbox's tables, and of River's beside them"`
-	Pooler      pooler      `env:"POOLER" default:"auto" help:"what stands before the database: none; session or transaction, for a pooler in that mode (behind transaction, no setting outlives a transaction); auto finds out, and takes every pooler for one in transaction mode"`
+	Pooler      pooler      `env:"POOLER" default:"auto" help:"what is between the worker and the database: none; session or transaction, for a pooler in that mode (with transaction, no setting outlives a transaction); auto finds out, and treats every pooler as one in transaction mode"`
 	Name        string      `env:"NAME" default:"the host's name" help:"name of this process in leases, attempts and logs; a random suffix is added"`
 
-	PollInterval        time.Duration `env:"POLL_INTERVAL" help:"how often an idle worker looks for due messages when no wake arrives; from 10ms"`
+	PollInterval        time.Duration `env:"POLL_INTERVAL" help:"how often an idle worker scans for due messages when no wake arrives; from 10ms"`
 	Lease               time.Duration `env:"LEASE" help:"how long a claimed message belongs to this worker, and so how long it waits after a crash; at least OUTBOX_DELIVERY_TIMEOUT + 5s, at most 24h"`
 	DeliveryTimeout     time.Duration `env:"DELIVERY_TIMEOUT" help:"bound of one request, from the lookup of its host to the last byte read; from 10ms"`
 	LookupTimeout       time.Duration `env:"LOOKUP_TIMEOUT" help:"bound of the lookup of a request's host; from 10ms"`
 	ConnectTimeout      time.Duration `env:"CONNECT_TIMEOUT" help:"bound of the connection to its addresses; from 10ms"`
 	TLSTimeout          time.Duration `env:"TLS_TIMEOUT" help:"bound of the TLS handshake; from 10ms"`
 	HeaderTimeout       time.Duration `env:"HEADER_TIMEOUT" help:"bound of the wait for the first byte of the answer; as OUTBOX_DELIVERY_TIMEOUT by default"`
-	MaxInFlight         int           `env:"MAX_IN_FLIGHT" help:"requests under way at once in this process; 1 to 10000"`
+	MaxInFlight         int           `env:"MAX_IN_FLIGHT" help:"requests in flight at once in this process; 1 to 10000"`
 	EndpointMaxInFlight int           `env:"ENDPOINT_MAX_IN_FLIGHT" help:"the same per endpoint; at most OUTBOX_MAX_IN_FLIGHT, which is the default where that is less"`
 	MaxBytesInFlight    int           `env:"MAX_BYTES_IN_FLIGHT" help:"bytes of bodies over 64 KiB that are held at once; one that finds no room waits, which is no attempt; from 1048576"`
 
 	RetrySchedule schedule      `env:"RETRY_SCHEDULE" help:"waits after failed attempts, separated by commas; there is one attempt more than waits; none: a single attempt"`
 	RetryJitter   *float64      `env:"RETRY_JITTER,noinit" help:"spread of each wait in both directions, as a fraction; 0 to 1"`
-	RetryAfterMax time.Duration `env:"RETRY_AFTER_MAX" help:"the longest an endpoint can ask to be left alone with Retry-After"`
+	RetryAfterMax time.Duration `env:"RETRY_AFTER_MAX" help:"the longest Retry-After of an endpoint that is respected"`
 
 	RetryStatuses statuses `env:"RETRY_STATUSES" help:"statuses that are tried again, separated by commas, ranges as 500-599; none: no status is; never 2xx and 410"`
 
 	OpenAfter  int           `env:"OPEN_AFTER" help:"failures in a row that open a circuit breaker: nothing is sent there for a while, and no attempt is counted; 1 to 1000000"`
-	OpenFor    time.Duration `env:"OPEN_FOR" help:"how long, the first time; twice as long each time, until a single message that probes it is answered"`
+	OpenFor    time.Duration `env:"OPEN_FOR" help:"how long, the first time; twice as long each time, until the answer to a single message closes it"`
 	OpenForMax time.Duration `env:"OPEN_FOR_MAX" help:"the longest"`
 
 	AllowHTTP      bool     `env:"ALLOW_HTTP" help:"deliver to http:// URLs too; without it they are refused for good"`
@@ -60,13 +59,13 @@ type settings struct {
 
 	Retention       time.Duration `env:"RETENTION" help:"how long a delivered message is kept, from its writing; from 1s"`
 	DeadRetention   time.Duration `env:"DEAD_RETENTION" help:"how long a dead message is kept, from its death; from 1s"`
-	SampleInterval  time.Duration `env:"SAMPLE_INTERVAL" help:"how often one of the workers measures what the outbox is like, for /metrics, status and check; from 1s"`
-	ShutdownTimeout time.Duration `env:"SHUTDOWN_TIMEOUT" help:"how long a stop takes after SIGTERM, whatever the database does, and at most 2 s more; requests under way may go on for three quarters of it (all but 5 s, when it is longer than 20 s), what remains is released, not counted as attempts. Kubernetes kills after 30 s (terminationGracePeriodSeconds)"`
+	SampleInterval  time.Duration `env:"SAMPLE_INTERVAL" help:"how often one of the workers measures the outbox, for /metrics, status and check; from 1s"`
+	ShutdownTimeout time.Duration `env:"SHUTDOWN_TIMEOUT" help:"how long a stop takes after SIGTERM, whatever the database does, and at most 2 s more; requests in flight may go on for three quarters of it (all but 5 s, when it is longer than 20 s); the others are released, not counted as attempts. Kubernetes kills after 30 s (terminationGracePeriodSeconds)"`
 
 	AdminAddr        adminAddr `env:"ADMIN_ADDR,default=127.0.0.1:9464" help:"where /healthz, /readyz, /metrics and /.well-known/jwks.json are answered, as HOST:PORT; off: nowhere"`
 	MetricsEndpoints origins   `env:"METRICS_ENDPOINTS" default:"none" help:"endpoints whose attempts are also measured apart, with the label endpoint, separated by commas, as https://HOST[:PORT]; at most 50"`
 	LogLevel         logLevel  `env:"LOG_LEVEL,default=info" help:"debug, info, warn or error"`
-	LogDeliveries    bool      `env:"LOG_DELIVERIES" help:"a line for each attempt; without it, deliveries are logged at the level debug, and a fault that comes again and again once a minute with a count"`
+	LogDeliveries    bool      `env:"LOG_DELIVERIES" help:"a line for each attempt; without it, deliveries are logged at the level debug, and a repeated fault once a minute with a count"`
 	LogFormat        logFormat `env:"LOG_FORMAT,default=text" help:"text or json; logs go to stderr"`
 
 	ReceiveKeys verifyingKeys `env:"RECEIVE_KEYS" default:"none" help:"for the command receive: keys (whsec_… or whpk_…) of which one must have signed what it gets, separated by commas; a secret"`
@@ -86,7 +85,7 @@ func (s settings) inForce() settings {
 	return s
 }
 
-// copyNamed sets the fields of the struct that to points at from those of the same name in the struct from.
+// copyNamed copies the fields of the struct from into the fields of the same name of the struct to.
 func copyNamed(to, from any) {
 	target, source := reflect.ValueOf(to).Elem(), reflect.ValueOf(from)
 	for i := range target.NumField() {

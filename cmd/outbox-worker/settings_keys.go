@@ -13,7 +13,8 @@ import (
 	"github.com/seed-abbacb8b/epilogue/webhook"
 )
 
-// signingKeys are sets of keys as their variable holds them. String shows the sets' names only, and no fault quotes it.
+// signingKeys are sets of keys as their variable holds them. String shows only the names of the sets, and no fault quotes a
+// key.
 type signingKeys string
 
 // EnvDecode checks every set.
@@ -41,7 +42,7 @@ func (k signingKeys) String() string {
 // keyFile is the path of a file with sets of keys.
 type keyFile string
 
-// EnvDecode refuses a key where the path should be, without showing it: faults and the command config show paths.
+// EnvDecode refuses a key in place of a path, without showing it: faults and the command config show paths.
 func (f *keyFile) EnvDecode(text string) error {
 	if keyText.MatchString(text) {
 		return decodef("holds a key; want the path of a file with keys (it is not shown here)")
@@ -77,8 +78,8 @@ func (k verifyingKeys) String() string {
 	return strings.Join(texts, ",")
 }
 
-// parseKeys reads keys with white space, commas or semicolons between; # begins a comment. Its error shows nothing of
-// the text.
+// parseKeys reads keys separated by white space, commas or semicolons; # begins a comment. Its error quotes nothing of the
+// text.
 func parseKeys(text string) (webhook.Keys, error) {
 	var keys webhook.Keys
 	for line := range strings.Lines(text) {
@@ -98,7 +99,7 @@ func parseKeys(text string) (webhook.Keys, error) {
 	return keys, nil
 }
 
-// readKeys reads them from a file, of which so much is looked at as any sensible number of keys takes.
+// readKeys reads them from a file. It reads no more of it than any sensible number of keys needs.
 func readKeys(path string) (webhook.Keys, error) {
 	const bytesMax = 1 << 20
 	file, err := os.Open(path)
@@ -133,7 +134,7 @@ func (s settings) keyring(report func(keyring.Event)) (*keyring.Ring, error) {
 	return ring, nil
 }
 
-// signs reports whether the environment says anything of signing keys.
+// signs reports whether the environment sets signing keys.
 func (s settings) signs() bool { return s.SigningKeys != "" || s.SigningKeysFile != "" }
 
 func faultsOnOneLine(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
@@ -141,6 +142,5 @@ func faultsOnOneLine(err error) string { return strings.ReplaceAll(err.Error(), 
 // keyText matches a secret key in other text: at least 24 bytes of base64.
 var keyText = regexp.MustCompile(`(whsec|whsk)_[A-Za-z0-9+/]{32,}={0,2}`)
 
-// withoutKeys is the last guard before an error is printed: somebody may have named a key where an id, a command or a
-// file was wanted.
+// withoutKeys is the last guard before an error is printed: a user may have given a key in place of an id, a command or a file.
 func withoutKeys(text string) string { return keyText.ReplaceAllString(text, "${1}_"+redacted) }

@@ -10,7 +10,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// schedule is a list of waits; "none" is an empty one, which is not the same as none being given.
+// schedule is a list of waits; "none" is an empty list, which differs from an unset one.
 type schedule []time.Duration
 
 // EnvDecode reads durations separated by commas.
@@ -46,8 +46,8 @@ func (s schedule) String() string {
 // networks is a list of CIDR prefixes.
 type networks []netip.Prefix
 
-// EnvDecode reads prefixes separated by commas. A bit beyond the prefix's length is refused: it is a slip more often
-// than not, and opening the wrong network is a bad one.
+// EnvDecode reads prefixes separated by commas. It refuses a bit beyond the length of the prefix: that is usually a mistake,
+// and would open the wrong network.
 func (n *networks) EnvDecode(text string) error {
 	if strings.TrimSpace(text) == "" {
 		return nil
@@ -77,10 +77,10 @@ func (n networks) String() string {
 	return strings.Join(texts, ",")
 }
 
-// statuses is a list of HTTP statuses; "none" is an empty one, which is not the same as none being given.
+// statuses is a list of HTTP statuses; "none" is an empty list, which differs from an unset one.
 type statuses []int
 
-// EnvDecode reads statuses and ranges of them, separated by commas. Which are allowed is the worker's to say.
+// EnvDecode reads statuses and ranges of them, separated by commas. The worker decides which are allowed.
 func (s *statuses) EnvDecode(text string) error {
 	switch text {
 	case "":
@@ -187,7 +187,7 @@ func (u eventsURL) String() string {
 	return origin
 }
 
-// origins is a list of origins. Whether they are some is the worker's to say.
+// origins is a list of origins, which the worker checks.
 type origins []string
 
 // EnvDecode reads origins separated by commas.

@@ -20,7 +20,7 @@ import (
 // fault is what is wrong with one variable.
 type fault struct{ variable, text string }
 
-// faultsError holds every fault of the configuration, so that one look repairs them all.
+// faultsError holds every fault of the configuration, so that all can be mended at once.
 type faultsError []fault
 
 func (f faultsError) Error() string {
@@ -37,12 +37,12 @@ func (f faultsError) Error() string {
 // loaded is what was found in the environment.
 type loaded struct {
 	settings settings
-	given    map[string]string // the variables that are set, and not to nothing
+	given    map[string]string // the variables that are set to something
 	faults   []fault
 }
 
-// needs returns the faults of the named variables, or of all when none is named: a command that only looks at the
-// database is not kept from it by a slip in the worker's settings.
+// needs returns the faults of the named variables, or of all when none is named: a fault in the settings of the worker does not
+// stop a command that only needs the database.
 func (c loaded) needs(names ...string) error {
 	var faults faultsError
 	for _, f := range c.faults {
@@ -56,12 +56,12 @@ func (c loaded) needs(names ...string) error {
 	return faults
 }
 
-// databaseVariables are what a command needs that only looks at the database.
+// databaseVariables are those of a command that only needs the database.
 func databaseVariables() []string {
 	return []string{envPrefix + "DATABASE_URL", envPrefix + "SCHEMA", envPrefix + "POOLER"}
 }
 
-// load reads the environment, the flag --schema before it, and warns of variables that we don't know.
+// load reads the environment and the flag --schema, which wins. It warns of unknown variables.
 func (p *program) load(needs ...string) (loaded, error) {
 	env := p.env
 	if p.schema != "" {
@@ -84,8 +84,8 @@ func (p *program) load(needs ...string) (loaded, error) {
 	return c, c.needs(needs...)
 }
 
-// loadSettings reads every variable, each by itself: go-envconfig stops at the first fault of a struct, and one look is to
-// show them all.
+// loadSettings reads every variable separately: go-envconfig stops at the first fault of a struct, and all faults are to be
+// shown.
 func loadSettings(env map[string]string) loaded {
 	c := loaded{given: map[string]string{}}
 	for _, name := range variableNames() {
@@ -123,8 +123,8 @@ func (c *loaded) sortFaults() {
 	})
 }
 
-// checkKeyFile looks into the file of signing keys. Only a command that needs it does so: a secret's mount that hangs
-// keeps nobody from looking at the database.
+// checkKeyFile checks the file of signing keys. Only a command that needs the file calls it, so that a hanging mount of a
+// secret stops no other command.
 func (c *loaded) checkKeyFile() {
 	var faults faultsError
 	if _, err := c.settings.keyring(nil); errors.As(err, &faults) {
@@ -133,7 +133,7 @@ func (c *loaded) checkKeyFile() {
 	}
 }
 
-// parseFault says what was wanted. A decoder of ours says that by itself, and shows of a secret nothing.
+// parseFault says which form was wanted. Our own decoders do so themselves, and quote nothing of a secret.
 func parseFault(f reflect.StructField, value string, err error) fault {
 	name := variableName(f)
 	var ours decodeError
@@ -154,7 +154,7 @@ func parseFault(f reflect.StructField, value string, err error) fault {
 	return fault{name, fmt.Sprintf("%s is %.64q; want %s", name, value, want)}
 }
 
-// zeroFaults refuses zeros that would quietly become the default.
+// zeroFaults refuses zeros that would become the default without notice.
 func zeroFaults(c loaded, unread map[string]bool) []fault {
 	var faults []fault
 	force, parsed := reflect.ValueOf(c.settings.inForce()), reflect.ValueOf(c.settings)
@@ -168,8 +168,8 @@ func zeroFaults(c loaded, unread map[string]bool) []fault {
 	return faults
 }
 
-// relationFaults are those that the worker finds. What it says about a variable that could not be read is left out: it
-// speaks of the default.
+// relationFaults are those that the worker finds. It saw the default of a variable that could not be read, so faults about such
+// a variable are left out.
 func relationFaults(c loaded) []fault {
 	known := map[string]bool{}
 	for _, f := range c.faults {
@@ -188,7 +188,7 @@ func relationFaults(c loaded) []fault {
 	return faults
 }
 
-// inVariables says an error of the worker's configuration by the variables.
+// inVariables returns the text of an error about the worker's configuration, with the names of the variables.
 func inVariables(err error) string {
 	faults := fieldfault.Of(err)
 	if len(faults) == 0 {
@@ -201,7 +201,7 @@ func inVariables(err error) string {
 	return strings.Join(lines, "\n")
 }
 
-// variableOf returns what sets a field of the worker's configuration; the field's own name where nothing does.
+// variableOf returns the variable of a field of the worker's configuration; the name of the field where there is none.
 func variableOf(field string) string {
 	if field == "MaxConns" {
 		return "pool_max_conns in " + envPrefix + "DATABASE_URL"
@@ -215,7 +215,7 @@ func variableOf(field string) string {
 	return field
 }
 
-// kubernetesVariable matches what Kubernetes puts into the containers of a namespace with a service called outbox.
+// kubernetesVariable matches the variables that Kubernetes adds to containers beside a service called outbox.
 var kubernetesVariable = regexp.MustCompile(`_SERVICE_(HOST|PORT\w*)=|_PORT(_\d+_(TCP|UDP|SCTP))?=\w+://|_PORT_\d+_[A-Z]+_(PROTO|PORT|ADDR)=`)
 
 func unknownVariables(env map[string]string) []string {

@@ -13,7 +13,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/session"
 )
 
-// decodeError is a fault that one of the types here found in its variable's text. It reads on from the variable's name.
+// decodeError is a fault in the text of a variable. Its text reads on from the name of the variable.
 type decodeError string
 
 func (e decodeError) Error() string { return string(e) }
@@ -25,7 +25,7 @@ type adminAddr string
 
 const adminOff adminAddr = "off"
 
-// EnvDecode checks the form; whether one can listen there shows when one does.
+// EnvDecode checks the form only; listening shows whether the address can be used.
 func (a *adminAddr) EnvDecode(text string) error {
 	*a = adminAddr(text)
 	if *a == adminOff || text == "" {
@@ -38,7 +38,7 @@ func (a *adminAddr) EnvDecode(text string) error {
 	return nil
 }
 
-// pooler is a session.Pooler; nothing stands for session.Auto.
+// pooler is a session.Pooler; empty means session.Auto.
 type pooler string
 
 // EnvDecode refuses other words.

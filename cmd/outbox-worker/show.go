@@ -19,7 +19,7 @@ func (p *program) showCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show ID",
 		Short: "show a message and every attempt",
-		Long: `Shows a message: where it stands, what holds it back, what it says, and every attempt to deliver it. In JSON the result
+		Long: `Shows a message: its state, what holds it back, its content, and every attempt to deliver it. In JSON the result
 is base64. With --body the request body is written as it is, and nothing else.`,
 		Example: `  outbox-worker show 0190b7a5-5c3e-7c3a-9b1e-2f7d3c6a8e10
   outbox-worker show 0190b7a5-5c3e-7c3a-9b1e-2f7d3c6a8e10 --body > body.json`,
@@ -106,13 +106,13 @@ func (p *program) printMessage(ctx context.Context, m outbox.MessageDetail) erro
 	return nil
 }
 
-// standing says where a message stands, and what comes next.
+// standing returns the state of a message, and what comes next.
 func standing(m outbox.MessageStatus, now time.Time) string {
 	text := string(m.State)
 	switch {
 	case m.State == outbox.StateDelivering && m.LockedBy != nil && m.LockedUntil != nil:
 		text += fmt.Sprintf(" by %s, lease ends %s", printable(*m.LockedBy), until(now, *m.LockedUntil))
-	case m.HeldBy != nil && *m.HeldBy != outbox.HeldByWorker: // what a worker lacks has a line of its own
+	case m.HeldBy != nil && *m.HeldBy != outbox.HeldByWorker: // what a worker lacks is on a separate line
 		text += ", " + heldText(m.Hold, now)
 	case m.NextAttemptAt != nil:
 		text += ", next attempt " + until(now, *m.NextAttemptAt)
@@ -128,7 +128,7 @@ func standing(m outbox.MessageStatus, now time.Time) string {
 	return text
 }
 
-// printBody shows the start of the body, which is enough to know it by.
+// printBody prints the start of the body, enough to recognise it.
 func (p *program) printBody(m outbox.MessageDetail) {
 	const bytesShown = 1024
 	body := bodyOf(m)
@@ -186,7 +186,7 @@ func (p *program) printAttempts(attempts []outbox.Attempt, now time.Time) {
 	}
 	p.table([]string{"ATTEMPT", "STARTED", "", "TOOK", "RESULT", "STATUS", "WORKER", "ANSWER"}, rows)
 	if attempts[len(attempts)-1].Class == "blocked" {
-		p.printf("\nwhat a worker may call is said by its OUTBOX_ALLOW_HTTP, OUTBOX_ALLOWED_CIDRS and OUTBOX_ALLOWED_PORTS\n")
+		p.printf("\nblocked by the settings of the worker: OUTBOX_ALLOW_HTTP, OUTBOX_ALLOWED_CIDRS, OUTBOX_ALLOWED_PORTS\n")
 	}
 }
 

@@ -37,14 +37,14 @@ func (p *program) statusCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "who works, what is waiting, what is dead, and which endpoints fail",
-		Long: `Says how many workers there are, and what keeps them from delivering, and what hurts now, the worst first, as a worker
-measured it last (OUTBOX_SAMPLE_INTERVAL). Counts the messages in each state, tells how old the oldest of each is, and
-lists the endpoints: first those that fail or have something waiting now, then those that are paused, then those where
-something died long ago. A tenant at an endpoint has a row of its own, and so has a URL that was set aside because it
-fails; what is dead is counted with the endpoint. HELD BACK tells why nothing is sent there, since when and until
-when.
+		Long: `Shows how many workers there are, what keeps them from delivering, and the present problems, the worst first, from the
+last measurement of a worker (OUTBOX_SAMPLE_INTERVAL). It counts the messages in each state, with the age of the
+oldest, and lists the endpoints: first those that fail or have messages waiting now, then paused ones, then those
+whose messages died long ago. A tenant at an endpoint has a row of its own, and so has a URL that was set aside
+because it fails; dead messages are counted with the endpoint. HELD BACK says why nothing is sent there, since when
+and until when.
 
-With --by tenant it lists tenants instead, those whose messages wait for longest first. With --tenant it tells of one
+With --by tenant it lists tenants instead, those whose messages have waited longest first. With --tenant it shows one
 tenant only. Delivered messages are counted until retention removes them, and not for a tenant. Counts over 100 000
 are estimates, with ~ before them; the oldest is then that of a sample.`,
 		Example: `  outbox-worker status
@@ -108,7 +108,7 @@ func (p *program) readStatus(ctx context.Context, store *outbox.Store, f statusF
 		return r, err
 	}
 	r.Workers = orEmpty(r.Workers)
-	if f.tenant == "" { // what is measured is the whole outbox
+	if f.tenant == "" { // a sample covers the whole outbox
 		if r.Sample, _, err = store.Sample(ctx); err != nil {
 			return r, err
 		}
@@ -155,7 +155,7 @@ func (p *program) printStates(states []outbox.StateCount, now time.Time) {
 	p.table([]string{"STATE", "MESSAGES", "OLDEST"}, rows)
 }
 
-// printTroubles prints what hurts, a line for each. That there is no worker was said before.
+// printTroubles prints a line for each trouble. A missing worker was printed before.
 func (p *program) printTroubles(all []trouble) {
 	for _, t := range all {
 		if t.kind != troubleWorkers {
@@ -223,7 +223,7 @@ func held(e outbox.EndpointStatus, now time.Time) string {
 	switch {
 	case e.HeldBy != nil && !(limited && *e.HeldBy == outbox.HeldByRate):
 		return heldShort(e.Hold, now)
-	case e.Paused: // on tables that know no holds
+	case e.Paused: // on tables without holds
 		text = "paused"
 		if e.Since != nil {
 			text += " " + ago(now, *e.Since)

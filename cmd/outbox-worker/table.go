@@ -11,8 +11,8 @@ import (
 	"golang.org/x/term"
 )
 
-// width is how many columns the terminal has; 0 where stdout is none, or where it does not say: then nothing is cut. COLUMNS
-// says it for what is not a terminal.
+// width is the number of columns of the terminal; 0 when stdout is none, or when it is unknown: then nothing is cut. COLUMNS
+// sets it for an output that is not a terminal.
 func (p *program) width() int {
 	if n, err := strconv.Atoi(strings.TrimSpace(p.env["COLUMNS"])); err == nil && n > 0 {
 		return n
@@ -28,8 +28,8 @@ func (p *program) width() int {
 	return n
 }
 
-// table prints rows in aligned columns, without the blanks that alignment leaves behind an empty last cell. Where the
-// terminal is too narrow for them, long cells are cut, and then the columns in spare are left out, the first one first.
+// table prints rows in aligned columns, without trailing blanks. Where the terminal is too narrow, long cells are cut; then the
+// columns in spare are left out, the first one first.
 func (p *program) table(header []string, rows [][]string, spare ...string) {
 	lines := append([][]string{header}, rows...)
 	if width := p.width(); width > 0 {
@@ -38,7 +38,7 @@ func (p *program) table(header []string, rows [][]string, spare ...string) {
 	var text strings.Builder
 	w := tabwriter.NewWriter(&text, 0, 0, columnGap, ' ', 0)
 	for _, line := range lines {
-		_, _ = w.Write([]byte(strings.Join(line, "\t") + "\n")) // a Builder takes all
+		_, _ = w.Write([]byte(strings.Join(line, "\t") + "\n")) // a Builder never fails
 	}
 	_ = w.Flush()
 	for line := range strings.Lines(text.String()) {
@@ -48,8 +48,8 @@ func (p *program) table(header []string, rows [][]string, spare ...string) {
 
 const (
 	columnGap    = 2
-	columnLeast  = 12 // a cell is cut to so many characters before a column is left out
-	columnMin    = 4  // and to so many when none is left to be left out
+	columnLeast  = 12 // cells are cut to this many characters before a column is left out
+	columnMin    = 4  // and to this many when no column can be left out
 	columnNotCut = "ID"
 )
 

@@ -21,8 +21,8 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// telemetry is what becomes of the worker's metrics and traces. /metrics of the admin address has the metrics for
-// Prometheus. When the standard variables of OpenTelemetry ask for it, both are sent by OTLP over HTTP.
+// telemetry exports the metrics of the worker: at /metrics of the admin address for Prometheus and, when the standard variables
+// of OpenTelemetry say so, by OTLP over HTTP.
 type telemetry struct {
 	provider *sdk.MeterProvider       // nil when OTEL_SDK_DISABLED is true
 	tracing  *sdktrace.TracerProvider // nil when nothing asks for traces
@@ -36,8 +36,7 @@ const (
 	telemetryShutdownTimeout = adminShutdownTimeout
 )
 
-// openTelemetry makes the providers. It connects to nobody: a collector that is away is told of in the log, and nothing
-// waits for it.
+// openTelemetry makes the provider. It opens no connection: when the collector is away, the log says so, and nothing waits.
 func (p *program) openTelemetry(ctx context.Context, log *slog.Logger) (*telemetry, error) {
 	asks, err := askedOfOTLP(p.env)
 	if err != nil {
@@ -95,12 +94,12 @@ func (t *telemetry) tracers() trace.TracerProvider {
 	return t.tracing
 }
 
-// close sends a last time what there is, but does not wait for long.
+// close sends the last metrics, but does not wait long.
 func (t *telemetry) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), telemetryShutdownTimeout)
 	defer cancel()
 	var ends []func()
-	if t.provider != nil { // what fails is in the log, by the error handler
+	if t.provider != nil { // the error handler has logged it
 		ends = append(ends, func() { _ = t.provider.Shutdown(ctx) })
 	}
 	if t.tracing != nil {

@@ -43,11 +43,11 @@ func (t tenantName) at(endpoint string) string {
 	return endpoint + " of tenant " + string(t)
 }
 
-// warnUnknown tells of a slip in an endpoint's name: nothing goes to it.
+// warnUnknown warns when no message goes to an endpoint, which may be mistyped.
 func (p *program) warnUnknown(ctx context.Context, store *outbox.Store, endpoint string, tenant tenantName) error {
 	known, err := store.Known(ctx, endpoint)
 	if err == nil && !known {
-		p.say("warning: no message that waits, and none of the newest, goes to %s: look for a slip in its name", tenant.at(endpoint))
+		p.say("warning: no message that waits, and none of the newest, goes to %s: check the spelling", tenant.at(endpoint))
 	}
 	return err
 }

@@ -74,7 +74,7 @@ func TestATenantAndAURLArePausedAndResumedByThemselves(t *testing.T) {
 	invoke(t, env, "pause", "--url", url).wants(t, exitNotFound, "no worker has set "+url+" aside")
 	invoke(t, env, "resume", endpointA).wants(t, exitOK, "1 tenant there stays paused by name", endpointA+" is resumed, with 1 URL\n")
 	invoke(t, env, "resume", endpointA, "--tenant", "acme").wants(t, exitOK, endpointA+" of tenant acme is resumed\n")
-	invoke(t, env, "resume", "--url", url, "--tenant", "acme").wants(t, exitNotFound, "is neither paused nor left alone")
+	invoke(t, env, "resume", "--url", url, "--tenant", "acme").wants(t, exitNotFound, "is not held back")
 	invoke(t, env, "limit", endpointA, "--tenant", "acme", "--rate", "2").wants(t, exitOK, endpointA+" of tenant acme: at most 2 per second")
 	invoke(t, env, "pause", endpointA, "--url", url).wants(t, exitUsage, "takes no argument")
 	invoke(t, env, "pause").wants(t, exitUsage, "name one endpoint")
@@ -83,7 +83,7 @@ func TestATenantAndAURLArePausedAndResumedByThemselves(t *testing.T) {
 func TestAPauseOrLimitThatNothingGoesToIsWarnedOf(t *testing.T) {
 	t.Parallel()
 	db, _ := shelf(t)
-	const warning = "look for a slip in its name"
+	const warning = "check the spelling"
 	invoke(t, environment(db), "pause", endpointA+":4430").wants(t, exitOK, warning)
 	invoke(t, environment(db), "limit", endpointA, "--tenant", "acme", "--rate", "1").wants(t, exitOK, warning)
 	for _, args := range [][]string{{"pause", endpointA}, {"limit", endpointB, "--rate", "1"}, {"limit", endpointA + ":4430", "--none"}} {

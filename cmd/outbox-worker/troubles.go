@@ -8,7 +8,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// trouble is something that hurts now, in one line. measure is how much of it there is, for thresholds.
+// trouble is a problem now, in one line. measure is its size, for thresholds.
 type trouble struct {
 	kind string // of the flags of check
 	text string
@@ -16,7 +16,7 @@ type trouble struct {
 	n    int64
 }
 
-// Kinds of trouble, in the order in which they hurt.
+// Kinds of trouble, the worst first.
 const (
 	troubleWorkers   = "workers"
 	troubleSample    = "sample"
@@ -29,7 +29,7 @@ const (
 	troubleRetention = "retention"
 )
 
-// troublesOf says what hurts, the worst first: no worker, then what is not delivered, then what will hurt later.
+// troublesOf lists the problems, the worst first: no worker, then what is not delivered, then what will be a problem later.
 func troublesOf(workers []outbox.WorkerStatus, x *outbox.Sample, now time.Time) (all []trouble) {
 	living := living(workers, now)
 	if living == 0 {

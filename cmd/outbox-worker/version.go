@@ -10,7 +10,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/migrations"
 )
 
-// version says what this program was built from.
+// version is what this program was built from.
 type version struct {
 	Version  string `json:"version"`
 	Commit   string `json:"commit"`
@@ -60,7 +60,7 @@ func (p *program) versionCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "version",
 		Short:   "what this program was built from",
-		Long:    "Tells the version and commit of this program, its Go version, and the version of the tables that it knows.",
+		Long:    "Prints the version and commit of this program, its Go version, and the version of the tables that it knows.",
 		Example: "  outbox-worker version\n  outbox-worker version --json",
 		Args:    takes(0, 0, ""),
 		RunE: func(*cobra.Command, []string) error {

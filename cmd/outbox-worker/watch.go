@@ -20,7 +20,7 @@ func watchFlag(cmd *cobra.Command, every *age) {
 	cmd.Flags().Lookup("watch").NoOptDefVal = watchEvery
 }
 
-// watch shows something once if every is 0, and else again and again until ctx ends. A terminal is cleared before each time.
+// watch shows something once if every is 0, and otherwise repeatedly until ctx ends. A terminal is cleared each time.
 func (p *program) watch(ctx context.Context, every age, show func() error) error {
 	if every == 0 {
 		return show()

@@ -15,8 +15,8 @@ func (p *program) workersCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "workers",
 		Short: "which workers drain the outbox, and which have died",
-		Long: `Lists the workers as they last said of themselves, which each does every five seconds: its requests in flight, how
-far its clock differs from the database's, and what keeps it from delivering. One that died is listed for an hour.
+		Long: `Lists the workers from what each writes about itself every five seconds: its requests in flight, how far its clock
+differs from the database's, and what keeps it from delivering. One that died is listed for an hour.
 Workers behind a pooler in transaction mode, and those of versions before this command, are not listed.`,
 		Example: "  outbox-worker workers\n  outbox-worker workers --json | jq '.[] | select(.not_ready).name'",
 		Args:    takes(0, 0, ""),
@@ -73,7 +73,7 @@ func workerState(w outbox.WorkerStatus, now time.Time) string {
 	return "ready"
 }
 
-// workersLine says in one line who works.
+// workersLine lists the living workers in one line.
 func workersLine(list []outbox.WorkerStatus, now time.Time) string {
 	living, notReady := 0, ""
 	for _, w := range list {

@@ -27,12 +27,11 @@ func Serve(t testing.TB, handler http.Handler) string {
 // drainMax bounds one drain: a worker's start, the deliveries, its stop.
 const drainMax = 30 * time.Second
 
-// Drain delivers every message that is due, with a real worker, and returns when none is: each has arrived, is dead, or
-// waits for its next attempt. Only this machine is called, see [Serve]; a message to another host ends the test before
-// anything is sent.
+// Drain delivers every due message with a real worker, and returns when none is due: each has arrived, is dead, or waits for
+// its next attempt. It calls this machine only, see [Serve]; a message to another host ends the test before anything is sent.
 //
-// Schema, AllowHTTP, AllowedCIDRs and Logger of the configuration are set here; the rest is the caller's: the keys to
-// sign with, the retry schedule.
+// Schema, AllowHTTP, AllowedCIDRs and Logger of the configuration are set here; all other fields are the caller's, such as the
+// signing keys and the retry schedule.
 func (b *Box) Drain(pool *pgxpool.Pool, config worker.Config) {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), drainMax)
@@ -82,7 +81,7 @@ func (b *Box) DrainURL(databaseURL string, config worker.Config) {
 	b.Drain(pool, config)
 }
 
-// untilNothingIsDue polls: the worker tells nobody when it has nothing to do.
+// untilNothingIsDue polls, because the worker does not say when it has nothing to do.
 func (b *Box) untilNothingIsDue(ctx context.Context, pool *pgxpool.Pool, ended <-chan error) (left int, err error) {
 	look := time.NewTicker(10 * time.Millisecond)
 	defer look.Stop()

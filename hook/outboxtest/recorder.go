@@ -1,5 +1,5 @@
-// Package outboxtest helps services that embed the hook to test that their runs' outcomes are told of: a hook that
-// records, checks of what a transaction wrote, and a drain into an [http.Handler].
+// Package outboxtest helps services that embed the hook to test that the outcomes of their runs are reported: a hook that
+// records, checks of what a transaction wrote, and deliveries to an [http.Handler].
 //
 //	box := outboxtest.In(t, "")                        // the outbox in the default schema
 //	box.RequireWritten(tx, outbox.RunOutcome{RunID: "order-4711", Status: outbox.Succeeded})
@@ -23,8 +23,8 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// Recorder is a hook that records what it is told and writes nothing. It cannot know which transactions were committed:
-// it holds what was told in those that were rolled back, too. Its zero value is ready, and safe for concurrent use.
+// Recorder is a hook that records the outcomes and writes nothing. It cannot know which transactions were committed, and also
+// holds the outcomes of those that were rolled back. Its zero value is ready, and safe for concurrent use.
 type Recorder struct {
 	// Err is returned to the caller when it is not nil: a service must then roll back. Set it before the first call.
 	Err error
@@ -47,14 +47,14 @@ func (r *Recorder) OnTermination(_ context.Context, _ outbox.Tx, o outbox.RunOut
 	return r.Err
 }
 
-// Outcomes returns what was told, in its order.
+// Outcomes returns all recorded outcomes, in their order.
 func (r *Recorder) Outcomes() []outbox.RunOutcome {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return slices.Clone(r.told)
 }
 
-// Of returns what was told of one run, in its order.
+// Of returns the recorded outcomes of one run, in their order.
 func (r *Recorder) Of(runID string) []outbox.RunOutcome {
 	return slices.DeleteFunc(r.Outcomes(), func(o outbox.RunOutcome) bool { return o.RunID != runID })
 }

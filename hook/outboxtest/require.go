@@ -32,12 +32,12 @@ func In(t testing.TB, schema string) *Box {
 
 func (b *Box) in(sql string) string { return sqlschema.In(sql, b.schema) }
 
-// RequireWritten ends the test unless this transaction, which is still open, wrote exactly one message of the outcome's
-// run, and that message says what want says. Result, Error, Headers and FinalStep are compared where want has them;
-// headers beyond those are allowed. It returns the message. The transaction is pgx's, or outbox.SQLTx(tx).
+// RequireWritten ends the test unless this open transaction wrote exactly one message of the run in want, and the message
+// matches want. Result, Error, Headers and FinalStep are compared where want has them; further headers are allowed. It returns
+// the message. The transaction is one of pgx, or outbox.SQLTx(tx).
 //
-// Before it ends the test, it rolls the transaction back: a connection that is not given back would have the cleanup wait
-// that closes the pool.
+// Before it ends the test, it rolls the transaction back, because the cleanup that closes the pool would wait for its
+// connection.
 func (b *Box) RequireWritten(tx outbox.Tx, want outbox.RunOutcome) outbox.MessageDetail {
 	b.t.Helper()
 	written, err := b.written(tx, want.RunID)
@@ -55,8 +55,8 @@ func (b *Box) RequireWritten(tx outbox.Tx, want outbox.RunOutcome) outbox.Messag
 	return written[0]
 }
 
-// RequireNotWritten ends the test if this transaction, which is still open, wrote a message of the run. Messages that
-// were committed before do not count. It rolls back as [Box.RequireWritten] does.
+// RequireNotWritten ends the test if this open transaction wrote a message of the run. Messages that were committed before do
+// not count. It rolls back as [Box.RequireWritten] does.
 func (b *Box) RequireNotWritten(tx outbox.Tx, runID string) {
 	b.t.Helper()
 	written, err := b.written(tx, runID)
@@ -110,7 +110,7 @@ func (b *Box) messages(db outbox.RowQuerier, runID string) []outbox.RunMessage {
 	return all
 }
 
-// said lists messages as a failure tells of them.
+// said lists messages for the text of a failure.
 func said(all []outbox.RunMessage) string {
 	var text strings.Builder
 	for _, m := range all {
@@ -124,7 +124,7 @@ func said(all []outbox.RunMessage) string {
 	return text.String()
 }
 
-// askMax bounds a question: a test must say what it waits for rather than hang.
+// askMax bounds a query, so that a test fails with a reason rather than hang.
 const askMax = 30 * time.Second
 
 // fail gives the transaction's connection back and ends the test. A transaction that the test holds by [outbox.ExecTx] is its
@@ -139,9 +139,9 @@ func (b *Box) fail(tx outbox.Tx, format string, args ...any) {
 	b.t.Fatalf("outboxtest: "+format, args...)
 }
 
-// written finds a run's messages that no other transaction can see yet: a row that we see, of a transaction that is not
-// older than ours and under way, is our own, savepoints included. xmin is the low half of that transaction's number. They
-// come as one JSON text, which every driver can read.
+// written finds the messages of a run that no other transaction can see yet: a row that we see, of a transaction that is in
+// progress and not older than ours, is our own, savepoints included. xmin is the low half of the number of that transaction.
+// They come as one JSON text, which every driver can read.
 const written = `SELECT convert_to(coalesce(jsonb_agg(to_jsonb(s) || jsonb_build_object(
     'result', encode(m.result, 'base64'), 'error', m.error, 'headers', m.headers, 'final_step', m.final_step, 'options', m.options,
     'dedupe_key', m.dedupe_key) ORDER BY m.id), '[]')::text, 'UTF8')

@@ -17,13 +17,13 @@ const (
 	SweepKind = "workflow_sweep"
 )
 
-// StepArgs are the arguments of a step's job: which step of which run, and nothing of what it is about.
+// StepArgs are the arguments of a step's job: which step of which run. They hold no payload.
 type StepArgs struct {
 	RunID    string    `json:"run_id"`
 	Instance outbox.ID `json:"instance"`
 	Step     uint32    `json:"step"`
 
-	fault error // of decoding; kept, for River would discard the job without asking, and its run would never end
+	fault error // of decoding. It is kept: on an error here, River would discard the job, and its run would never end
 }
 
 // Kind is [StepKind].
@@ -47,7 +47,7 @@ func (a *StepArgs) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// metadata says the same once more, so that a job whose arguments were damaged still finds its run.
+// metadata repeats the ids, so that a job with damaged arguments still finds its run.
 type metadata struct {
 	Instance        outbox.ID       `json:"riverstep_instance,omitzero"`
 	Snoozes         int             `json:"snoozes,omitzero"`

@@ -12,9 +12,9 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// Cancel ends a run from outside, as cancelled without a reason. A run that waits has ended when Cancel returns; one
-// whose step is running ends when its runner returns, whose context is cancelled in whatever process it runs. Cancelling
-// it again changes nothing. It returns [ErrNotFound] or [ErrEnded] where there is nothing to cancel.
+// Cancel ends a run from outside, as cancelled without a reason. A run that waits has ended when Cancel returns. A run whose
+// step is running ends when its runner returns; the context of the runner is cancelled, in whatever process it runs. Another
+// Cancel changes nothing. It returns [ErrNotFound] or [ErrEnded] where there is nothing to cancel.
 func (s *Steps) Cancel(ctx context.Context, runID string) error {
 	ended := false
 	err := s.transact(ctx, s.config.Logger.With("run_id", runID), func(ctx context.Context, tx pgx.Tx) (err error) {
@@ -52,7 +52,7 @@ func (s *Steps) cancel(ctx context.Context, tx pgx.Tx, runID string) (ended bool
 		if err != nil {
 			return false, err
 		}
-		// In a savepoint: if the run has moved on meanwhile, its old job must not have been told.
+		// In a savepoint: if the run has moved on meanwhile, its old job must not be cancelled.
 		var done bool
 		err = pgx.BeginFunc(ctx, tx, func(tx pgx.Tx) error {
 			done, ended, err = s.cancelAt(ctx, tx, client, instance, jobID)
@@ -79,8 +79,8 @@ func (s *Steps) whyNotActive(ctx context.Context, tx pgx.Tx, runID string) error
 	return fmt.Errorf("run %q: %w", runID, ErrNotFound)
 }
 
-// cancelAt cancels a run at one of its jobs; done is false when the run is not there any more. The job is locked first,
-// as everywhere.
+// cancelAt cancels a run at one of its jobs; done is false when the run has left that job. As everywhere, the job is locked
+// first.
 func (s *Steps) cancelAt(ctx context.Context, tx pgx.Tx, client *river.Client[pgx.Tx], instance outbox.ID, jobID int64,
 ) (done, ended bool, err error) {
 	job, err := client.JobCancelTx(ctx, tx, jobID)
@@ -96,7 +96,7 @@ func (s *Steps) cancelAt(ctx context.Context, tx pgx.Tx, client *river.Client[pg
 		if err != nil || !returned {
 			return false, false, err
 		}
-		// Nobody is there to see the request. River ends the job: it does not try a job again that was cancelled.
+		// No worker would see the request. River ends the job: it never retries a job that was cancelled.
 	}
 	e := ending{status: outbox.Cancelled, job: endsCancelled}
 	got, done, err := s.rows.end(ctx, tx, instance, jobID, e)

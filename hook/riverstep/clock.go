@@ -27,14 +27,14 @@ const (
 	clocksSayAgain  = time.Minute
 )
 
-// clocks compares this process's clock with the database's, and reports a difference, but not each time.
+// clocks compares the clock of this process with that of the database, and logs a difference from time to time.
 type clocks struct {
 	mu   sync.Mutex
 	said time.Time // when the last line was written
 }
 
-// compare is given the database's time, and when it was asked for and answered, by this process's clock. Half of the
-// round trip is what the comparison cannot know; it counts in favour of the clocks.
+// compare takes the time of the database, and the times of this process when it asked and got the answer. The difference is
+// known only to within half of the round trip, which is subtracted from it.
 func (c *clocks) compare(ctx context.Context, log *slog.Logger, asked, database, answered time.Time) {
 	half := answered.Sub(asked) / 2
 	ahead := asked.Add(half).Sub(database)

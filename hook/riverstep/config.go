@@ -14,11 +14,11 @@ import (
 
 // Config configures [Steps]. The zero value is usable: every field says what its zero means.
 type Config struct {
-	// Hook is told of each run's end, in the transaction that settles it. hook.NoopTerminalHook when nil.
+	// Hook is called at the end of each run, in the transaction that settles it. hook.NoopTerminalHook when nil.
 	Hook hook.TerminalHook
 
-	// CheckHeaders refuses a submission by its headers; hook.WebhookTerminalHook has one to be put here. Nothing is
-	// refused but what this package cannot keep when nil.
+	// CheckHeaders refuses a submission by its headers; use that of hook.WebhookTerminalHook. When nil, only what this package
+	// cannot store is refused.
 	CheckHeaders func(headers map[string]string) error
 
 	// Schema that holds the table riverstep_run; outbox.DefaultSchema when empty. River's tables are where the client
@@ -28,22 +28,22 @@ type Config struct {
 	// Queue of the steps' jobs and of the sweep's; river.QueueDefault when empty. The client must work it.
 	Queue string
 
-	// BegunFirst has runs that have begun finished before others begin: every step but the first goes one of River's
-	// priorities ahead, from 2 to 1, say. A run of priority 1 has none ahead of it. Without it, a backlog of runs ends
-	// all at last, for each step queues behind the first steps of all the others.
+	// BegunFirst finishes runs that have begun before others begin: every step but the first has a River priority that is one
+	// higher, for example 1 instead of 2. A run of priority 1 stays at 1. Without BegunFirst, each step of a backlog of runs
+	// queues behind the first steps of all the others, so that all runs end late.
 	BegunFirst bool
 
 	// Attempts is how often a step is tried, unless its RunSpec says otherwise. 5 when 0; at most AttemptsMax.
 	Attempts int
 
-	// Timeout of one attempt of a step. The client's JobTimeout (1 min by River's default) when 0. There is no step
-	// without one, for River would not rescue it.
+	// Timeout of one attempt of a step. The JobTimeout of the client (1 min by default in River) when 0. Every step has a
+	// timeout, because River rescues no job without one.
 	Timeout time.Duration
 
-	// SettleTimeout bounds a transaction of riverstep's own with its repetitions, Submit and Cancel too, the runner's own
-	// writes and the hook included. It is also the server's bound of each statement in it and of a client gone silent. 15 s
-	// when 0. Each wait for a lock ends after a second, or a third of it where that is less, and the transaction is tried
-	// again. It does not count into Timeout: a verdict in the last moment is still settled.
+	// SettleTimeout bounds each transaction of riverstep itself, with its repetitions, the writes of the runner and the hook;
+	// Submit and Cancel too. The server uses the same bound for each statement in it and for a client that has gone silent. 15
+	// s when 0. Each wait for a lock ends after a second, or a third of SettleTimeout where that is less; then the transaction
+	// is tried again. It is not part of Timeout: a verdict in the last moment is still settled.
 	SettleTimeout time.Duration
 
 	// InputBytesMax bounds a run's input and every payload of Continue. 1 MiB when 0; at most 16 MiB. A larger input is
@@ -53,17 +53,17 @@ type Config struct {
 	// HeadersBytesMax bounds a run's headers, as JSON. outbox.HeadersBytesMax (64 KiB) when 0, and at most.
 	HeadersBytesMax int
 
-	// SweepInterval is how often runs are looked for whose job ended without a worker. 1 min when 0; from 100 ms.
+	// SweepInterval is how often the sweep searches for runs whose job ended without a worker. 1 min when 0; from 100 ms.
 	SweepInterval time.Duration
 
 	// Retention is how long an ended run can be asked about. 168 h when 0; from 1 s.
 	Retention time.Duration
 
-	// Wake is called after each commit that ended a run; outbox.Waker has one to be put here. Nobody is woken when nil.
+	// Wake is called after each commit that ended a run; use that of outbox.Waker. Not called when nil.
 	Wake func()
 
-	// MeterProvider gets the metrics of steps, through OpenTelemetry's API: how long runners and settlements take, how they
-	// end, and which transactions are made again. Nothing is measured when nil.
+	// MeterProvider gets the metrics of steps, through the API of OpenTelemetry: how long runners and settlements take, how
+	// they end, and which transactions are repeated. Nothing is measured when nil.
 	MeterProvider metric.MeterProvider
 
 	// Logger receives what happens; slog.Default() when nil.
@@ -76,8 +76,8 @@ const (
 	inputBytesLimit   = 1 << 20
 	inputBytesMaximum = 16 << 20
 
-	// attemptsSpare is how many attempts River is given beyond the step's: in them a run is ended whose last attempt did
-	// not report. Each would have to crash for the sweep to be needed.
+	// attemptsSpare is how many attempts River gets beyond those of the step. They end a run whose last attempt did not report
+	// its end. Only if all of them crash is the sweep needed.
 	attemptsSpare = 5
 )
 
@@ -115,7 +115,7 @@ func setDefault[T int | time.Duration](field *T, value T) {
 	}
 }
 
-// validate reports every fault at once, of a configuration whose defaults are filled in.
+// validate reports every fault of a configuration with its defaults filled in.
 func (c Config) validate() error {
 	var faults fieldfault.Faults
 	check := faults.Check

@@ -29,7 +29,7 @@ type decision struct {
 	payload []byte
 	delay   time.Duration
 	ending
-	err    error // what River is told, when the job does not end as completed
+	err    error // what River gets, when the job does not end as completed
 	writes func(context.Context, pgx.Tx) error
 }
 
@@ -41,8 +41,8 @@ func fromError(err error) decision {
 	return decision{ending: ending{status: outbox.Failed, reason: err.Error(), job: endsDiscarded, regards: true}, err: err}
 }
 
-// released notes in the run's row that nothing runs any more, so that a cancel that comes before River has taken note ends
-// the run at once. A cancel that came earlier does so in its place.
+// released records in the row of the run that no runner works on it. A cancel that comes before River has seen the error then
+// ends the run at once. A cancel that came earlier ends it in place of the release.
 func released(err error) decision {
 	return decision{release: true, ending: ending{regards: true}, err: err}
 }
@@ -75,7 +75,7 @@ func (t *taking) fromFailure(work context.Context, err error) decision {
 	case isPermanent(err):
 		return fromError(err)
 	case errors.Is(work.Err(), context.Canceled):
-		// The client is being stopped, and is going to take this attempt back; by its cause, River knows.
+		// The client is stopping and will not count this attempt; River recognises the cause.
 		return released(fmt.Errorf("%w: %w", cause, err))
 	case t.last():
 		return fromError(err)
@@ -83,7 +83,7 @@ func (t *taking) fromFailure(work context.Context, err error) decision {
 	return released(err)
 }
 
-// refused reports an answer of the database that is about what was written, and would be the same the next time.
+// refused reports an error of the database that is about the written data, and would come again.
 func refused(err error) bool {
 	if errors.Is(err, pgx.ErrTxCommitRollback) {
 		return true

@@ -9,7 +9,7 @@ import (
 
 // What callers can tell errors by.
 var (
-	// ErrInvalid is in every error about a RunSpec that cannot be accepted; the rest of it names the field and its fault.
+	// ErrInvalid is in every error about a RunSpec that cannot be accepted; its text names the field and its fault.
 	ErrInvalid = errors.New("invalid run")
 	// ErrConflict says that a run of this id is active with another input.
 	ErrConflict = errors.New("a run of this id is active with another input")
@@ -21,7 +21,7 @@ var (
 	errNotBound = errors.New("no River client; call Bind first")
 )
 
-// What keeps a worker from settling as it wants. None of them leaves this package.
+// What keeps a worker from settling its decision. None of them leaves this package.
 var (
 	errLost      = errors.New("the step is not this worker's any more")
 	errCancelled = errors.New("cancelled from outside")

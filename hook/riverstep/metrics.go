@@ -12,18 +12,18 @@ type metrics struct {
 	runner  instruments.Histogram
 	settle  instruments.Histogram
 	settled instruments.Counters
-	again   instruments.Counters // transactions that are made again, by why
+	again   instruments.Counters // transactions that are repeated, by cause
 }
 
-// How a taking-up of a step was settled, besides by a run's end, whose status is the name.
+// How an attempt of a step was settled, other than by the end of the run; that end is named by its status.
 const (
 	settledNext     = "next"     // the run goes on with its next step
 	settledReleased = "released" // the step failed, and is tried again
 	settledLost     = "lost"     // another worker has it by now; nothing was written
-	settledNot      = "snoozed"  // the database did not take it; River tries the step again
+	settledNot      = "snoozed"  // the database refused it; River tries the step again
 )
 
-// collisions are why a transaction is made again, by SQLSTATE.
+// collisions are the causes of a repeated transaction, by SQLSTATE.
 var collisions = map[string]string{"40001": "serialization", "40P01": "deadlock", lockNotAvailable: "lock"}
 
 func newMetrics(m *instruments.Maker) metrics {
@@ -36,7 +36,7 @@ func newMetrics(m *instruments.Maker) metrics {
 		settle: m.Histogram("outbox.step.settle.duration", "s", "How long it takes to settle an attempt of a step, repetitions included.", instruments.Statements),
 		settled: m.Counter("outbox.step.settled", "{attempt}", "Attempts of steps that were settled, by what followed: next, released (tried again), lost, snoozed, or the run's end.").
 			By("end", ends...),
-		again: m.Counter("outbox.step.transactions_again", "{transaction}", "Transactions that were made again because another session was in the way.").
+		again: m.Counter("outbox.step.transactions_again", "{transaction}", "Transactions that were repeated because another session was in the way.").
 			By("because", "serialization", "deadlock", "lock"),
 	}
 }

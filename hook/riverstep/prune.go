@@ -13,12 +13,12 @@ import (
 // Bounds of pruning.
 const (
 	pruneBatch   = 1000   // rows of one transaction
-	pruneBadMax  = 100    // rows that cannot be removed, until the rest is left for the next sweep
-	pruneBadKept = 10_000 // of them that the next sweeps pass over, before one begins anew
+	pruneBadMax  = 100    // rows that cannot be removed; with more, the sweep stops pruning until the next one
+	pruneBadKept = 10_000 // such rows that the next sweeps skip; with more, the list begins anew
 )
 
-// unprunable are rows that the last sweeps could not remove. The next one passes over them, so that no number of them keeps
-// it from the others. They are tried again once all others are gone.
+// unprunable are rows that the last sweeps could not remove. The next sweep skips them, so that they never keep it from the
+// others. They are tried again once all others are gone.
 type unprunable struct {
 	mu  sync.Mutex
 	ids []string
@@ -39,9 +39,9 @@ func (u *unprunable) keep(ids []string) {
 	u.ids = ids
 }
 
-// prune removes runs that ended longer ago than Config.Retention, in bounded batches. A row that another session holds is
-// passed over. A batch that is refused, because of a foreign key or a trigger of the service's, is halved until the row
-// is alone that it is refused for; that one is named, and left.
+// prune removes runs that ended longer ago than Config.Retention, in bounded batches. A row that another session has locked is
+// skipped. A batch that a foreign key or a trigger of the service refuses is halved until the refused row is alone; that row is
+// named and left.
 func (s *Steps) prune(ctx context.Context) error {
 	var f faults
 	bad := s.unprunable.known()

@@ -38,8 +38,8 @@ type run struct {
 
 func (r run) active() bool { return r.Status == string(Active) }
 
-// headers decodes the row's headers. What cannot be decoded is left out and named: the rest may still say where the
-// outcome is to be sent.
+// headers decodes the headers of the row. What cannot be decoded is left out and named: the others may still hold the callback
+// URL.
 func (r run) headers() (map[string]string, error) {
 	var raw map[string]json.RawMessage
 	if err := json.Unmarshal(r.Headers, &raw); err != nil {
@@ -60,10 +60,10 @@ func (r run) headers() (map[string]string, error) {
 
 // rows are the statements on riverstep_run, of one schema.
 //
-// They run in sessions whose settings are the service's, some of them in its own transactions. So they name every function,
-// operator and type with pg_catalog, and no IN, BETWEEN or IS DISTINCT FROM, which look their operators up on the search
-// path; and what goes in and comes out reads the same under every setting and in every protocol of pgx: numbers, ASCII
-// text, and bytes, of which those that come out are in base64.
+// They run in sessions with the settings of the service, some of them in its transactions. So they name every function,
+// operator and type with pg_catalog, and use no IN, BETWEEN or IS DISTINCT FROM, which find their operators through the search
+// path. Arguments and results read the same under every setting and in every protocol of pgx: numbers, ASCII text and bytes, in
+// base64 where they are results.
 type rows struct{ schema string }
 
 func (r rows) in(sql string) string { return sqlschema.In(sql, r.schema) }
@@ -152,15 +152,15 @@ RETURNING instance, run_id, step, `+base64Of(utf8Of("headers::pg_catalog.text"))
 	return got, err == nil, err
 }
 
-// release notes that nothing runs until the job is taken up again. False as in end.
+// release records that no runner works until the job is taken again. False as in end.
 func (r rows) release(ctx context.Context, tx pgx.Tx, at run, attemptedAt *time.Time) (bool, error) {
 	tag, err := tx.Exec(ctx, r.in(`UPDATE outbox.riverstep_run SET released_at = $3
 WHERE instance OPERATOR(pg_catalog.=) $1 AND job_id OPERATOR(pg_catalog.=) $2 AND status OPERATOR(pg_catalog.=) 'active' AND cancel_requested_at IS NULL`), at.Instance, at.JobID, attemptedAt)
 	return tag.RowsAffected() == 1, err
 }
 
-// requestCancel notes a cancel that a running step is to see. False when the run is not at this job any more, or when
-// its runner returned from this taking-up already, so that nobody would see it.
+// requestCancel records a cancel for a running step to see. It returns false when the run has left this job, or when its runner
+// has returned from this attempt already, so that no worker would see it.
 func (r rows) requestCancel(ctx context.Context, tx pgx.Tx, instance outbox.ID, jobID int64, attemptedAt *time.Time) (bool, error) {
 	tag, err := tx.Exec(ctx, r.in(`UPDATE outbox.riverstep_run 
 SET cancel_requested_at = coalesce(cancel_requested_at, pg_catalog.statement_timestamp())
@@ -169,7 +169,7 @@ WHERE instance OPERATOR(pg_catalog.=) $1 AND job_id OPERATOR(pg_catalog.=) $2 AN
 	return tag.RowsAffected() == 1, err
 }
 
-// released reports whether the runner returned from this taking-up without settling.
+// released reports whether the runner returned from this attempt without settling.
 func (r rows) released(ctx context.Context, tx pgx.Tx, instance outbox.ID, attemptedAt *time.Time) (yes bool, err error) {
 	err = tx.QueryRow(ctx, r.in(`SELECT coalesce(released_at OPERATOR(pg_catalog.=) $2, false)
 FROM outbox.riverstep_run WHERE instance OPERATOR(pg_catalog.=) $1`),

@@ -15,13 +15,13 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/cleantext"
 )
 
-// settle commits the decision, or what must take its place: the failure of the runner's writes, a cancel from outside. It
+// settle commits the decision, or the one that must replace it: the failure of the runner's writes, a cancel from outside. It
 // returns what makes River end the job accordingly.
 //
-// The work's context may have ended; a decision is settled all the same. Each turn of the loop decides something simpler
-// than the one before, of at most three: a verdict, a failure, a cancel. Only a lock that another session holds makes
-// it turn more often, until the lock is released or the client is stopped. The job is not given back meanwhile: River
-// would wait for the same row, in a statement that also ends the jobs of others.
+// A decision is settled even when the context of the work has ended. Each iteration decides something simpler than the one
+// before: a verdict, a failure, a cancel. So there are three at most, except while another session holds a lock: then it
+// repeats until the lock is released or the client is stopped. The job is not given back meanwhile, because River would wait
+// for the same row, in a statement that also ends the jobs of others.
 func (t *taking) settle(work context.Context, d decision) error {
 	defer t.metrics.settle.Since(time.Now())
 	for {
@@ -33,8 +33,8 @@ func (t *taking) settle(work context.Context, d decision) error {
 		case err == nil:
 			return t.settled(d)
 		case errors.Is(err, errLost):
-			// Nothing that is returned leaves a job alone that runs elsewhere by now; to complete it harms least. Whoever
-			// runs it settles all the same, and if he does not, the sweep has the job tried again.
+			// Whatever this returns changes the job, which runs elsewhere by now; to complete it does the least harm. The
+			// worker that runs it settles all the same; if it does not, the sweep has the job tried again.
 			t.metrics.settled[settledLost].Add(1)
 			t.jobLog().WarnContext(work, "the step was lost to another worker; nothing was written", "dropped", d.err)
 			return nil
@@ -43,9 +43,9 @@ func (t *taking) settle(work context.Context, d decision) error {
 		case errors.As(err, &writes):
 			d = t.fromFailure(work, writes.err)
 		case d.writes != nil && refused(err):
-			d = t.fromFailure(work, fmt.Errorf("settle: %w", err)) // what the writes did can show as late as at the commit
+			d = t.fromFailure(work, fmt.Errorf("settle: %w", err)) // a fault of the writes can appear at the commit only
 		case sqlstate(err) == lockNotAvailable && !t.stopping(work):
-			// The log has it, and will have it again.
+			// transact has logged it
 		case d.release:
 			t.jobLog().WarnContext(work, "a step that failed could not be released; a cancel may take until the next sweep", "error", err)
 			return d.err
@@ -132,8 +132,8 @@ func (t *taking) lockJob(ctx context.Context, tx pgx.Tx, d decision) error {
 	return nil
 }
 
-// holds reports whether a job's row is still of this taking-up. One that is completed was completed just now, or by a
-// worker that had lost it: River does not ask which worker ends a job.
+// holds reports whether the row of a job still shows this attempt of this worker. A completed one was completed just now, or by
+// a worker that had lost it: River does not check which worker ends a job.
 func (t *taking) holds(row *rivertype.JobRow) bool {
 	ours := row.Attempt == t.job.Attempt && row.AttemptedAt != nil && t.job.AttemptedAt != nil &&
 		row.AttemptedAt.Equal(*t.job.AttemptedAt)
@@ -168,7 +168,7 @@ func (t *taking) goOn(ctx context.Context, tx pgx.Tx, d decision) error {
 	return nil
 }
 
-// orWhy tells why a run could not be changed: it is to be cancelled, or it has moved on without us.
+// orWhy returns why a run could not be changed: it is to be cancelled, or another worker has moved it on.
 func (t *taking) orWhy(ctx context.Context, tx pgx.Tx, err error) error {
 	if err != nil {
 		return err
@@ -192,13 +192,13 @@ func (t *taking) write(ctx context.Context, tx pgx.Tx, writes func(context.Conte
 	return err
 }
 
-// The waits before a step is taken up again that could not be settled.
+// The delays before a step that could not be settled is tried again.
 const (
 	snoozeFirst = time.Second
 	snoozeMost  = 5 * time.Minute
 )
 
-// snooze has the step taken up again later, without counting the attempt: what refused was the database or the hook.
+// snooze has the step tried again later without counting the attempt: the database or the hook refused, not the runner.
 func (t *taking) snooze(ctx context.Context, err error) error {
 	delay := snoozeMost
 	if n := decodeMetadata(t.job.Metadata).Snoozes; n < 9 {

@@ -11,7 +11,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// State says how a run stands: [Active], or a terminal status.
+// State is [Active], or a terminal status.
 type State string
 
 // The states of a run.
@@ -22,7 +22,7 @@ const (
 	Cancelled       = State(outbox.Cancelled)
 )
 
-// RunStatus is how a run stands.
+// RunStatus is the state of a run and what belongs to it.
 type RunStatus struct {
 	RunID       string
 	Instance    string
@@ -35,7 +35,7 @@ type RunStatus struct {
 	EndedAt     *time.Time // nil while active
 }
 
-// Status tells how the latest run of an id stands. It returns [ErrNotFound] when there is none.
+// Status returns the status of the latest run of an id. It returns [ErrNotFound] when there is none.
 func (s *Steps) Status(ctx context.Context, runID string) (RunStatus, error) {
 	got, err := s.status(ctx, `WHERE run_id OPERATOR(pg_catalog.=) $1
 ORDER BY status OPERATOR(pg_catalog.=) 'active' DESC, submitted_at DESC LIMIT 1`, runID)
@@ -65,14 +65,15 @@ FROM outbox.riverstep_run `)+where, arg).Scan(&got.RunID, &instance, &got.State,
 	return got, err
 }
 
-// How often Wait looks: soon at first, then less and less often.
+// The intervals at which Wait reads the row: short at first, then longer.
 const (
 	waitFirst = 10 * time.Millisecond
 	waitMost  = time.Second
 )
 
-// Wait returns how the latest run of an id ended, once it has. It looks at the run's row, at growing intervals up to a
-// second, and holds no connection in between. It waits for the run it found at first, even when the id begins another.
+// Wait returns how the latest run of an id ended, once it has. It reads the row of the run at growing intervals of at most a
+// second, and holds no connection in between. It waits for the run that it found first, even when another one of the same id
+// begins.
 func (s *Steps) Wait(ctx context.Context, runID string) (RunStatus, error) {
 	got, err := s.Status(ctx, runID)
 	for interval := waitFirst; err == nil && got.State == Active; interval = min(interval*3/2, waitMost) {

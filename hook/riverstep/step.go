@@ -5,9 +5,9 @@ import "context"
 // Step is one unit of a run's work.
 type Step struct {
 	RunID    string
-	Instance string            // tells this life of the run id from others: a key for what must happen once
+	Instance string            // differs for each run of the same id: a key for what must happen once
 	Number   uint32            // zero-based
-	Payload  []byte            // the run's input, or what the step before gave to Continue
+	Payload  []byte            // the input of the run, or what the previous step gave to Continue
 	Headers  map[string]string // the submitter's metadata
 	Attempt  int               // of this step, from 1
 	Last     bool              // no attempt follows: an error now fails the run

@@ -30,8 +30,8 @@ type Steps struct {
 // New returns a runtime, or every fault of its configuration at once. It touches no database. A process that only
 // submits, cancels and asks needs no runner.
 //
-// db is the pool that the River client works on: runs and jobs must be in one database, to be in one transaction. It has
-// pgx's BeginTx too. A test may give it a pgx.Tx, as rivertest.Worker wants.
+// db is the pool of the River client: runs and jobs must be in one database, because they change in one transaction. It must
+// have BeginTx, as a pgx pool does. A test may pass a pgx.Tx, as rivertest.Worker needs it.
 func New(db outbox.DB, runner Runner, config Config) (*Steps, error) {
 	c := config.withDefaults()
 	if err := errors.Join(c.validate(), beginnable(db)); err != nil {
@@ -46,10 +46,10 @@ func New(db outbox.DB, runner Runner, config Config) (*Steps, error) {
 }
 
 // Register adds to a River configuration what steps need: the workers of their two kinds of job, and the periodic sweep.
-// Everything else in it stays as it is. It adds no queue: Config.Queue must be among the configuration's.
+// Everything else in it stays as it is. It adds no queue: the configuration must have Config.Queue.
 func (s *Steps) Register(config *river.Config) error {
 	if s.runner == nil {
-		return errors.New("riverstep: no Runner; a process that works steps needs one")
+		return errors.New("riverstep: no Runner; a process that runs steps needs one")
 	}
 	if config == nil {
 		return errors.New("riverstep: the River configuration is nil")
@@ -101,7 +101,7 @@ func (s *Steps) log(r run) *slog.Logger {
 
 // tell writes a run's end: the hook, in the transaction that ended it.
 func (s *Steps) tell(ctx context.Context, tx pgx.Tx, ended run, e ending) error {
-	headers, _ := ended.headers() // what cannot be decoded is the reason already
+	headers, _ := ended.headers() // the run ended because of what cannot be decoded
 	outcome := outbox.RunOutcome{
 		RunID: ended.RunID, Status: e.status, Headers: withInstance(headers, ended.Instance), FinalStep: ended.Step,
 	}
@@ -116,7 +116,7 @@ func (s *Steps) tell(ctx context.Context, tx pgx.Tx, ended run, e ending) error 
 	return nil
 }
 
-// lent is a transaction whose end is the lender's.
+// lent is a transaction that only riverstep may end.
 type lent struct{ pgx.Tx }
 
 var errLent = errors.New("the step's transaction is committed and rolled back by riverstep alone")

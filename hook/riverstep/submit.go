@@ -19,8 +19,8 @@ type Submitted struct {
 	New      bool // false: the run was active already, with the same input
 }
 
-// Submit starts a run. While a run of this id is active, the same id and input are that run, whose headers and other
-// settings stay as they were, and another input is [ErrConflict]. Once it has ended, the id begins a new run.
+// Submit starts a run. While a run of this id is active, a submission with the same input returns that run, whose headers and
+// other settings stay; one with another input is [ErrConflict]. Once the run has ended, the id begins a new run.
 func (s *Steps) Submit(ctx context.Context, spec RunSpec) (submitted Submitted, err error) {
 	spec, err = s.config.normal(spec)
 	if err != nil {
@@ -51,7 +51,7 @@ func (s *Steps) SubmitTx(ctx context.Context, tx pgx.Tx, spec RunSpec) (submitte
 
 const undefinedTable = "42P01"
 
-// lookAgainMax bounds how often a run that moves on under our eyes is looked at again. Each time, somebody else committed.
+// lookAgainMax bounds how often Submit reads again a run that ends and begins meanwhile.
 const lookAgainMax = 100
 
 func (s *Steps) submit(ctx context.Context, tx pgx.Tx, spec RunSpec) (Submitted, error) {
@@ -92,7 +92,7 @@ func (s *Steps) insertFirst(ctx context.Context, tx pgx.Tx, client *river.Client
 		if err != nil {
 			return err
 		}
-		if spec.RunAt.After(now) { // River's scheduler takes up to five seconds for what has a time, a past one too
+		if spec.RunAt.After(now) { // River's scheduler can take five seconds for a job with a time, even a past one
 			base.ScheduledAt = spec.RunAt
 		}
 	}

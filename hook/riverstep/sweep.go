@@ -14,7 +14,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// sweeper works the sweep: it ends runs whose job ended without a worker, and removes old ones.
+// sweeper does the sweep: it ends runs whose job ended without a worker, and removes old ones.
 type sweeper struct {
 	river.WorkerDefaults[sweepArgs]
 	steps *Steps
@@ -50,7 +50,7 @@ type atJob struct {
 	JobID    int64
 }
 
-// sweepBatch is how many active runs are looked at in one question.
+// sweepBatch is how many active runs one query reads.
 const sweepBatch = 500
 
 // faults are errors about single rows. The first few are named, the others counted.
@@ -78,7 +78,7 @@ func (f *faults) err(last error) error {
 	return errors.Join(append(all, last)...)
 }
 
-// sweep walks through the active runs in the order of their ids. A run whose end fails does not keep others from theirs.
+// sweep walks through the active runs in the order of their ids. When one run cannot be ended, the others still are.
 func (s *Steps) sweep(ctx context.Context) (ended int, err error) {
 	var f faults
 	for last := ""; ; {
@@ -112,8 +112,8 @@ WHERE status OPERATOR(pg_catalog.=) 'active' AND run_id OPERATOR(pg_catalog.>) $
 	return pgx.CollectRows(found, pgx.RowToStructByPos[atJob])
 }
 
-// orphans are those of the runs whose job has ended, or is gone. A job that River cannot read fails its whole page: the
-// page is halved until that job is alone, and named.
+// orphans returns the runs whose job has ended or is gone. A job that River cannot read fails its whole page: the page is
+// halved until that job is alone, and named.
 func (s *Steps) orphans(ctx context.Context, page []atJob, f *faults) (orphans []atJob, err error) {
 	orphans, err = s.orphansAtOnce(ctx, page)
 	switch {
@@ -158,7 +158,7 @@ func (s *Steps) orphansAtOnce(ctx context.Context, page []atJob) (orphans []atJo
 	return orphans, nil
 }
 
-// endOrphan ends a run by what became of its job. It locks as everywhere: the job, then the run.
+// endOrphan ends a run as its job ended. As everywhere, it locks the job first, then the run.
 func (s *Steps) endOrphan(ctx context.Context, at atJob) (ended bool, err error) {
 	err = s.once(ctx, lockBrief, func(ctx context.Context, tx pgx.Tx) error {
 		row, err := s.working(ctx).JobUpdateTx(ctx, tx, at.JobID, nil)
@@ -190,7 +190,7 @@ func (s *Steps) endOrphan(ctx context.Context, at atJob) (ended bool, err error)
 	return ended && err == nil, err
 }
 
-// revive has a step tried again whose job is completed although it was not settled: a worker that had lost it ended it.
+// revive has a step tried again whose job was completed without being settled, by a worker that had lost it.
 func (s *Steps) revive(ctx context.Context, tx pgx.Tx, at atJob) error {
 	now, err := s.rows.load(ctx, tx, at.Instance)
 	if err != nil || !now.active() || now.JobID != at.JobID {

@@ -18,10 +18,10 @@ import (
 // How long a transaction waits for a row that another session has locked.
 const (
 	lockWait  = time.Second           // in the transactions that are tried again
-	lockBrief = 50 * time.Millisecond // in the sweep's, which comes again; and a worker that holds the row is at work on it
+	lockBrief = 50 * time.Millisecond // in the sweep, which runs again soon, and where a worker that holds the row is settling it
 )
 
-// The pauses before a transaction is tried again. Each is up to half longer, by chance.
+// The pauses before a transaction is tried again. Each is up to half longer, at random.
 const (
 	againFirst = 5 * time.Millisecond
 	againMost  = time.Second
@@ -32,7 +32,7 @@ type beginner interface {
 	BeginTx(ctx context.Context, options pgx.TxOptions) (pgx.Tx, error)
 }
 
-// beginnable reports whether transactions of riverstep's own can be begun on db: a pool's, or savepoints of a test's.
+// beginnable reports whether riverstep can begin its own transactions on db: those of a pool, or savepoints of a test.
 func beginnable(db outbox.DB) error {
 	if pool, ok := db.(*pgxpool.Pool); db == nil || ok && pool == nil {
 		return errors.New("db is nil; did pgxpool.New fail?")
@@ -44,11 +44,11 @@ func beginnable(db outbox.DB) error {
 	return errors.New("db has no BeginTx, as *pgxpool.Pool has; the isolation of riverstep's transactions could not be set")
 }
 
-// beginning begins a transaction of riverstep's own, in one round trip. It names what must not depend on the database, the
-// role or the URL: isolation and access mode; how long the server waits for a lock, for a statement's end, and for a
-// client that has gone silent; and the form of dates, which River's statements need in the text protocols (the order of
-// day and month stays the session's). All of it ends with the transaction. The search path stays the session's, for the
-// runner's writes and the hook run here too; riverstep's own statements do not depend on it.
+// beginning begins a transaction of riverstep itself, in one round trip. It sets what must not depend on the database, the role
+// or the URL: isolation and access mode; how long the server waits for a lock, for the end of a statement, and for a silent
+// client; and the format of dates, which the statements of River need in the text protocols (the order of day and month stays
+// that of the session). All of it ends with the transaction. The search path stays that of the session, for the writes of the
+// runner and the hook; the statements of riverstep do not depend on it.
 func beginning(wait, most time.Duration) pgx.TxOptions {
 	ms := func(d time.Duration) int64 { return max(1, d.Milliseconds()) }
 	return pgx.TxOptions{BeginQuery: fmt.Sprintf(`BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE;
@@ -56,8 +56,8 @@ SET LOCAL lock_timeout = %d; SET LOCAL statement_timeout = %d; SET LOCAL idle_in
 SET LOCAL DateStyle = 'ISO'`, ms(min(wait, most/3)), ms(most), ms(most))}
 }
 
-// transact runs f in a transaction of riverstep's own. Where that was in another's way (see collided), it is rolled back
-// and run again, until SettleTimeout has passed or ctx ends. log says whose transaction it is.
+// transact runs f in a transaction of riverstep itself. When it collides with another one (see collided), it is rolled back and
+// run again, until SettleTimeout has passed or ctx ends. log names whose transaction it is.
 func (s *Steps) transact(ctx context.Context, log *slog.Logger, f func(context.Context, pgx.Tx) error) error {
 	ctx, cancel := context.WithTimeout(ctx, s.config.SettleTimeout)
 	defer cancel()
@@ -66,7 +66,7 @@ func (s *Steps) transact(ctx context.Context, log *slog.Logger, f func(context.C
 		err := s.once(ctx, lockWait, f)
 		switch {
 		case last != nil && ctx.Err() != nil && err != nil:
-			return last // which says more than that the time is over
+			return last // says more than a deadline would
 		case !collided(err) || s.lent():
 			return err
 		case n == 0:
@@ -78,7 +78,7 @@ func (s *Steps) transact(ctx context.Context, log *slog.Logger, f func(context.C
 	}
 }
 
-// once runs f in a transaction, and waits so long for each lock.
+// once runs f in a transaction in which each wait for a lock is bounded.
 func (s *Steps) once(ctx context.Context, wait time.Duration, f func(context.Context, pgx.Tx) error) error {
 	in := func(tx pgx.Tx) error { return f(ctx, tx) }
 	if pool, ok := s.db.(beginner); ok {
@@ -87,7 +87,7 @@ func (s *Steps) once(ctx context.Context, wait time.Duration, f func(context.Con
 	return pgx.BeginFunc(ctx, s.db, in)
 }
 
-// lent reports whether all happens within a transaction of a test's, which cannot be begun again.
+// lent reports whether db is a transaction of a test, which cannot be begun again.
 func (s *Steps) lent() bool {
 	_, ok := s.db.(pgx.Tx)
 	return ok
@@ -103,7 +103,7 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// collided reports that a transaction was in another's way and left no trace: it could not be serialised, was the victim
+// collided reports that a transaction collided with another one and left no trace: it could not be serialised, was the victim
 // of a deadlock, or did not get a lock in time. The same transaction can succeed a moment later.
 func collided(err error) bool {
 	switch sqlstate(err) {

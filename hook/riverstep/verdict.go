@@ -10,7 +10,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// Verdict is how a step ended, when it did not end in an error. Its zero value is none, and fails the run.
+// Verdict is how a step ended without an error. Its zero value is invalid, and fails the run.
 type Verdict struct {
 	next    bool                  // the run goes on
 	status  outbox.TerminalStatus // else: how it ends
@@ -24,8 +24,8 @@ type Verdict struct {
 // Continue goes on with the next step, which gets payload.
 func Continue(payload []byte) Verdict { return Verdict{next: true, payload: payload} }
 
-// ContinueAfter is [Continue], not before delay has passed by the database's clock, and up to five seconds later: River's scheduler looks no
-// more often.
+// ContinueAfter is [Continue] after a delay by the clock of the database. It can be up to five seconds late, the interval of
+// the scheduler of River.
 func ContinueAfter(payload []byte, delay time.Duration) Verdict {
 	return Verdict{next: true, payload: payload, delay: delay}
 }
@@ -36,14 +36,15 @@ func Succeed(result []byte) Verdict { return Verdict{status: outbox.Succeeded, r
 // Fail ends the run as failed. The step did its work: its job is completed, and nothing is tried again.
 func Fail(reason string) Verdict { return Verdict{status: outbox.Failed, reason: reason} }
 
-// Cancel ends the run as cancelled, for a reason of the runner's. It wins over a cancel from outside, which has none.
+// Cancel ends the run as cancelled, with a reason of the runner. It wins over a cancel from outside, which has none.
 func Cancel(reason string) Verdict { return Verdict{status: outbox.Cancelled, reason: reason} }
 
-// With returns the verdict with the runner's own writes. They run in the settling transaction, once it is certain that
-// the step is still this worker's; tx cannot be committed or rolled back by them. An error of theirs is as one of the
-// runner's: nothing is settled, and the step is tried again unless it is [Permanent] or this was the last attempt. They
-// may run more than once, in transactions of which at most one is committed; one that collides with another transaction runs
-// them again, and does not count an attempt before Config.SettleTimeout has passed. Called twice, both run, in that order.
+// With returns the verdict with writes of the runner. They run in the settling transaction, once it is certain that the step
+// still belongs to this worker; they cannot commit tx or roll it back. When they return an error, nothing is settled, and it
+// counts as an error of the runner: the step is tried again unless the error is [Permanent] or this was the last attempt. They
+// may run more than once, in transactions of which at most one is committed. A transaction that collides with another one runs
+// them again; no attempt is counted for it before Config.SettleTimeout has passed. When With is called twice, both writes run,
+// in that order.
 func (v Verdict) With(writes func(ctx context.Context, tx pgx.Tx) error) Verdict {
 	before := v.writes
 	if before == nil {

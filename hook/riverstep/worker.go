@@ -14,7 +14,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// worker works the jobs of steps.
+// worker is the River worker of steps.
 type worker struct {
 	river.WorkerDefaults[StepArgs]
 	steps *Steps
@@ -44,7 +44,7 @@ func (t *taking) stopping(work context.Context) bool {
 	return work.Err() != nil
 }
 
-// Work takes a step up, has the runner do it, and settles it.
+// Work loads the run, calls the runner for its step, and settles what it returns.
 func (w *worker) Work(ctx context.Context, j *job) error {
 	t := &taking{Steps: w.steps, job: j}
 	err := t.work(ctx)
@@ -54,7 +54,7 @@ func (w *worker) Work(ctx context.Context, j *job) error {
 	return &cleanError{err}
 }
 
-// taking is one taking-up of a step's job by a worker.
+// taking is one attempt of a worker at the job of a step.
 type taking struct {
 	*Steps
 	job *job
@@ -73,7 +73,7 @@ func (t *taking) work(ctx context.Context) error {
 		return t.repeatEnd()
 	}
 	if t.run.JobID != t.job.ID {
-		t.log(t.run).WarnContext(ctx, "a job of a step that was settled before is taken up again; nothing is done", "job_id", t.job.ID)
+		t.log(t.run).WarnContext(ctx, "the job of a step that was settled before runs again; nothing is done", "job_id", t.job.ID)
 		return nil
 	}
 	headers, err := t.run.headers()
@@ -100,7 +100,7 @@ func (t *taking) work(ctx context.Context) error {
 
 func (t *taking) last() bool { return t.job.Attempt >= t.run.Attempts }
 
-// find loads the run of the job. The instance stands in the arguments and in the metadata.
+// find loads the run of the job. Its instance is in the arguments and in the metadata.
 func (t *taking) find(ctx context.Context) (bool, error) {
 	instance := t.job.Args.Instance
 	if t.job.Args.fault != nil || instance == (outbox.ID{}) {
@@ -120,7 +120,7 @@ func (t *taking) find(ctx context.Context) (bool, error) {
 	return err == nil, err
 }
 
-// unreported is what is known when the last attempt's end never came here.
+// unreported describes a last attempt whose end was never reported.
 func (t *taking) unreported() error {
 	known := "it was lost with its worker"
 	if n := len(t.job.Errors); n > 0 {
@@ -135,7 +135,7 @@ func (t *taking) call(ctx context.Context, step Step) (Verdict, error) {
 	return t.guarded(ctx, func() (Verdict, error) { return t.runner.RunStep(ctx, step) })
 }
 
-// guarded makes an error of a panic; its stack goes to the log, and no further.
+// guarded turns a panic into an error; its stack goes to the log only.
 func (t *taking) guarded(ctx context.Context, f func() (Verdict, error)) (v Verdict, err error) {
 	defer func() {
 		if value := recover(); value != nil {
@@ -146,7 +146,7 @@ func (t *taking) guarded(ctx context.Context, f func() (Verdict, error)) (v Verd
 	return f()
 }
 
-// repeatEnd ends the job of a run that has ended, as it was to end then.
+// repeatEnd ends the job of a run that has ended, in the way that was decided then.
 func (t *taking) repeatEnd() error {
 	end := endsCompleted
 	if t.run.JobEnd != nil {
@@ -158,7 +158,7 @@ func (t *taking) repeatEnd() error {
 	return t.end(end, errors.New(t.run.Error))
 }
 
-// end lets the job end; River makes its state of what is returned.
+// end returns what makes River end the job in that state.
 func (t *taking) end(end jobEnd, err error) error {
 	switch end {
 	case endsDiscarded:

@@ -17,7 +17,7 @@ const (
 	tenantHeader    = "chaos_tenant"
 )
 
-// content is what one run leaves behind, all of it drawn from the seed.
+// content is the outcome of one run, all of it drawn from the seed.
 type content struct {
 	outcome  outbox.RunOutcome
 	rollBack bool // on purpose, after everything was written

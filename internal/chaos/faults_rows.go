@@ -10,7 +10,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// rowKinds are the faults of single rows, and locks that somebody holds and forgot.
+// rowKinds are the faults of single rows, and forgotten locks.
 func rowKinds() []kind {
 	return []kind{
 		{"lock-rows", drawLockRows},
@@ -51,7 +51,7 @@ func touchAll(rows pgx.Rows, touch touch) error {
 	return err
 }
 
-// drawLockRows: somebody selects some due rows FOR UPDATE, and goes to lunch.
+// drawLockRows: a forgotten session has selected some due rows FOR UPDATE.
 func drawLockRows(s *stage, r *rand.Rand) planned {
 	p := planned{kind: "lock-rows", group: "locks", detail: "SELECT FOR UPDATE of due rows", length: between(r, time.Second, 8*time.Second)}
 	most := 1 + r.IntN(20)
@@ -73,7 +73,7 @@ func drawLockOrigin(s *stage, r *rand.Rand) planned {
 	}
 }
 
-// drawLockTable: a migration of somebody's, or a VACUUM FULL. River's leader election and its queue are tables, too.
+// drawLockTable: a migration or a VACUUM FULL of others. River's leader election and its queue are tables, too.
 func drawLockTable(s *stage, r *rand.Rand) planned {
 	tables := []string{"outbox.due", "outbox.endpoint", "outbox.attempt", "outbox.message", "outbox.dead", "outbox.river_job", "outbox.river_leader", "outbox.riverstep_run"}
 	modes := []string{"SHARE", "ACCESS EXCLUSIVE"}

@@ -273,7 +273,7 @@ func (t *trial) report(err error, interrupted bool) (passed bool) {
 	case !passed:
 		verdict = "FAIL"
 	case interrupted:
-		verdict = "INTERRUPTED, and nothing to complain of so far"
+		verdict = "INTERRUPTED, without a violation so far"
 	}
 	line := func(name, format string, args ...any) {
 		_, _ = fmt.Fprintf(t.out, "  %-14s %s\n", name, fmt.Sprintf(format, args...))

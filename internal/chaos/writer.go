@@ -54,7 +54,7 @@ type writerCounts struct {
 
 var errOnPurpose = errors.New("rolled back on purpose")
 
-// insertAck is the service's own acknowledgement of a run's last step. It says what the run leaves behind, so that the
+// insertAck is the service's own acknowledgement of a run's last step. It holds the outcome of the run, so that the
 // checker need not believe the outbox.
 const insertAck = `INSERT INTO chaos.ack (run_id, writer, status, url, headers, body_sha) VALUES ($1, $2, $3, $4, convert_from($5, 'UTF8')::jsonb, $6)`
 

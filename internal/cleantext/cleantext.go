@@ -1,4 +1,4 @@
-// Package cleantext makes text that Postgres can store, of text that anybody may have written.
+// Package cleantext turns any text into text that Postgres can store.
 package cleantext
 
 import (

@@ -39,7 +39,7 @@ type link struct {
 	framer    framer
 	out       []byte  // passed by the triggers, not written yet
 	current   Message // that out ends with
-	deaf      bool    // a write failed: the receiver is gone, and what comes is thrown away
+	deaf      bool    // a write failed: the receiver is gone, and what arrives is dropped
 
 	// Guarded by conn.mu.
 	mode    verb          // pass, stall or freeze
@@ -126,7 +126,7 @@ func (c *conn) cut(how How) bool {
 	return true
 }
 
-// cutSide closes one side and has the other one hear nothing more. The state comes first: the end of the closed side
+// cutSide closes one side and lets nothing more reach the other one. The state is set first, because the end of the closed side
 // must be swallowed.
 func (c *conn) cutSide(side net.Conn, how How) {
 	c.mu.Lock()
@@ -330,7 +330,7 @@ func (l *link) flush(at time.Time) bool {
 	return true
 }
 
-// write throws away what a receiver that is gone can't get. That it is gone is forwarded by the other direction.
+// write drops bytes for a receiver that is gone. The other direction forwards that it is gone.
 func (l *link) write(b []byte) {
 	if l.deaf {
 		return

@@ -5,10 +5,10 @@
 //     ([Proxy.Do]) or at a chosen place in the protocol ([Proxy.On]).
 //   - [Namespace] is a network namespace: a host of its own, whose link can go down. What runs in it then vanishes
 //     without a FIN or an RST, which no proxy can do: a proxy's kernel goes on answering keepalives.
-//   - [Hold] holds locks in a transaction that somebody forgot.
+//   - [Hold] holds locks in a forgotten transaction.
 //
 // A failover, which needs two servers, is in internal/testdb (Cluster).
 //
-// The fault comes before what a test wants to see of it. So each function returns when its fault is in force, and
-// [Armed.Fired] says when one that was planned has happened: no test has to sleep.
+// A fault must be in force before a test looks for its effect. So each function returns when its fault is in force, and
+// [Armed.Fired] says when a planned one has happened: no test has to sleep.
 package faulty

@@ -1,11 +1,11 @@
-// Package instruments makes metrics out of OpenTelemetry's API, so that a package can declare its own in a few lines beside
+// Package instruments makes metrics with the API of OpenTelemetry, so that a package can declare its own in a few lines beside
 // the code that changes them.
 //
-// Every instrument carries the label outbox, the schema's name. Labels are bound when an instrument is made, from values
-// that the source names: no value that a stranger chooses ever becomes a label, so the number of series is bounded. To count
-// is then one call without an allocation, and next to nothing without a MeterProvider.
+// Every instrument has the label outbox, the name of the schema. Labels are bound when an instrument is made, to values in the
+// source: no value from outside ever becomes a label, so the number of series is bounded. Counting is then one call without an
+// allocation, and costs almost nothing without a MeterProvider.
 //
-// The API is all that this package links. Programs choose what becomes of the metrics by their MeterProvider.
+// This package links the API only. The MeterProvider of a program decides where the metrics go.
 package instruments
 
 import (

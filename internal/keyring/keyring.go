@@ -4,9 +4,9 @@
 // A message names the set that signs it, or none, and then the set [Default] does. All keys of a set sign, so that a
 // rotation holds the new key and the old one for a while.
 //
-// The file is looked at when a set is asked for, at most once a second, and only read when it changed: nobody need be
-// told, no goroutine runs, and a new key is in use a second after it was written. A new file that is wrong changes
-// nothing: the keys in force stay, and the fault is reported once. Keys are never in an error, a report or a log.
+// The file is checked when a set is asked for, at most once a second, and read only when it changed: no signal and no goroutine
+// is needed, and a new key is in use a second after it was written. A wrong new file changes nothing: the keys in force stay,
+// and the fault is reported once. No error, report or log holds a key.
 package keyring
 
 import (
@@ -25,7 +25,7 @@ import (
 // Default is the name of the set for messages that name none.
 const Default = "default"
 
-// checkInterval is how often the file is looked at, at most.
+// checkInterval is the least time between two checks of the file.
 const checkInterval = time.Second
 
 // Ring is sets of keys under their names. It is safe for concurrent use.
@@ -35,8 +35,8 @@ type Ring struct {
 	opened  time.Time
 
 	inForce atomic.Pointer[sets]
-	due     atomic.Int64     // when the file is to be looked at again, since opened
-	mu      sync.Mutex       // held by the one who looks
+	due     atomic.Int64     // when the file is to be checked again, since opened
+	mu      sync.Mutex       // held during a check
 	file    *secretfile.File // nil without one
 }
 
@@ -48,14 +48,13 @@ type Event struct {
 	Warning string   // who else can read or change the file, and what to do about it; or ""
 }
 
-// Open returns a ring of the keys in entries, as they stand in an environment variable, and in the file at path, unless
-// that is "". Its error names every fault, of entries and file both; a set may stand in one of them only.
+// Open returns a ring of the keys in entries, the text of an environment variable, and in the file at path, unless that is "".
+// Its error names every fault of both; a set may be in one of them only.
 //
 //	entries: name=key[,key…], one after the other with white space or ; between
 //	file:    a line for each set: name = key [key…], with white space or commas between keys; # begins a comment
 //
-// report, which may be nil, is called for the file as it is now, and then from within whatever call of the ring finds it
-// changed.
+// report, which may be nil, is called for the file as it is now, and later by any call of the ring that finds the file changed.
 func Open(entries, path string, report func(Event)) (*Ring, error) {
 	r := &Ring{report: report, opened: time.Now()}
 	if r.report == nil {
@@ -92,8 +91,8 @@ func (r *Ring) Keys(name string) (webhook.Keys, bool) {
 // Names returns the names of all sets, in order.
 func (r *Ring) Names() []string { return r.sets().names() }
 
-// sets returns those in force, after a look at the file if one is due. Whoever comes while another looks goes by what
-// was in force: a file system that hangs holds up one caller, not all.
+// sets returns those in force, after a check of the file if one is due. Calls during the check use the sets in force before: a
+// file system that hangs delays one caller, not all.
 func (r *Ring) sets() sets {
 	if r.file != nil && int64(time.Since(r.opened)) >= r.due.Load() && r.mu.TryLock() {
 		event, changed := r.look()
@@ -121,7 +120,7 @@ func (r *Ring) Reread() {
 	}
 }
 
-// look puts what the file says in force if it changed and is right.
+// look reads the file if it changed, and puts its sets in force if they are valid.
 func (r *Ring) look() (event Event, changed bool) {
 	content, warning, changed, err := r.file.Read()
 	if !changed {

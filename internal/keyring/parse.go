@@ -17,8 +17,8 @@ const (
 	faultsMax = 10 // named of one text
 )
 
-// CheckName reports what cannot be the name of a set: what no message can name, and what begins like a key. The error
-// does not show it, for it may be a key that stands in the wrong place.
+// CheckName reports a text that cannot be the name of a set: one that no message can name, or one that begins like a key. The
+// error does not show it, because it may be a misplaced key.
 func CheckName(name string) error {
 	for _, kind := range []webhook.Kind{webhook.HMAC, webhook.Ed25519, webhook.Ed25519Public} {
 		if strings.HasPrefix(name, string(kind)+"_") {
@@ -27,7 +27,7 @@ func CheckName(name string) error {
 	}
 	if outbox.CheckSigningKeyName(name) != nil {
 		return errors.New("the name of the set is not 1 to 64 letters, digits, '.', '_' and '-', beginning with a letter " +
-			"or digit (it is not shown here, for it may be a key)")
+			"or digit (it is not shown here, because it may be a key)")
 	}
 	return nil
 }

@@ -1,15 +1,15 @@
-// Package lane names the queues that messages wait in. A lane is the unit of turns, health, pauses and limits. Its key is
-// what outbox.due.endpoint and outbox.endpoint.endpoint hold:
+// Package lane names the queues that messages wait in. Claims, health, pauses and limits are per lane. Its key is in
+// outbox.due.endpoint and outbox.endpoint.endpoint:
 //
 //	https://example.com                 messages to this origin that name no tenant; its row also bounds all lanes below
 //	https://example.com acme            messages of the tenant acme to this origin
 //	https://example.com acme #9f86d081… messages of acme to one URL at this origin that was set aside, because it fails
 //	https://example.com  #9f86d081…     the same without a tenant: there are two spaces
 //
-// No origin and no tenant holds a space. A space sorts before everything that they do hold, so the lanes of an origin stand
-// side by side in an index, and the lanes of a tenant's URLs stand behind the tenant's own.
+// No origin and no tenant contains a space. A space sorts before every character of theirs, so the lanes of an origin are
+// adjacent in an index, and the lanes of a tenant's URLs follow the lane of the tenant.
 //
-// One column holds all of it, so that one index serves messages with and without a tenant, and nobody pays for both.
+// One column holds all of it, so that one index serves messages with and without a tenant, at no further cost.
 package lane
 
 import (

@@ -1,4 +1,4 @@
-// Package leakcheck ends the tests of a package with a look for goroutines that they left behind:
+// Package leakcheck fails the tests of a package that leave goroutines behind:
 //
 //	func TestMain(m *testing.M) { leakcheck.Main(m) }
 package leakcheck

@@ -1,4 +1,4 @@
-// Mutants plants bugs in the project's code, one at a time, and tells which of them no test notices.
+// Mutants plants bugs in the code of this project, one at a time, and reports those that no test finds.
 //
 //	main.go     the command, and what it reports
 //	places.go   where a bug can be planted in Go

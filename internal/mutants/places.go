@@ -118,7 +118,7 @@ func (s *source) textOf(n ast.Node) string {
 	return string(s.text[file.Offset(n.Pos()):file.Offset(n.End())])
 }
 
-// negate turns a condition round. That of an error is left alone: every test notices it.
+// negate inverts a condition, except a check of an error: every test finds that.
 func (s *source) negate(cond ast.Expr) {
 	if !aboutError(cond) {
 		s.add(cond.Pos(), cond.End(), "!("+s.textOf(cond)+")")
@@ -136,7 +136,7 @@ func aboutError(e ast.Expr) bool {
 	return isIdent && isNil && left.Name == "err" && right.Name == "nil"
 }
 
-// otherOperators are what a slip makes of each.
+// otherOperators are the mistakes for each operator.
 var otherOperators = map[token.Token]string{
 	token.LSS: "<=", token.LEQ: "<", token.GTR: ">=", token.GEQ: ">", token.EQL: "!=", token.NEQ: "==",
 	token.ADD: "-", token.SUB: "+", token.MUL: "/", token.QUO: "*",

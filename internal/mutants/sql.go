@@ -14,7 +14,7 @@ type change struct {
 // statement recognises SQL among other strings.
 var statement = regexp.MustCompile(`(?s)\b(SELECT|UPDATE|DELETE FROM|INSERT INTO|WHERE|CASE WHEN)\b`)
 
-// slips are what may be written by mistake for what the group of the pattern matches.
+// slips are the mistakes that replace what the group of the pattern matches.
 var slips = []struct {
 	pattern *regexp.Regexp
 	by      string

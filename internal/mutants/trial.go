@@ -81,7 +81,7 @@ type trials struct {
 	dir       string
 }
 
-// apart are packages that test whole programs for long: they are not what is to notice a slip.
+// apart are packages with long tests of whole programs, which are not run for a mutant.
 var apart = []string{"/bench", "/examples/", "/internal/chaos", "/internal/overlap", "/internal/mutants"}
 
 func newTrials(ctx context.Context, own bool) (*trials, error) {
@@ -139,7 +139,7 @@ func (t *trials) try(ctx context.Context, m mutant) (outcome, error) {
 	return survived, nil
 }
 
-// The time that tests have with a mutant: so many times what they take without it, and a minute.
+// The time limit of tests with a mutant: a multiple of their time without it, and a minute.
 const limitTimes, limitMore = 3, time.Minute
 
 // limit runs the tests of a package without a mutant the first time that they are needed. They must pass.

@@ -8,11 +8,11 @@ import (
 	"github.com/riverqueue/river/rivertype"
 )
 
-// Database is a River hook that has the database say when a job was inserted, and from when on it may run. River's driver
-// would write this process's time, which the database then compares with its own when it gives jobs out: ahead by ten
-// seconds, each job would begin ten seconds late. River's insert takes now() in place of a zero time.
+// Database is a River hook that makes the database set when a job was inserted and when it may run. The driver of River would
+// write the time of this process, and the database then compares it with its own clock: with a process ten seconds ahead, each
+// job would begin ten seconds late. The insert of River replaces a zero time by now().
 //
-// A time that somebody chose, a test or another hook, stays, unless the job is Periodic: there River chooses it.
+// A time that a test or another hook set stays, unless the job is Periodic: there River sets it.
 type Database struct{ Periodic bool }
 
 var zero time.Time

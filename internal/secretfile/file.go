@@ -17,16 +17,16 @@ import (
 // BytesMax bounds a file.
 const BytesMax = 16 << 20
 
-// File remembers what it saw, to tell what is new. The zero value with a Path has seen nothing. It is not safe for concurrent
-// use.
+// File remembers what it read, to recognise a change. The zero value with a Path has read nothing. It is not safe for
+// concurrent use.
 type File struct {
 	Path string
 	info fs.FileInfo       // of what was read; nil when it may change without its times telling
 	seen [sha256.Size]byte // of the content, or of the fault
 }
 
-// settleTime is how long ago a file must have been changed for a later change to show in its time: a clock's tick, and
-// as much as file systems round to. Until then it is read again and compared.
+// settleTime is the age at which a later change must show in the modification time of a file: a tick of the clock, and as much
+// as file systems round to. A younger file is read again and compared.
 const settleTime = 2 * time.Second
 
 // Read returns the file's content, or what keeps it from being read, and whether either is new.
@@ -63,8 +63,7 @@ func unchanged(a, b fs.FileInfo) bool {
 
 var errBeingWritten = errors.New("is being written all the time; replace it by a rename")
 
-// readWhole returns the content and the state of the file that it was read from. A file that changes under the reading
-// hand is read again.
+// readWhole returns the content and the state of the file. It reads again when the file changes meanwhile.
 func readWhole(path string) (content string, info fs.FileInfo, err error) {
 	const tries = 3
 	for range tries {
@@ -109,10 +108,11 @@ func bare(err error) error {
 	return err
 }
 
-// warn says who else can change or read the secrets. Group members may read: that is how a secret is given to a service.
+// warn says who else can change or read the secrets. The group may read them: that is a usual way to give a secret to a
+// service.
 //
-// A secret that Kubernetes or Docker mounts is readable to all by default, in a file system that only its container
-// sees; it is no fault, and so none is found there.
+// A secret that Kubernetes or Docker mounts is readable to all by default, but only inside its container, so no warning is
+// given for it.
 func (f *File) warn(mode fs.FileMode) string {
 	if runtime.GOOS == "windows" { // where these bits say nothing
 		return ""

@@ -1,5 +1,5 @@
-// Package session gives database sessions the settings that our SQL is written for, whatever the database, the role or
-// the connection string says.
+// Package session sets the settings that our SQL needs in database sessions, whatever the database, the role or the connection
+// string says.
 //
 // There are two ways, and which one is right depends on what stands between the program and the server:
 //
@@ -8,9 +8,9 @@
 //     [Pin] only uses the startup packet, for the settings that such poolers keep per client, and each transaction begins
 //     with [Local]. [Transactions] does that for a whole pool.
 //
-// What is not set, on purpose: default_transaction_read_only, which an administrator sets so that nothing is written, for
-// example on the old side of a move; synchronous_commit, role, row_security, default_tablespace and the settings that only
-// tune (work_mem and its like), which belong to whoever runs the database.
+// Some settings are left alone on purpose: default_transaction_read_only, with which an administrator stops all writes, for
+// example on the old side of a move; synchronous_commit, role, row_security, default_tablespace and the settings that only tune
+// (work_mem and the like), which belong to the operator of the database.
 package session
 
 import (
@@ -73,8 +73,8 @@ func Settings() []Setting {
 	}
 }
 
-// Timeouts are the server's bounds on a session: on one statement, on a wait for a lock, on a transaction between two
-// statements. 0 means none. The others that the server has are switched off, so that a role's bound ends nothing halfway.
+// Timeouts are the bounds of the server on a session: on one statement, on a wait for a lock, on an idle transaction. 0 means
+// none. All other timeouts of the server are switched off, so that none set for the role ends a session.
 func Timeouts(statement, lock, idle time.Duration) []Setting {
 	ms := func(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 	return []Setting{
@@ -90,12 +90,12 @@ func Timeouts(statement, lock, idle time.Duration) []Setting {
 // only ones that may be in the startup packet of a connection through it.
 var perClient = []string{"client_encoding", "DateStyle", "TimeZone", "standard_conforming_strings"}
 
-// Pin changes a pool's configuration so that its sessions have [Settings] and extra, as far as the pooler allows. Of two
+// Pin changes the configuration of a pool so that its sessions have [Settings] and extra, as far as the pooler allows. Of two
 // settings with one name the later one counts.
 //
-// The configuration's own AfterConnect still runs, before ours, and BeforeConnect, which may fetch a password. Hooks that
-// run when a connection is taken or given back are dropped: an application uses them to set its sessions, and ours would
-// lose their settings.
+// AfterConnect of the configuration still runs, before ours, and so does BeforeConnect, which may fetch a password. Hooks that
+// run when a connection is taken or given back are removed: an application uses them to set its sessions, and ours would lose
+// their settings.
 func Pin(config *pgxpool.Config, pooler Pooler, extra ...Setting) {
 	settings := merged(extra)
 	for _, s := range settings {
@@ -164,7 +164,7 @@ func serverMajor(conn *pgx.Conn) int {
 	}
 	major, err := strconv.Atoi(text[:end])
 	if err != nil {
-		return 0 // unknown: nothing newer than what we support is asked for
+		return 0 // unknown: use no setting of a newer version than we support
 	}
 	return major
 }
@@ -177,8 +177,7 @@ func setConfig(settings []Setting, local bool) string {
 	return "SELECT " + strings.Join(parts, ", ")
 }
 
-// quoted writes a literal. Names and values are ours: one that would be read differently under some setting is a mistake
-// in this program.
+// quoted writes a literal. Names and values come from this program: one that some setting would read differently is a bug.
 func quoted(text string) string {
 	if strings.ContainsAny(text, `'\`) {
 		panic(fmt.Sprintf("session: %q needs more quoting than a setting may", text))
@@ -212,8 +211,8 @@ func Begin(ctx context.Context, db interface {
 	return db.BeginTx(ctx, pgx.TxOptions{BeginQuery: BeginQuery(extra...)})
 }
 
-// Behind reports whether a pooler stands between the connection and the server: the server's process is then another one
-// than the key for cancellations names, which the pooler made up. It cannot tell a pooler's modes apart.
+// Behind reports whether a pooler is between the connection and the server: then the process of the server is another one than
+// the cancel key names, because the pooler made that up. It cannot tell the modes of a pooler apart.
 func Behind(ctx context.Context, conn *pgx.Conn) (bool, error) {
 	results, err := conn.PgConn().Exec(ctx, "SELECT pg_catalog.pg_backend_pid()").ReadAll()
 	if err != nil {

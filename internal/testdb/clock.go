@@ -9,10 +9,10 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/throwaway"
 )
 
-// ServerWithClock returns a server for this test alone whose clock is ahead of this machine's by offset, which has whole
-// seconds and may be negative. libfaketime (a package of Debian's of that name) gives the server process its clock; Go
-// programs do not ask libc for the time, so it is the server that gets another one. The test is skipped, with the
-// reason, where the library is not installed or has no effect.
+// ServerWithClock returns a server for this test alone whose clock is ahead of this machine by offset, in whole seconds, which
+// may be negative. libfaketime (a Debian package) changes the clock of the server process; it cannot change that of a Go
+// program, which does not use libc for the time. The test is skipped, with the reason, where the library is not installed or
+// has no effect.
 func ServerWithClock(t testing.TB, offset time.Duration) *throwaway.Server {
 	t.Helper()
 	env, found := throwaway.ClockEnv(offset)

@@ -12,7 +12,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/throwaway"
 )
 
-// Child is a program that the test binary can be started as: what a test kills must be a process of its own.
+// Child is a program that the test binary can run as: a test can kill only a process of its own.
 type Child struct {
 	Name string
 	Run  func() int // returns the exit status
@@ -26,8 +26,8 @@ const (
 
 const startMax = 2 * time.Minute
 
-// Main is the whole of a package's TestMain: a server to test on, the tests, and then no goroutine left behind. It does
-// not return. Without a database the run fails: tests that pass because they did not run are worth less than none.
+// Main is all that TestMain of a package needs: it finds a server, runs the tests, and checks for leaked goroutines. It does
+// not return. Without a database the run fails: skipped tests must not look like passed ones.
 func Main(m *testing.M, children ...Child) {
 	if name := os.Getenv(childVariable); name != "" {
 		os.Exit(runChild(name, children))

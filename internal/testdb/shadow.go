@@ -6,8 +6,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// Shadows are functions, operators and types that somebody planted in a schema, under the names of Postgres's own: one for
-// each that pg_catalog has. Whatever calls one of them, or names a type of theirs, fails, and is counted.
+// Shadows are functions, operators and types in another schema with the names of those in pg_catalog, as an attacker could
+// plant them. A call of one of them, or a use of such a type, fails and is counted.
 type Shadows struct{ pool *pgxpool.Pool }
 
 // Plant creates them in a schema that exists. The pool must not find them: give it a search_path of its own.

@@ -112,8 +112,8 @@ func closePool(t testing.TB, pool *pgxpool.Pool) {
 	}
 }
 
-// drop uses a connection of its own, for the test's may be broken, and a lock timeout, for a transaction that the test
-// forgot holds what is to be dropped.
+// drop uses a connection of its own, because that of the test may be broken, and a lock timeout, because a forgotten
+// transaction of the test may hold locks.
 func (db *DB) drop(t testing.TB) {
 	ctx, cancel := context.WithTimeout(context.Background(), cleanupMax)
 	defer cancel()

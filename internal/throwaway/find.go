@@ -19,7 +19,7 @@ import (
 type installation struct {
 	dir     string   // where initdb and postgres are
 	version string   // like "15.18"
-	runAs   *account // whom it must run as; nil: ourselves
+	runAs   *account // the user it must run as; nil: ourselves
 }
 
 // account is a user of this machine other than ourselves: Postgres refuses to run as root.
@@ -49,8 +49,8 @@ func findInstallation(ctx context.Context) (installation, error) {
 	return installation{}, errors.New("found, but not usable: " + strings.Join(rejected, "; "))
 }
 
-// candidateDirs returns the directories that have both initdb and postgres, the one that the user is most likely to
-// mean first. Distributions keep the server's programs out of PATH, each in its own place, to have several versions.
+// candidateDirs returns the directories that have both initdb and postgres, the most likely one first. Distributions keep the
+// programs of the server outside of PATH, each at its own path, so that several versions can be installed.
 func candidateDirs(ctx context.Context) []string {
 	dirs := filepath.SplitList(os.Getenv("PATH"))
 	for _, pattern := range distributionPatterns() {
@@ -162,15 +162,15 @@ func parseVersion(line string) (string, error) {
 	return m[1], nil
 }
 
-// command prepares a program of the installation to run as the user it must run as, in a process group of its own (an
-// interrupt from the terminal is ours to handle) and ending with us. Of our environment it gets only what is needed to
-// find libraries: PG variables of ours would change what it does, and as another user's process it has no business with
-// the rest. LC_ALL keeps messages in one language, and macOS needs it set.
+// command prepares a program of the installation to run as the required user, in a process group of its own (we handle an
+// interrupt from the terminal) and ending with us. From our environment it gets only what is needed to find libraries: our PG
+// variables would change what it does, and a process of another user should not get the others. LC_ALL keeps messages in one
+// language, and macOS needs it set.
 func (f installation) command(ctx context.Context, program string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, filepath.Join(f.dir, program), args...)
 	cmd.SysProcAttr = processAttributes(f.runAs)
-	// initdb ends at this when the server it has at work is through with what it does, within a second or so. If it were
-	// killed, or that server, they would leave their shared memory behind.
+	// initdb ends on this signal when its server has finished its current work, within a second or so. If either were killed,
+	// its shared memory would be left behind.
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = cancelMax
 	cmd.Env = []string{"LC_ALL=C"}

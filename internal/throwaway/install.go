@@ -12,7 +12,7 @@ import (
 // packageManager says how one system's package manager gets Postgres.
 type packageManager struct {
 	command string     // what to look for in PATH
-	asRoot  bool       // it has to run as root; one that hasn't to refuses it
+	asRoot  bool       // it must run as root; otherwise it refuses to
 	manual  string     // its arguments, for a person
 	prepare [][]string // commands that may fail: the installation shows whether that matters
 	install []string
@@ -37,8 +37,8 @@ func packageManagers() []packageManager {
 	}
 }
 
-// aptGet keeps Debian from making and starting a database cluster of its own, as it does with a new Postgres: nobody
-// asked for one. Debian reads that wish from a file, which is there only for the time of the installation.
+// aptGet keeps Debian from creating and starting its own database cluster, as it does for a new Postgres. Debian reads that
+// from a file, which exists during the installation only.
 func aptGet() packageManager {
 	const (
 		dir  = "/etc/postgresql-common/createcluster.d"
@@ -57,7 +57,7 @@ func aptGet() packageManager {
 	}
 }
 
-// announcement says what is installed, why, and how to keep it from being so, before anything is done.
+// announcement says, before anything is done, what is installed, why, and how to prevent it.
 func (m packageManager) announcement() string {
 	name := m.install[len(m.install)-1]
 	return fmt.Sprintf("there is no Postgres on this machine, and a throwaway server needs its programs: installing the system package %s "+

@@ -14,9 +14,9 @@ import (
 
 var errNotLocal = errors.New("throwaway: that needs a Postgres that is installed on this machine, not one in Docker")
 
-// ListenAlso restarts the server so that it listens on an address of this machine besides the loopback one, at the same
-// port, and trusts everybody from that address's network: for network namespaces, whose far end can vanish without the
-// server being told. The address must exist. It holds for later restarts, too. It's an error if the server isn't ours.
+// ListenAlso restarts the server so that it also listens on another address of this machine, at the same port, and trusts all
+// from the network of that address: for network namespaces, whose far end can vanish without a FIN or RST. The address must
+// exist. It holds for later restarts, too. It is an error if the server is not ours.
 func (s *Server) ListenAlso(ctx context.Context, address netip.Prefix) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

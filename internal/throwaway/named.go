@@ -15,9 +15,8 @@ const (
 	versionNumberMin = versionMin * 10_000 // as in server_version_num
 )
 
-// useNamed checks the server that the environment names. A user who named a server wants that one, so one that can't be
-// used is an error and no reason to start another. Nothing here prints the name itself: a password can hide in more
-// places of it than a redaction knows.
+// useNamed checks the server that the environment names. If that one cannot be used, it is an error: the user wanted it and no
+// other. Nothing here prints the text itself, because a password can be where redaction does not find it.
 func useNamed(ctx context.Context, named string, say logf) (*Server, error) {
 	config, err := pgx.ParseConfig(named)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"syscall"
 )
 
-// serverAccount returns whom a server must run as: nil for ourselves, but if we are root another user.
+// serverAccount returns the user that a server must run as: nil for ourselves, and another user if we are root.
 func serverAccount() (*account, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil

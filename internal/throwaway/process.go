@@ -24,9 +24,9 @@ type process struct {
 	exit error         // how it ended; to be read after done
 }
 
-// launch starts the process. On Linux a child asks to be signalled when its parent ends, but what the kernel takes for
-// the parent is the thread that made it. So the goroutine that starts the process keeps its thread until the process is
-// gone; otherwise Go might end that thread, and the server with it, at any time.
+// launch starts the process. On Linux a child is signalled when its parent ends, and the kernel takes the thread that made it
+// as the parent. So the goroutine that starts the process keeps its thread until the process is gone; otherwise Go might end
+// that thread, and the server with it, at any time.
 func launch(cmd *exec.Cmd) (*process, error) {
 	p := &process{cmd: cmd, done: make(chan struct{})}
 	started := make(chan error, 1)
@@ -58,7 +58,7 @@ func (p *process) ended() error {
 }
 
 // end asks the server to end in the wanted way and returns when it's gone: SIGINT closes connections and shuts down
-// cleanly, SIGQUIT ends at once. Both wait for the server's own children. One that takes too long is pressed harder.
+// cleanly, SIGQUIT ends at once. Both wait for the server's own children. If it takes too long, a stronger signal follows.
 func (p *process) end(how syscall.Signal) error {
 	const limit = 15 * time.Second
 	for _, signal := range []syscall.Signal{how, syscall.SIGQUIT, syscall.SIGKILL} {

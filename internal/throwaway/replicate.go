@@ -189,7 +189,7 @@ func (s *Server) ask(ctx context.Context, statements func(context.Context, *pgx.
 	return statements(ctx, conn)
 }
 
-// waitTrue asks again until the answer is true: replication tells nobody how far it is.
+// waitTrue asks again until the answer is true: replication sends no event.
 func waitTrue(ctx context.Context, conn *pgx.Conn, question string, args ...any) error {
 	const pause = 10 * time.Millisecond
 	ctx, cancel := context.WithTimeoutCause(ctx, replicateMax, fmt.Errorf("not within %v", replicateMax))

@@ -164,7 +164,7 @@ func removeScratch(dir string) (err error) {
 	return err
 }
 
-// sweep removes what servers left whose owner was killed. It isn't worth failing for: what can't be removed is said.
+// sweep removes the files of servers whose owner was killed. What cannot be removed is logged and is no error.
 func sweep(ctx context.Context, say logf) {
 	for _, base := range scratchBases() {
 		dirs, _ := filepath.Glob(filepath.Join(base, scratchPrefix+"*")) // a malformed TMPDIR has nothing to sweep

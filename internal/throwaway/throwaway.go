@@ -36,7 +36,7 @@ const (
 // Options say how to find and run the server. The zero value is a good choice: the server named in the environment, or
 // a fast one of our own that isn't durable beyond its own crashes.
 type Options struct {
-	// Log is told, a line at a time and without a newline, what Start does that takes time or changes the machine.
+	// Log is called with a line, without a newline, for each thing that Start does that takes time or changes the machine.
 	// Default: nil, which is silent.
 	Log func(format string, args ...any)
 
@@ -93,8 +93,8 @@ type launchOptions struct {
 	env      []string // NAME=VALUE
 }
 
-// startOwn tries one way after the other to get at Postgres. A way that is there but fails ends the search: hiding a
-// broken installation behind a container would puzzle more than it helps.
+// startOwn tries one way to get a Postgres after the other. A way that exists but fails ends the search: a container in place
+// of a broken installation would only hide the fault.
 func startOwn(ctx context.Context, o launchOptions, mayInstall bool, say logf) (*Server, error) {
 	var tried trail
 	found, err := findInstallation(ctx)

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// trail remembers what Start tried, so that whoever is left without a server sees every reason at once.
+// trail keeps what Start tried, so that an error without a server shows every reason at once.
 type trail []string
 
 func (t *trail) add(way string, err error) {
@@ -16,7 +16,7 @@ func (t *trail) add(way string, err error) {
 }
 
 func (t trail) err() error {
-	return errors.New("throwaway: no Postgres to be had:\n  - " + strings.Join(t, "\n  - ") + "\n" +
+	return errors.New("throwaway: no Postgres is available:\n  - " + strings.Join(t, "\n  - ") + "\n" +
 		advice(runtime.GOOS, exec.LookPath))
 }
 

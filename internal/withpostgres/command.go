@@ -32,8 +32,8 @@ func runCommand(args []string, url string, signals <-chan os.Signal, say func(st
 	}
 }
 
-// hasItAlready says whether the command got the signal, too: an interrupt typed at the terminal goes to every process
-// in the foreground. Passing it on would make it two, which many programs take for "now, without cleaning up".
+// hasItAlready reports whether the command got the signal, too: an interrupt typed at the terminal goes to every process in the
+// foreground. A second one would make many programs stop without cleaning up.
 func hasItAlready(s os.Signal) bool {
 	return s == os.Interrupt && inForeground()
 }

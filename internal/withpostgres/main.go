@@ -49,8 +49,8 @@ func main() {
 	os.Exit(run(os.Args[1:], os.Stderr))
 }
 
-// run returns the exit status. It takes the signals over for as long as there is something to clean up: the server is
-// stopped here and not by our death, which would leave its files to the next start.
+// run returns the exit status. It handles signals as long as there is something to clean up: the server must be stopped here,
+// because the death of this process would leave its files to the next start.
 func run(args []string, stderr io.Writer) int {
 	o, err := parse(args)
 	if errors.Is(err, flag.ErrHelp) {
@@ -65,7 +65,7 @@ func run(args []string, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "withpostgres: "+format+"\n", args...)
 	}
 
-	const pending = 8 // more signals than anybody sends before we get to them
+	const pending = 8 // more signals than come before they are handled
 	signals := make(chan os.Signal, pending)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer signal.Stop(signals)
@@ -117,7 +117,7 @@ func start(settings map[string]string, signals <-chan os.Signal, say func(string
 	close(started)
 	<-watched // from here on the signals are the command's
 	if err == nil && ctx.Err() != nil {
-		// The signal came when the server had just started: nobody wants the command any more.
+		// The signal came when the server had just started: do not start the command.
 		err = errors.Join(context.Cause(ctx), server.Stop())
 	}
 	cancel(nil)
