@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/seed-abbacb8b/epilogue/internal/sqltime"
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
@@ -138,7 +139,7 @@ func TestTheConstraintsTakeTheLimitsThemselves(t *testing.T) {
 		{"", "endpoint", columns{"rate_per_second": fmt.Sprint(outbox.LimitRateMin), "max_in_flight": "1", "failures": "1000000000"}},
 		{"", "endpoint", columns{"rate_per_second": fmt.Sprint(outbox.LimitRateMax), "max_in_flight": fmt.Sprint(outbox.LimitInFlightMax)}},
 	}
-	for _, bound := range []time.Time{outbox.TimeMin, outbox.TimeMax} {
+	for _, bound := range []time.Time{sqltime.Min, sqltime.Max} {
 		text := "'" + bound.Format(time.RFC3339Nano) + "'"
 		rows = append(rows, badRow{"", "dead", columns{"at": text}},
 			badRow{"", "endpoint", columns{"open_until": text, "granted_at": text, "since": text}})

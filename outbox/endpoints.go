@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/seed-abbacb8b/epilogue/internal/sqltime"
 )
 
 // EndpointStatus is one row of the view outbox.endpoint_status: an endpoint, a tenant at it, or one URL that was set aside.
@@ -99,8 +101,8 @@ func endpointPageSQL(knowsTenants, bounds bool) string {
 		retrying, waiting, delivering = recounted(`retrying`), recounted(`waiting`), recounted(`delivering`)
 		estimated = `s.estimated AND NOT COALESCE(x.complete, false)`
 	}
-	return `SELECT s.endpoint, ` + retrying + `, s.dead, ` + waiting + `, ` + delivering + `, ` + bounded("oldest_due") + `, ` + bounded("last_dead") + `, paused, ` +
-		bounded("open_until") + `, failures, max_in_flight, ` + boundedRate + `, reason, ` + bounded("since") + `, tenant, url, lane, ` + estimated + `, dead_estimated, ` + hold + `,
+	return `SELECT s.endpoint, ` + retrying + `, s.dead, ` + waiting + `, ` + delivering + `, ` + sqltime.Bounded("oldest_due") + `, ` + sqltime.Bounded("last_dead") + `, paused, ` +
+		sqltime.Bounded("open_until") + `, failures, max_in_flight, ` + boundedRate + `, reason, ` + sqltime.Bounded("since") + `, tenant, url, lane, ` + estimated + `, dead_estimated, ` + hold + `,
        everything, hurting
 FROM (
     SELECT endpoint, retrying, dead, waiting, delivering, oldest_due, last_dead, paused, open_until, failures, max_in_flight, rate_per_second, reason, since,

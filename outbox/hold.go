@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/seed-abbacb8b/epilogue/internal/sqltime"
 )
 
 // Hold says why a due message is not tried. All of it is nil when nothing holds it back, and on tables older than version 6.
@@ -29,15 +31,15 @@ func (h *Hold) fields() []any {
 }
 
 // holdColumns are a message's, of the view outbox.status as s.
-var holdColumns = `s.held_by, s.held_scope, s.held_reason, ` + bounded("s.held_since") + `, ` + bounded("s.held_until")
+var holdColumns = `s.held_by, s.held_scope, s.held_reason, ` + sqltime.Bounded("s.held_since") + `, ` + sqltime.Bounded("s.held_until")
 
 // noHold replaces them on tables that lack these columns.
 const noHold = `NULL::pg_catalog.text, NULL::pg_catalog.text, NULL::pg_catalog.text, NULL::pg_catalog.timestamptz, NULL::pg_catalog.timestamptz`
 
 // holdColumnsOf are those of a lane: of the holds on the lane and on the lanes above it, the one that lasts longest.
 func holdColumnsOf(lane string) string {
-	columns := []string{"h.held_by", "h.scope", "h.reason", bounded("h.since"),
-		`CASE WHEN h.until OPERATOR(pg_catalog.<) 'infinity'::pg_catalog.timestamptz THEN ` + bounded("h.until") + ` END`}
+	columns := []string{"h.held_by", "h.scope", "h.reason", sqltime.Bounded("h.since"),
+		`CASE WHEN h.until OPERATOR(pg_catalog.<) 'infinity'::pg_catalog.timestamptz THEN ` + sqltime.Bounded("h.until") + ` END`}
 	for i, column := range columns {
 		columns[i] = fmt.Sprintf(`(SELECT %s FROM outbox.hold h WHERE h.lane OPERATOR(pg_catalog.=) ANY (outbox.lanes_over(%s)) ORDER BY h.until DESC, h.lane LIMIT 1)`,
 			column, lane)

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/seed-abbacb8b/epilogue/internal/sqltime"
 )
 
 // MessagePage are messages, and how far back they were looked for.
@@ -72,7 +74,7 @@ func (s *Store) looked(ctx context.Context, f Filter) (look looked, err error) {
 	if err := s.db.QueryRow(ctx, `SELECT pg_catalog.now()`).Scan(&now); err != nil {
 		return look, err
 	}
-	look.to = IDFloor(TimeMax)
+	look.to = IDFloor(sqltime.Max)
 	if f.OlderThan > 0 {
 		look.to = IDFloor(now.Add(writerSlack - f.OlderThan))
 	}

@@ -12,7 +12,9 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/seed-abbacb8b/epilogue/internal/cleantext"
+	"github.com/seed-abbacb8b/epilogue/internal/nilcheck"
 	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
+	"github.com/seed-abbacb8b/epilogue/internal/sqltime"
 )
 
 // Runs finds the messages of a run for a service: what became of its outcome? It is safe for concurrent use when its database
@@ -35,7 +37,7 @@ type RowQuerier interface {
 
 // NewRuns returns the runs of the outbox in schema (DefaultSchema when empty).
 func NewRuns(db RowQuerier, schema string) (*Runs, error) {
-	if isNil(db) {
+	if nilcheck.Is(db) {
 		return nil, errors.New("runs: the database is nil; pass a pool, or outbox.SQLDB(db)")
 	}
 	if schema == "" {
@@ -74,8 +76,8 @@ func (m RunMessage) Settled() bool {
 // runMessages reads all messages of a run as JSON, in bytes: alike with every driver, whatever the client's encoding.
 var runMessages = `SELECT pg_catalog.convert_to(coalesce((SELECT pg_catalog.jsonb_agg(pg_catalog.to_jsonb(r) ORDER BY r.id) FROM (
 SELECT s.id, s.run_id, s.status, s.url, s.state, s.attempts, s.last_class, s.last_status_code, s.last_error,
-       ` + bounded("s.last_attempt_at") + ` AS last_attempt_at, ` + bounded("s.next_attempt_at") + ` AS next_attempt_at,
-       s.waits_for, s.dead_reason, s.dead_error, ` + bounded("s.created_at") + ` AS created_at
+       ` + sqltime.Bounded("s.last_attempt_at") + ` AS last_attempt_at, ` + sqltime.Bounded("s.next_attempt_at") + ` AS next_attempt_at,
+       s.waits_for, s.dead_reason, s.dead_error, ` + sqltime.Bounded("s.created_at") + ` AS created_at
 FROM outbox.status s WHERE s.run_id OPERATOR(pg_catalog.=) pg_catalog.convert_from($1::pg_catalog.bytea, 'UTF8')) r),
 '[]'::pg_catalog.jsonb)::pg_catalog.text, 'UTF8')`
 

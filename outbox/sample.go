@@ -9,6 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/seed-abbacb8b/epilogue/internal/sqltime"
 )
 
 // Sample is what a worker last measured of the outbox: one row of outbox.sample. A figure that could not be measured is nil,
@@ -48,9 +50,9 @@ const SampleStaleAfter = 3
 func (s *Store) Sample(ctx context.Context) (newest *Sample, now time.Time, err error) {
 	var waits, dead []byte
 	var x Sample
-	err = s.db.QueryRow(ctx, s.in(`SELECT pg_catalog.now(), `+bounded("at")+`, worker, interval_ms, took_ms, missing, estimated, pending, delivering, retrying,
-    waits::pg_catalog.text, dead::pg_catalog.text, `+bounded("oldest_due")+`, breakers_open, paused, due_dead_rows, `+bounded("horizon_since")+`, horizon_xids, `+
-		bounded("retention_since")+`, workers
+	err = s.db.QueryRow(ctx, s.in(`SELECT pg_catalog.now(), `+sqltime.Bounded("at")+`, worker, interval_ms, took_ms, missing, estimated, pending, delivering, retrying,
+    waits::pg_catalog.text, dead::pg_catalog.text, `+sqltime.Bounded("oldest_due")+`, breakers_open, paused, due_dead_rows, `+sqltime.Bounded("horizon_since")+`, horizon_xids, `+
+		sqltime.Bounded("retention_since")+`, workers
 FROM outbox.sample ORDER BY at DESC LIMIT 1`)).Scan(&now, &x.At, &x.Worker, &x.IntervalMS, &x.TookMS, &x.Missing, &x.Estimated, &x.Pending,
 		&x.Delivering, &x.Retrying, &waits, &dead, &x.OldestDue, &x.BreakersOpen, &x.Paused, &x.DueDeadRows, &x.HorizonSince, &x.HorizonXIDs,
 		&x.RetentionFrom, &x.Workers)

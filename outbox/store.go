@@ -8,22 +8,15 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/seed-abbacb8b/epilogue/internal/nilcheck"
 	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
+	"github.com/seed-abbacb8b/epilogue/internal/sqltime"
 )
-
-// DB is what a [Store] asks: a *pgxpool.Pool, a *pgx.Conn or a pgx.Tx.
-type DB interface {
-	Begin(ctx context.Context) (pgx.Tx, error)
-	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
-	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
-	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
-}
 
 // Store reads and changes the outbox for an operator. It is safe for concurrent use when its DB is.
 //
-// Times are read within [TimeMin] and [TimeMax]: an infinite one, which was written by hand, is shown as the bound.
+// Times are read between 1970 and 9999: an infinite one, which was written by hand, is shown as the bound.
 type Store struct {
 	db     DB
 	schema string
@@ -33,7 +26,7 @@ type Store struct {
 
 // NewStore returns a store of the outbox in schema (DefaultSchema when empty).
 func NewStore(db DB, schema string) (*Store, error) {
-	if isNil(db) {
+	if nilcheck.Is(db) {
 		return nil, errors.New("store: the database is nil; pass a pool")
 	}
 	if schema == "" {
@@ -50,32 +43,6 @@ func (s *Store) in(sql string) string { return sqlschema.In(sql, s.schema) }
 
 // The sessions and their search_path belong to the caller. So every function, type and operator is named with its schema; IN,
 // BETWEEN, NULLIF and CASE x WHEN are not used, because they find operators through the search_path.
-
-// bounded is a time column as it is read: within TimeMin and TimeMax, so that Go and JSON have a form for it.
-func bounded(column string) string {
-	return fmt.Sprintf(`CASE WHEN %[1]s OPERATOR(pg_catalog.<) '%[2]s'::pg_catalog.timestamptz THEN '%[2]s'::pg_catalog.timestamptz
-WHEN %[1]s OPERATOR(pg_catalog.>) '%[3]s'::pg_catalog.timestamptz THEN '%[3]s'::pg_catalog.timestamptz ELSE %[1]s END`,
-		column, TimeMin.Format(sqlTime), TimeMax.Format(sqlTime))
-}
-
-// sqlTime is read alike under every DateStyle.
-const sqlTime = "2006-01-02T15:04:05Z07:00"
-
-// State is the state of a message.
-type State string
-
-// The states of a message. StateDelivered is that of a message that is neither due nor dead.
-const (
-	StatePending    State = "pending"    // not tried yet
-	StateDelivering State = "delivering" // leased by a worker
-	StateRetrying   State = "retrying"   // tried, and to be tried again
-	StateDelivered  State = "delivered"
-	StateDead       State = "dead"      // given up; see its reason
-	StateCancelled  State = "cancelled" // given up by an operator
-)
-
-// States lists every state, in the order in which a message may pass them.
-var States = []State{StatePending, StateDelivering, StateRetrying, StateDelivered, StateDead, StateCancelled}
 
 // ErrNotFound says that no such message exists, or that retention pruned it.
 var ErrNotFound = errors.New("no such message")
@@ -121,8 +88,8 @@ func statusColumns(version int64) string {
 }
 
 var columnsOfVersion1 = `s.id, s.run_id, s.status, s.endpoint, s.url, s.state, s.attempts, s.last_class, s.last_status_code,
-s.last_error, ` + bounded("s.last_attempt_at") + `, ` + bounded("s.next_attempt_at") + `, s.waits_for, s.locked_by, ` +
-	bounded("s.locked_until") + `, s.dead_reason, s.dead_error, ` + bounded("s.dead_at") + `, s.replay_of, ` + bounded("s.created_at")
+s.last_error, ` + sqltime.Bounded("s.last_attempt_at") + `, ` + sqltime.Bounded("s.next_attempt_at") + `, s.waits_for, s.locked_by, ` +
+	sqltime.Bounded("s.locked_until") + `, s.dead_reason, s.dead_error, ` + sqltime.Bounded("s.dead_at") + `, s.replay_of, ` + sqltime.Bounded("s.created_at")
 
 func (m *MessageStatus) fields() []any {
 	return append([]any{
@@ -175,7 +142,7 @@ FROM outbox.status s JOIN outbox.message m ON m.id OPERATOR(pg_catalog.=) s.id W
 		return d, fmt.Errorf("show %s: %w", id, err)
 	}
 	d.Headers = readHeaders(headers)
-	rows, err := s.db.Query(ctx, s.in(`SELECT attempt, `+bounded("started_at")+`, duration_ms, class, status_code, error, response, note, worker
+	rows, err := s.db.Query(ctx, s.in(`SELECT attempt, `+sqltime.Bounded("started_at")+`, duration_ms, class, status_code, error, response, note, worker
 FROM outbox.attempt WHERE message_id OPERATOR(pg_catalog.=) $1::pg_catalog.uuid ORDER BY attempt`), id)
 	if err == nil {
 		d.AttemptList, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Attempt])
@@ -222,8 +189,8 @@ func (s *Store) Overview(ctx context.Context) ([]StateCount, error) {
 		return s.overviewOfTenant(ctx)
 	}
 	return collect[StateCount](ctx, s, "overview",
-		`SELECT state, messages, `+bounded("oldest_due")+`, `+bounded("oldest_in_flight")+`, `+bounded("oldest_lease_until")+`, `+
-			bounded("oldest_dead")+`, coalesce((pg_catalog.to_jsonb(o) OPERATOR(pg_catalog.->>) 'estimated')::pg_catalog.bool, false)
+		`SELECT state, messages, `+sqltime.Bounded("oldest_due")+`, `+sqltime.Bounded("oldest_in_flight")+`, `+sqltime.Bounded("oldest_lease_until")+`, `+
+			sqltime.Bounded("oldest_dead")+`, coalesce((pg_catalog.to_jsonb(o) OPERATOR(pg_catalog.->>) 'estimated')::pg_catalog.bool, false)
 FROM outbox.overview o`) // before version 7, the view had no such column
 }
 

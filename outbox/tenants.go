@@ -3,6 +3,8 @@ package outbox
 import (
 	"context"
 	"time"
+
+	"github.com/seed-abbacb8b/epilogue/internal/sqltime"
 )
 
 // TenantStatus counts the waiting and dead messages of a tenant.
@@ -37,7 +39,7 @@ func (s *Store) Tenants(ctx context.Context, limit int) (list []TenantStatus, un
 	}
 	sql := tenantsBefore10
 	if bounds {
-		sql = `SELECT tenant, waiting, failed_before, delivering, held, dead, ` + bounded("oldest_due") + `, estimated, dead_estimated, pg_catalog.count(*) OVER ()
+		sql = `SELECT tenant, waiting, failed_before, delivering, held, dead, ` + sqltime.Bounded("oldest_due") + `, estimated, dead_estimated, pg_catalog.count(*) OVER ()
 FROM outbox.tenant_status WHERE ` + ofTenant("tenant", "$2") + ` LIMIT $1::bigint`
 	}
 	list, err = collect[TenantStatus](ctx, s, "tenants", sql, orNull(limit), orNull(s.tenant))
@@ -69,7 +71,7 @@ dead AS (
     WHERE x.reason OPERATOR(pg_catalog.<>) 'cancelled'::pg_catalog.text GROUP BY 1
 )
 SELECT COALESCE(due.tenant, dead.tenant), COALESCE(waiting, 0), COALESCE(retrying, 0), COALESCE(delivering, 0), COALESCE(held, 0), COALESCE(dead, 0),
-       ` + bounded("oldest_due") + `, false, false, pg_catalog.count(*) OVER ()
+       ` + sqltime.Bounded("oldest_due") + `, false, false, pg_catalog.count(*) OVER ()
 FROM due FULL JOIN dead ON due.tenant OPERATOR(pg_catalog.=) dead.tenant
 WHERE ` + ofTenant("COALESCE(due.tenant, dead.tenant)", "$2") + `
 ORDER BY oldest_due, 1 LIMIT $1::bigint`
@@ -87,8 +89,8 @@ func (s *Store) overviewOfTenant(ctx context.Context) ([]StateCount, error) {
 	return collect[StateCount](ctx, s, "overview", sql, s.tenant)
 }
 
-var tenantOverview = `SELECT s.state, COALESCE(s.messages, 0), ` + bounded("s.oldest_due") + `, ` + bounded("s.oldest_in_flight") + `, ` + bounded("s.oldest_lease_until") + `, ` +
-	bounded("s.oldest_dead") + `, COALESCE(s.estimated, false)
+var tenantOverview = `SELECT s.state, COALESCE(s.messages, 0), ` + sqltime.Bounded("s.oldest_due") + `, ` + sqltime.Bounded("s.oldest_in_flight") + `, ` + sqltime.Bounded("s.oldest_lease_until") + `, ` +
+	sqltime.Bounded("s.oldest_dead") + `, COALESCE(s.estimated, false)
 FROM (SELECT) one LEFT JOIN outbox.tenant_status t ON t.tenant OPERATOR(pg_catalog.=) $1::pg_catalog.text
 CROSS JOIN LATERAL (VALUES
     (1, 'pending'::pg_catalog.text, t.pending, t.oldest_pending, NULL::pg_catalog.timestamptz, NULL::pg_catalog.timestamptz, NULL::pg_catalog.timestamptz, t.estimated),
@@ -112,8 +114,8 @@ dead AS (
     FROM outbox.dead x JOIN outbox.message m ON m.id OPERATOR(pg_catalog.=) x.message_id
     WHERE m.tenant OPERATOR(pg_catalog.=) $1::pg_catalog.text GROUP BY 1
 )
-SELECT s.state, COALESCE(due.messages, dead.messages, 0), CASE WHEN NOT s.leased THEN ` + bounded("oldest_due") + ` END,
-       CASE WHEN s.leased THEN ` + bounded("oldest_due") + ` END, CASE WHEN s.leased THEN ` + bounded("oldest_lease_until") + ` END, ` + bounded("oldest_dead") + `, false
+SELECT s.state, COALESCE(due.messages, dead.messages, 0), CASE WHEN NOT s.leased THEN ` + sqltime.Bounded("oldest_due") + ` END,
+       CASE WHEN s.leased THEN ` + sqltime.Bounded("oldest_due") + ` END, CASE WHEN s.leased THEN ` + sqltime.Bounded("oldest_lease_until") + ` END, ` + sqltime.Bounded("oldest_dead") + `, false
 FROM (VALUES ('pending'::pg_catalog.text, false, 1), ('delivering', true, 2), ('retrying', false, 3), ('dead', false, 4), ('cancelled', false, 5)) AS s (state, leased, n)
 LEFT JOIN due ON due.state OPERATOR(pg_catalog.=) s.state
 LEFT JOIN dead ON dead.state OPERATOR(pg_catalog.=) s.state

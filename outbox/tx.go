@@ -10,6 +10,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/seed-abbacb8b/epilogue/internal/nilcheck"
 )
 
 // Tx is the transaction that acknowledges the step. A pgx.Tx is one; [SQLTx] makes one of a *sql.Tx, and [ExecTx] of the
@@ -124,7 +126,7 @@ func (t execTx) Commit(context.Context) error   { return errNotOurs }
 func (t execTx) Rollback(context.Context) error { return errNotOurs }
 
 func (t execTx) fault() error {
-	if isNil(t.tx) {
+	if nilcheck.Is(t.tx) {
 		return fmt.Errorf("%w: ExecTx was given nil", ErrTransaction)
 	}
 	kind := reflect.TypeOf(t.tx)
@@ -172,17 +174,8 @@ var (
 
 // usable reports a transaction that cannot be used. Without it, the call would panic in the middle of the work of a service.
 func usable(tx Tx) error {
-	if isNil(tx) {
+	if nilcheck.Is(tx) {
 		return errNilTx
 	}
 	return nil
-}
-
-// isNil also finds a nil pointer in an interface, such as the nil *pgxpool.Tx that a function returned beside an error.
-func isNil(value any) bool {
-	if value == nil {
-		return true
-	}
-	v := reflect.ValueOf(value)
-	return v.Kind() == reflect.Pointer && v.IsNil()
 }

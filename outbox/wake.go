@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/seed-abbacb8b/epilogue/internal/nilcheck"
 )
 
 // Execer runs one statement outside any transaction: a pool.
@@ -39,7 +41,7 @@ const wakeTimeout = 5 * time.Second
 // NewWaker returns a waker for the outbox in schema (DefaultSchema when empty). db is a pool, of pgx or what [SQLDB] makes of
 // a *sql.DB: never the transaction.
 func NewWaker(db Execer, schema string) (*Waker, error) {
-	if isNil(db) {
+	if nilcheck.Is(db) {
 		return nil, errors.New("waker: the database is nil; pass a pool, or outbox.SQLDB(db)")
 	}
 	if schema == "" {

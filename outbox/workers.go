@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/seed-abbacb8b/epilogue/internal/sqltime"
 )
 
 // WorkerStatus is one row of outbox.worker: what a worker last wrote about itself. The row of a killed worker stays for an
@@ -30,7 +32,7 @@ func (w WorkerStatus) Lives(now time.Time) bool { return now.Sub(w.Seen) <= Work
 // Workers lists the workers, the one seen last first. Tables older than version 5 have none.
 func (s *Store) Workers(ctx context.Context) ([]WorkerStatus, error) {
 	list, err := collect[WorkerStatus](ctx, s, "workers",
-		`SELECT name, host, version, `+bounded("started")+`, `+bounded("seen")+`, in_flight, clock_ahead_ms, not_ready
+		`SELECT name, host, version, `+sqltime.Bounded("started")+`, `+sqltime.Bounded("seen")+`, in_flight, clock_ahead_ms, not_ready
 FROM outbox.worker ORDER BY seen DESC, name`)
 	var missing *pgconn.PgError
 	if errors.As(err, &missing) && missing.Code == "42P01" {

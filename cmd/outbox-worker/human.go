@@ -7,7 +7,7 @@ import (
 	"time"
 	"unicode"
 
-	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/internal/sqltime"
 )
 
 // ago says how long before now a time was: "3m12s ago".
@@ -37,9 +37,9 @@ func until(now, t time.Time) string {
 func farFrom(now, t time.Time) string {
 	const century = 100 * 365 * 24 * time.Hour
 	switch {
-	case !t.After(outbox.TimeMin):
+	case !t.After(sqltime.Min):
 		return "in 1970 or before"
-	case !t.Before(outbox.TimeMax):
+	case !t.Before(sqltime.Max):
 		return "in the year 9999 or later"
 	case t.Sub(now) > century:
 		return fmt.Sprintf("in the year %d", t.Year())
