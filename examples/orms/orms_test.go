@@ -19,10 +19,10 @@ import (
 
 	"github.com/seed-abbacb8b/epilogue/examples/orms/ent"
 	"github.com/seed-abbacb8b/epilogue/hook"
-	"github.com/seed-abbacb8b/epilogue/hook/outboxtest"
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/internal/throwaway"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outboxtest"
 )
 
 // TestMain starts a server for the tests. Nobody looks for goroutines here: GORM leaves one behind for each pool.

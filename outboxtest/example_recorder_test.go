@@ -5,8 +5,8 @@ import (
 	"fmt"
 
 	"github.com/seed-abbacb8b/epilogue/hook"
-	"github.com/seed-abbacb8b/epilogue/hook/outboxtest"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outboxtest"
 )
 
 // Without a database: what does the service tell its hook?

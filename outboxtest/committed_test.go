@@ -13,9 +13,9 @@ import (
 	_ "github.com/lib/pq"
 
 	"github.com/seed-abbacb8b/epilogue/hook"
-	"github.com/seed-abbacb8b/epilogue/hook/outboxtest"
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outboxtest"
 	"github.com/seed-abbacb8b/epilogue/worker"
 )
 

@@ -8,8 +8,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/seed-abbacb8b/epilogue/hook"
-	"github.com/seed-abbacb8b/epilogue/hook/outboxtest"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outboxtest"
 	"github.com/seed-abbacb8b/epilogue/worker"
 )
 

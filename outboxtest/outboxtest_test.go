@@ -13,9 +13,9 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/seed-abbacb8b/epilogue/hook"
-	"github.com/seed-abbacb8b/epilogue/hook/outboxtest"
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outboxtest"
 	"github.com/seed-abbacb8b/epilogue/worker"
 )
 
