@@ -11,6 +11,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/hook"
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 func TestCheckHeadersNamesEveryFault(t *testing.T) {
@@ -109,9 +110,9 @@ func randomHeaders(random *rand.Rand) map[string]string {
 
 func statesOf(t *testing.T, db *testdb.DB) map[string]outbox.State {
 	t.Helper()
-	s, err := outbox.NewStore(db.Pool, db.Schema)
+	s, err := operator.NewStore(db.Pool, db.Schema)
 	must(t, err)
-	list, err := s.List(t.Context(), outbox.Filter{Limit: 1000})
+	list, err := s.List(t.Context(), operator.Filter{Limit: 1000})
 	must(t, err)
 	states := map[string]outbox.State{}
 	for _, m := range list {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/seed-abbacb8b/epilogue/hook"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 // A service on pgx acknowledges the last step and tells of the run's end in one transaction.
@@ -39,11 +40,11 @@ func Example() {
 		log.Fatal(err)
 	}
 
-	store, err := outbox.NewStore(pool, schema)
+	store, err := operator.NewStore(pool, schema)
 	if err != nil {
 		log.Fatal(err)
 	}
-	messages, err := store.List(ctx, outbox.Filter{RunID: outcome.RunID})
+	messages, err := store.List(ctx, operator.Filter{RunID: outcome.RunID})
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/hook"
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 func TestMain(m *testing.M) { testdb.Main(m, testdb.Child{Name: "writers", Run: runWriters}) }
@@ -46,17 +47,17 @@ func newHook(t *testing.T, db *testdb.DB, c hook.WebhookConfig) *hook.WebhookTer
 }
 
 // end ends a run in a transaction of its own and returns what it left behind.
-func end(t *testing.T, db *testdb.DB, h hook.TerminalHook, o outbox.RunOutcome) []outbox.MessageDetail {
+func end(t *testing.T, db *testdb.DB, h hook.TerminalHook, o outbox.RunOutcome) []operator.MessageDetail {
 	t.Helper()
 	must(t, pgx.BeginFunc(t.Context(), db.Pool, func(tx pgx.Tx) error { return h.OnTermination(t.Context(), tx, o) }))
 	return messagesOf(t, db, o.RunID)
 }
 
-func messagesOf(t *testing.T, db *testdb.DB, runID string) (all []outbox.MessageDetail) {
+func messagesOf(t *testing.T, db *testdb.DB, runID string) (all []operator.MessageDetail) {
 	t.Helper()
-	s, err := outbox.NewStore(db.Pool, db.Schema)
+	s, err := operator.NewStore(db.Pool, db.Schema)
 	must(t, err)
-	list, err := s.List(t.Context(), outbox.Filter{RunID: runID})
+	list, err := s.List(t.Context(), operator.Filter{RunID: runID})
 	must(t, err)
 	for _, m := range list {
 		d, err := s.Show(t.Context(), m.ID)
@@ -67,7 +68,7 @@ func messagesOf(t *testing.T, db *testdb.DB, runID string) (all []outbox.Message
 }
 
 // endOne is end of a run that must leave exactly one message.
-func endOne(t *testing.T, db *testdb.DB, h hook.TerminalHook, o outbox.RunOutcome) outbox.MessageDetail {
+func endOne(t *testing.T, db *testdb.DB, h hook.TerminalHook, o outbox.RunOutcome) operator.MessageDetail {
 	t.Helper()
 	all := end(t, db, h, o)
 	if len(all) != 1 {

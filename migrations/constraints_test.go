@@ -15,6 +15,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/sqltime"
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 // columns are SQL expressions by the name of their column.
@@ -77,12 +78,12 @@ func badRows() []badRow {
 		{"endpoint_openings", "endpoint", columns{"openings": "-1"}},
 		{"endpoint_openings", "endpoint", columns{"openings": "2147483647"}},
 		{"endpoint_max_in_flight", "endpoint", columns{"max_in_flight": "0"}},
-		{"endpoint_max_in_flight", "endpoint", columns{"max_in_flight": fmt.Sprint(outbox.LimitInFlightMax + 1)}},
+		{"endpoint_max_in_flight", "endpoint", columns{"max_in_flight": fmt.Sprint(operator.LimitInFlightMax + 1)}},
 		{"endpoint_rate_per_second", "endpoint", columns{"rate_per_second": "0"}},
 		{"endpoint_rate_per_second", "endpoint", columns{"rate_per_second": "1e-13"}},
 		{"endpoint_rate_per_second", "endpoint", columns{"rate_per_second": "'NaN'"}},
 		{"endpoint_rate_per_second", "endpoint", columns{"rate_per_second": "'Infinity'"}},
-		{"endpoint_rate_per_second", "endpoint", columns{"rate_per_second": fmt.Sprint(outbox.LimitRateMax + 0.1)}},
+		{"endpoint_rate_per_second", "endpoint", columns{"rate_per_second": fmt.Sprint(operator.LimitRateMax + 0.1)}},
 	}
 	for _, at := range badTimes {
 		rows = append(rows,
@@ -136,8 +137,8 @@ func TestTheConstraintsTakeTheLimitsThemselves(t *testing.T) {
 		{"", "attempt", columns{"status_code": "999"}},
 		{"", "dead", nil},
 		{"", "endpoint", nil},
-		{"", "endpoint", columns{"rate_per_second": fmt.Sprint(outbox.LimitRateMin), "max_in_flight": "1", "failures": "1000000000"}},
-		{"", "endpoint", columns{"rate_per_second": fmt.Sprint(outbox.LimitRateMax), "max_in_flight": fmt.Sprint(outbox.LimitInFlightMax)}},
+		{"", "endpoint", columns{"rate_per_second": fmt.Sprint(operator.LimitRateMin), "max_in_flight": "1", "failures": "1000000000"}},
+		{"", "endpoint", columns{"rate_per_second": fmt.Sprint(operator.LimitRateMax), "max_in_flight": fmt.Sprint(operator.LimitInFlightMax)}},
 	}
 	for _, bound := range []time.Time{sqltime.Min, sqltime.Max} {
 		text := "'" + bound.Format(time.RFC3339Nano) + "'"

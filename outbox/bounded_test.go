@@ -9,6 +9,7 @@ import (
 
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 // backlog makes 150 000 messages due at one endpoint, half of them of the tenant big, and one message at another endpoint.
@@ -39,7 +40,7 @@ func TestBeyondAHundredThousand(t *testing.T) {
 func endpointsAreEstimated(t *testing.T, db *testdb.DB) {
 	page, err := newStore(t, db).EndpointPage(t.Context(), 0)
 	must(t, err)
-	got := map[string]outbox.EndpointStatus{}
+	got := map[string]operator.EndpointStatus{}
 	for _, e := range page.Endpoints {
 		got[e.Lane] = e
 	}

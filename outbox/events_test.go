@@ -10,6 +10,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/event"
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 const receiverAt = "https://receiver.example"
@@ -101,7 +102,7 @@ CREATE CONSTRAINT TRIGGER no AFTER INSERT ON %[1]s.event DEFERRABLE INITIALLY DE
 	}
 	execute(t, db, `DROP TRIGGER no ON %s.event`, db.Schema)
 	tx := begin(t, db.Pool)
-	in, err := outbox.NewStore(tx, db.Schema)
+	in, err := operator.NewStore(tx, db.Schema)
 	must(t, err)
 	must(t, in.Pause(t.Context(), receiverAt, ""))
 	must(t, in.Cancel(t.Context(), []outbox.ID{id}, ""))
@@ -123,7 +124,7 @@ func TestARoleThatMayNotNoteEventsGoesOnWithoutThem(t *testing.T) {
 		if _, err := tx.Exec(t.Context(), "SET LOCAL ROLE "+role); err != nil {
 			return err
 		}
-		s, err := outbox.NewStore(tx, db.Schema)
+		s, err := operator.NewStore(tx, db.Schema)
 		if err != nil {
 			return err
 		}
@@ -140,7 +141,7 @@ func TestAnEventIsShownAsOneAndReplayedToNoOtherURL(t *testing.T) {
 	id := write(t, db, message("a"))
 	execute(t, db, `UPDATE %s.message SET kind = 'event', endpoint = '%s', url = '%s'`, db.Schema, event.Lane, event.URL)
 	execute(t, db, `UPDATE %s.due SET endpoint = '%s'`, db.Schema, event.Lane)
-	if d := show(t, db, id); d.Kind == nil || *d.Kind != outbox.KindEvent {
+	if d := show(t, db, id); d.Kind == nil || *d.Kind != operator.KindEvent {
 		t.Errorf("%+v", d)
 	}
 	wantEvents(t, db)

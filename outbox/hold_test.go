@@ -10,6 +10,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/lane"
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 const receiver = "https://receiver.example"
@@ -77,7 +78,7 @@ func TestADueMessageSaysWhatHoldsItBack(t *testing.T) {
 			if got != c.want {
 				t.Errorf("got  %s\nwant %s", got, c.want)
 			}
-			if h := show(t, db, delivering).Hold; h != (outbox.Hold{}) {
+			if h := show(t, db, delivering).Hold; h != (operator.Hold{}) {
 				t.Errorf("what is being delivered is held back: %+v", h)
 			}
 		})
@@ -114,10 +115,10 @@ func TestWhatHoldsBackAnEndpointIsListedWithItsTenantsAndURLs(t *testing.T) {
 	must(t, newStore(t, db).Pause(t.Context(), receiver, "maintenance"))
 	list, err := newStore(t, db).Endpoints(t.Context(), 0)
 	must(t, err)
-	byLane := map[string]outbox.EndpointStatus{}
+	byLane := map[string]operator.EndpointStatus{}
 	for _, e := range list {
 		byLane[e.Lane] = e
-		if e.Endpoint != receiver || e.HeldBy == nil || *e.HeldBy != outbox.HeldByPause || *e.HeldScope != "endpoint" || e.HeldUntil != nil {
+		if e.Endpoint != receiver || e.HeldBy == nil || *e.HeldBy != operator.HeldByPause || *e.HeldScope != "endpoint" || e.HeldUntil != nil {
 			t.Errorf("%+v", e)
 		}
 	}
@@ -150,7 +151,7 @@ func TestALimitLeavesTheReasonOfAnOpenBreaker(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	remembered(t, db, receiver, ", failures, openings, open_until", ", 10, 1, now() + interval '1 h'")
-	must(t, newStore(t, db).Limit(t.Context(), receiver, outbox.Limits{MaxInFlight: 1}, "asked for it"))
+	must(t, newStore(t, db).Limit(t.Context(), receiver, operator.Limits{MaxInFlight: 1}, "asked for it"))
 	if got := one[string](t, db.Pool, "SELECT reason FROM "+db.Schema+".endpoint"); got != "because" {
 		t.Errorf("the reason is %q", got)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 // big is a map of headers that takes some more bytes as JSON than the limit.
@@ -118,7 +119,7 @@ func TestTheLimitOfResultsCanBeConfigured(t *testing.T) {
 		id, err := w.Insert(t.Context(), tx, m)
 		must(t, err)
 		m.ID = id
-		s, err := outbox.NewStore(tx, db.Schema)
+		s, err := operator.NewStore(tx, db.Schema)
 		must(t, err)
 		d, err := s.Show(t.Context(), id)
 		must(t, err)

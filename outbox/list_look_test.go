@@ -6,6 +6,7 @@ import (
 
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 func TestAListThatLooksAtSoManyFindsTheSameAsOneThatLooksAtAll(t *testing.T) {
@@ -17,11 +18,11 @@ func TestAListThatLooksAtSoManyFindsTheSameAsOneThatLooksAtAll(t *testing.T) {
 		inState(t, db, outbox.StateDead, of("acme"))
 		inState(t, db, outbox.StateDelivered, of("acme"))
 	}
-	filters := []outbox.Filter{{}, {Endpoint: receiver}, {RunID: "dead"}, {NewerThan: time.Minute}, {OlderThan: time.Minute}, {OlderThan: time.Minute, States: outbox.States[:3]}}
+	filters := []operator.Filter{{}, {Endpoint: receiver}, {RunID: "dead"}, {NewerThan: time.Minute}, {OlderThan: time.Minute}, {OlderThan: time.Minute, States: outbox.States[:3]}}
 	for _, state := range outbox.States {
-		filters = append(filters, outbox.Filter{States: []outbox.State{state}}, outbox.Filter{States: []outbox.State{state}, Endpoint: receiver})
+		filters = append(filters, operator.Filter{States: []outbox.State{state}}, operator.Filter{States: []outbox.State{state}, Endpoint: receiver})
 	}
-	for _, store := range []*outbox.Store{newStore(t, db), ofTenant(t, db, "acme")} {
+	for _, store := range []*operator.Store{newStore(t, db), ofTenant(t, db, "acme")} {
 		for _, f := range filters {
 			want, err := store.List(t.Context(), f)
 			must(t, err)
@@ -48,15 +49,15 @@ func TestAListSaysHowFarItLooked(t *testing.T) {
 	second := write(t, db, message("second"))
 	write(t, db, message("third"))
 	acme := ofTenant(t, db, "acme")
-	page, err := acme.ListPage(t.Context(), outbox.Filter{Look: 1})
+	page, err := acme.ListPage(t.Context(), operator.Filter{Look: 1})
 	if err != nil || len(page.Messages) != 0 || !page.Beyond || !page.Since.Equal(second.Time()) {
 		t.Errorf("of three messages, the newest was looked at: %+v, %v", page, err)
 	}
-	page, err = acme.ListPage(t.Context(), outbox.Filter{Look: 3})
+	page, err = acme.ListPage(t.Context(), operator.Filter{Look: 3})
 	if err != nil || len(page.Messages) != 1 || page.Messages[0].ID != first || page.Beyond {
 		t.Errorf("all three were looked at: %+v, %v", page, err)
 	}
-	page, err = newStore(t, db).ListPage(t.Context(), outbox.Filter{Look: 2, Limit: 2})
+	page, err = newStore(t, db).ListPage(t.Context(), operator.Filter{Look: 2, Limit: 2})
 	if err != nil || len(page.Messages) != 2 || page.Beyond {
 		t.Errorf("as many as were asked for are there: %+v, %v", page, err)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 func TestListFilters(t *testing.T) {
@@ -23,27 +24,27 @@ func TestListFilters(t *testing.T) {
 	all := append(sorted(ids), "elsewhere")
 	due := []string{"elsewhere", "delivering", "pending", "retrying"}
 	for name, c := range map[string]struct {
-		filter outbox.Filter
+		filter operator.Filter
 		want   []string
 	}{
-		"nothing":              {outbox.Filter{}, all},
-		"dead":                 {outbox.Filter{States: []outbox.State{outbox.StateDead}}, []string{"dead"}},
-		"cancelled":            {outbox.Filter{States: []outbox.State{outbox.StateCancelled}}, []string{"cancelled"}},
-		"pending":              {outbox.Filter{States: []outbox.State{outbox.StatePending}}, []string{"elsewhere", "pending"}},
-		"delivering":           {outbox.Filter{States: []outbox.State{outbox.StateDelivering}}, []string{"delivering"}},
-		"retrying":             {outbox.Filter{States: []outbox.State{outbox.StateRetrying}}, []string{"retrying"}},
-		"delivered":            {outbox.Filter{States: []outbox.State{outbox.StateDelivered}}, []string{"delivered"}},
-		"due":                  {outbox.Filter{States: []outbox.State{outbox.StatePending, outbox.StateDelivering, outbox.StateRetrying}}, due},
-		"dead and pending":     {outbox.Filter{States: []outbox.State{outbox.StateDead, outbox.StatePending}}, []string{"dead", "elsewhere", "pending"}},
-		"every state":          {outbox.Filter{States: outbox.States}, all},
-		"an endpoint":          {outbox.Filter{Endpoint: "http://other.example:8080"}, []string{"elsewhere"}},
-		"an endpoint's URL":    {outbox.Filter{Endpoint: "http://other.example:8080/x"}, nil},
-		"a run":                {outbox.Filter{RunID: "dead"}, []string{"dead"}},
-		"a run, and its state": {outbox.Filter{RunID: "dead", States: []outbox.State{outbox.StateDelivered}}, nil},
-		"old":                  {outbox.Filter{OlderThan: time.Hour}, []string{"elsewhere"}},
-		"new":                  {outbox.Filter{NewerThan: time.Hour}, sorted(ids)},
-		"neither":              {outbox.Filter{OlderThan: time.Hour, NewerThan: 90 * time.Minute}, nil},
-		"injection":            {outbox.Filter{RunID: "' OR true --"}, nil},
+		"nothing":              {operator.Filter{}, all},
+		"dead":                 {operator.Filter{States: []outbox.State{outbox.StateDead}}, []string{"dead"}},
+		"cancelled":            {operator.Filter{States: []outbox.State{outbox.StateCancelled}}, []string{"cancelled"}},
+		"pending":              {operator.Filter{States: []outbox.State{outbox.StatePending}}, []string{"elsewhere", "pending"}},
+		"delivering":           {operator.Filter{States: []outbox.State{outbox.StateDelivering}}, []string{"delivering"}},
+		"retrying":             {operator.Filter{States: []outbox.State{outbox.StateRetrying}}, []string{"retrying"}},
+		"delivered":            {operator.Filter{States: []outbox.State{outbox.StateDelivered}}, []string{"delivered"}},
+		"due":                  {operator.Filter{States: []outbox.State{outbox.StatePending, outbox.StateDelivering, outbox.StateRetrying}}, due},
+		"dead and pending":     {operator.Filter{States: []outbox.State{outbox.StateDead, outbox.StatePending}}, []string{"dead", "elsewhere", "pending"}},
+		"every state":          {operator.Filter{States: outbox.States}, all},
+		"an endpoint":          {operator.Filter{Endpoint: "http://other.example:8080"}, []string{"elsewhere"}},
+		"an endpoint's URL":    {operator.Filter{Endpoint: "http://other.example:8080/x"}, nil},
+		"a run":                {operator.Filter{RunID: "dead"}, []string{"dead"}},
+		"a run, and its state": {operator.Filter{RunID: "dead", States: []outbox.State{outbox.StateDelivered}}, nil},
+		"old":                  {operator.Filter{OlderThan: time.Hour}, []string{"elsewhere"}},
+		"new":                  {operator.Filter{NewerThan: time.Hour}, sorted(ids)},
+		"neither":              {operator.Filter{OlderThan: time.Hour, NewerThan: 90 * time.Minute}, nil},
+		"injection":            {operator.Filter{RunID: "' OR true --"}, nil},
 	} {
 		list, err := s.List(t.Context(), c.filter)
 		must(t, err)
@@ -73,15 +74,15 @@ func TestListShowsTheNewestFirstAndNoMoreThanItsLimit(t *testing.T) {
 	s := newStore(t, db)
 	w := newWriter(t, db)
 	tx := begin(t, db.Pool)
-	for range outbox.ListLimit + 5 {
+	for range operator.ListLimit + 5 {
 		_, err := w.Insert(t.Context(), tx, message("run"))
 		must(t, err)
 	}
 	must(t, tx.Commit(t.Context()))
-	for limit, want := range map[int]int{0: outbox.ListLimit, 3: 3, 1000: outbox.ListLimit + 5} {
-		list, err := s.List(t.Context(), outbox.Filter{Limit: limit})
+	for limit, want := range map[int]int{0: operator.ListLimit, 3: 3, 1000: operator.ListLimit + 5} {
+		list, err := s.List(t.Context(), operator.Filter{Limit: limit})
 		must(t, err)
-		if len(list) != want || !slices.IsSortedFunc(list, func(a, b outbox.MessageStatus) int {
+		if len(list) != want || !slices.IsSortedFunc(list, func(a, b operator.MessageStatus) int {
 			return strings.Compare(b.ID.String(), a.ID.String())
 		}) {
 			t.Errorf("a limit of %d gives %d, want %d, the newest first", limit, len(list), want)
@@ -92,7 +93,7 @@ func TestListShowsTheNewestFirstAndNoMoreThanItsLimit(t *testing.T) {
 func TestAFilterThatMeansNothingIsRefused(t *testing.T) {
 	t.Parallel()
 	s := newStore(t, testdb.New(t))
-	for name, f := range map[string]outbox.Filter{
+	for name, f := range map[string]operator.Filter{
 		"limit": {Limit: -1}, "older": {OlderThan: -1}, "newer": {NewerThan: -1}, "state": {States: []outbox.State{"lost"}},
 	} {
 		if _, err := s.List(t.Context(), f); err == nil {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 func TestMain(m *testing.M) { testdb.Main(m) }
@@ -49,9 +50,9 @@ func newWriter(t *testing.T, db *testdb.DB) *outbox.Writer {
 	return w
 }
 
-func newStore(t *testing.T, db *testdb.DB) *outbox.Store {
+func newStore(t *testing.T, db *testdb.DB) *operator.Store {
 	t.Helper()
-	s, err := outbox.NewStore(db.Pool, db.Schema)
+	s, err := operator.NewStore(db.Pool, db.Schema)
 	must(t, err)
 	return s
 }
@@ -77,7 +78,7 @@ func count(t *testing.T, db *testdb.DB, table string) int {
 	return one[int](t, db.Pool, "SELECT count(*) FROM "+db.Schema+"."+table)
 }
 
-func show(t *testing.T, db *testdb.DB, id outbox.ID) outbox.MessageDetail {
+func show(t *testing.T, db *testdb.DB, id outbox.ID) operator.MessageDetail {
 	t.Helper()
 	d, err := newStore(t, db).Show(t.Context(), id)
 	must(t, err)

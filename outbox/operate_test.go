@@ -9,6 +9,7 @@ import (
 
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 const other = "https://other.example/hook"
@@ -27,7 +28,7 @@ func TestAReplayMakesAMessageDueAtOnceInEveryStateButInFlight(t *testing.T) {
 			continue
 		}
 		must(t, err)
-		if len(done) != 1 || done[0] != (outbox.Replayed{ID: id, New: id}) {
+		if len(done) != 1 || done[0] != (operator.Replayed{ID: id, New: id}) {
 			t.Errorf("%s: %v", state, done)
 		}
 		after := show(t, db, id)
@@ -149,7 +150,7 @@ func TestAnOperationIsAllOrNothingAndNamesEveryFault(t *testing.T) {
 			[]outbox.ID{missing, ids[outbox.StateDelivered], ids[outbox.StateDead], ids[outbox.StateCancelled]},
 		},
 	} {
-		if !errors.Is(c.err, outbox.ErrNotFound) {
+		if !errors.Is(c.err, operator.ErrNotFound) {
 			t.Errorf("%s: %v", name, c.err)
 			continue
 		}
@@ -183,7 +184,7 @@ func TestAMissingMessageIsNotFound(t *testing.T) {
 	s := newStore(t, db)
 	id := outbox.NewID()
 	_, err := s.Show(t.Context(), id)
-	if !errors.Is(err, outbox.ErrNotFound) || !strings.Contains(err.Error(), id.String()) {
+	if !errors.Is(err, operator.ErrNotFound) || !strings.Contains(err.Error(), id.String()) {
 		t.Errorf("Show returns %v", err)
 	}
 }

@@ -155,7 +155,7 @@ func CheckTracestate(text string) error {
 	return nil
 }
 
-// FieldFaults are the faults of [Options] or [Limits], by their fields.
+// FieldFaults are the faults of [Options] or [operator.Limits], by their fields.
 type FieldFaults = fieldfault.Faults
 
 // Validate reports every fault at once, as [FieldFaults].

@@ -10,6 +10,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/migrations"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 func TestPgBouncersTransactionPoolingWritesTheSameRows(t *testing.T) {
@@ -46,7 +47,7 @@ func operate(t *testing.T, db *testdb.DB) {
 	must(t, s.Cancel(t.Context(), []outbox.ID{id}, "no longer wanted"))
 	_, err = s.Replay(t.Context(), []outbox.ID{id}, "https://other.example")
 	must(t, err)
-	list, err := s.List(t.Context(), outbox.Filter{
+	list, err := s.List(t.Context(), operator.Filter{
 		States: []outbox.State{outbox.StateCancelled, outbox.StateDead}, NewerThan: time.Hour,
 	})
 	must(t, err)

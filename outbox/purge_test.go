@@ -11,10 +11,11 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/lane"
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 // purged surveys and erases.
-func purged(t *testing.T, s *outbox.Store, runID string, wait time.Duration) (found, erased outbox.PurgeCounts) {
+func purged(t *testing.T, s *operator.Store, runID string, wait time.Duration) (found, erased operator.PurgeCounts) {
 	t.Helper()
 	p, err := s.Purge(runID, nil)
 	must(t, err)
@@ -95,7 +96,7 @@ func TestAPurgeErasesAllOfATenantAndNothingElse(t *testing.T) {
 		t.Fatalf("the survey erased it, or: %v", err)
 	}
 	found, erased := purged(t, acme, "", time.Minute)
-	want := outbox.PurgeCounts{Messages: 8, Copies: 2, DedupeKeys: 5, Attempts: 3, Due: 4, Dead: 3, Runs: 5, Lanes: 2}
+	want := operator.PurgeCounts{Messages: 8, Copies: 2, DedupeKeys: 5, Attempts: 3, Due: 4, Dead: 3, Runs: 5, Lanes: 2}
 	if erased != want {
 		t.Errorf("erased %+v\nwant   %+v", erased, want)
 	}
@@ -121,7 +122,7 @@ func TestAPurgeOfARunErasesItWithItsCopies(t *testing.T) {
 	run(t, db, "run", "succeeded")
 	run(t, db, "run", "failed")
 	_, erased := purged(t, newStore(t, db), "run", 0)
-	if want := (outbox.PurgeCounts{Messages: 2, Copies: 1, DedupeKeys: 1, Attempts: 1, Due: 1, Dead: 1, Runs: 2}); erased != want {
+	if want := (operator.PurgeCounts{Messages: 2, Copies: 1, DedupeKeys: 1, Attempts: 1, Due: 1, Dead: 1, Runs: 2}); erased != want {
 		t.Errorf("erased %+v\nwant   %+v", erased, want)
 	}
 	if after := everything(t, db); after != before {
@@ -129,7 +130,7 @@ func TestAPurgeOfARunErasesItWithItsCopies(t *testing.T) {
 	}
 	run(t, db, "run", "succeeded")
 	run(t, db, "run", "active")
-	if _, erased := purged(t, newStore(t, db), "run", 0); erased != (outbox.PurgeCounts{Runs: 1, ActiveRuns: 1}) {
+	if _, erased := purged(t, newStore(t, db), "run", 0); erased != (operator.PurgeCounts{Runs: 1, ActiveRuns: 1}) {
 		t.Errorf("of a run without messages: %+v", erased)
 	}
 	if n := count(t, db, "riverstep_run"); n != 2 {
@@ -143,7 +144,7 @@ func TestAPurgeKeepsATenantsPausesAndLimits(t *testing.T) {
 	acme := ofTenant(t, db, "acme")
 	write(t, db, of("acme"))
 	must(t, acme.Pause(t.Context(), receiver, ""))
-	must(t, acme.Limit(t.Context(), "https://other.example", outbox.Limits{MaxInFlight: 1}, ""))
+	must(t, acme.Limit(t.Context(), "https://other.example", operator.Limits{MaxInFlight: 1}, ""))
 	if _, erased := purged(t, acme, "", 0); erased.PausedLanes != 2 || erased.Messages != 1 || count(t, db, "endpoint") != 2 {
 		t.Errorf("erased %+v, %d rows of endpoint are left", erased, count(t, db, "endpoint"))
 	}
@@ -161,7 +162,7 @@ func TestAPurgeWaitsForWhatIsBeingDelivered(t *testing.T) {
 	if _, erased := purged(t, acme, "", 0); erased.Left != 2 || erased.Messages != 1 || count(t, db, "due") != 2 || count(t, db, "message") != 2 {
 		t.Fatalf("erased %+v", erased)
 	}
-	done := make(chan outbox.PurgeCounts)
+	done := make(chan operator.PurgeCounts)
 	go func() {
 		_, erased := purged(t, acme, "", 10*time.Minute)
 		done <- erased
@@ -196,7 +197,7 @@ func TestALargePurgeGoesInBatchesAndTellsItsProgress(t *testing.T) {
 SELECT gen_random_uuid(), 'run-' || i, 'succeeded', '', 0, 'https://receiver.example/', 'https://receiver.example', CASE WHEN i %% 10 = 0 THEN 'acme' END
 FROM generate_series(1, %d) i`, db.Schema, of10)
 	steps, walked := 0, int64(0)
-	p, err := ofTenant(t, db, "acme").Purge("", func(at outbox.PurgeProgress) { steps, walked = steps+1, at.Walked })
+	p, err := ofTenant(t, db, "acme").Purge("", func(at operator.PurgeProgress) { steps, walked = steps+1, at.Walked })
 	must(t, err)
 	found, err := p.Survey(t.Context())
 	must(t, err)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 func TestARunTellsWhatBecameOfItsMessagesThroughEveryDriver(t *testing.T) {
@@ -101,7 +102,7 @@ func TestWhatIsNilIsAnErrorThatSaysSo(t *testing.T) {
 	for name, f := range map[string]func() error{
 		"NewWaker":        func() error { _, err := outbox.NewWaker(nil, ""); return err },
 		"NewWaker, typed": func() error { _, err := outbox.NewWaker((*pgxpool.Pool)(nil), ""); return err },
-		"NewStore":        func() error { _, err := outbox.NewStore((*pgxpool.Pool)(nil), ""); return err },
+		"NewStore":        func() error { _, err := operator.NewStore((*pgxpool.Pool)(nil), ""); return err },
 		"NewRuns":         func() error { _, err := outbox.NewRuns(nil, ""); return err },
 		"a zero Runs":     func() error { _, err := new(outbox.Runs).Messages(t.Context(), "run"); return err },
 		"SQLDB": func() error {

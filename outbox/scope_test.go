@@ -11,9 +11,10 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/migrations"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
-func ofTenant(t *testing.T, db *testdb.DB, tenant string) *outbox.Store {
+func ofTenant(t *testing.T, db *testdb.DB, tenant string) *operator.Store {
 	t.Helper()
 	s, err := newStore(t, db).OfTenant(tenant)
 	must(t, err)
@@ -25,14 +26,14 @@ func TestAStoreOfATenantSeesAndChangesNothingOfOthers(t *testing.T) {
 	db := testdb.New(t)
 	mine, others, nobodys := write(t, db, of("acme")), write(t, db, of("other")), write(t, db, message("run"))
 	s := ofTenant(t, db, "acme")
-	if list, err := s.List(t.Context(), outbox.Filter{}); err != nil || len(list) != 1 || list[0].ID != mine || *list[0].Tenant != "acme" {
+	if list, err := s.List(t.Context(), operator.Filter{}); err != nil || len(list) != 1 || list[0].ID != mine || *list[0].Tenant != "acme" {
 		t.Errorf("it lists %+v, %v", list, err)
 	}
 	for _, id := range []outbox.ID{others, nobodys} {
 		_, show := s.Show(t.Context(), id)
 		_, replay := s.Replay(t.Context(), []outbox.ID{mine, id}, "")
 		for what, err := range map[string]error{"show": show, "replay": replay, "cancel": s.Cancel(t.Context(), []outbox.ID{mine, id}, "")} {
-			if !errors.Is(err, outbox.ErrNotFound) {
+			if !errors.Is(err, operator.ErrNotFound) {
 				t.Errorf("%s: %v", what, err)
 			}
 		}
@@ -82,16 +83,16 @@ func TestATenantIsPausedLimitedAndResumedByItself(t *testing.T) {
 	db := testdb.New(t)
 	s, acme := newStore(t, db), ofTenant(t, db, "acme")
 	must(t, acme.Pause(t.Context(), receiver, "acme asked"))
-	must(t, acme.Limit(t.Context(), receiver, outbox.Limits{MaxInFlight: 2}, ""))
+	must(t, acme.Limit(t.Context(), receiver, operator.Limits{MaxInFlight: 2}, ""))
 	if got := one[string](t, db.Pool, "SELECT string_agg(endpoint || ' ' || paused || ' ' || max_in_flight, ', ') FROM "+db.Schema+".endpoint"); got != receiver+" acme true 2" {
 		t.Fatalf("the rows are %s", got)
 	}
 	done, err := s.Resume(t.Context(), receiver)
-	if err != nil || done != (outbox.Resumed{StillPaused: 1}) {
+	if err != nil || done != (operator.Resumed{StillPaused: 1}) {
 		t.Errorf("resuming the endpoint: %+v, %v", done, err)
 	}
 	done, err = acme.Resume(t.Context(), receiver)
-	if err != nil || done != (outbox.Resumed{Tenants: 1}) {
+	if err != nil || done != (operator.Resumed{Tenants: 1}) {
 		t.Errorf("resuming the tenant: %+v, %v", done, err)
 	}
 }
@@ -115,19 +116,19 @@ func TestAResumeOfAnEndpointResumesWhatFailsBelowIt(t *testing.T) {
 		return one[int](t, db.Pool, "SELECT count(*) FROM "+db.Schema+".endpoint WHERE open_until IS NOT NULL")
 	}
 	failing()
-	if done, err := s.Resume(t.Context(), receiver); err != nil || done != (outbox.Resumed{Endpoint: true, Tenants: 3, URLs: 2}) || left() != 2 {
+	if done, err := s.Resume(t.Context(), receiver); err != nil || done != (operator.Resumed{Endpoint: true, Tenants: 3, URLs: 2}) || left() != 2 {
 		t.Errorf("the endpoint: %+v, %d are left, %v", done, left(), err)
 	}
 	failing()
-	if done, err := acme.Resume(t.Context(), receiver); err != nil || done != (outbox.Resumed{Tenants: 1, URLs: 1}) || left() != 6 {
+	if done, err := acme.Resume(t.Context(), receiver); err != nil || done != (operator.Resumed{Tenants: 1, URLs: 1}) || left() != 6 {
 		t.Errorf("the tenant: %+v, %d are left, %v", done, left(), err)
 	}
 	failing()
 	must(t, acme.PauseURL(t.Context(), url, "no more"))
-	if done, err := acme.ResumeURL(t.Context(), strings.Replace(url, "https://receiver", "HTTPS://Receiver", 1)); err != nil || done != (outbox.Resumed{URLs: 1}) || left() != 7 {
+	if done, err := acme.ResumeURL(t.Context(), strings.Replace(url, "https://receiver", "HTTPS://Receiver", 1)); err != nil || done != (operator.Resumed{URLs: 1}) || left() != 7 {
 		t.Errorf("the URL: %+v, %d are left, %v", done, left(), err)
 	}
-	if err := s.PauseURL(t.Context(), receiver+"/another", ""); !errors.Is(err, outbox.ErrNotAside) {
+	if err := s.PauseURL(t.Context(), receiver+"/another", ""); !errors.Is(err, operator.ErrNotAside) {
 		t.Errorf("a URL that is not set aside: %v", err)
 	}
 }
@@ -225,7 +226,7 @@ func TestTheStoreWorksOnTablesThatKnowNoTenants(t *testing.T) {
 	must(t, s.Pause(t.Context(), receiver, "maintenance"))
 	_, err := s.Endpoints(t.Context(), 0)
 	must(t, err)
-	_, err = s.List(t.Context(), outbox.Filter{})
+	_, err = s.List(t.Context(), operator.Filter{})
 	must(t, err)
 	_, err = s.Known(t.Context(), receiver)
 	must(t, err)
@@ -234,12 +235,12 @@ func TestTheStoreWorksOnTablesThatKnowNoTenants(t *testing.T) {
 	_, err = s.Resume(t.Context(), receiver)
 	must(t, err)
 	acme := ofTenant(t, db, "acme")
-	_, list := acme.List(t.Context(), outbox.Filter{})
+	_, list := acme.List(t.Context(), operator.Filter{})
 	_, endpoints := acme.Endpoints(t.Context(), 0)
 	_, overview := acme.Overview(t.Context())
 	_, _, tenants := s.Tenants(t.Context(), 0)
 	for what, err := range map[string]error{"list": list, "endpoints": endpoints, "overview": overview, "tenants": tenants, "pause": acme.Pause(t.Context(), receiver, "")} {
-		if !errors.Is(err, outbox.ErrNoTenants) || !strings.Contains(err.Error(), "migrate up") {
+		if !errors.Is(err, operator.ErrNoTenants) || !strings.Contains(err.Error(), "migrate up") {
 			t.Errorf("%s: %v", what, err)
 		}
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 // inState writes a message and does to its rows what a worker does.
@@ -102,11 +103,11 @@ func TestTheOverviewCountsEveryState(t *testing.T) {
 		t.Fatalf("%d and %d rows, want %d", len(empty), len(full), len(outbox.States))
 	}
 	for i, state := range outbox.States {
-		want := outbox.StateCount{State: state, Messages: 1}
+		want := operator.StateCount{State: state, Messages: 1}
 		if state == outbox.StateDelivered {
 			want.Messages = 2
 		}
-		if empty[i] != (outbox.StateCount{State: state}) || full[i].State != state || full[i].Messages != want.Messages {
+		if empty[i] != (operator.StateCount{State: state}) || full[i].State != state || full[i].Messages != want.Messages {
 			t.Errorf("%s: empty %+v, full %+v", state, empty[i], full[i])
 		}
 		waits := state == outbox.StatePending || state == outbox.StateRetrying
@@ -183,7 +184,7 @@ func TestTheViewsAnswerWithoutASearchPath(t *testing.T) {
 	s := newStore(t, bare)
 	_, err := s.Replay(t.Context(), []outbox.ID{ids[outbox.StateDead]}, "")
 	must(t, err)
-	if list, err := s.List(t.Context(), outbox.Filter{}); err != nil || len(list) != len(ids) {
+	if list, err := s.List(t.Context(), operator.Filter{}); err != nil || len(list) != len(ids) {
 		t.Errorf("%d are listed, %v", len(list), err)
 	}
 	write(t, bare, message("run"))
@@ -205,7 +206,7 @@ func TestTheStoreAnswersInEveryProtocol(t *testing.T) {
 
 func TestAStoresSchemaIsChecked(t *testing.T) {
 	t.Parallel()
-	if _, err := outbox.NewStore(nil, "No"); err == nil {
+	if _, err := operator.NewStore(nil, "No"); err == nil {
 		t.Error("NewStore accepts it")
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 // Box is an outbox that a test looks into.
@@ -38,7 +39,7 @@ func (b *Box) in(sql string) string { return sqlschema.In(sql, b.schema) }
 //
 // Before it ends the test, it rolls the transaction back, because the cleanup that closes the pool would wait for its
 // connection.
-func (b *Box) RequireWritten(tx outbox.Tx, want outbox.RunOutcome) outbox.MessageDetail {
+func (b *Box) RequireWritten(tx outbox.Tx, want outbox.RunOutcome) operator.MessageDetail {
 	b.t.Helper()
 	written, err := b.written(tx, want.RunID)
 	switch {
@@ -151,7 +152,7 @@ LATERAL (SELECT x.own + (m.xmin::text::bigint - x.own % 4294967296) AS number) n
 WHERE m.run_id = $1::text AND CASE WHEN n.number < x.own THEN false
     ELSE pg_xact_status(n.number::text::xid8) = 'in progress' END`
 
-func (b *Box) written(tx outbox.Tx, runID string) (all []outbox.MessageDetail, err error) {
+func (b *Box) written(tx outbox.Tx, runID string) (all []operator.MessageDetail, err error) {
 	asks, ok := tx.(outbox.RowQuerier)
 	if !ok {
 		return nil, fmt.Errorf("a %T cannot be asked: it has no QueryRow", tx)
@@ -166,7 +167,7 @@ func (b *Box) written(tx outbox.Tx, runID string) (all []outbox.MessageDetail, e
 	return all, err
 }
 
-func differences(got outbox.MessageDetail, want outbox.RunOutcome) (faults []string) {
+func differences(got operator.MessageDetail, want outbox.RunOutcome) (faults []string) {
 	differs := func(what string, got, want any) {
 		faults = append(faults, fmt.Sprintf("%s is %.200q, want %.200q", what, fmt.Sprint(got), fmt.Sprint(want)))
 	}

@@ -108,7 +108,7 @@ func TestAnOperatorHearsAtAForbiddenAddressWhatMessagesCannotReach(t *testing.T)
 			t.Errorf("a message came: %+v", got)
 		}
 	}
-	list, err := r.store.List(t.Context(), outbox.Filter{Endpoint: event.Lane})
+	list, err := r.store.List(t.Context(), operator.Filter{Endpoint: event.Lane})
 	if err != nil || len(list) != 2 || list[0].URL != event.URL || list[0].Kind == nil || *list[0].Kind != "event" {
 		t.Errorf("%+v, %v", list, err)
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 // at names another address of the rig's server, or servers. The rig's own pool is replaced, for it was the old server's.
@@ -21,7 +22,7 @@ func (r *rig) at(url string) {
 	db := *r.DB
 	db.Pool = db.NewPool(r.t, nil)
 	*r.DB = db
-	store, err := outbox.NewStore(db.Pool, db.Schema)
+	store, err := operator.NewStore(db.Pool, db.Schema)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 func TestALimitOfRequestsHoldsPerWorker(t *testing.T) {
@@ -15,7 +16,7 @@ func TestALimitOfRequestsHoldsPerWorker(t *testing.T) {
 	for range 20 {
 		r.writeTo(to.URL, "run")
 	}
-	if err := r.store.Limit(t.Context(), to.URL, outbox.Limits{MaxInFlight: 2}, ""); err != nil {
+	if err := r.store.Limit(t.Context(), to.URL, operator.Limits{MaxInFlight: 2}, ""); err != nil {
 		t.Fatal(err)
 	}
 	c := r.config()

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 // grants are those that docs/kubernetes.md tells for a role, for a role and schema of the test's own.
@@ -74,7 +75,7 @@ func TestARoleThatMayOnlyReadSeesWhatCommandsShow(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.writeTo("http://127.0.0.1:1", "run")
-	reader, err := outbox.NewStore(r.poolOf("docs_reader"), r.Schema)
+	reader, err := operator.NewStore(r.poolOf("docs_reader"), r.Schema)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +83,7 @@ func TestARoleThatMayOnlyReadSeesWhatCommandsShow(t *testing.T) {
 		"overview":  func() error { _, err := reader.Overview(t.Context()); return err },
 		"endpoints": func() error { _, err := reader.Endpoints(t.Context(), 0); return err },
 		"tenants":   func() error { _, _, err := reader.Tenants(t.Context(), 0); return err },
-		"list":      func() error { _, err := reader.ListPage(t.Context(), outbox.Filter{Look: 10}); return err },
+		"list":      func() error { _, err := reader.ListPage(t.Context(), operator.Filter{Look: 10}); return err },
 		"workers":   func() error { _, err := reader.Workers(t.Context()); return err },
 		"sample":    func() error { _, _, err := reader.Sample(t.Context()); return err },
 	} {

@@ -20,6 +20,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/hook"
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 func TestMain(m *testing.M) {
@@ -82,7 +83,7 @@ type rig struct {
 	*testdb.DB
 	t      testing.TB
 	writer *outbox.Writer
-	store  *outbox.Store
+	store  *operator.Store
 }
 
 func newRig(t testing.TB) *rig {
@@ -96,7 +97,7 @@ func newRigOn(t testing.TB, db *testdb.DB) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := outbox.NewStore(db.Pool, db.Schema)
+	store, err := operator.NewStore(db.Pool, db.Schema)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,7 +172,7 @@ func (r *rig) begin(w *Worker) (stop func()) {
 }
 
 // state of a message.
-func (r *rig) state(id outbox.ID) outbox.MessageDetail {
+func (r *rig) state(id outbox.ID) operator.MessageDetail {
 	r.t.Helper()
 	d, err := r.store.Show(r.t.Context(), id)
 	if err != nil {
@@ -181,9 +182,9 @@ func (r *rig) state(id outbox.ID) outbox.MessageDetail {
 }
 
 // awaitState waits until a message stands there.
-func (r *rig) awaitState(id outbox.ID, want outbox.State) outbox.MessageDetail {
+func (r *rig) awaitState(id outbox.ID, want outbox.State) operator.MessageDetail {
 	r.t.Helper()
-	var d outbox.MessageDetail
+	var d operator.MessageDetail
 	r.await(fmt.Sprintf("message %s is %s", id, want), func() bool {
 		d = r.state(id)
 		return d.State == want
@@ -259,7 +260,7 @@ func (r *rig) end(o outbox.RunOutcome) outbox.ID {
 	}); err != nil {
 		r.t.Fatal(err)
 	}
-	list, err := r.store.List(r.t.Context(), outbox.Filter{RunID: o.RunID})
+	list, err := r.store.List(r.t.Context(), operator.Filter{RunID: o.RunID})
 	if err != nil || len(list) != 1 {
 		r.t.Fatalf("%d messages of run %q, %v", len(list), o.RunID, err)
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/riverqueue/river/rivertype"
 
 	"github.com/seed-abbacb8b/epilogue/internal/instruments"
-	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/database"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/postgres"
 )
@@ -53,19 +53,19 @@ func (w *sampleWorker) Work(ctx context.Context, _ *river.Job[sampleArgs]) error
 func samplerConfig(c Config, worker string) postgres.SamplerConfig {
 	return postgres.SamplerConfig{
 		Schema: c.Schema, Worker: worker, Interval: c.SampleInterval, Delivered: c.Retention, Dead: c.DeadRetention,
-		WorkerSeenMax: outbox.WorkerSeenMax,
+		WorkerSeenMax: operator.WorkerSeenMax,
 	}
 }
 
 // samples keeps the newest sample, whoever made it, for the metrics.
 type samples struct {
-	store  *outbox.Store
+	store  *operator.Store
 	newest atomic.Pointer[readSample]
 }
 
 // readSample is a sample as it was read.
 type readSample struct {
-	outbox.Sample
+	operator.Sample
 	age time.Duration // then, by the database's clock
 	at  time.Time     // when it was read, by this process's clock
 }

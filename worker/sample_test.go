@@ -6,7 +6,7 @@ import (
 
 	"github.com/seed-abbacb8b/epilogue/internal/instruments"
 	"github.com/seed-abbacb8b/epilogue/internal/measured"
-	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 func TestEveryWorkerExportsTheNewestSample(t *testing.T) {
@@ -45,7 +45,7 @@ func TestWhatASampleSaysIsLeftOutOnceItIsStale(t *testing.T) {
 		m := measured.New(t)
 		var s samples
 		s.watch(instruments.New(m.Provider(), "test", "outbox"))
-		s.newest.Store(&readSample{outbox.Sample{At: time.Now().Add(-age), IntervalMS: 60_000, Pending: &n}, age, time.Now()})
+		s.newest.Store(&readSample{operator.Sample{At: time.Now().Add(-age), IntervalMS: 60_000, Pending: &n}, age, time.Now()})
 		return m.Series()
 	}
 	if got := old(2 * time.Minute); got["outbox.messages{state=pending}"] != 7 || got["outbox.sample.age{}"] < 120 {

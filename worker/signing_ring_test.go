@@ -10,6 +10,7 @@ import (
 
 	"github.com/seed-abbacb8b/epilogue/hook"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 	"github.com/seed-abbacb8b/epilogue/webhook"
 )
 
@@ -82,7 +83,7 @@ func (r *rig) endBy(c hook.WebhookConfig, o outbox.RunOutcome) outbox.ID {
 	if err := pgx.BeginFunc(r.t.Context(), r.Pool, func(tx pgx.Tx) error { return h.OnTermination(r.t.Context(), tx, o) }); err != nil {
 		r.t.Fatal(err)
 	}
-	list, err := r.store.List(r.t.Context(), outbox.Filter{RunID: o.RunID})
+	list, err := r.store.List(r.t.Context(), operator.Filter{RunID: o.RunID})
 	if err != nil || len(list) != 1 {
 		r.t.Fatalf("%d messages of run %q, %v", len(list), o.RunID, err)
 	}

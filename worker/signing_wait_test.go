@@ -7,13 +7,14 @@ import (
 
 	"github.com/seed-abbacb8b/epilogue/hook"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 	"github.com/seed-abbacb8b/epilogue/webhook"
 )
 
 // awaitWait waits until a message says that it waits, and checks that this is all that happened to it.
 func (r *rig) awaitWait(id outbox.ID) (waitsFor string) {
 	r.t.Helper()
-	var d outbox.MessageDetail
+	var d operator.MessageDetail
 	r.await("the message waits", func() bool {
 		d = r.state(id)
 		return d.WaitsFor != nil

@@ -21,6 +21,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/session"
 	"github.com/seed-abbacb8b/epilogue/migrations"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/database"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/delivery"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/outage"
@@ -126,7 +127,7 @@ func (w *Worker) assemble() (err error) {
 	}
 	pruner := postgres.NewPruner(w.db, postgres.PrunerConfig{Schema: c.Schema, Delivered: c.Retention, Dead: c.DeadRetention})
 	sampler := postgres.NewSampler(w.db, samplerConfig(c, w.name))
-	if w.samples.store, err = outbox.NewStore(w.pool.Pool, c.Schema); err != nil {
+	if w.samples.store, err = operator.NewStore(w.pool.Pool, c.Schema); err != nil {
 		return err // of the schema's name, which was checked
 	}
 	if w.client, err = newRiverClient(w.pool.Pool, c, jobs{w.loops, pruner, sampler}, w.outage.Lasts); err != nil {

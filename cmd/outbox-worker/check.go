@@ -9,7 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 // What check says by its exit status.
@@ -158,7 +158,7 @@ func couldNotCheck(err error) error {
 type notCheckedError struct{ error }
 
 // judge returns the exit status and what to say: the troubles of the worst level first.
-func (f checkFlags) judge(workers []outbox.WorkerStatus, x *outbox.Sample, now time.Time) (status int, texts []string) {
+func (f checkFlags) judge(workers []operator.WorkerStatus, x *operator.Sample, now time.Time) (status int, texts []string) {
 	byLevel := map[int][]string{}
 	for _, t := range troublesOf(workers, x, now) {
 		level := exitOK

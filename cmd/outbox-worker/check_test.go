@@ -8,6 +8,7 @@ import (
 
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 // measuredAs writes a sample, as a worker that lives.
@@ -120,8 +121,8 @@ func TestWhatIsLessThanASecondOldIsNoTrouble(t *testing.T) {
 	now := time.Now()
 	for age, want := range map[time.Duration]int{999 * time.Millisecond: 0, time.Second: 3} {
 		since := now.Add(-age)
-		x := &outbox.Sample{At: now, IntervalMS: 30_000, OldestDue: &since, HorizonSince: &since, RetentionFrom: &since}
-		if got := troublesOf([]outbox.WorkerStatus{{Seen: now}}, x, now); len(got) != want {
+		x := &operator.Sample{At: now, IntervalMS: 30_000, OldestDue: &since, HorizonSince: &since, RetentionFrom: &since}
+		if got := troublesOf([]operator.WorkerStatus{{Seen: now}}, x, now); len(got) != want {
 			t.Errorf("after %v: %+v", age, got)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/session"
 	"github.com/seed-abbacb8b/epilogue/migrations"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 	"github.com/seed-abbacb8b/epilogue/worker"
 )
 
@@ -79,7 +80,7 @@ func (p *program) database(ctx context.Context) (*pgxpool.Pool, string, error) {
 }
 
 // store connects and checks that this program works on the schema.
-func (p *program) store(ctx context.Context) (*outbox.Store, error) {
+func (p *program) store(ctx context.Context) (*operator.Store, error) {
 	pool, schema, err := p.database(ctx)
 	if err != nil {
 		return nil, err
@@ -91,7 +92,7 @@ func (p *program) store(ctx context.Context) (*outbox.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return outbox.NewStore(db, schema)
+	return operator.NewStore(db, schema)
 }
 
 // db is the pool, or its replacement where a pooler lends a session for one transaction only.

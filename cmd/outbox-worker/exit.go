@@ -11,6 +11,7 @@ import (
 
 	"github.com/seed-abbacb8b/epilogue/migrations"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 // Exit statuses, as exitHelp tells them.
@@ -40,7 +41,7 @@ func (e usageError) Error() string { return e.text }
 
 func usagef(format string, args ...any) error { return usageError{text: fmt.Sprintf(format, args...)} }
 
-// errNothing is in errors about a thing that does not exist; outbox.ErrNotFound is the same for messages.
+// errNothing is in errors about a thing that does not exist; operator.ErrNotFound is the same for messages.
 var errNothing = errors.New("nothing to do")
 
 // errReported carries an exit status only: everything has been printed.
@@ -68,7 +69,7 @@ func exitStatus(err error) int {
 	switch {
 	case errors.As(err, &usage), errors.As(err, &faults), errors.Is(err, outbox.ErrInvalidID):
 		return exitUsage
-	case errors.Is(err, outbox.ErrNotFound), errors.Is(err, errNothing):
+	case errors.Is(err, operator.ErrNotFound), errors.Is(err, errNothing):
 		return exitNotFound
 	case errors.Is(err, migrations.ErrNotMigrated), errors.Is(err, migrations.ErrNewer), errors.Is(err, migrations.ErrEncoding):
 		return exitNotMigrated
@@ -86,7 +87,7 @@ func explain(ctx context.Context, err error) string {
 		return fmt.Sprintf("%s\nsee '%s --help'", usage.text, usage.help)
 	case ctx.Err() != nil && (errors.Is(err, context.Canceled) || errors.Is(err, ctx.Err())):
 		return fmt.Sprintf("interrupted: %v", context.Cause(ctx))
-	case errors.Is(err, outbox.ErrNoURL):
+	case errors.Is(err, operator.ErrNoURL):
 		return err.Error() + " with --url"
 	case errors.Is(err, pgconn.ErrReadOnlyConnection), errors.As(err, &server) && server.Code == readOnlyTransaction:
 		return oneLine(err.Error()) + "; the server is read-only: it is a standby, or default_transaction_read_only is set; name the primary in OUTBOX_DATABASE_URL (host=a,b and target_session_attrs=read-write find it)"

@@ -4,11 +4,11 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 // heldText says in full why a message is not tried, since when and until when; nothing when nothing holds it back.
-func heldText(h outbox.Hold, now time.Time) string {
+func heldText(h operator.Hold, now time.Time) string {
 	if h.HeldBy == nil {
 		return ""
 	}
@@ -16,14 +16,14 @@ func heldText(h outbox.Hold, now time.Time) string {
 	if h.HeldSince != nil {
 		text += " since " + clockTime(now, *h.HeldSince)
 	}
-	if *h.HeldBy != outbox.HeldByPause && h.HeldUntil != nil {
+	if *h.HeldBy != operator.HeldByPause && h.HeldUntil != nil {
 		text += ", until " + clockTime(now, *h.HeldUntil)
 	}
 	return text + ": " + heldWhy(h)
 }
 
 // heldShort says the same in a cell of a table.
-func heldShort(h outbox.Hold, now time.Time) string {
+func heldShort(h operator.Hold, now time.Time) string {
 	if h.HeldBy == nil {
 		return ""
 	}
@@ -32,9 +32,9 @@ func heldShort(h outbox.Hold, now time.Time) string {
 		text = "tenant: " + text
 	}
 	switch {
-	case *h.HeldBy == outbox.HeldByPause && h.HeldSince != nil:
+	case *h.HeldBy == operator.HeldByPause && h.HeldSince != nil:
 		text += " " + ago(now, *h.HeldSince)
-	case *h.HeldBy != outbox.HeldByPause && h.HeldUntil != nil:
+	case *h.HeldBy != operator.HeldByPause && h.HeldUntil != nil:
 		text += ", resumes " + until(now, *h.HeldUntil)
 	}
 	if h.HeldReason != nil && *h.HeldReason != *h.HeldBy {
@@ -44,7 +44,7 @@ func heldShort(h outbox.Hold, now time.Time) string {
 }
 
 // heldWhy names what holds back what.
-func heldWhy(h outbox.Hold) string {
+func heldWhy(h operator.Hold) string {
 	reason := ""
 	if h.HeldReason != nil && *h.HeldReason != *h.HeldBy {
 		reason = ": " + printable(*h.HeldReason)
@@ -58,15 +58,15 @@ func heldWhy(h outbox.Hold) string {
 		what = "the " + printable(*h.HeldScope)
 	}
 	switch *h.HeldBy {
-	case outbox.HeldByPause:
+	case operator.HeldByPause:
 		return what + " is paused" + reason
-	case outbox.HeldByBreaker:
+	case operator.HeldByBreaker:
 		return "the circuit breaker of " + what + " is open" + reason
-	case outbox.HeldByRetryAfter:
+	case operator.HeldByRetryAfter:
 		return what + " asked for it (Retry-After)" + reason
-	case outbox.HeldByRate:
+	case operator.HeldByRate:
 		return "the rate limit of " + what + " is used up" + reason
-	case outbox.HeldByWorker:
+	case operator.HeldByWorker:
 		return "the worker lacks what it needs" + reason
 	}
 	return printable(*h.HeldBy) + reason

@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/seed-abbacb8b/epilogue/internal/fieldfault"
-	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 // endpointLimited is the JSON that limit prints; null stands for no limit, as in status --json.
@@ -18,7 +18,7 @@ type endpointLimited struct {
 	RatePerSecond *float64 `json:"rate_per_second"`
 }
 
-func limited(endpoint, tenant string, l outbox.Limits) endpointLimited {
+func limited(endpoint, tenant string, l operator.Limits) endpointLimited {
 	e := endpointLimited{Endpoint: endpoint, Tenant: tenant}
 	if l.MaxInFlight > 0 {
 		e.MaxInFlight = &l.MaxInFlight
@@ -30,7 +30,7 @@ func limited(endpoint, tenant string, l outbox.Limits) endpointLimited {
 }
 
 func (p *program) limitCommand() *cobra.Command {
-	var limits outbox.Limits
+	var limits operator.Limits
 	var reason string
 	var tenant tenantName
 	var none, asJSON bool
@@ -70,8 +70,8 @@ on. The limits of an endpoint bound all tenants together; with --tenant, one ten
 			return nil
 		},
 	}
-	cmd.Flags().IntVar(&limits.MaxInFlight, "max-in-flight", 0, fmt.Sprintf("requests at once, of each worker; 1 to %d", outbox.LimitInFlightMax))
-	cmd.Flags().Float64Var(&limits.RatePerSecond, "rate", 0, fmt.Sprintf("requests begun per second, of all workers together; %v to %d", outbox.LimitRateMin, int(outbox.LimitRateMax)))
+	cmd.Flags().IntVar(&limits.MaxInFlight, "max-in-flight", 0, fmt.Sprintf("requests at once, of each worker; 1 to %d", operator.LimitInFlightMax))
+	cmd.Flags().Float64Var(&limits.RatePerSecond, "rate", 0, fmt.Sprintf("requests begun per second, of all workers together; %v to %d", operator.LimitRateMin, int(operator.LimitRateMax)))
 	cmd.Flags().BoolVar(&none, "none", false, "take the limits away")
 	cmd.Flags().StringVar(&reason, "reason", "", "why; status and show print it later")
 	tenantFlag(cmd, &tenant, "only this tenant at the endpoint")
@@ -79,11 +79,11 @@ on. The limits of an endpoint bound all tenants together; with --tenant, one ten
 	return cmd
 }
 
-func checkLimits(l outbox.Limits, none bool) error {
+func checkLimits(l operator.Limits, none bool) error {
 	switch {
-	case none && l != (outbox.Limits{}):
+	case none && l != (operator.Limits{}):
 		return usagef("--none takes the limits away; leave it out to set --max-in-flight or --rate")
-	case !none && l == (outbox.Limits{}):
+	case !none && l == (operator.Limits{}):
 		return usagef("nothing to limit; want --max-in-flight N, --rate N, or --none")
 	}
 	if faults := fieldfault.Of(l.Validate()); len(faults) > 0 {
@@ -93,7 +93,7 @@ func checkLimits(l outbox.Limits, none bool) error {
 	return nil
 }
 
-func limitText(l outbox.Limits) string {
+func limitText(l operator.Limits) string {
 	var parts []string
 	if l.MaxInFlight > 0 {
 		parts = append(parts, fmt.Sprintf("at most %d at once, of each worker", l.MaxInFlight))

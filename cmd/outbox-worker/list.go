@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 // listFlags are what list was asked.
@@ -60,7 +61,7 @@ due or dead with such a --state, and what was not looked at is said. --all looks
 	tenantFlag(cmd, &f.tenant, "only this tenant's messages")
 	flags.Var(&f.olderThan, "older-than", "written at least so long ago, as 90s, 15m, 36h or 7d")
 	flags.Var(&f.newerThan, "newer-than", "written at most so long ago, whenever it died or was delivered")
-	flags.IntVar(&f.limit, "limit", outbox.ListLimit, "list at most so many")
+	flags.IntVar(&f.limit, "limit", operator.ListLimit, "list at most so many")
 	flags.BoolVar(&f.all, "all", false, "look at all messages, not at the newest 100 000 only")
 	flags.StringSliceVar(&f.columns, "columns", nil, "only these columns, in this order: "+strings.Join(columnNames(), ", "))
 	flags.BoolVar(&f.ids, "ids", false, "print the ids only, one per line")
@@ -69,8 +70,8 @@ due or dead with such a --state, and what was not looked at is said. --all looks
 	return cmd
 }
 
-func (f listFlags) filter() (outbox.Filter, error) {
-	filter := outbox.Filter{
+func (f listFlags) filter() (operator.Filter, error) {
+	filter := operator.Filter{
 		Look:     listLook,
 		Endpoint: f.endpoint, RunID: f.runID, Limit: f.limit,
 		OlderThan: time.Duration(f.olderThan), NewerThan: time.Duration(f.newerThan),
@@ -87,7 +88,7 @@ func (f listFlags) filter() (outbox.Filter, error) {
 		}
 		filter.States = append(filter.States, state)
 	}
-	if f.endpoint != "" && f.endpoint != outbox.KindEvent {
+	if f.endpoint != "" && f.endpoint != operator.KindEvent {
 		faults = append(faults, checkEndpoint(f.endpoint))
 	}
 	for _, name := range f.columns {
@@ -145,7 +146,7 @@ func (p *program) list(ctx context.Context, f listFlags) error {
 	switch {
 	case f.asJSON:
 		if messages == nil {
-			messages = []outbox.MessageStatus{}
+			messages = []operator.MessageStatus{}
 		}
 		err = p.printJSON(messages)
 	case f.ids:
@@ -190,7 +191,7 @@ func chosen(header []string, rows [][]string, names []string) ([]string, [][]str
 }
 
 // printMessages prints the columns with these names; all of them, as far as they fit the terminal, when there are none.
-func (p *program) printMessages(ctx context.Context, messages []outbox.MessageStatus, columns []string) error {
+func (p *program) printMessages(ctx context.Context, messages []operator.MessageStatus, columns []string) error {
 	now, err := p.now(ctx)
 	if err != nil {
 		return err
@@ -215,21 +216,21 @@ func (p *program) printMessages(ctx context.Context, messages []outbox.MessageSt
 }
 
 // runOf and statusOf mark an event, which has no run.
-func runOf(m outbox.MessageStatus) string {
+func runOf(m operator.MessageStatus) string {
 	if isEvent(m) {
 		return "(event)"
 	}
 	return cell(m.RunID, 40)
 }
 
-func statusOf(m outbox.MessageStatus) string {
+func statusOf(m operator.MessageStatus) string {
 	if isEvent(m) {
 		return "-"
 	}
 	return string(m.Status)
 }
 
-func isEvent(m outbox.MessageStatus) bool { return m.Kind != nil && *m.Kind == outbox.KindEvent }
+func isEvent(m operator.MessageStatus) bool { return m.Kind != nil && *m.Kind == operator.KindEvent }
 
 // withTenants adds the column TENANT to a table, if any of its rows has a tenant.
 func withTenants(header []string, rows [][]string, column int, tenantOf func(row int) *string) ([]string, [][]string) {
@@ -252,7 +253,7 @@ func withTenants(header []string, rows [][]string, column int, tenantOf func(row
 
 // nextAttempt says when a message is tried next, which is not before its hold ends; for one that is being delivered, when its
 // lease ends.
-func nextAttempt(m outbox.MessageStatus, now time.Time) string {
+func nextAttempt(m operator.MessageStatus, now time.Time) string {
 	switch {
 	case m.State == outbox.StateDelivering && m.LockedUntil != nil:
 		return "lease ends " + until(now, *m.LockedUntil)
@@ -267,11 +268,11 @@ func nextAttempt(m outbox.MessageStatus, now time.Time) string {
 }
 
 // lastWord says what holds a message back, what it waits for, how its last attempt ended, or why it was given up.
-func lastWord(m outbox.MessageStatus, now time.Time) string {
+func lastWord(m operator.MessageStatus, now time.Time) string {
 	const runesMax = 70
 	var parts []string
 	switch {
-	case m.HeldBy != nil && *m.HeldBy != outbox.HeldByWorker:
+	case m.HeldBy != nil && *m.HeldBy != operator.HeldByWorker:
 		parts = append(parts, heldShort(m.Hold, now))
 	case m.WaitsFor != nil:
 		parts = append(parts, "waits for", *m.WaitsFor)

@@ -10,6 +10,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/session"
 	"github.com/seed-abbacb8b/epilogue/migrations"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 func (p *program) migrateCommand() *cobra.Command {
@@ -106,7 +107,7 @@ func (p *program) refuseDown(ctx context.Context, config migrations.Config) erro
 	if err != nil {
 		return err
 	}
-	store, err := outbox.NewStore(db, config.Schema)
+	store, err := operator.NewStore(db, config.Schema)
 	if err != nil {
 		return err
 	}

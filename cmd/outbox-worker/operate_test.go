@@ -10,6 +10,7 @@ import (
 
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 const (
@@ -55,7 +56,7 @@ func states(t *testing.T, db *testdb.DB) map[outbox.ID]outbox.State {
 		t.Fatalf("list: %s", got.stderr)
 	}
 	byID := map[outbox.ID]outbox.State{}
-	for _, m := range decoded[[]outbox.MessageStatus](t, got) {
+	for _, m := range decoded[[]operator.MessageStatus](t, got) {
 		byID[m.ID] = m.State
 	}
 	return byID
@@ -81,12 +82,12 @@ func TestStatusCountsEveryStateAndNamesTheWorstEndpoints(t *testing.T) {
 	}
 	invoke(t, environment(db), "status", "--endpoints", "1").wants(t, exitOK, "1 more endpoint is not listed, of which 0 have something waiting")
 	v := decoded[struct {
-		At        time.Time               `json:"at"`
-		States    []outbox.StateCount     `json:"states"`
-		Endpoints []outbox.EndpointStatus `json:"endpoints"`
-		Workers   json.RawMessage         `json:"workers"`
-		Unlisted  int                     `json:"unlisted"`
-		Sample    *outbox.Sample          `json:"sample"`
+		At        time.Time                 `json:"at"`
+		States    []operator.StateCount     `json:"states"`
+		Endpoints []operator.EndpointStatus `json:"endpoints"`
+		Workers   json.RawMessage           `json:"workers"`
+		Unlisted  int                       `json:"unlisted"`
+		Sample    *operator.Sample          `json:"sample"`
 	}](t, invoke(t, environment(db), "status", "--json", "--endpoints", "1"))
 	if len(v.States) != len(outbox.States) || v.States[4].Messages != 1 || len(v.Endpoints) != 1 || v.Endpoints[0].Waiting != 3 || v.Unlisted != 1 || v.At.IsZero() {
 		t.Errorf("got %+v", v)
@@ -166,7 +167,7 @@ func TestShowTellsTheMessageAndEveryAttempt(t *testing.T) {
 	got.wants(t, exitOK, "message    "+id+"\n", "state      retrying, next attempt in ", "run        run-2-retrying, succeeded at step 2\n",
 		"written    3h ago (", "headers    callback_url: https://a.example/hook\n", "body       11 bytes\n  | {\"ok\":true}\n",
 		"2h5m ago  12ms  status  503     host/1  answered 503 · busy \\x1b[31m\n")
-	d := decoded[outbox.MessageDetail](t, invoke(t, environment(db), "show", id, "--json"))
+	d := decoded[operator.MessageDetail](t, invoke(t, environment(db), "show", id, "--json"))
 	if d.ID.String() != id || string(d.Result) != `{"ok":true}` || len(d.AttemptList) != 1 || *d.AttemptList[0].StatusCode != 503 {
 		t.Errorf("got %+v", d)
 	}
@@ -203,7 +204,7 @@ func TestReplayMakesMessagesDueAgain(t *testing.T) {
 		t.Errorf("states %v", s)
 	}
 	got := invoke(t, environment(db), "replay", ids[outbox.StateCancelled].String(), "--url", endpointB+"/new", "--json")
-	done := decoded[[]outbox.Replayed](t, got)
+	done := decoded[[]operator.Replayed](t, got)
 	if len(done) != 1 || done[0].ID != ids[outbox.StateCancelled] || states(t, db)[done[0].New] != outbox.StatePending {
 		t.Errorf("got %+v", done)
 	}
@@ -257,7 +258,7 @@ SELECT gen_random_uuid(), 'run-' || i, 'succeeded', '', 0, $1::text, $1::text FR
 SELECT id, endpoint, CASE WHEN substr(run_id, 5)::int > $1 THEN 'invalid' ELSE 'exhausted' END, '' FROM outbox.message`, many)
 	got := invoke(t, environment(db), "replay", "--dead", "--endpoint", endpointA, "--json")
 	got.wants(t, exitOK, "700 dead messages left: invalid from the beginning")
-	if done := decoded[[]outbox.Replayed](t, got); len(done) != many {
+	if done := decoded[[]operator.Replayed](t, got); len(done) != many {
 		t.Errorf("%d were replayed, want %d", len(done), many)
 	}
 	invoke(t, environment(db), "replay", "--dead", "--endpoint", endpointB).wants(t, exitNotFound, "nothing that can be replayed is dead at "+endpointB)

@@ -9,15 +9,16 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 // endpointPaused is the JSON that pause and resume print.
 type endpointPaused struct {
-	Endpoint string          `json:"endpoint"`
-	Tenant   string          `json:"tenant,omitempty"`
-	URL      string          `json:"url,omitempty"`
-	Paused   bool            `json:"paused"`
-	Resumed  *outbox.Resumed `json:"resumed,omitempty"`
+	Endpoint string            `json:"endpoint"`
+	Tenant   string            `json:"tenant,omitempty"`
+	URL      string            `json:"url,omitempty"`
+	Paused   bool              `json:"paused"`
+	Resumed  *operator.Resumed `json:"resumed,omitempty"`
 }
 
 // laneFlags name what to pause or resume: an endpoint, a tenant at it, or a URL that was set aside.
@@ -68,7 +69,7 @@ func (f *laneFlags) name() string {
 	return f.tenant.at(f.endpoint)
 }
 
-func (f *laneFlags) json(paused bool, resumed *outbox.Resumed) endpointPaused {
+func (f *laneFlags) json(paused bool, resumed *operator.Resumed) endpointPaused {
 	return endpointPaused{f.endpoint, string(f.tenant), f.url, paused, resumed}
 }
 
@@ -98,7 +99,7 @@ func (p *program) pause(ctx context.Context, f laneFlags) error {
 		return err
 	}
 	if f.url != "" {
-		if err = store.PauseURL(ctx, f.url, f.reason); errors.Is(err, outbox.ErrNotAside) {
+		if err = store.PauseURL(ctx, f.url, f.reason); errors.Is(err, operator.ErrNotAside) {
 			return fmt.Errorf("%w: no worker has set %s aside; pause its endpoint", errNothing, f.name())
 		}
 	} else if err = store.Pause(ctx, f.endpoint, f.reason); err == nil {
@@ -140,7 +141,7 @@ func (p *program) resume(ctx context.Context, f laneFlags) error {
 	if err != nil {
 		return err
 	}
-	var done outbox.Resumed
+	var done operator.Resumed
 	if f.url != "" {
 		done, err = store.ResumeURL(ctx, f.url)
 	} else {
@@ -163,7 +164,7 @@ func (p *program) resume(ctx context.Context, f laneFlags) error {
 }
 
 // beside counts what was resumed besides what was named.
-func (f *laneFlags) beside(done outbox.Resumed) string {
+func (f *laneFlags) beside(done operator.Resumed) string {
 	tenants, urls := done.Tenants, done.URLs
 	if f.tenant != "" {
 		tenants = 0

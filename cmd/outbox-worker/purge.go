@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 // purgeFlags are what purge was asked.
@@ -87,7 +87,7 @@ func (p *program) purge(ctx context.Context, f purgeFlags) error {
 		return err
 	}
 	progress := p.purgeProgress("counted")
-	purge, err := store.Purge(f.runID, func(at outbox.PurgeProgress) { progress(at) })
+	purge, err := store.Purge(f.runID, func(at operator.PurgeProgress) { progress(at) })
 	if err != nil {
 		return err
 	}
@@ -127,7 +127,7 @@ func after(prefix, text string) string {
 }
 
 // confirmPurge asks, and accepts only yes.
-func (p *program) confirmPurge(f purgeFlags, found outbox.PurgeCounts) error {
+func (p *program) confirmPurge(f purgeFlags, found operator.PurgeCounts) error {
 	if err := p.printPurge(purgeFlags{tenant: f.tenant, runID: f.runID}, found, "will be erased"); err != nil {
 		return err
 	}
@@ -144,9 +144,9 @@ func (p *program) confirmPurge(f purgeFlags, found outbox.PurgeCounts) error {
 }
 
 // purgeProgress returns a function that prints the progress of a purge on stderr, every two seconds.
-func (p *program) purgeProgress(verb string) func(outbox.PurgeProgress) {
+func (p *program) purgeProgress(verb string) func(operator.PurgeProgress) {
 	last := time.Now()
-	return func(at outbox.PurgeProgress) {
+	return func(at operator.PurgeProgress) {
 		if time.Since(last) < 2*time.Second {
 			return
 		}
@@ -159,13 +159,13 @@ func (p *program) purgeProgress(verb string) func(outbox.PurgeProgress) {
 	}
 }
 
-func (p *program) printPurge(f purgeFlags, n outbox.PurgeCounts, header string) error {
+func (p *program) printPurge(f purgeFlags, n operator.PurgeCounts, header string) error {
 	if f.asJSON {
 		return p.printJSON(struct {
 			Tenant string `json:"tenant,omitempty"`
 			RunID  string `json:"run_id,omitempty"`
 			DryRun bool   `json:"dry_run"`
-			outbox.PurgeCounts
+			operator.PurgeCounts
 		}{string(f.tenant), f.runID, f.dryRun, n})
 	}
 	p.printf("%s of %s:\n", header, f.what())

@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
-	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 // kept is what list shows.
@@ -31,7 +31,7 @@ func TestAPurgeCountsAsksAndErases(t *testing.T) {
 	v := decoded[struct {
 		Tenant string `json:"tenant"`
 		DryRun bool   `json:"dry_run"`
-		outbox.PurgeCounts
+		operator.PurgeCounts
 	}](t, got)
 	if v.Tenant != "acme" || v.DryRun || v.Messages != 1 || v.Left != 0 || kept(t, db) != 1 {
 		t.Errorf("%+v; %d are left", v, kept(t, db))

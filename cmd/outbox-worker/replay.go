@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 // replayFlags are what replay was asked.
@@ -89,7 +90,7 @@ func (p *program) replay(ctx context.Context, args []string, f replayFlags) erro
 }
 
 // warnPaused tells of messages that were made due where nothing is sent.
-func (p *program) warnPaused(ctx context.Context, store *outbox.Store, done []outbox.Replayed) error {
+func (p *program) warnPaused(ctx context.Context, store *operator.Store, done []operator.Replayed) error {
 	ids := make([]outbox.ID, min(len(done), idsMax))
 	for i := range ids {
 		ids[i] = done[i].New
@@ -118,11 +119,11 @@ func (p *program) replayDead(ctx context.Context, f replayFlags) error {
 		return err
 	}
 	replayed := map[outbox.ID]bool{}
-	var done []outbox.Replayed
+	var done []operator.Replayed
 	passed, invalid := 0, 0
 	for {
 		limit := passed + batch
-		page, err := store.List(ctx, outbox.Filter{States: []outbox.State{outbox.StateDead}, Endpoint: f.endpoint, Limit: limit})
+		page, err := store.List(ctx, operator.Filter{States: []outbox.State{outbox.StateDead}, Endpoint: f.endpoint, Limit: limit})
 		if err != nil {
 			return p.interruptedReplay(done, f, err)
 		}
@@ -167,7 +168,7 @@ func (p *program) replayDead(ctx context.Context, f replayFlags) error {
 }
 
 // interruptedReplay prints the batches that were done before one failed.
-func (p *program) interruptedReplay(done []outbox.Replayed, f replayFlags, err error) error {
+func (p *program) interruptedReplay(done []operator.Replayed, f replayFlags, err error) error {
 	if len(done) > 0 {
 		if printErr := p.printReplayed(done, f); printErr != nil {
 			return printErr
@@ -176,7 +177,7 @@ func (p *program) interruptedReplay(done []outbox.Replayed, f replayFlags, err e
 	return err
 }
 
-func (p *program) printReplayed(done []outbox.Replayed, f replayFlags) error {
+func (p *program) printReplayed(done []operator.Replayed, f replayFlags) error {
 	if f.asJSON {
 		return p.printJSON(done)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/migrations"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 // A role that may create objects in a schema on the search_path plants one under the name of each function, operator and
@@ -191,18 +192,18 @@ func writeUnderShadows(t *testing.T, db *testdb.DB) {
 
 func storeUnderShadows(t *testing.T, db *testdb.DB) {
 	t.Helper()
-	store, err := outbox.NewStore(db.Pool, db.Schema)
+	store, err := operator.NewStore(db.Pool, db.Schema)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx := t.Context()
-	all, err := store.List(ctx, outbox.Filter{
+	all, err := store.List(ctx, operator.Filter{
 		States: []outbox.State{outbox.StatePending}, Endpoint: endpointA, NewerThan: time.Hour, Limit: 3,
 	})
 	if err != nil || len(all) < 2 {
 		t.Fatalf("%d messages are listed: %v", len(all), err)
 	}
-	failed, err := store.List(ctx, outbox.Filter{States: []outbox.State{outbox.StatePending}, Endpoint: endpointB}) // they have no result
+	failed, err := store.List(ctx, operator.Filter{States: []outbox.State{outbox.StatePending}, Endpoint: endpointB}) // they have no result
 	if err != nil || len(failed) == 0 {
 		t.Fatalf("%d messages are listed: %v", len(failed), err)
 	}
@@ -214,11 +215,11 @@ func storeUnderShadows(t *testing.T, db *testdb.DB) {
 	_, copyErr := store.Replay(ctx, id, endpointB)
 	pauseErr := store.Pause(ctx, endpointA, "")
 	_, resumeErr := store.Resume(ctx, endpointA)
-	limitErr := store.Limit(ctx, endpointA, outbox.Limits{MaxInFlight: 1, RatePerSecond: 2}, "")
+	limitErr := store.Limit(ctx, endpointA, operator.Limits{MaxInFlight: 1, RatePerSecond: 2}, "")
 	_, resumeAgainErr := store.Resume(ctx, endpointA) // which is not paused, so that the other conditions are looked at
 	_, overviewErr := store.Overview(ctx)
 	_, endpointsErr := store.Endpoints(ctx, 3)
-	_, deadErr := store.List(ctx, outbox.Filter{States: []outbox.State{outbox.StateDead, outbox.StateCancelled}, RunID: "x", OlderThan: time.Second})
+	_, deadErr := store.List(ctx, operator.Filter{States: []outbox.State{outbox.StateDead, outbox.StateCancelled}, RunID: "x", OlderThan: time.Second})
 	ofTenantErr := tenantUnderShadows(t, db)
 	checkErr := migrations.Check(ctx, db.Pool, migrations.Config{Schema: db.Schema})
 	upErr := migrations.Up(ctx, db.Pool, migrations.Config{Schema: db.Schema})
@@ -231,7 +232,7 @@ func storeUnderShadows(t *testing.T, db *testdb.DB) {
 // tenantUnderShadows does what a store of a tenant does beside that.
 func tenantUnderShadows(t *testing.T, db *testdb.DB) error {
 	t.Helper()
-	store, err := outbox.NewStore(db.Pool, db.Schema)
+	store, err := operator.NewStore(db.Pool, db.Schema)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -246,16 +247,16 @@ func tenantUnderShadows(t *testing.T, db *testdb.DB) error {
 	}
 	_, overviewErr := acme.Overview(ctx)
 	_, endpointsErr := acme.Endpoints(ctx, 1)
-	_, listErr := acme.List(ctx, outbox.Filter{})
+	_, listErr := acme.List(ctx, operator.Filter{})
 	_, _, tenantsErr := acme.Tenants(ctx, 1)
 	_, knownErr := acme.Known(ctx, endpointA)
 	pauseErr := acme.Pause(ctx, endpointA, "")
 	_, resumeErr := acme.Resume(ctx, endpointA)
 	cancelErr := acme.Cancel(ctx, ids, "")
 	_, pausedErr := acme.PausedAmong(ctx, ids)
-	_, lookErr := acme.ListPage(ctx, outbox.Filter{Look: 1, Endpoint: endpointB, OlderThan: time.Hour, States: []outbox.State{outbox.StateDelivered}})
-	_, lookDueErr := acme.ListPage(ctx, outbox.Filter{Look: 1, Endpoint: endpointB, NewerThan: time.Hour, States: []outbox.State{outbox.StateRetrying}})
-	_, lookDeadErr := acme.ListPage(ctx, outbox.Filter{Look: 1, States: []outbox.State{outbox.StateDead}})
+	_, lookErr := acme.ListPage(ctx, operator.Filter{Look: 1, Endpoint: endpointB, OlderThan: time.Hour, States: []outbox.State{outbox.StateDelivered}})
+	_, lookDueErr := acme.ListPage(ctx, operator.Filter{Look: 1, Endpoint: endpointB, NewerThan: time.Hour, States: []outbox.State{outbox.StateRetrying}})
+	_, lookDeadErr := acme.ListPage(ctx, operator.Filter{Look: 1, States: []outbox.State{outbox.StateDead}})
 	_, copyErr := acme.Replay(ctx, ids, endpointB)
 	_, resumeURLErr := acme.ResumeURL(ctx, endpointA)
 	_, cancelDueErr := acme.CancelDue(ctx, endpointA, "")
@@ -277,7 +278,7 @@ func tenantUnderShadows(t *testing.T, db *testdb.DB) error {
 
 func commandsUnderShadows(t *testing.T, db *testdb.DB) {
 	t.Helper()
-	list := decoded[[]outbox.MessageStatus](t, invoke(t, environment(db), "list", "--state", "pending", "--json"))
+	list := decoded[[]operator.MessageStatus](t, invoke(t, environment(db), "list", "--state", "pending", "--json"))
 	if len(list) < 2 {
 		t.Fatalf("%d messages are pending", len(list))
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 func (p *program) showCommand() *cobra.Command {
@@ -55,14 +56,14 @@ is base64. With --body the request body is written as it is, and nothing else.`,
 }
 
 // bodyOf is what the request carries.
-func bodyOf(m outbox.MessageDetail) []byte {
+func bodyOf(m operator.MessageDetail) []byte {
 	if m.Error != nil {
 		return []byte(*m.Error)
 	}
 	return m.Result
 }
 
-func (p *program) printMessage(ctx context.Context, m outbox.MessageDetail) error {
+func (p *program) printMessage(ctx context.Context, m operator.MessageDetail) error {
 	now, err := p.now(ctx)
 	if err != nil {
 		return err
@@ -107,12 +108,12 @@ func (p *program) printMessage(ctx context.Context, m outbox.MessageDetail) erro
 }
 
 // standing returns the state of a message, and what comes next.
-func standing(m outbox.MessageStatus, now time.Time) string {
+func standing(m operator.MessageStatus, now time.Time) string {
 	text := string(m.State)
 	switch {
 	case m.State == outbox.StateDelivering && m.LockedBy != nil && m.LockedUntil != nil:
 		text += fmt.Sprintf(" by %s, lease ends %s", printable(*m.LockedBy), until(now, *m.LockedUntil))
-	case m.HeldBy != nil && *m.HeldBy != outbox.HeldByWorker: // what a worker lacks is on a separate line
+	case m.HeldBy != nil && *m.HeldBy != operator.HeldByWorker: // what a worker lacks is on a separate line
 		text += ", " + heldText(m.Hold, now)
 	case m.NextAttemptAt != nil:
 		text += ", next attempt " + until(now, *m.NextAttemptAt)
@@ -129,7 +130,7 @@ func standing(m outbox.MessageStatus, now time.Time) string {
 }
 
 // printBody prints the start of the body, enough to recognise it.
-func (p *program) printBody(m outbox.MessageDetail) {
+func (p *program) printBody(m operator.MessageDetail) {
 	const bytesShown = 1024
 	body := bodyOf(m)
 	if body == nil && m.Status == outbox.Succeeded {
@@ -155,7 +156,7 @@ func (p *program) printBody(m outbox.MessageDetail) {
 	}
 }
 
-func (p *program) printAttempts(attempts []outbox.Attempt, now time.Time) {
+func (p *program) printAttempts(attempts []operator.Attempt, now time.Time) {
 	if len(attempts) == 0 {
 		p.printf("no attempts yet\n")
 		return

@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 // statusFlags are what status was asked.
@@ -21,13 +21,13 @@ type statusFlags struct {
 
 // statusReport is what status found; it is also the JSON that it prints.
 type statusReport struct {
-	At        time.Time               `json:"at"`
-	Workers   []outbox.WorkerStatus   `json:"workers"`
-	States    []outbox.StateCount     `json:"states"`
-	Endpoints []outbox.EndpointStatus `json:"endpoints,omitzero"`
-	Tenants   []outbox.TenantStatus   `json:"tenants,omitzero"` // with --by tenant, instead of the endpoints
-	Unlisted  int64                   `json:"unlisted"`         // endpoints or tenants that --endpoints cut off
-	Sample    *outbox.Sample          `json:"sample"`           // what a worker measured last
+	At        time.Time                 `json:"at"`
+	Workers   []operator.WorkerStatus   `json:"workers"`
+	States    []operator.StateCount     `json:"states"`
+	Endpoints []operator.EndpointStatus `json:"endpoints,omitzero"`
+	Tenants   []operator.TenantStatus   `json:"tenants,omitzero"` // with --by tenant, instead of the endpoints
+	Unlisted  int64                     `json:"unlisted"`         // endpoints or tenants that --endpoints cut off
+	Sample    *operator.Sample          `json:"sample"`           // what a worker measured last
 
 	hurting int64 // of the unlisted endpoints, those that have something waiting
 }
@@ -77,7 +77,7 @@ func (p *program) status(ctx context.Context, f statusFlags) error {
 	return p.watch(ctx, f.every, func() error { return p.showStatus(ctx, store, f) })
 }
 
-func (p *program) showStatus(ctx context.Context, store *outbox.Store, f statusFlags) error {
+func (p *program) showStatus(ctx context.Context, store *operator.Store, f statusFlags) error {
 	report, err := p.readStatus(ctx, store, f)
 	if err != nil {
 		return err
@@ -89,7 +89,7 @@ func (p *program) showStatus(ctx context.Context, store *outbox.Store, f statusF
 	return nil
 }
 
-func (p *program) readStatus(ctx context.Context, store *outbox.Store, f statusFlags) (r statusReport, err error) {
+func (p *program) readStatus(ctx context.Context, store *operator.Store, f statusFlags) (r statusReport, err error) {
 	if r.States, err = store.Overview(ctx); err != nil {
 		return r, err
 	}
@@ -97,7 +97,7 @@ func (p *program) readStatus(ctx context.Context, store *outbox.Store, f statusF
 		r.Tenants, r.Unlisted, err = store.Tenants(ctx, f.limit)
 		r.Tenants = orEmpty(r.Tenants)
 	} else {
-		var page outbox.EndpointPage
+		var page operator.EndpointPage
 		page, err = store.EndpointPage(ctx, f.limit)
 		r.Endpoints, r.Unlisted, r.hurting = orEmpty(page.Endpoints), page.Unlisted, page.Hurting
 	}
@@ -147,7 +147,7 @@ func (p *program) printStatus(r statusReport) {
 	}
 }
 
-func (p *program) printStates(states []outbox.StateCount, now time.Time) {
+func (p *program) printStates(states []operator.StateCount, now time.Time) {
 	rows := make([][]string, len(states))
 	for i, s := range states {
 		rows[i] = []string{string(s.State), roughly(s.Messages, s.Estimated), oldest(s, now)}
@@ -174,7 +174,7 @@ func roughly(n int64, estimated bool) string {
 	return grouped(n)
 }
 
-func oldest(s outbox.StateCount, now time.Time) string {
+func oldest(s operator.StateCount, now time.Time) string {
 	switch {
 	case s.OldestDue != nil && s.OldestDue.After(now):
 		return "due " + until(now, *s.OldestDue)
@@ -188,7 +188,7 @@ func oldest(s outbox.StateCount, now time.Time) string {
 	return ""
 }
 
-func (p *program) printEndpoints(endpoints []outbox.EndpointStatus, now time.Time) {
+func (p *program) printEndpoints(endpoints []operator.EndpointStatus, now time.Time) {
 	if len(endpoints) == 0 {
 		p.printf("no endpoint has anything waiting or dead\n")
 		return
@@ -206,7 +206,7 @@ func (p *program) printEndpoints(endpoints []outbox.EndpointStatus, now time.Tim
 }
 
 // endpointName is the endpoint, or the URL of a row that is one URL.
-func endpointName(e outbox.EndpointStatus) string {
+func endpointName(e operator.EndpointStatus) string {
 	switch {
 	case e.URL != nil:
 		return *e.URL
@@ -217,11 +217,11 @@ func endpointName(e outbox.EndpointStatus) string {
 }
 
 // held says why nothing is sent to an endpoint, and what limits it.
-func held(e outbox.EndpointStatus, now time.Time) string {
+func held(e operator.EndpointStatus, now time.Time) string {
 	limited := e.MaxInFlight != nil || e.RatePerSecond != nil
 	text := ""
 	switch {
-	case e.HeldBy != nil && !(limited && *e.HeldBy == outbox.HeldByRate):
+	case e.HeldBy != nil && !(limited && *e.HeldBy == operator.HeldByRate):
 		return heldShort(e.Hold, now)
 	case e.Paused: // on tables without holds
 		text = "paused"
@@ -243,8 +243,8 @@ func held(e outbox.EndpointStatus, now time.Time) string {
 	return text
 }
 
-func limitsOf(e outbox.EndpointStatus) string {
-	var l outbox.Limits
+func limitsOf(e operator.EndpointStatus) string {
+	var l operator.Limits
 	if e.MaxInFlight != nil {
 		l.MaxInFlight = *e.MaxInFlight
 	}

@@ -3,11 +3,11 @@ package main
 import (
 	"time"
 
-	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 // printTenants prints one row per tenant that has something waiting or dead.
-func (p *program) printTenants(list []outbox.TenantStatus, now time.Time) {
+func (p *program) printTenants(list []operator.TenantStatus, now time.Time) {
 	if len(list) == 0 {
 		p.printf("no tenant has anything waiting or dead\n")
 		return

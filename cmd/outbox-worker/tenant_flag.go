@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 // tenantName is a flag's tenant.
@@ -27,7 +28,7 @@ func tenantFlag(cmd *cobra.Command, to *tenantName, what string) {
 }
 
 // storeOf is the store of a tenant, or of all when none is named.
-func (p *program) storeOf(ctx context.Context, tenant tenantName) (*outbox.Store, error) {
+func (p *program) storeOf(ctx context.Context, tenant tenantName) (*operator.Store, error) {
 	store, err := p.store(ctx)
 	if err != nil || tenant == "" {
 		return store, err
@@ -44,7 +45,7 @@ func (t tenantName) at(endpoint string) string {
 }
 
 // warnUnknown warns when no message goes to an endpoint, which may be mistyped.
-func (p *program) warnUnknown(ctx context.Context, store *outbox.Store, endpoint string, tenant tenantName) error {
+func (p *program) warnUnknown(ctx context.Context, store *operator.Store, endpoint string, tenant tenantName) error {
 	known, err := store.Known(ctx, endpoint)
 	if err == nil && !known {
 		p.say("warning: no message that waits, and none of the newest, goes to %s: check the spelling", tenant.at(endpoint))

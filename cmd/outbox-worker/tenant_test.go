@@ -8,6 +8,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/lane"
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 func ofTenant(tenant, runID string) outbox.Message {
@@ -116,7 +117,7 @@ func TestAMessageThatIsHeldBackSaysWhySinceWhenAndUntilWhen(t *testing.T) {
 					t.Errorf("%s does not match %s:\n%s%s", command, want, got.stdout, got.stderr)
 				}
 			}
-			m := decoded[[]outbox.MessageStatus](t, invoke(t, environment(db), "list", "--json"))[0]
+			m := decoded[[]operator.MessageStatus](t, invoke(t, environment(db), "list", "--json"))[0]
 			if m.HeldBy == nil || m.HeldReason == nil || *m.HeldReason != "maintenance" {
 				t.Errorf("JSON says %+v", m.Hold)
 			}

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 // trouble is a problem now, in one line. measure is its size, for thresholds.
@@ -30,7 +30,7 @@ const (
 )
 
 // troublesOf lists the problems, the worst first: no worker, then what is not delivered, then what will be a problem later.
-func troublesOf(workers []outbox.WorkerStatus, x *outbox.Sample, now time.Time) (all []trouble) {
+func troublesOf(workers []operator.WorkerStatus, x *operator.Sample, now time.Time) (all []trouble) {
 	living := living(workers, now)
 	if living == 0 {
 		all = append(all, trouble{kind: troubleWorkers, text: workersLine(workers, now), n: 0})
@@ -73,7 +73,7 @@ func troublesOf(workers []outbox.WorkerStatus, x *outbox.Sample, now time.Time) 
 	return all
 }
 
-func living(workers []outbox.WorkerStatus, now time.Time) (n int) {
+func living(workers []operator.WorkerStatus, now time.Time) (n int) {
 	for _, w := range workers {
 		if w.Lives(now) {
 			n++

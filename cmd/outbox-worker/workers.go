@@ -7,7 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 func (p *program) workersCommand() *cobra.Command {
@@ -37,7 +37,7 @@ func (p *program) workers(ctx context.Context, asJSON bool) error {
 	}
 	if asJSON {
 		if list == nil {
-			list = []outbox.WorkerStatus{}
+			list = []operator.WorkerStatus{}
 		}
 		return p.printJSON(list)
 	}
@@ -63,7 +63,7 @@ func (p *program) workers(ctx context.Context, asJSON bool) error {
 	return nil
 }
 
-func workerState(w outbox.WorkerStatus, now time.Time) string {
+func workerState(w operator.WorkerStatus, now time.Time) string {
 	switch {
 	case !w.Lives(now):
 		return "gone"
@@ -74,7 +74,7 @@ func workerState(w outbox.WorkerStatus, now time.Time) string {
 }
 
 // workersLine lists the living workers in one line.
-func workersLine(list []outbox.WorkerStatus, now time.Time) string {
+func workersLine(list []operator.WorkerStatus, now time.Time) string {
 	living, notReady := 0, ""
 	for _, w := range list {
 		if !w.Lives(now) {

@@ -17,7 +17,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/hook"
 	"github.com/seed-abbacb8b/epilogue/hook/riverstep"
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
-	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 func TestMain(m *testing.M) { testdb.Main(m, testdb.Child{Name: "worker", Run: runKilledWorker}) }
@@ -138,13 +138,13 @@ func (r *rig) stepState() string {
 	return one[string](r.t, r.db.Pool, r.in("SELECT state FROM outbox.river_job WHERE kind = 'workflow_step'"))
 }
 
-func (r *rig) messages(runID string) []outbox.MessageDetail {
+func (r *rig) messages(runID string) []operator.MessageDetail {
 	r.t.Helper()
-	s, err := outbox.NewStore(r.db.Pool, r.db.Schema)
+	s, err := operator.NewStore(r.db.Pool, r.db.Schema)
 	must(r.t, err)
-	list, err := s.List(r.t.Context(), outbox.Filter{RunID: runID})
+	list, err := s.List(r.t.Context(), operator.Filter{RunID: runID})
 	must(r.t, err)
-	var all []outbox.MessageDetail
+	var all []operator.MessageDetail
 	for _, m := range list {
 		d, err := s.Show(r.t.Context(), m.ID)
 		must(r.t, err)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 var longAgo = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -139,7 +140,7 @@ func TestAClaimBringsAllThatARequestNeeds(t *testing.T) {
 func TestAClaimTellsTheOperatorsLimits(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	limits := map[string]outbox.Limits{
+	limits := map[string]operator.Limits{
 		"https://both.test": {MaxInFlight: 7, RatePerSecond: 2.5}, "https://max.test": {MaxInFlight: 3},
 		"https://rate.test": {RatePerSecond: 0.5}, "https://none.test": {},
 	}

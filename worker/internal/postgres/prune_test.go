@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 func (r *rig) pruner(pool *pgxpool.Pool, delivered, dead time.Duration) *Pruner {
@@ -122,7 +123,7 @@ func TestAReplayIsNeverLostToPruning(t *testing.T) {
 
 func (r *rig) replayWhilePruning() (replayed int) {
 	r.t.Helper()
-	list, err := r.store.List(r.t.Context(), outbox.Filter{States: []outbox.State{outbox.StateDelivered, outbox.StateDead}, Limit: 1000})
+	list, err := r.store.List(r.t.Context(), operator.Filter{States: []outbox.State{outbox.StateDelivered, outbox.StateDead}, Limit: 1000})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -137,7 +138,7 @@ func (r *rig) replayWhilePruning() (replayed int) {
 			_, err := r.store.Replay(r.t.Context(), []outbox.ID{m.ID}, "")
 			if err == nil {
 				replayed++
-			} else if !errors.Is(err, outbox.ErrNotFound) {
+			} else if !errors.Is(err, operator.ErrNotFound) {
 				r.t.Error(err)
 			}
 		}
@@ -155,7 +156,7 @@ func TestAReplayThatOvertakesPruningKeepsItsMessage(t *testing.T) {
 			t.Parallel()
 			r := newRig(t)
 			r.history("delivered", 1, 2*time.Hour)
-			list, err := r.store.List(t.Context(), outbox.Filter{})
+			list, err := r.store.List(t.Context(), operator.Filter{})
 			if err != nil || len(list) != 1 {
 				t.Fatal(list, err)
 			}

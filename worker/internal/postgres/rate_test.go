@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 const limited = "https://limited.test"
@@ -218,7 +218,7 @@ func TestAnEndpointAtItsRateIsLeftBehindOnce(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.writeTo(limited, "run-1")
-	if err := r.store.Limit(t.Context(), limited, outbox.Limits{RatePerSecond: 0.001}, ""); err != nil {
+	if err := r.store.Limit(t.Context(), limited, operator.Limits{RatePerSecond: 0.001}, ""); err != nil {
 		t.Fatal(err)
 	}
 	if took, left := r.claimRecent(Order{Most: 9, Recent: 9}); took != "" || left != limited {

@@ -13,6 +13,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 func TestMain(m *testing.M) { testdb.Main(m) }
@@ -22,7 +23,7 @@ type rig struct {
 	*testdb.DB
 	t      testing.TB
 	writer *outbox.Writer
-	store  *outbox.Store
+	store  *operator.Store
 }
 
 func newRig(t testing.TB) *rig {
@@ -36,7 +37,7 @@ func newRigOn(t testing.TB, db *testdb.DB) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := outbox.NewStore(db.Pool, db.Schema)
+	store, err := operator.NewStore(db.Pool, db.Schema)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +100,7 @@ func one[T any](r *rig, sql string, args ...any) (value T) {
 }
 
 // state of a message.
-func (r *rig) state(id outbox.ID) outbox.MessageDetail {
+func (r *rig) state(id outbox.ID) operator.MessageDetail {
 	r.t.Helper()
 	d, err := r.store.Show(r.t.Context(), id)
 	if err != nil {
@@ -109,15 +110,15 @@ func (r *rig) state(id outbox.ID) outbox.MessageDetail {
 }
 
 // endpoint is what is remembered of an endpoint; zero when nothing is.
-func (r *rig) endpoint(endpoint string) outbox.EndpointStatus {
+func (r *rig) endpoint(endpoint string) operator.EndpointStatus {
 	r.t.Helper()
 	list, err := r.store.Endpoints(r.t.Context(), 0)
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	at := slices.IndexFunc(list, func(e outbox.EndpointStatus) bool { return e.Endpoint == endpoint })
+	at := slices.IndexFunc(list, func(e operator.EndpointStatus) bool { return e.Endpoint == endpoint })
 	if at < 0 {
-		return outbox.EndpointStatus{}
+		return operator.EndpointStatus{}
 	}
 	return list[at]
 }

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
-	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 func (r *rig) sampler() *Sampler {
@@ -16,7 +16,7 @@ func (r *rig) sampler() *Sampler {
 }
 
 // sample measures once, and returns what was found.
-func (r *rig) sample() outbox.Sample {
+func (r *rig) sample() operator.Sample {
 	r.t.Helper()
 	r.exec(`DELETE FROM outbox.sample WHERE at > now() - interval '1 day'`) // or it would not be time yet
 	if err := r.sampler().Sample(r.t.Context()); err != nil {

@@ -1,4 +1,4 @@
-package outbox
+package operator
 
 import (
 	"context"
@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
 // Purge erases all that the outbox holds of a tenant or of a run: its messages with their dedupe keys, attempts, due and dead
@@ -20,12 +22,12 @@ import (
 // Erased rows leave the files with the next VACUUM, and leave backups and the write-ahead log when those are removed.
 type Purge struct {
 	store  *Store
-	runID  string          // only messages of this run; all when empty
-	end    ID              // the last message that was there when the survey began
-	copies map[ID]struct{} // messages that are copies of the tenant's, and name no tenant
+	runID  string                 // only messages of this run; all when empty
+	end    outbox.ID              // the last message that was there when the survey began
+	copies map[outbox.ID]struct{} // messages that are copies of the tenant's, and name no tenant
 	report func(PurgeProgress)
 
-	left    map[ID]struct{} // what is to be tried again
+	left    map[outbox.ID]struct{} // what is to be tried again
 	refused int
 }
 
@@ -83,7 +85,7 @@ func (s *Store) Purge(runID string, report func(PurgeProgress)) (*Purge, error) 
 	if report == nil {
 		report = func(PurgeProgress) {}
 	}
-	return &Purge{store: s, runID: runID, report: report, copies: map[ID]struct{}{}, left: map[ID]struct{}{}}, nil
+	return &Purge{store: s, runID: runID, report: report, copies: map[outbox.ID]struct{}{}, left: map[outbox.ID]struct{}{}}, nil
 }
 
 // Survey counts what would be erased, and changes nothing. [Purge.Erase] erases what the last survey found.
@@ -111,7 +113,7 @@ func (p *Purge) erase(ctx context.Context, wait time.Duration, counts *PurgeCoun
 	p.refused = 0
 	clear(p.left)
 	err := p.walk(ctx, func(page []purgeable, progress PurgeProgress) error {
-		var ids []ID
+		var ids []outbox.ID
 		for _, m := range page {
 			if _, copied := p.copies[m.id]; m.mine || copied {
 				ids = append(ids, m.id)
@@ -128,7 +130,7 @@ func (p *Purge) erase(ctx context.Context, wait time.Duration, counts *PurgeCoun
 			return ctx.Err()
 		case <-time.After(purgePause):
 		}
-		again := make([]ID, 0, len(p.left))
+		again := make([]outbox.ID, 0, len(p.left))
 		for id := range p.left {
 			again = append(again, id)
 		}
@@ -143,8 +145,8 @@ func (p *Purge) erase(ctx context.Context, wait time.Duration, counts *PurgeCoun
 
 // eraseAll erases messages in bounded transactions. A batch that meets a lock, or that the database refuses, is halved until
 // the message at fault is alone.
-func (p *Purge) eraseAll(ctx context.Context, ids []ID, counts *PurgeCounts) error {
-	var todo [][]ID
+func (p *Purge) eraseAll(ctx context.Context, ids []outbox.ID, counts *PurgeCounts) error {
+	var todo [][]outbox.ID
 	for len(ids) > 0 {
 		n := min(len(ids), purgeBatch)
 		todo = append(todo, ids[:n])

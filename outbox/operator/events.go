@@ -1,4 +1,4 @@
-package outbox
+package operator
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/seed-abbacb8b/epilogue/internal/event"
+	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
 // sinceKinds is the version of the tables since which messages have a kind, and there are tables for events.
@@ -48,12 +49,12 @@ INSERT INTO outbox.event (kind, lane, reason) SELECT '` + string(kind) + `', lan
 // cancelled counts what a cancel gave up, by lane.
 type cancelled struct {
 	n    map[string]int64
-	last map[string]ID
+	last map[string]outbox.ID
 }
 
-func (c *cancelled) add(name string, id ID) {
+func (c *cancelled) add(name string, id outbox.ID) {
 	if c.n == nil {
-		c.n, c.last = map[string]int64{}, map[string]ID{}
+		c.n, c.last = map[string]int64{}, map[string]outbox.ID{}
 	}
 	if !event.IsLane(name) {
 		c.n[name]++

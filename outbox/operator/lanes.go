@@ -1,4 +1,4 @@
-package outbox
+package operator
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/cleantext"
 	"github.com/seed-abbacb8b/epilogue/internal/event"
 	"github.com/seed-abbacb8b/epilogue/internal/lane"
+	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
 // Pause stops all requests to an endpoint, of every tenant, until it is resumed. Requests in flight go on. A store of a tenant
@@ -178,7 +179,7 @@ func (s *Store) laneAt(ctx context.Context, endpoint string) (string, error) {
 }
 
 func (s *Store) laneOfURL(ctx context.Context, url string) (string, error) {
-	url, endpoint, err := NormalizeURL(url)
+	url, endpoint, err := outbox.NormalizeURL(url)
 	if err != nil {
 		return "", err
 	}
@@ -188,7 +189,7 @@ func (s *Store) laneOfURL(ctx context.Context, url string) (string, error) {
 
 // checkEndpoint reports an endpoint that is not in the form of the tables.
 func checkEndpoint(endpoint string) error {
-	canonical, err := CheckURL(endpoint)
+	canonical, err := outbox.CheckURL(endpoint)
 	if err != nil {
 		return fmt.Errorf("endpoint %q: %w", endpoint, err)
 	}
@@ -204,9 +205,9 @@ type Limits struct {
 	RatePerSecond float64 // requests begun per second, of all workers together; LimitRateMin to LimitRateMax
 }
 
-// Validate reports every limit that is out of its bounds, as [FieldFaults].
+// Validate reports every limit that is out of its bounds, as [outbox.FieldFaults].
 func (l Limits) Validate() error {
-	var faults FieldFaults
+	var faults outbox.FieldFaults
 	faults.Check(l.MaxInFlight >= 0 && l.MaxInFlight <= LimitInFlightMax, "MaxInFlight", "is %d; want 1 to %d, or 0 for no limit",
 		l.MaxInFlight, LimitInFlightMax)
 	rate := l.RatePerSecond

@@ -1,4 +1,4 @@
-package outbox
+package operator
 
 import (
 	"context"
@@ -8,17 +8,19 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
 // Filter narrows [Store.List]. Its zero value lists the newest messages of every state.
 type Filter struct {
-	States    []State       // any of these; all when empty
-	Endpoint  string        // exactly this one; all when empty
-	RunID     string        // exactly this one; all when empty
-	OlderThan time.Duration // written at least so long ago
-	NewerThan time.Duration // written at most so long ago; no bound when 0
-	Limit     int           // at most so many; ListLimit when 0
-	Look      int           // how many messages are looked at, the newest first; all when 0. See [Store.ListPage]
+	States    []outbox.State // any of these; all when empty
+	Endpoint  string         // exactly this one; all when empty
+	RunID     string         // exactly this one; all when empty
+	OlderThan time.Duration  // written at least so long ago
+	NewerThan time.Duration  // written at most so long ago; no bound when 0
+	Limit     int            // at most so many; ListLimit when 0
+	Look      int            // how many messages are looked at, the newest first; all when 0. See [Store.ListPage]
 }
 
 // ListLimit is the default of Filter.Limit.
@@ -84,18 +86,18 @@ func (f Filter) where(candidates bool) (conditions []string, args []any, err err
 	}
 	states := make([]string, 0, len(f.States)) // of a type that the simple protocol can write
 	for _, state := range f.States {
-		if !slices.Contains(States, state) {
-			return nil, nil, fmt.Errorf("state %q is none of %v", state, States)
+		if !slices.Contains(outbox.States, state) {
+			return nil, nil, fmt.Errorf("state %q is none of %v", state, outbox.States)
 		}
 		states = append(states, string(state))
 	}
 	if len(states) > 0 {
 		conditions = append(conditions, "s.state OPERATOR(pg_catalog.=) ANY ("+arg(states)+"::pg_catalog.text[])")
 	}
-	if !candidates && within(f.States, StateDead, StateCancelled) {
+	if !candidates && within(f.States, outbox.StateDead, outbox.StateCancelled) {
 		conditions = append(conditions, "s.id OPERATOR(pg_catalog.=) ANY (SELECT message_id FROM outbox.dead)")
 	}
-	if !candidates && within(f.States, StatePending, StateDelivering, StateRetrying) {
+	if !candidates && within(f.States, outbox.StatePending, outbox.StateDelivering, outbox.StateRetrying) {
 		conditions = append(conditions, "s.id OPERATOR(pg_catalog.=) ANY (SELECT message_id FROM outbox.due)")
 	}
 	if f.Endpoint != "" {
@@ -114,7 +116,7 @@ func (f Filter) where(candidates bool) (conditions []string, args []any, err err
 }
 
 // within reports whether states is not empty and holds nothing but some.
-func within(states []State, some ...State) bool {
+func within(states []outbox.State, some ...outbox.State) bool {
 	for _, s := range states {
 		if !slices.Contains(some, s) {
 			return false

@@ -1,4 +1,4 @@
-package outbox
+package operator
 
 import (
 	"bytes"
@@ -12,6 +12,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/cleantext"
 	"github.com/seed-abbacb8b/epilogue/internal/event"
 	"github.com/seed-abbacb8b/epilogue/internal/lane"
+	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
 // ErrNoURL says that a message has no URL that can be delivered to; a replay must name one.
@@ -19,8 +20,8 @@ var ErrNoURL = errors.New("has no URL that can be delivered to; name one")
 
 // Replayed tells what one replay did.
 type Replayed struct {
-	ID  ID `json:"id"`  // the message asked for
-	New ID `json:"new"` // the message that will be delivered: the same, or its copy for another URL
+	ID  outbox.ID `json:"id"`  // the message asked for
+	New outbox.ID `json:"new"` // the message that will be delivered: the same, or its copy for another URL
 }
 
 // Replay makes messages due at once: dead, cancelled or delivered ones, or those that wait for their next attempt. Their ids
@@ -28,11 +29,11 @@ type Replayed struct {
 //
 // With a URL, each message is copied to it under a new id, and the old one is closed as cancelled; it must not be due any more.
 // All of this happens in one transaction. An error names every message that cannot be replayed, and nothing has changed.
-func (s *Store) Replay(ctx context.Context, ids []ID, url string) ([]Replayed, error) {
+func (s *Store) Replay(ctx context.Context, ids []outbox.ID, url string) ([]Replayed, error) {
 	endpoint := ""
 	if url != "" {
 		var err error
-		if url, endpoint, err = NormalizeURL(url); err != nil {
+		if url, endpoint, err = outbox.NormalizeURL(url); err != nil {
 			return nil, fmt.Errorf("replay: %w", err)
 		}
 	}
@@ -45,7 +46,7 @@ func (s *Store) Replay(ctx context.Context, ids []ID, url string) ([]Replayed, e
 			done = append(done, Replayed{ID: m.ID, New: m.ID})
 			return s.dueAgain(ctx, tx, m)
 		}
-		copied := NewID()
+		copied := outbox.NewID()
 		done = append(done, Replayed{ID: m.ID, New: copied})
 		return s.copyTo(ctx, tx, m, copied, url, endpoint)
 	})
@@ -57,7 +58,7 @@ func (s *Store) Replay(ctx context.Context, ids []ID, url string) ([]Replayed, e
 
 // Cancel gives up messages that are still due. A request in flight goes on, but its answer changes nothing any more. Nothing is
 // changed when one of the messages is not due.
-func (s *Store) Cancel(ctx context.Context, ids []ID, reason string) error {
+func (s *Store) Cancel(ctx context.Context, ids []outbox.ID, reason string) error {
 	if reason == "" {
 		reason = "cancelled by an operator"
 	}
@@ -83,8 +84,8 @@ func (s *Store) Cancel(ctx context.Context, ids []ID, reason string) error {
 
 // subject is what an operation needs to know of a message.
 type subject struct {
-	ID       ID
-	State    State
+	ID       outbox.ID
+	State    outbox.State
 	Endpoint string
 	Tenant   string
 	Kept     bool // the result is there, or there is none to be
@@ -92,14 +93,14 @@ type subject struct {
 }
 
 func (m subject) due() bool {
-	return m.State == StatePending || m.State == StateDelivering || m.State == StateRetrying
+	return m.State == outbox.StatePending || m.State == outbox.StateDelivering || m.State == outbox.StateRetrying
 }
 
 func (m subject) checkReplay(url string) error {
 	switch {
 	case !m.Kept:
-		return fault{fmt.Sprintf("cannot be replayed: its result was over %d bytes and was not kept", ResultBytesKept), nil}
-	case m.State == StateDelivering:
+		return fault{fmt.Sprintf("cannot be replayed: its result was over %d bytes and was not kept", outbox.ResultBytesKept), nil}
+	case m.State == outbox.StateDelivering:
 		return fault{"is being delivered now; wait for its answer, or cancel it first", nil}
 	case url != "" && m.due():
 		return fault{fmt.Sprintf("is %s; cancel it before it is replayed to another URL", m.State), nil}
@@ -128,9 +129,9 @@ func (f fault) Unwrap() error { return f.err }
 
 // operate runs f for each message, in one transaction and in the order of their ids, with the due row locked against claims. It
 // collects faults, and changes nothing when there are any.
-func (s *Store) operate(ctx context.Context, what string, ids []ID, end func(pgx.Tx) error, f func(pgx.Tx, subject) error) error {
+func (s *Store) operate(ctx context.Context, what string, ids []outbox.ID, end func(pgx.Tx) error, f func(pgx.Tx, subject) error) error {
 	ids = slices.Clone(ids)
-	slices.SortFunc(ids, func(a, b ID) int { return bytes.Compare(a[:], b[:]) })
+	slices.SortFunc(ids, func(a, b outbox.ID) int { return bytes.Compare(a[:], b[:]) })
 	ids = slices.Compact(ids)
 	knows, err := s.knowsTenants(ctx)
 	if err != nil {
@@ -162,7 +163,7 @@ func (s *Store) operate(ctx context.Context, what string, ids []ID, end func(pgx
 	return nil
 }
 
-func (s *Store) lock(ctx context.Context, tx pgx.Tx, id ID, knowsTenants bool) (subject, error) {
+func (s *Store) lock(ctx context.Context, tx pgx.Tx, id outbox.ID, knowsTenants bool) (subject, error) {
 	for _, sql := range []string{
 		`SELECT FROM outbox.message WHERE id OPERATOR(pg_catalog.=) $1::pg_catalog.uuid FOR KEY SHARE`,  // against retention
 		`SELECT FROM outbox.due WHERE message_id OPERATOR(pg_catalog.=) $1::pg_catalog.uuid FOR UPDATE`, // against claims and records
@@ -194,7 +195,7 @@ ON CONFLICT (message_id) DO UPDATE SET due_at = pg_catalog.statement_timestamp()
 	return err
 }
 
-func (s *Store) copyTo(ctx context.Context, tx pgx.Tx, m subject, copied ID, url, endpoint string) error {
+func (s *Store) copyTo(ctx context.Context, tx pgx.Tx, m subject, copied outbox.ID, url, endpoint string) error {
 	tenant := ""
 	if m.Tenant != "" { // else the tables may have no such column
 		tenant = ", tenant"
@@ -205,14 +206,14 @@ SELECT $2::pg_catalog.uuid, run_id, status, result, error, headers, final_step, 
 FROM outbox.message WHERE id OPERATOR(pg_catalog.=) $1::pg_catalog.uuid
 RETURNING id)
 INSERT INTO outbox.due (message_id, endpoint) SELECT id, $5::pg_catalog.text FROM m`), m.ID, copied, url, endpoint, lane.Of(endpoint, m.Tenant))
-	if err != nil || m.State == StateDelivered {
+	if err != nil || m.State == outbox.StateDelivered {
 		return err // a delivered message stays delivered
 	}
 	return s.close(ctx, tx, m.ID, "replayed to another URL as message "+copied.String())
 }
 
 // close moves a message to dead as cancelled, from wherever it was.
-func (s *Store) close(ctx context.Context, tx pgx.Tx, id ID, reason string) error {
+func (s *Store) close(ctx context.Context, tx pgx.Tx, id outbox.ID, reason string) error {
 	if _, err := tx.Exec(ctx, s.in(`DELETE FROM outbox.due WHERE message_id OPERATOR(pg_catalog.=) $1::pg_catalog.uuid`), id); err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-package outbox
+package operator
 
 import (
 	"context"
@@ -12,27 +12,28 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/nilcheck"
 	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
 	"github.com/seed-abbacb8b/epilogue/internal/sqltime"
+	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
 // Store reads and changes the outbox for an operator. It is safe for concurrent use when its DB is.
 //
 // Times are read between 1970 and 9999: an infinite one, which was written by hand, is shown as the bound.
 type Store struct {
-	db     DB
+	db     outbox.DB
 	schema string
 	tenant string // whose messages it sees and changes; all when empty
 	tables *tables
 }
 
 // NewStore returns a store of the outbox in schema (DefaultSchema when empty).
-func NewStore(db DB, schema string) (*Store, error) {
+func NewStore(db outbox.DB, schema string) (*Store, error) {
 	if nilcheck.Is(db) {
 		return nil, errors.New("store: the database is nil; pass a pool")
 	}
 	if schema == "" {
-		schema = DefaultSchema
+		schema = outbox.DefaultSchema
 	}
-	if err := CheckSchema(schema); err != nil {
+	if err := outbox.CheckSchema(schema); err != nil {
 		return nil, err
 	}
 	return &Store{db: db, schema: schema, tables: new(tables)}, nil
@@ -49,28 +50,28 @@ var ErrNotFound = errors.New("no such message")
 
 // MessageStatus is one row of the view outbox.status.
 type MessageStatus struct {
-	ID             ID             `json:"id"`
-	RunID          string         `json:"run_id"`
-	Status         TerminalStatus `json:"status"`
-	Endpoint       string         `json:"endpoint"`
-	URL            string         `json:"url"`
-	State          State          `json:"state"`
-	Attempts       int            `json:"attempts"`
-	LastClass      *string        `json:"last_class"`       // of the last attempt: delivered, or its fault
-	LastStatusCode *int           `json:"last_status_code"` // of the last answer
-	LastError      *string        `json:"last_error"`
-	LastAttemptAt  *time.Time     `json:"last_attempt_at"`
-	NextAttemptAt  *time.Time     `json:"next_attempt_at"` // nil unless due; not before HeldUntil where something holds it back
-	WaitsFor       *string        `json:"waits_for"`       // what the worker lacks to send it; nil when nothing
-	LockedBy       *string        `json:"locked_by"`       // the worker that holds the lease
-	LockedUntil    *time.Time     `json:"locked_until"`
-	DeadReason     *string        `json:"dead_reason"`
-	DeadError      *string        `json:"dead_error"`
-	DeadAt         *time.Time     `json:"dead_at"`
-	ReplayOf       *ID            `json:"replay_of"`
-	CreatedAt      time.Time      `json:"created_at"`
-	Tenant         *string        `json:"tenant"` // whose message it is; nil for none
-	Kind           *string        `json:"kind"`   // nil for an outcome; event for what a worker tells an operator
+	ID             outbox.ID             `json:"id"`
+	RunID          string                `json:"run_id"`
+	Status         outbox.TerminalStatus `json:"status"`
+	Endpoint       string                `json:"endpoint"`
+	URL            string                `json:"url"`
+	State          outbox.State          `json:"state"`
+	Attempts       int                   `json:"attempts"`
+	LastClass      *string               `json:"last_class"`       // of the last attempt: delivered, or its fault
+	LastStatusCode *int                  `json:"last_status_code"` // of the last answer
+	LastError      *string               `json:"last_error"`
+	LastAttemptAt  *time.Time            `json:"last_attempt_at"`
+	NextAttemptAt  *time.Time            `json:"next_attempt_at"` // nil unless due; not before HeldUntil where something holds it back
+	WaitsFor       *string               `json:"waits_for"`       // what the worker lacks to send it; nil when nothing
+	LockedBy       *string               `json:"locked_by"`       // the worker that holds the lease
+	LockedUntil    *time.Time            `json:"locked_until"`
+	DeadReason     *string               `json:"dead_reason"`
+	DeadError      *string               `json:"dead_error"`
+	DeadAt         *time.Time            `json:"dead_at"`
+	ReplayOf       *outbox.ID            `json:"replay_of"`
+	CreatedAt      time.Time             `json:"created_at"`
+	Tenant         *string               `json:"tenant"` // whose message it is; nil for none
+	Kind           *string               `json:"kind"`   // nil for an outcome; event for what a worker tells an operator
 
 	Hold // why it is not tried when it is due
 }
@@ -125,7 +126,7 @@ type Attempt struct {
 }
 
 // Show returns one message, or an error that wraps [ErrNotFound].
-func (s *Store) Show(ctx context.Context, id ID) (MessageDetail, error) {
+func (s *Store) Show(ctx context.Context, id outbox.ID) (MessageDetail, error) {
 	var d MessageDetail
 	var headers []byte
 	knows, err := s.knowsTenants(ctx)
@@ -173,13 +174,13 @@ func readHeaders(text []byte) map[string]string {
 
 // StateCount is one row of the view outbox.overview.
 type StateCount struct {
-	State            State      `json:"state"`
-	Messages         int64      `json:"messages"`
-	OldestDue        *time.Time `json:"oldest_due"`
-	OldestInFlight   *time.Time `json:"oldest_in_flight"`
-	OldestLeaseUntil *time.Time `json:"oldest_lease_until"`
-	OldestDead       *time.Time `json:"oldest_dead"`
-	Estimated        bool       `json:"estimated"` // Messages, which are exact to 100 000; the times are those of a sample then
+	State            outbox.State `json:"state"`
+	Messages         int64        `json:"messages"`
+	OldestDue        *time.Time   `json:"oldest_due"`
+	OldestInFlight   *time.Time   `json:"oldest_in_flight"`
+	OldestLeaseUntil *time.Time   `json:"oldest_lease_until"`
+	OldestDead       *time.Time   `json:"oldest_dead"`
+	Estimated        bool         `json:"estimated"` // Messages, which are exact to 100 000; the times are those of a sample then
 }
 
 // Overview counts the messages in each state. For a store of a tenant ([Store.OfTenant]), delivered messages are left out: to

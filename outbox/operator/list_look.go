@@ -1,4 +1,4 @@
-package outbox
+package operator
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/seed-abbacb8b/epilogue/internal/sqltime"
+	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
 // MessagePage are messages, and how far back they were looked for.
@@ -39,7 +40,7 @@ func (s *Store) ListPage(ctx context.Context, f Filter) (page MessagePage, err e
 	if page.Messages, err = s.list(ctx, f, look); err != nil || look.most == 0 || len(page.Messages) >= f.limit() {
 		return page, err
 	}
-	var beyond ID
+	var beyond outbox.ID
 	err = s.db.QueryRow(ctx, s.in(`SELECT id FROM (`+look.source("$2", "$3")+` OFFSET $1) c LIMIT 1`), look.most, look.from, look.to).Scan(&beyond)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return page, nil
@@ -55,7 +56,7 @@ func (s *Store) ListPage(ctx context.Context, f Filter) (page MessagePage, err e
 type looked struct {
 	most     int
 	table    string // message, due or dead
-	from, to ID
+	from, to outbox.ID
 	tenants  bool // for one tenant
 }
 
@@ -65,21 +66,21 @@ const writerSlack = time.Hour
 func (s *Store) looked(ctx context.Context, f Filter) (look looked, err error) {
 	look = looked{most: f.Look, table: "message", tenants: s.tenant != ""}
 	switch {
-	case within(f.States, StatePending, StateDelivering, StateRetrying):
+	case within(f.States, outbox.StatePending, outbox.StateDelivering, outbox.StateRetrying):
 		look.table = "due"
-	case within(f.States, StateDead, StateCancelled):
+	case within(f.States, outbox.StateDead, outbox.StateCancelled):
 		look.table = "dead"
 	}
 	var now time.Time
 	if err := s.db.QueryRow(ctx, `SELECT pg_catalog.now()`).Scan(&now); err != nil {
 		return look, err
 	}
-	look.to = IDFloor(sqltime.Max)
+	look.to = outbox.IDFloor(sqltime.Max)
 	if f.OlderThan > 0 {
-		look.to = IDFloor(now.Add(writerSlack - f.OlderThan))
+		look.to = outbox.IDFloor(now.Add(writerSlack - f.OlderThan))
 	}
 	if f.NewerThan > 0 {
-		look.from = IDFloor(now.Add(-writerSlack - f.NewerThan))
+		look.from = outbox.IDFloor(now.Add(-writerSlack - f.NewerThan))
 	}
 	return look, nil
 }
@@ -109,17 +110,17 @@ func (l looked) candidates(f Filter, tenant string, args []any) (string, []any) 
 	where := []string{"true"}
 	const leased = `l.locked_until OPERATOR(pg_catalog.>) pg_catalog.now()`
 	switch {
-	case l.table == "due" && within(f.States, StateDelivering):
+	case l.table == "due" && within(f.States, outbox.StateDelivering):
 		where = append(where, leased)
-	case l.table == "due" && within(f.States, StateRetrying):
+	case l.table == "due" && within(f.States, outbox.StateRetrying):
 		where = append(where, `l.attempt OPERATOR(pg_catalog.>) l.attempts_before`)
-	case l.table == "due" && within(f.States, StatePending):
+	case l.table == "due" && within(f.States, outbox.StatePending):
 		where = append(where, `l.attempt OPERATOR(pg_catalog.<=) l.attempts_before`)
-	case l.table == "dead" && within(f.States, StateCancelled):
+	case l.table == "dead" && within(f.States, outbox.StateCancelled):
 		where = append(where, `l.reason OPERATOR(pg_catalog.=) 'cancelled'::pg_catalog.text`)
-	case l.table == "dead" && within(f.States, StateDead):
+	case l.table == "dead" && within(f.States, outbox.StateDead):
 		where = append(where, `l.reason OPERATOR(pg_catalog.<>) 'cancelled'::pg_catalog.text`)
-	case within(f.States, StateDelivered):
+	case within(f.States, outbox.StateDelivered):
 		where = append(where, `NOT EXISTS (SELECT FROM outbox.due d WHERE d.message_id OPERATOR(pg_catalog.=) l.id)`,
 			`NOT EXISTS (SELECT FROM outbox.dead x WHERE x.message_id OPERATOR(pg_catalog.=) l.id)`)
 	}

@@ -1,17 +1,19 @@
-package outbox
+package operator
 
 import (
 	"context"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
 // purgeable is a message that a walk found.
 type purgeable struct {
-	id       ID
+	id       outbox.ID
 	mine     bool // of the tenant and the run that are asked for
-	replayOf *ID
+	replayOf *outbox.ID
 }
 
 // walk reads messages in the order of their ids, up to the end, and yields those of the tenant, and copies, which may be.
@@ -27,7 +29,7 @@ func (p *Purge) walk(ctx context.Context, f func([]purgeable, PurgeProgress) err
 	if err != nil {
 		return err
 	}
-	for from := (ID{}); ; {
+	for from := (outbox.ID{}); ; {
 		rows, err := p.store.db.Query(ctx, sql, from, p.end, orNull(p.store.tenant), orNull(p.runID), purgePage)
 		if err != nil {
 			return err
@@ -70,13 +72,13 @@ ORDER BY id`), nil
 }
 
 func (p *Purge) survey(ctx context.Context) (counts PurgeCounts, err error) {
-	err = p.store.db.QueryRow(ctx, p.store.in(`SELECT COALESCE((SELECT id FROM outbox.message ORDER BY id DESC LIMIT 1), $1::pg_catalog.uuid)`), ID{}).Scan(&p.end)
+	err = p.store.db.QueryRow(ctx, p.store.in(`SELECT COALESCE((SELECT id FROM outbox.message ORDER BY id DESC LIMIT 1), $1::pg_catalog.uuid)`), outbox.ID{}).Scan(&p.end)
 	if err != nil {
 		return counts, err
 	}
-	unowned := map[ID]ID{} // copies that name no tenant, or another one: the messages that they copy
+	unowned := map[outbox.ID]outbox.ID{} // copies that name no tenant, or another one: the messages that they copy
 	err = p.walk(ctx, func(page []purgeable, progress PurgeProgress) error {
-		var ids []ID
+		var ids []outbox.ID
 		for _, m := range page {
 			switch {
 			case m.mine:
@@ -99,7 +101,7 @@ func (p *Purge) survey(ctx context.Context) (counts PurgeCounts, err error) {
 	if err := p.resolve(ctx, unowned); err != nil {
 		return counts, err
 	}
-	var ids []ID
+	var ids []outbox.ID
 	for id := range p.copies {
 		if ids = append(ids, id); len(ids) == purgePage {
 			if err := p.count(ctx, ids, &counts); err != nil {
@@ -115,10 +117,10 @@ func (p *Purge) survey(ctx context.Context) (counts PurgeCounts, err error) {
 }
 
 // resolve finds the copies whose original, over any number of copies in between, is to be erased.
-func (p *Purge) resolve(ctx context.Context, unowned map[ID]ID) error {
+func (p *Purge) resolve(ctx context.Context, unowned map[outbox.ID]outbox.ID) error {
 	clear(p.copies)
-	roots := map[ID]bool{} // by original: whether it is to be erased
-	rootOf := func(id ID) ID {
+	roots := map[outbox.ID]bool{} // by original: whether it is to be erased
+	rootOf := func(id outbox.ID) outbox.ID {
 		for range len(unowned) { // bounds a circle that was made by hand
 			next, ok := unowned[id]
 			if !ok {
@@ -159,7 +161,7 @@ func (p *Purge) resolve(ctx context.Context, unowned map[ID]ID) error {
 }
 
 // mine returns which of some messages are to be erased.
-func (p *Purge) mine(ctx context.Context, ids []string) ([]ID, error) {
+func (p *Purge) mine(ctx context.Context, ids []string) ([]outbox.ID, error) {
 	if len(ids) == 0 {
 		return nil, nil
 	}
@@ -173,11 +175,11 @@ WHERE id OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.text[]::pg_catalog.uuid[]) A
 	if err != nil {
 		return nil, err
 	}
-	return pgx.CollectRows(rows, pgx.RowTo[ID])
+	return pgx.CollectRows(rows, pgx.RowTo[outbox.ID])
 }
 
 // count adds what belongs to some messages.
-func (p *Purge) count(ctx context.Context, ids []ID, to *PurgeCounts) error {
+func (p *Purge) count(ctx context.Context, ids []outbox.ID, to *PurgeCounts) error {
 	if len(ids) == 0 {
 		return nil
 	}
@@ -198,7 +200,7 @@ FROM asked`), idTexts(ids)).Scan(&n.Messages, &n.Copies, &n.DedupeKeys, &n.Attem
 	return err
 }
 
-func idTexts(ids []ID) []string {
+func idTexts(ids []outbox.ID) []string {
 	texts := make([]string, len(ids))
 	for i, id := range ids {
 		texts[i] = id.String()

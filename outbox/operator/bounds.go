@@ -1,4 +1,4 @@
-package outbox
+package operator
 
 // Bounds of what an operator may set for an endpoint. The tables enforce them too (migrations, CHECK constraints).
 const (

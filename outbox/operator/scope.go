@@ -1,10 +1,12 @@
-package outbox
+package operator
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"sync/atomic"
+
+	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
 // sinceTenants is the first version of the tables that knows tenants and says what holds a message back.
@@ -20,7 +22,7 @@ var ErrNoTenants = errors.New("the tables know no tenants yet; run 'outbox-worke
 // ([ErrNotFound]). It pauses, resumes and limits the lane of the tenant at the endpoint. On tables older than version 6, each
 // of its methods returns [ErrNoTenants].
 func (s *Store) OfTenant(tenant string) (*Store, error) {
-	if err := CheckTenant(tenant); err != nil {
+	if err := outbox.CheckTenant(tenant); err != nil {
 		return nil, fmt.Errorf("tenant: %w", err)
 	}
 	if s.tenant != "" && s.tenant != tenant {

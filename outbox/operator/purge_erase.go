@@ -1,18 +1,20 @@
-package outbox
+package operator
 
 import (
 	"context"
 	"slices"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
 // eraseBatch erases messages in one transaction. It locks each message against retention and replays, and its due row against
 // claims. It does not wait for a row that another session has locked, and leaves one under a lease, whose request is in flight.
 // Both are tried again.
-func (p *Purge) eraseBatch(ctx context.Context, ids []ID, counts *PurgeCounts) error {
+func (p *Purge) eraseBatch(ctx context.Context, ids []outbox.ID, counts *PurgeCounts) error {
 	var done PurgeCounts
-	var busy []ID
+	var busy []outbox.ID
 	err := pgx.BeginFunc(ctx, p.store.db, func(tx pgx.Tx) (err error) {
 		if _, err := tx.Exec(ctx, `SELECT pg_catalog.set_config('lock_timeout', '500ms', true)`); err != nil {
 			return err
@@ -39,7 +41,7 @@ func (p *Purge) eraseBatch(ctx context.Context, ids []ID, counts *PurgeCounts) e
 }
 
 // lockFree locks the messages that no session has locked and no worker has leased, and returns them.
-func (p *Purge) lockFree(ctx context.Context, tx pgx.Tx, ids []ID) ([]ID, error) {
+func (p *Purge) lockFree(ctx context.Context, tx pgx.Tx, ids []outbox.ID) ([]outbox.ID, error) {
 	locked, err := p.ids(ctx, tx, `SELECT id FROM outbox.message WHERE id OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.text[]::pg_catalog.uuid[])
 ORDER BY id FOR UPDATE SKIP LOCKED`, ids)
 	if err != nil {
@@ -60,26 +62,26 @@ ORDER BY message_id FOR UPDATE SKIP LOCKED`, locked)
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(locked, func(id ID) bool {
+	return slices.DeleteFunc(locked, func(id outbox.ID) bool {
 		return slices.Contains(claimed, id) || slices.Contains(due, id) && !slices.Contains(waiting, id)
 	}), nil
 }
 
 // stillThere returns the messages that are neither free nor gone.
-func (p *Purge) stillThere(ctx context.Context, tx pgx.Tx, ids, free []ID) ([]ID, error) {
+func (p *Purge) stillThere(ctx context.Context, tx pgx.Tx, ids, free []outbox.ID) ([]outbox.ID, error) {
 	if len(free) == len(ids) {
 		return nil, nil
 	}
-	others := slices.DeleteFunc(slices.Clone(ids), func(id ID) bool { return slices.Contains(free, id) })
+	others := slices.DeleteFunc(slices.Clone(ids), func(id outbox.ID) bool { return slices.Contains(free, id) })
 	return p.ids(ctx, tx, `SELECT id FROM outbox.message WHERE id OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.text[]::pg_catalog.uuid[])`, others)
 }
 
-func (p *Purge) ids(ctx context.Context, tx pgx.Tx, sql string, ids []ID) ([]ID, error) {
+func (p *Purge) ids(ctx context.Context, tx pgx.Tx, sql string, ids []outbox.ID) ([]outbox.ID, error) {
 	rows, err := tx.Query(ctx, p.store.in(sql), idTexts(ids))
 	if err != nil {
 		return nil, err
 	}
-	return pgx.CollectRows(rows, pgx.RowTo[ID])
+	return pgx.CollectRows(rows, pgx.RowTo[outbox.ID])
 }
 
 // unownedRuns are the runs of some ids that no message belongs to any more. The run ids of the two tables have different
@@ -88,7 +90,7 @@ const unownedRuns = `FROM outbox.riverstep_run r WHERE r.run_id OPERATOR(pg_cata
   AND NOT EXISTS (SELECT FROM outbox.message m WHERE m.run_id OPERATOR(pg_catalog.=) r.run_id COLLATE pg_catalog."default")`
 
 // eraseLocked erases messages whose rows are locked, and the runs that no other message belongs to.
-func (p *Purge) eraseLocked(ctx context.Context, tx pgx.Tx, ids []ID) (done PurgeCounts, err error) {
+func (p *Purge) eraseLocked(ctx context.Context, tx pgx.Tx, ids []outbox.ID) (done PurgeCounts, err error) {
 	for _, each := range []struct {
 		table, key string
 		n          *int64

@@ -1,8 +1,10 @@
-package outbox
+package operator
 
 import (
 	"context"
 	"fmt"
+
+	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
 // PausedMessages are messages that wait for an operator to resume something.
@@ -14,7 +16,7 @@ type PausedMessages struct {
 }
 
 // PausedAmong tells which of these messages are due and wait behind a pause. On tables older than version 6 it knows of none.
-func (s *Store) PausedAmong(ctx context.Context, ids []ID) ([]PausedMessages, error) {
+func (s *Store) PausedAmong(ctx context.Context, ids []outbox.ID) ([]PausedMessages, error) {
 	knows, err := s.knowsTenants(ctx)
 	if err != nil || !knows {
 		return nil, err
