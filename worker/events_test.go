@@ -12,6 +12,7 @@ import (
 
 	"github.com/seed-abbacb8b/epilogue/internal/event"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 	"github.com/seed-abbacb8b/epilogue/webhook"
 )
 
@@ -33,8 +34,8 @@ func (h *heard[T]) list() []T {
 	return slices.Clone(h.all)
 }
 
-// operator is a receiver of events.
-type operator struct {
+// eventReceiver is a receiver of events.
+type eventReceiver struct {
 	*receiver
 	key webhook.Key
 }
@@ -51,15 +52,15 @@ type told struct {
 }
 
 // tellOperator has a configuration tell its events to a receiver, signed by a key of their own.
-func tellOperator(t *testing.T, c *Config, answer func(http.ResponseWriter, request)) *operator {
+func tellOperator(t *testing.T, c *Config, answer func(http.ResponseWriter, request)) *eventReceiver {
 	t.Helper()
-	o := &operator{newReceiver(t, answer), generate(t, webhook.HMAC)}
+	o := &eventReceiver{newReceiver(t, answer), generate(t, webhook.HMAC)}
 	c.EventsURL, c.Keys = o.URL+"/events", newRing(map[string]webhook.Keys{"events": {o.key}})
 	return o
 }
 
 // events are what came, verified.
-func (o *operator) events(t *testing.T) (all []told) {
+func (o *eventReceiver) events(t *testing.T) (all []told) {
 	t.Helper()
 	for _, got := range o.requests() {
 		if got.path != "/events" {
