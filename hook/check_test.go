@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/seed-abbacb8b/epilogue/hook"
+	"github.com/seed-abbacb8b/epilogue/internal/header"
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 	"github.com/seed-abbacb8b/epilogue/outbox/operator"
@@ -83,7 +84,7 @@ func leavesOut(headers map[string]string, patterns []string) bool {
 	}
 	for key, value := range headers {
 		named := key != "callback_url" && (patterns[0] == "*" || strings.HasPrefix(strings.ToLower(key), "k"))
-		if named && outbox.CheckHeader(key, value) != nil {
+		if named && header.Check(key, value) != nil {
 			return true
 		}
 	}

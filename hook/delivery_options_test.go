@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/seed-abbacb8b/epilogue/hook"
+	"github.com/seed-abbacb8b/epilogue/internal/keyname"
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
@@ -108,9 +109,9 @@ func TestASigningKeyIsChosenPerOutcome(t *testing.T) {
 	for _, tenant := range []string{"", "acme", "Acme.2_b-C", "../own", "own ", " own", "own\n", "own\x00", "a b", "ä", ".", strings.Repeat("a", 65), strings.Repeat("a", 70_000), "\xff", "whsec_c2VjcmV0IHNlY3JldCBzZWNyZXQ="} {
 		got := optionsOf(t, db, c, outcomeWith("tenant-"+strings.ToValidUTF8(strings.ReplaceAll(tenant[:min(len(tenant), 70)], "\x00", "0"), "?"), map[string]string{"tenant": tenant})).SigningKey
 		switch {
-		case tenant == "" && got != "own", outbox.CheckSigningKeyName(tenant) == nil && got != tenant:
+		case tenant == "" && got != "own", keyname.Check(tenant) == nil && got != tenant:
 			t.Errorf("%.80q: signed with %q", tenant, got)
-		case tenant != "" && outbox.CheckSigningKeyName(tenant) != nil && (!unknown.MatchString(got) || outbox.CheckSigningKeyName(got) != nil):
+		case tenant != "" && keyname.Check(tenant) != nil && (!unknown.MatchString(got) || keyname.Check(got) != nil):
 			t.Errorf("%.80q becomes %q", tenant, got)
 		}
 		if other, again := seen[got]; again {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/seed-abbacb8b/epilogue/internal/header"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -106,7 +107,7 @@ func (h *WebhookTerminalHook) CheckOutcome(outcome outbox.RunOutcome) error {
 		faults = append(faults, err)
 	}
 	for _, key := range h.forwarded(outcome.Headers) {
-		if err := outbox.CheckHeader(key, outcome.Headers[key]); err != nil {
+		if err := header.Check(key, outcome.Headers[key]); err != nil {
 			faults = append(faults, err)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/seed-abbacb8b/epilogue/internal/callback"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -52,7 +53,7 @@ func (c WebhookConfig) scoped(key, url string) string {
 	case c.DedupeScope == DedupeHook:
 		return fmt.Sprintf("[hook %s] %s", c.Name, key)
 	case c.DedupeScope == DedupeURL:
-		if normal, _, err := outbox.NormalizeURL(url); err == nil {
+		if normal, _, err := callback.Normalize(url); err == nil {
 			url = normal // one URL in two spellings is one
 		}
 		sum := sha256.Sum256([]byte(url))

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"github.com/seed-abbacb8b/epilogue/internal/fieldfault"
+	"github.com/seed-abbacb8b/epilogue/internal/header"
+	"github.com/seed-abbacb8b/epilogue/internal/keyname"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -53,7 +55,7 @@ type WebhookConfig struct {
 
 	// ForwardHeaders names the run headers that go into the request unchanged. "X-Tenant" names one, "X-*" all that begin so,
 	// "*" all of them but the URL header. None when empty, because the headers of a run belong to the service. A pattern leaves
-	// out headers that a receiver or a proxy may trust, unless it names them (outbox.SensitiveHeader).
+	// out headers that a receiver or a proxy may trust, unless it names them (header.Sensitive).
 	ForwardHeaders []string
 
 	// OptionsOf returns how the message of one run is delivered. A field that it leaves zero is as in Options. Its Headers are
@@ -127,7 +129,7 @@ func (c WebhookConfig) validate() error {
 	faults.Check(c.Options.Traceparent == "", "Options.Traceparent", "is set; want the function %s", fieldfault.Name("Traceparent"))
 	faults.Check(c.Options.Tracestate == "", "Options.Tracestate", "is set; want the function %s", fieldfault.Name("Tracestate"))
 	for _, pattern := range c.ForwardHeaders {
-		faults.Add("ForwardHeaders", outbox.CheckHeader(pattern, "")) // * is a token's byte
+		faults.Add("ForwardHeaders", header.Check(pattern, "")) // * is a token's byte
 	}
 	return errors.Join(faults.Err(), c.checkScope())
 }
@@ -139,7 +141,7 @@ func signingKey(asked, own string) string {
 	if asked == "" {
 		return own
 	}
-	if outbox.CheckSigningKeyName(asked) == nil {
+	if keyname.Check(asked) == nil {
 		return asked
 	}
 	return invalidName(asked)
@@ -190,7 +192,7 @@ func (h *WebhookTerminalHook) forwarded(headers map[string]string) []string {
 	}
 	var keys []string
 	for key := range headers {
-		named := slices.ContainsFunc(h.config.ForwardHeaders, func(p string) bool { return matches(p, key) && !outbox.SensitiveHeader(key, p) })
+		named := slices.ContainsFunc(h.config.ForwardHeaders, func(p string) bool { return matches(p, key) && !header.Sensitive(key, p) })
 		if named && key != h.config.URLHeader {
 			keys = append(keys, key)
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/seed-abbacb8b/epilogue/internal/header"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -109,7 +110,7 @@ func (h *WebhookTerminalHook) complete(ctx context.Context, outcome outbox.RunOu
 		o.SigningKey = signingKey(h.config.SigningKeyOf(outcome), o.SigningKey)
 	}
 	if h.config.Traceparent != nil {
-		if parent := h.config.Traceparent(ctx); outbox.CheckTraceparent(parent) == nil {
+		if parent := h.config.Traceparent(ctx); header.CheckTraceparent(parent) == nil {
 			o.Traceparent, o.Tracestate = parent, h.tracestate(ctx)
 		}
 	}
@@ -122,7 +123,7 @@ func (h *WebhookTerminalHook) tracestate(ctx context.Context) string {
 		return ""
 	}
 	state := h.config.Tracestate(ctx)
-	if outbox.CheckTracestate(state) != nil {
+	if header.CheckTracestate(state) != nil {
 		return ""
 	}
 	return state

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/seed-abbacb8b/epilogue/internal/lane"
 	"github.com/seed-abbacb8b/epilogue/internal/sqltime"
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
@@ -61,7 +62,7 @@ func badRows() []badRow {
 		{"message_tenant", "message", columns{"tenant": "''"}},
 		{"message_tenant", "message", columns{"tenant": "'a b'"}},
 		{"message_tenant", "message", columns{"tenant": "U&'\\00e9'"}},
-		{"message_tenant", "message", columns{"tenant": longer(outbox.TenantBytesMax)}},
+		{"message_tenant", "message", columns{"tenant": longer(lane.TenantBytesMax)}},
 		{"message_dedupe_key", "message", columns{"dedupe_key": longer(outbox.DedupeKeyBytesMax)}},
 		{"due_endpoint", "due", columns{"endpoint": "''"}},
 		{"due_attempts", "due", columns{"attempt": "-1"}},

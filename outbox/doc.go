@@ -22,7 +22,7 @@
 //
 // # What submitters supply
 //
-// [CheckURL] and [CheckHeader] say what can be delivered. What cannot be is still written, as a dead message with the reason
+// [CheckURL] says what can be delivered. What cannot be is still written, as a dead message with the reason
 // "invalid", because a run must be able to end. Text that Postgres cannot store is made valid: each NUL byte and each run of
 // invalid UTF-8 becomes U+FFFD, in the run id, the error, the headers and the URL (which is then dead). Such a dedupe key is
 // replaced by its hash. The result is bytes, and is kept as it is.

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/internal/header"
 )
 
 func TestHeadersThatHTTPForbidsAreNamed(t *testing.T) {
@@ -31,7 +31,7 @@ func TestHeadersThatHTTPForbidsAreNamed(t *testing.T) {
 		{"X", "\x00", "byte 0 of the value"},
 		{"X", "ab\x7f", "byte 2 of the value"},
 	} {
-		err := outbox.CheckHeader(c.key, c.value)
+		err := header.Check(c.key, c.value)
 		switch {
 		case c.fault == good && err != nil:
 			t.Errorf("%q: %q: %v", c.key, c.value, err)
@@ -54,7 +54,7 @@ func FuzzCheckHeader(f *testing.F) {
 		must(t, err)
 		request.Header[key] = []string{value}
 		_, err = client.RoundTrip(request)
-		if check := outbox.CheckHeader(key, value); (check == nil) != errors.Is(err, sent) {
+		if check := header.Check(key, value); (check == nil) != errors.Is(err, sent) {
 			t.Errorf("%q: %q: CheckHeader says %v, net/http %v", key, value, check, err)
 		}
 	})
@@ -68,18 +68,18 @@ func TestASensitiveHeaderIsForwardedOnlyByItsName(t *testing.T) {
 		"Forwarded", "X-HTTP-Method-Override", "X-Http-Method", "X-Method-Override",
 	} {
 		for _, pattern := range []string{"*", name[:1] + "*", name[:3] + "*"} {
-			if !outbox.SensitiveHeader(name, pattern) {
+			if !header.Sensitive(name, pattern) {
 				t.Errorf("%q forwards %s", pattern, name)
 			}
 		}
-		if outbox.SensitiveHeader(name, strings.ToUpper(name)) {
+		if header.Sensitive(name, strings.ToUpper(name)) {
 			t.Errorf("%s is not forwarded by its name", name)
 		}
 	}
 	for name, pattern := range map[string]string{
 		"svix-id": "svix-*", "Svix-Id": "SVIX-I*", "X-Forwarded-For": "x-forwarded-*", "X-Tenant": "*", "X-Forward": "X-*", "Authorization-Of": "*", "": "*",
 	} {
-		if outbox.SensitiveHeader(name, pattern) {
+		if header.Sensitive(name, pattern) {
 			t.Errorf("%q does not forward %q", pattern, name)
 		}
 	}

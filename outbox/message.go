@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/seed-abbacb8b/epilogue/internal/callback"
 	"github.com/seed-abbacb8b/epilogue/internal/cleantext"
 )
 
@@ -62,7 +63,7 @@ func newRow(m Message, resultBytesMax int) row {
 	if m.Fault != "" {
 		r.faults = append(r.faults, cutText(cleantext.Of(m.Fault), ErrorBytesMax))
 	}
-	target, endpoint, err := NormalizeURL(m.URL)
+	target, endpoint, err := callback.Normalize(m.URL)
 	if err != nil {
 		target = cleantext.Cut(cleantext.Of(m.URL), URLBytesMax)
 		r.faults = append(r.faults, err.Error())

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"unicode"
 
+	"github.com/seed-abbacb8b/epilogue/internal/callback"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -30,7 +31,7 @@ func TestAURLIsWrittenAsItIsSent(t *testing.T) {
 		"http://[::ffff:127.0.0.1]:81/":                 "http://127.0.0.1:81/",
 		"https://a.example/?u=http://b.example/":        "https://a.example/?u=http://b.example/",
 	} {
-		if got, _, err := outbox.NormalizeURL(raw); got != want || err != nil {
+		if got, _, err := callback.Normalize(raw); got != want || err != nil {
 			t.Errorf("%q becomes %q, %v; want %q", raw, got, err, want)
 		}
 	}

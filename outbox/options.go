@@ -5,12 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"mime"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/seed-abbacb8b/epilogue/internal/fieldfault"
+	"github.com/seed-abbacb8b/epilogue/internal/header"
+	"github.com/seed-abbacb8b/epilogue/internal/keyname"
 )
 
 // Options say how one message is delivered. The zero value leaves all to the worker: a POST of the raw body, signed with
@@ -31,7 +32,7 @@ type Options struct {
 	// ContentType of a raw or CloudEvents body; detected when empty: JSON, UTF-8 text or octets.
 	ContentType string
 
-	// Headers are set on each request as they are; those that [ReservedHeader] names are refused.
+	// Headers are set on each request as they are; those that the worker or HTTP sets are refused.
 	Headers map[string]string
 
 	// Forward lists the keys of the run's headers that go into the request. None when empty. Those that HTTP forbids or
@@ -93,68 +94,6 @@ const DefaultSource = "/workflow-runs"
 // Methods are the methods a message may be delivered with.
 var Methods = []string{"POST", "PUT", "PATCH"}
 
-var signingKeyName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
-
-// CheckSigningKeyName reports a name that no key set can have.
-func CheckSigningKeyName(name string) error {
-	if !signingKeyName.MatchString(name) {
-		return errors.New("not the name of a signing key (it is not shown, because it may be a key); want 1 to 64 of A-Z, a-z, 0-9, _, . and -, beginning with a letter or digit")
-	}
-	return nil
-}
-
-// CheckTraceparent reports text that is not a traceparent (W3C Trace Context, section 3.2).
-func CheckTraceparent(text string) error {
-	if !isTraceparent(text) {
-		return fmt.Errorf("traceparent %.60q; want VERSION-TRACE_ID-PARENT_ID-FLAGS in lower-case hex", text)
-	}
-	return nil
-}
-
-// isTraceparent is a loop and no expression, for a worker that traces asks for each attempt.
-func isTraceparent(text string) bool {
-	if len(text) != len("00-0123456789abcdef0123456789abcdef-0123456789abcdef-00") {
-		return false
-	}
-	for i := range len(text) {
-		switch c := text[i]; {
-		case i == 2, i == 35, i == 52:
-			if c != '-' {
-				return false
-			}
-		case (c < '0' || c > '9') && (c < 'a' || c > 'f'):
-			return false
-		}
-	}
-	return true
-}
-
-// tracestateBytesMax is what everybody must be able to carry (section 3.3.1.5), and enough here.
-const tracestateBytesMax = 512
-
-// tracestateMember is a member of the list, KEY=VALUE (section 3.3.1.3). The value does not end with a space.
-var tracestateMember = regexp.MustCompile(`^[a-z0-9][a-z0-9_*/@-]{0,255}=[ -+\--<>-~]{0,255}[!-+\--<>-~]$`)
-
-// CheckTracestate reports text that is not a tracestate (W3C Trace Context, section 3.3), or one over 512 bytes or 32 members.
-func CheckTracestate(text string) error {
-	if len(text) > tracestateBytesMax {
-		return fmt.Errorf("tracestate has %d bytes; want at most %d", len(text), tracestateBytesMax)
-	}
-	members := 0
-	for member := range strings.SplitSeq(text, ",") {
-		if member = strings.Trim(member, " \t"); member == "" {
-			continue
-		}
-		if members++; !tracestateMember.MatchString(member) {
-			return fmt.Errorf("tracestate member %.60q; want KEY=VALUE", member)
-		}
-	}
-	if members < 1 || members > 32 {
-		return fmt.Errorf("tracestate has %d members; want 1 to 32", members)
-	}
-	return nil
-}
-
 // FieldFaults are the faults of [Options] or [operator.Limits], by their fields.
 type FieldFaults = fieldfault.Faults
 
@@ -170,15 +109,15 @@ func (o Options) Validate() error {
 	check(o.Method == "" || slices.Contains(Methods, o.Method), "Method", "is %q; want one of %v", o.Method, Methods)
 	check(o.Format == "" || o.Format == FormatRaw || o.Format == FormatEnvelope || o.Format == FormatCloudEvents,
 		"Format", "is %q; want %s, %s or %s", o.Format, FormatRaw, FormatEnvelope, FormatCloudEvents)
-	check(o.Source == "" || CheckHeader("Ce-Source", o.Source) == nil && !strings.Contains(o.Source, " "), "Source", "is %q; want a URI reference", o.Source)
+	check(o.Source == "" || header.Check("Ce-Source", o.Source) == nil && !strings.Contains(o.Source, " "), "Source", "is %q; want a URI reference", o.Source)
 	if o.ContentType != "" {
 		_, _, err := mime.ParseMediaType(o.ContentType)
-		check(err == nil && CheckHeader("Content-Type", o.ContentType) == nil, "ContentType", "is %q; want a media type", o.ContentType)
+		check(err == nil && header.Check("Content-Type", o.ContentType) == nil, "ContentType", "is %q; want a media type", o.ContentType)
 		check(o.Format != FormatEnvelope, "ContentType", "is set; an envelope is always application/json")
 	}
 	for _, key := range sortedKeys(o.Headers) {
-		faults.Add("Headers", CheckHeader(key, o.Headers[key]))
-		if ReservedHeader(key) {
+		faults.Add("Headers", header.Check(key, o.Headers[key]))
+		if header.Reserved(key) {
 			faults.Add("Headers", fmt.Errorf("header %q is set by the worker only", key))
 		}
 	}
@@ -189,17 +128,17 @@ func (o Options) Validate() error {
 	check(bytes <= OptionsBytesMax, "Headers", "with %s and %s has %d bytes; want at most %d",
 		fieldfault.Name("Source"), fieldfault.Name("ContentType"), bytes, OptionsBytesMax)
 	if o.SigningKey != "" {
-		faults.Add("SigningKey", CheckSigningKeyName(o.SigningKey))
+		faults.Add("SigningKey", keyname.Check(o.SigningKey))
 	}
-	if o.SecretHeaders != "" && !signingKeyName.MatchString(o.SecretHeaders) {
+	if o.SecretHeaders != "" && !keyname.Valid(o.SecretHeaders) {
 		faults.Add("SecretHeaders", errors.New("not the name of a header set (it is not shown, because it may be a secret); "+
 			"want 1 to 64 of A-Z, a-z, 0-9, _, . and -, beginning with a letter or digit"))
 	}
 	if o.Traceparent != "" {
-		faults.Add("Traceparent", CheckTraceparent(o.Traceparent))
+		faults.Add("Traceparent", header.CheckTraceparent(o.Traceparent))
 	}
 	if o.Tracestate != "" {
-		faults.Add("Tracestate", CheckTracestate(o.Tracestate))
+		faults.Add("Tracestate", header.CheckTracestate(o.Tracestate))
 	}
 	return faults.Err()
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/seed-abbacb8b/epilogue/internal/header"
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
@@ -75,7 +76,7 @@ func TestOptionsWithOneFaultAreRefused(t *testing.T) {
 			}
 		}
 	}
-	for _, name := range outbox.ReservedHeaders() {
+	for _, name := range header.ReservedNames() {
 		for _, spelling := range []string{name, strings.ToLower(name), strings.ToUpper(name)} {
 			if err := (outbox.Options{Headers: map[string]string{spelling: "x"}}).Validate(); err == nil {
 				t.Errorf("header %s can be set", spelling)
@@ -194,11 +195,11 @@ func TestOptionsThatNoRowCouldHoldAreRefusedAtTheConfiguration(t *testing.T) {
 func TestAReservedHeaderIsReservedInEverySpelling(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"webhook-id", "WEBHOOK_ID", "Webhook_Signature", "ce-id", "CE_id", "Workflow-Run_Status"} {
-		if !outbox.ReservedHeader(name) {
+		if !header.Reserved(name) {
 			t.Errorf("%s is not reserved", name)
 		}
 	}
-	if outbox.ReservedHeader("X-Webhook-Id") {
+	if header.Reserved("X-Webhook-Id") {
 		t.Error("X-Webhook-Id is reserved")
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/seed-abbacb8b/epilogue/internal/callback"
 	"github.com/seed-abbacb8b/epilogue/internal/cleantext"
 )
 
@@ -99,13 +100,13 @@ func (o RunOutcome) Validate() error {
 
 // Sizes that the tables enforce too (migrations, CHECK constraints).
 const (
-	RunIDBytesMax     = 1024     // a longer one is an error
-	URLBytesMax       = 2048     // a longer one makes a dead message
-	ErrorBytesMax     = 64 << 10 // a longer error text is cut there, and says so
-	HeadersBytesMax   = 64 << 10 // as JSON; beyond it the message is dead, and only the headers that fit are kept
-	ResultBytesLimit  = 1 << 20  // default of Config.ResultBytesMax: a larger result makes a dead message
-	ResultBytesKept   = 16 << 20 // a larger result is not kept, so its message cannot be replayed
-	DedupeKeyBytesMax = 512      // a longer key, or one that is not clean text, is replaced by its SHA-256
+	RunIDBytesMax     = 1024              // a longer one is an error
+	URLBytesMax       = callback.BytesMax // a longer one makes a dead message
+	ErrorBytesMax     = 64 << 10          // a longer error text is cut there, and says so
+	HeadersBytesMax   = 64 << 10          // as JSON; beyond it the message is dead, and only the headers that fit are kept
+	ResultBytesLimit  = 1 << 20           // default of Config.ResultBytesMax: a larger result makes a dead message
+	ResultBytesKept   = 16 << 20          // a larger result is not kept, so its message cannot be replayed
+	DedupeKeyBytesMax = 512               // a longer key, or one that is not clean text, is replaced by its SHA-256
 	cutNote           = "… [cut: %d bytes]"
 )
 

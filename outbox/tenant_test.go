@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/seed-abbacb8b/epilogue/internal/lane"
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
@@ -43,7 +44,7 @@ func TestANameThatNoTenantCanHaveIsTheCallersError(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	w := newWriter(t, db)
-	for _, tenant := range []string{"two words", "é", "tab\t", strings.Repeat("a", outbox.TenantBytesMax+1)} {
+	for _, tenant := range []string{"two words", "é", "tab\t", strings.Repeat("a", lane.TenantBytesMax+1)} {
 		m := message("run")
 		m.Tenant = tenant
 		_, err := w.Insert(t.Context(), begin(t, db.Pool), m)

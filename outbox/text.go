@@ -20,7 +20,7 @@ func cleanHeaders(headers map[string]string) map[string]string {
 
 // asciiJSON escapes what is not ASCII in JSON, so that its bytes mean the same in every encoding.
 func asciiJSON(text string) string {
-	if isASCII(text) {
+	if cleantext.IsASCII(text) {
 		return text
 	}
 	var b strings.Builder

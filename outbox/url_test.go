@@ -5,6 +5,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"github.com/seed-abbacb8b/epilogue/internal/callback"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -153,8 +154,8 @@ func FuzzCheckURL(f *testing.F) {
 			}
 			return
 		}
-		normal, _, _ := outbox.NormalizeURL(url)
-		if twice, same, err := outbox.NormalizeURL(normal); twice != normal || same != endpoint || err != nil {
+		normal, _, _ := callback.Normalize(url)
+		if twice, same, err := callback.Normalize(normal); twice != normal || same != endpoint || err != nil {
 			t.Errorf("%q becomes %q, and that %q with the endpoint %q and not %q, %v", url, normal, twice, same, endpoint, err)
 		}
 		for _, c := range []byte(normal) {

@@ -6,9 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/seed-abbacb8b/epilogue/internal/cleantext"
 )
 
 // Config says where messages are written. The zero value is usable.
@@ -178,22 +179,13 @@ func (w *Writer) statement(m Message) (st statement, err error) {
 func encodeText(args []any, text []int) bool {
 	if !slices.ContainsFunc(text, func(i int) bool {
 		value, ok := args[i].(string)
-		return ok && !isASCII(value)
+		return ok && !cleantext.IsASCII(value)
 	}) {
 		return false
 	}
 	for _, i := range text {
 		if value, ok := args[i].(string); ok {
 			args[i] = []byte(value)
-		}
-	}
-	return true
-}
-
-func isASCII(text string) bool {
-	for i := range len(text) {
-		if text[i] >= utf8.RuneSelf {
-			return false
 		}
 	}
 	return true

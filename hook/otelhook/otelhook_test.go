@@ -10,7 +10,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/seed-abbacb8b/epilogue/hook/otelhook"
-	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/internal/header"
 )
 
 func TestTheSpanIsSaidAsOpenTelemetrySaysIt(t *testing.T) {
@@ -31,10 +31,10 @@ func TestTheSpanIsSaidAsOpenTelemetrySaysIt(t *testing.T) {
 		if parent != theirs["traceparent"] || state != theirs["tracestate"] {
 			t.Errorf("%s: %q and %q, want %v", name, parent, state, theirs)
 		}
-		if err := outbox.CheckTraceparent(parent); (err == nil) != (parent != "") {
+		if err := header.CheckTraceparent(parent); (err == nil) != (parent != "") {
 			t.Errorf("%s: %v", name, err)
 		}
-		if err := outbox.CheckTracestate(state); (err == nil) != (state != "") {
+		if err := header.CheckTracestate(state); (err == nil) != (state != "") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

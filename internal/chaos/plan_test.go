@@ -7,6 +7,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"github.com/seed-abbacb8b/epilogue/internal/header"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -98,7 +99,7 @@ func TestContentsAreValidAndVaried(t *testing.T) {
 				t.Fatalf("header %s: %q", key, value)
 			}
 		}
-		if err := outbox.CheckHeader(forwardedHeader, c.outcome.Headers[forwardedHeader]); err != nil {
+		if err := header.Check(forwardedHeader, c.outcome.Headers[forwardedHeader]); err != nil {
 			t.Fatal(err)
 		}
 		if len(c.outcome.Result) > 64<<10 {

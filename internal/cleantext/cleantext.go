@@ -22,3 +22,13 @@ func Cut(text string, bytesMax int) string {
 	}
 	return text[:bytesMax]
 }
+
+// IsASCII reports whether the text has no other character.
+func IsASCII(text string) bool {
+	for i := range len(text) {
+		if text[i] >= utf8.RuneSelf {
+			return false
+		}
+	}
+	return true
+}

@@ -7,7 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed-abbacb8b/epilogue/internal/callback"
 	"github.com/seed-abbacb8b/epilogue/internal/event"
+	"github.com/seed-abbacb8b/epilogue/internal/keyname"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -94,7 +96,7 @@ func TestTheBodyIsTheDocumentedOne(t *testing.T) {
 // TestNobodyCanHaveTheMark: an older worker waits with what bears it, and no writer can write it.
 func TestNobodyCanHaveTheMark(t *testing.T) {
 	t.Parallel()
-	if outbox.CheckSigningKeyName(event.Mark) == nil {
+	if keyname.Check(event.Mark) == nil {
 		t.Error("a key set can have that name")
 	}
 	if err := (outbox.Options{SecretHeaders: event.Mark}).Validate(); err == nil {
@@ -104,7 +106,7 @@ func TestNobodyCanHaveTheMark(t *testing.T) {
 	if err := json.Unmarshal([]byte(event.Options), &o); err != nil || o.SigningKey != event.Mark || o.SecretHeaders != event.Mark {
 		t.Errorf("%+v, %v", o, err)
 	}
-	if url, _, err := outbox.NormalizeURL(event.URL); err != nil || url != event.URL {
+	if url, _, err := callback.Normalize(event.URL); err != nil || url != event.URL {
 		t.Errorf("%s, %v", url, err)
 	}
 	if _, err := outbox.CheckURL(event.Lane); err == nil {

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"unicode"
 
-	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/internal/keyname"
 	"github.com/seed-abbacb8b/epilogue/webhook"
 )
 
@@ -25,7 +25,7 @@ func CheckName(name string) error {
 			return errors.New("a key stands where the name of a set should; want name=key")
 		}
 	}
-	if outbox.CheckSigningKeyName(name) != nil {
+	if keyname.Check(name) != nil {
 		return errors.New("the name of the set is not 1 to 64 letters, digits, '.', '_' and '-', beginning with a letter " +
 			"or digit (it is not shown here, because it may be a key)")
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/seed-abbacb8b/epilogue/internal/callback"
 	"github.com/seed-abbacb8b/epilogue/internal/cleantext"
 	"github.com/seed-abbacb8b/epilogue/internal/event"
 	"github.com/seed-abbacb8b/epilogue/internal/lane"
@@ -179,7 +180,7 @@ func (s *Store) laneAt(ctx context.Context, endpoint string) (string, error) {
 }
 
 func (s *Store) laneOfURL(ctx context.Context, url string) (string, error) {
-	url, endpoint, err := outbox.NormalizeURL(url)
+	url, endpoint, err := callback.Normalize(url)
 	if err != nil {
 		return "", err
 	}

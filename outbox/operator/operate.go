@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/seed-abbacb8b/epilogue/internal/callback"
 	"github.com/seed-abbacb8b/epilogue/internal/cleantext"
 	"github.com/seed-abbacb8b/epilogue/internal/event"
 	"github.com/seed-abbacb8b/epilogue/internal/lane"
@@ -33,7 +34,7 @@ func (s *Store) Replay(ctx context.Context, ids []outbox.ID, url string) ([]Repl
 	endpoint := ""
 	if url != "" {
 		var err error
-		if url, endpoint, err = outbox.NormalizeURL(url); err != nil {
+		if url, endpoint, err = callback.Normalize(url); err != nil {
 			return nil, fmt.Errorf("replay: %w", err)
 		}
 	}

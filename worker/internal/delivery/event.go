@@ -3,7 +3,9 @@ package delivery
 import (
 	"errors"
 
+	"github.com/seed-abbacb8b/epilogue/internal/callback"
 	"github.com/seed-abbacb8b/epilogue/internal/event"
+	"github.com/seed-abbacb8b/epilogue/internal/header"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -22,7 +24,7 @@ func newEventSender(c Config, d *dialer, like *Sender) (*eventSender, error) {
 	if c.EventsURL == "" {
 		return nil, nil
 	}
-	url, _, err := outbox.NormalizeURL(c.EventsURL)
+	url, _, err := callback.Normalize(c.EventsURL)
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +80,7 @@ func addRun(own *ownHeaders, m Message, n *headerNote) {
 		return
 	}
 	own.set("Workflow-Run-Status", m.Status.String())
-	if outbox.CheckHeader("Workflow-Run-Id", m.RunID) == nil {
+	if header.Check("Workflow-Run-Id", m.RunID) == nil {
 		own.set("Workflow-Run-Id", n.trim("Workflow-Run-Id", m.RunID))
 	} else {
 		n.leftOut = append(n.leftOut, "Workflow-Run-Id: the run id holds a control character")

@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/internal/header"
 )
 
 // decode decodes the JSON parts of a message. A row that was written by hand, or by a newer writer, may hold JSON of
@@ -40,10 +40,10 @@ func decodeJSON(m Message) (p parts, err error) {
 // replace those. It leaves out headers that HTTP forbids, and headers that only the worker sets.
 func takeHeaders(h http.Header, p parts, n *headerNote) {
 	set := func(key, value string) {
-		switch err := outbox.CheckHeader(key, value); {
+		switch err := header.Check(key, value); {
 		case err != nil:
 			n.leftOut = append(n.leftOut, err.Error())
-		case outbox.ReservedHeader(key):
+		case header.Reserved(key):
 			n.leftOut = append(n.leftOut, fmt.Sprintf("header %q: set by the worker only", key))
 		default:
 			h[headerKey(key)] = []string{n.trim(key, value)}

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/seed-abbacb8b/epilogue/internal/header"
 	"github.com/seed-abbacb8b/epilogue/internal/secretfile"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
@@ -207,9 +208,9 @@ func (p *headerSetParser) header(line string) error {
 	switch {
 	case !ok:
 		return errors.New("is neither origin = https://HOST nor NAME: VALUE")
-	case outbox.CheckHeader(name, value) != nil || value == "":
+	case header.Check(name, value) != nil || value == "":
 		return errors.New("is not a header that HTTP allows (it is not shown, for it may be a secret)")
-	case outbox.ReservedHeader(name):
+	case header.Reserved(name):
 		return fmt.Errorf("header %q is set by the worker only", name)
 	}
 	key := headerKey(name)

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/seed-abbacb8b/epilogue/internal/header"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 	"github.com/seed-abbacb8b/epilogue/webhook"
 )
@@ -108,7 +109,7 @@ func checkOptions(o outbox.Options) (method string, err error) {
 	default:
 		return "", fmt.Errorf("options of the message: format is %.20q, which this worker does not know", o.Format)
 	}
-	if outbox.CheckHeader("Content-Type", o.ContentType) != nil {
+	if header.Check("Content-Type", o.ContentType) != nil {
 		return "", errors.New("options of the message: content_type holds a control character")
 	}
 	return method, nil

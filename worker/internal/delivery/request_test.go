@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/seed-abbacb8b/epilogue/internal/header"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -84,7 +85,7 @@ func TestForwardedHeadersReplaceNoHeaderOfTheWorker(t *testing.T) {
 		"X-Bad-Value": "a\r\nWebhook-Id: forged", "X-Nul": "forged\x01", "ümlaut": "forged", "with space": "forged", "": "forged",
 	}
 	leftOut := []string{"X-Bad-Value", "X-Nul", "ümlaut", "with space", "header name is empty"}
-	for _, name := range outbox.ReservedHeaders() {
+	for _, name := range header.ReservedNames() {
 		headers[strings.ToLower(name)] = "forged"
 		leftOut = append(leftOut, strings.ToLower(name))
 	}

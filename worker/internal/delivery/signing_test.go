@@ -12,6 +12,7 @@ import (
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
+	"github.com/seed-abbacb8b/epilogue/internal/header"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 	"github.com/seed-abbacb8b/epilogue/webhook"
 )
@@ -169,7 +170,7 @@ func TestEachAttemptIsSigned(t *testing.T) {
 func TestNothingThatIsSuppliedReplacesASignature(t *testing.T) {
 	t.Parallel()
 	forged := map[string]string{}
-	for _, name := range append(outbox.ReservedHeaders(), "Ce-Id", "Ce-Signature") {
+	for _, name := range append(header.ReservedNames(), "Ce-Id", "Ce-Signature") {
 		lower := strings.ToLower(name)
 		for _, spelling := range []string{name, lower, strings.ToUpper(name), strings.ReplaceAll(name, "-", "_"), strings.ReplaceAll(lower, "-", "_")} {
 			forged[spelling] = "v1,forged"

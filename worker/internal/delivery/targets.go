@@ -5,7 +5,7 @@ import (
 	"net/url"
 	"sync"
 
-	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/internal/callback"
 )
 
 // targets remembers what URLs become when they are normalized, which takes a twentieth of a sender's time: most messages go
@@ -25,7 +25,7 @@ var errNoURL = errors.New("url: cannot be made a request of") // its own text wo
 // targetsKept bounds what is remembered; when it is full, all of it is forgotten. URLs are 2 KiB at most.
 const targetsKept = 1024
 
-// normal is outbox.NormalizeURL, parsed.
+// normal is callback.Normalize, parsed.
 func (t *targets) normal(raw string) (target, error) {
 	t.mu.RLock()
 	known, ok := t.of[raw]
@@ -33,7 +33,7 @@ func (t *targets) normal(raw string) (target, error) {
 	if ok {
 		return known, nil
 	}
-	normal, endpoint, err := outbox.NormalizeURL(raw)
+	normal, endpoint, err := callback.Normalize(raw)
 	if err != nil {
 		return target{}, err
 	}

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/internal/callback"
 )
 
 func TestWhatIsRememberedOfURLsIsWhatTheyBecomeAndBounded(t *testing.T) {
@@ -12,7 +12,7 @@ func TestWhatIsRememberedOfURLsIsWhatTheyBecomeAndBounded(t *testing.T) {
 	var known targets
 	for i := range 3 * targetsKept {
 		raw := fmt.Sprintf("https://EXAMPLE.com/a b/%d", i/2) // each twice
-		normal, endpoint, err := outbox.NormalizeURL(raw)
+		normal, endpoint, err := callback.Normalize(raw)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -14,6 +14,7 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/seed-abbacb8b/epilogue/internal/header"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -71,7 +72,7 @@ func spanOf(began trace.Span, o outbox.Options) (x span) {
 
 // passedOn is the writer's own context, for a worker that does not trace.
 func passedOn(o outbox.Options) (x span) {
-	if o.Traceparent != "" && outbox.CheckTraceparent(o.Traceparent) == nil {
+	if o.Traceparent != "" && header.CheckTraceparent(o.Traceparent) == nil {
 		x.parent, x.state = o.Traceparent, checkedState(o)
 	}
 	return x
@@ -150,7 +151,7 @@ func methodOf(o outbox.Options) (name, method string) {
 // writerOf reads the writer's span (W3C Trace Context, section 3.2). One of a later version is read as far as this one goes.
 func writerOf(o outbox.Options) (writer trace.SpanContext, ok bool) {
 	text := o.Traceparent
-	if text == "" || outbox.CheckTraceparent(text) != nil || strings.HasPrefix(text, "ff") {
+	if text == "" || header.CheckTraceparent(text) != nil || strings.HasPrefix(text, "ff") {
 		return writer, false
 	}
 	id, err := trace.TraceIDFromHex(text[3:35])
@@ -166,7 +167,7 @@ func writerOf(o outbox.Options) (writer trace.SpanContext, ok bool) {
 }
 
 func checkedState(o outbox.Options) string {
-	if o.Tracestate != "" && outbox.CheckTracestate(o.Tracestate) != nil {
+	if o.Tracestate != "" && header.CheckTracestate(o.Tracestate) != nil {
 		return ""
 	}
 	return o.Tracestate

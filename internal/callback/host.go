@@ -1,4 +1,4 @@
-package outbox
+package callback
 
 import (
 	"errors"
@@ -12,6 +12,8 @@ import (
 
 	"golang.org/x/text/cases"
 	"golang.org/x/text/unicode/norm"
+
+	"github.com/seed-abbacb8b/epilogue/internal/cleantext"
 )
 
 // hostBytesMax is the longest name that DNS allows, and labelBytesMax its longest label (RFC 1035, section 2.3.4). They also
@@ -66,7 +68,7 @@ func isNumber(label string) bool {
 
 // asciiName returns the ASCII form of a name: each label mapped as IDNA does (UTS #46) and then in Punycode (RFC 3492).
 func asciiName(name string) (string, error) {
-	if isASCII(name) {
+	if cleantext.IsASCII(name) {
 		name = strings.ToLower(name)
 	} else if name = mapName(name); name != mapName(name) {
 		return "", errNotAHost
@@ -76,7 +78,7 @@ func asciiName(name string) (string, error) {
 		if !validLabel(label) {
 			return "", errNotAHost
 		}
-		if !isASCII(label) {
+		if !cleantext.IsASCII(label) {
 			labels[i] = "xn--" + punycode(label)
 		}
 		if len(labels[i]) > labelBytesMax {
@@ -136,7 +138,7 @@ const (
 	punyBias, punyFirst        = 72, 128
 )
 
-// punycode encodes a label that is not ASCII (RFC 3492, section 6.3). A label of at most URLBytesMax bytes overflows nothing.
+// punycode encodes a label that is not ASCII (RFC 3492, section 6.3). A label of at most BytesMax bytes overflows nothing.
 func punycode(label string) string {
 	var out []byte
 	runes := []rune(label)

@@ -1,17 +1,16 @@
-package outbox
+// Package header holds the rules for headers that services and submitters supply.
+package header
 
 import (
-	"encoding/json"
 	"fmt"
-	"maps"
 	"net/textproto"
 	"slices"
 	"strings"
 )
 
-// CheckHeader reports a header that HTTP forbids (RFC 9110, sections 5.1 and 5.5): a name that is not a token, a value
+// Check reports a header that HTTP forbids (RFC 9110, sections 5.1 and 5.5): a name that is not a token, a value
 // with a control character other than the tab.
-func CheckHeader(key, value string) error {
+func Check(key, value string) error {
 	if key == "" {
 		return fmt.Errorf("header name is empty")
 	}
@@ -32,44 +31,8 @@ func isTokenByte(b byte) bool {
 	return b >= 'a' && b <= 'z' || b >= 'A' && b <= 'Z' || b >= '0' && b <= '9' || strings.IndexByte("!#$%&'*+-.^_`|~", b) >= 0
 }
 
-func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }
-
-// keepHeaders returns headers that the tables can hold. Those that do not fit into HeadersBytesMax, in the order of their
-// names, are left out, and the fault says how large all of them were.
-func keepHeaders(headers map[string]string) (kept map[string]string, fault string) {
-	clean := cleanHeaders(headers)
-	size := len(mustJSON(clean))
-	if size <= HeadersBytesMax {
-		return clean, ""
-	}
-	kept, bytes := map[string]string{}, len("{}")
-	for _, key := range sortedKeys(clean) {
-		pair := len(mustJSON(map[string]string{key: clean[key]})) - 1 // its braces, less the comma
-		if bytes+pair <= HeadersBytesMax {
-			kept[key], bytes = clean[key], bytes+pair
-		}
-	}
-	return kept, fmt.Sprintf("headers: %d bytes as JSON, the limit is %d; those that fit are kept", size, HeadersBytesMax)
-}
-
-func mustJSON(v any) string {
-	text, err := json.Marshal(v)
-	if err != nil {
-		panic(err) // maps of strings and our own structs always encode
-	}
-	return string(text)
-}
-
-// CheckHeadersSize reports headers that take more than [HeadersBytesMax] as JSON.
-func CheckHeadersSize(headers map[string]string) error {
-	if n := len(mustJSON(cleanHeaders(headers))); n > HeadersBytesMax {
-		return fmt.Errorf("headers: %d bytes as JSON, the limit is %d", n, HeadersBytesMax)
-	}
-	return nil
-}
-
-// ReservedHeaders lists the headers that only the worker, or HTTP itself, sets. All that begin with Ce- are CloudEvents'.
-func ReservedHeaders() []string {
+// ReservedNames lists the headers that only the worker, or HTTP itself, sets. All that begin with Ce- are CloudEvents'.
+func ReservedNames() []string {
 	return []string{
 		"Accept-Encoding", "Connection", "Content-Encoding", "Content-Length", "Content-Type", "Cookie", "Expect", "Host",
 		"Keep-Alive", "Proxy-Authorization", "Proxy-Connection", "Te", "Traceparent", "Tracestate", "Trailer",
@@ -78,11 +41,11 @@ func ReservedHeaders() []string {
 	}
 }
 
-// ReservedHeader reports whether a header is reserved: nothing that a submitter or a hook supplies replaces it or adds
+// Reserved reports whether a header is reserved: nothing that a submitter or a hook supplies replaces it or adds
 // to it. Names are compared without regard to case, and with _ taken for -, as CGI does.
-func ReservedHeader(name string) bool {
+func Reserved(name string) bool {
 	name = textproto.CanonicalMIMEHeaderKey(strings.ReplaceAll(name, "_", "-"))
-	return strings.HasPrefix(name, "Ce-") || slices.Contains(ReservedHeaders(), name)
+	return strings.HasPrefix(name, "Ce-") || slices.Contains(ReservedNames(), name)
 }
 
 // sensitiveHeaders are those that a receiver, or a proxy before it, may trust: credentials, the signature of another sender,
@@ -92,9 +55,9 @@ var sensitiveHeaders = []string{
 	"X-Http-Method", "X-Http-Method-Override", "X-Method-Override",
 }
 
-// SensitiveHeader reports whether a pattern of headers to forward leaves this header out: a receiver may trust the header, and
+// Sensitive reports whether a pattern of headers to forward leaves this header out: a receiver may trust the header, and
 // the pattern does not name it. "Authorization" and "X-Forwarded-*" name headers; "*" and "X-*" do not.
-func SensitiveHeader(name, pattern string) bool {
+func Sensitive(name, pattern string) bool {
 	name, pattern = plainName(name), plainName(pattern)
 	if name == pattern {
 		return false

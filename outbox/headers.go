@@ -1,0 +1,44 @@
+package outbox
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+)
+
+func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }
+
+// keepHeaders returns headers that the tables can hold. Those that do not fit into HeadersBytesMax, in the order of their
+// names, are left out, and the fault says how large all of them were.
+func keepHeaders(headers map[string]string) (kept map[string]string, fault string) {
+	clean := cleanHeaders(headers)
+	size := len(mustJSON(clean))
+	if size <= HeadersBytesMax {
+		return clean, ""
+	}
+	kept, bytes := map[string]string{}, len("{}")
+	for _, key := range sortedKeys(clean) {
+		pair := len(mustJSON(map[string]string{key: clean[key]})) - 1 // its braces, less the comma
+		if bytes+pair <= HeadersBytesMax {
+			kept[key], bytes = clean[key], bytes+pair
+		}
+	}
+	return kept, fmt.Sprintf("headers: %d bytes as JSON, the limit is %d; those that fit are kept", size, HeadersBytesMax)
+}
+
+func mustJSON(v any) string {
+	text, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // maps of strings and our own structs always encode
+	}
+	return string(text)
+}
+
+// CheckHeadersSize reports headers that take more than [HeadersBytesMax] as JSON.
+func CheckHeadersSize(headers map[string]string) error {
+	if n := len(mustJSON(cleanHeaders(headers))); n > HeadersBytesMax {
+		return fmt.Errorf("headers: %d bytes as JSON, the limit is %d", n, HeadersBytesMax)
+	}
+	return nil
+}
