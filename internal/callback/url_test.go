@@ -1,4 +1,4 @@
-package outbox_test
+package callback_test
 
 import (
 	"strings"
@@ -6,7 +6,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/seed-abbacb8b/epilogue/internal/callback"
-	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
 func TestTheEndpointIsTheOriginOfTheURL(t *testing.T) {
@@ -54,7 +53,7 @@ func TestTheEndpointIsTheOriginOfTheURL(t *testing.T) {
 		"https://example.com?no=path":            "https://example.com",
 		"https://example.com/%00%ff":             "https://example.com",
 	} {
-		if got, err := outbox.CheckURL(url); got != want || err != nil {
+		if got, err := callback.Check(url); got != want || err != nil {
 			t.Errorf("CheckURL(%.60q) returns %q, %v; want %q", url, got, err, want)
 		}
 	}
@@ -123,7 +122,7 @@ var undeliverable = map[string]string{
 func TestAURLThatCanNeverBeDeliveredToIsRefusedWithoutItsSecret(t *testing.T) {
 	t.Parallel()
 	for url, fault := range undeliverable {
-		endpoint, err := outbox.CheckURL(url)
+		endpoint, err := callback.Check(url)
 		switch {
 		case err == nil || endpoint != "":
 			t.Errorf("CheckURL(%.60q) returns %q, %v", url, endpoint, err)
@@ -147,7 +146,7 @@ func FuzzCheckURL(f *testing.F) {
 		f.Add(url)
 	}
 	f.Fuzz(func(t *testing.T, url string) {
-		endpoint, err := outbox.CheckURL(url)
+		endpoint, err := callback.Check(url)
 		if err != nil {
 			if endpoint != "" || !utf8.ValidString(err.Error()) {
 				t.Errorf("CheckURL(%q) returns %q, %q", url, endpoint, err)
@@ -163,11 +162,11 @@ func FuzzCheckURL(f *testing.F) {
 				t.Errorf("%q becomes %q, which cannot be sent", url, normal)
 			}
 		}
-		again, err := outbox.CheckURL(endpoint)
+		again, err := callback.Check(endpoint)
 		if err != nil || again != endpoint {
 			t.Errorf("the endpoint of %q is %q, and its endpoint %q, %v", url, endpoint, again, err)
 		}
-		if !utf8.ValidString(endpoint) || strings.ContainsAny(endpoint, "\x00 \t\r\n") || len(endpoint) > 300 || len(url) > outbox.URLBytesMax {
+		if !utf8.ValidString(endpoint) || strings.ContainsAny(endpoint, "\x00 \t\r\n") || len(endpoint) > 300 || len(url) > callback.BytesMax {
 			t.Errorf("the endpoint of %q is %q", url, endpoint)
 		}
 	})

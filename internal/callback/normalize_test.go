@@ -1,4 +1,4 @@
-package outbox_test
+package callback_test
 
 import (
 	"context"
@@ -11,7 +11,6 @@ import (
 	"unicode"
 
 	"github.com/seed-abbacb8b/epilogue/internal/callback"
-	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
 // What HTTP does not allow is encoded, and what is encoded already stays.
@@ -45,7 +44,7 @@ func TestNamesAreMappedAsNetHTTPDoes(t *testing.T) {
 	for _, table := range []*unicode.RangeTable{unicode.L, unicode.M, unicode.N} {
 		for _, r := range runesOf(table) {
 			raw := "https://a" + string(r) + "b.example/"
-			endpoint, err := outbox.CheckURL(raw)
+			endpoint, err := callback.Check(raw)
 			theirs, ok := hostOfNetHTTP(t, raw)
 			switch {
 			case err != nil || !ok:
