@@ -55,7 +55,8 @@ type WebhookConfig struct {
 
 	// ForwardHeaders names the run headers that go into the request unchanged. "X-Tenant" names one, "X-*" all that begin so,
 	// "*" all of them but the URL header. None when empty, because the headers of a run belong to the service. A pattern leaves
-	// out headers that a receiver or a proxy may trust, unless it names them (header.Sensitive).
+	// out headers that a receiver or a proxy may trust, unless it names them: credentials, signatures of other senders,
+	// X-Forwarded-* and method overrides.
 	ForwardHeaders []string
 
 	// OptionsOf returns how the message of one run is delivered. A field that it leaves zero is as in Options. Its Headers are

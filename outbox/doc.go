@@ -1,5 +1,5 @@
 // Package outbox is the domain: the outcome of a run ([RunOutcome]), the message that carries it, how a message is written, and
-// how an operator reads and changes messages.
+// what became of it. How an operator reads and changes messages is in package operator below it.
 //
 // # Promise
 //
@@ -18,7 +18,7 @@
 // All lives in one schema, "outbox" unless configured otherwise. message is written once and never changed; due holds
 // a row exactly while its message is still to be delivered; attempt has a row per HTTP request; dead holds what was
 // given up; endpoint remembers what is paused. The views status, overview, dead_message and endpoint_status answer an
-// operator's first questions in psql; [operator.Store] reads the same.
+// operator's first questions in psql; package outbox/operator reads the same.
 //
 // # What submitters supply
 //

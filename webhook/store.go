@@ -13,7 +13,7 @@ type State int
 // The states of a claimed message.
 const (
 	First      State = iota + 1 // not processed, and now claimed by the caller
-	InProgress                  // claimed by another
+	InProgress                  // claimed by another caller
 	Duplicate                   // processed
 )
 
@@ -30,10 +30,10 @@ type Claim struct {
 //
 // The contract, for concurrent callers in one process or many, as far as the store reaches:
 //
-//   - Claim returns First to one caller, and to nobody else until that claim is finished or its lease has passed. One
-//     that fails, because its context ended say, may have claimed all the same; then the lease ends it.
-//   - Finish with processed records the id for good: from then on Claim returns Duplicate. It does so even when the
-//     lease has passed and another holds the claim now, for it is true.
+//   - Claim returns First to one caller, and to no other until that claim is finished or its lease has ended. A Claim that
+//     fails, for example because its context ended, may have claimed all the same; then the lease ends the claim.
+//   - Finish with processed records the id for good: from then on Claim returns Duplicate. It does so even when the lease
+//     has ended and another caller has the claim now, because the message was processed.
 //   - Finish without processed gives the claim back, so that the next Claim returns First. It does nothing when the
 //     claim is no longer the caller's, or the id was recorded meanwhile.
 //

@@ -15,9 +15,9 @@ import (
 // libraries.
 const DefaultTolerance = 5 * time.Minute
 
-// Verifier verifies requests of one sender. It is safe for concurrent use as long as nobody changes its fields.
+// Verifier verifies requests of one sender. It is safe for concurrent use while its fields do not change.
 type Verifier struct {
-	// Keys of which one must have signed; at least one. During a rotation they are the new key and the old one.
+	// Keys are the accepted keys, at least one; one of them must have signed. During a rotation they are the new key and the old one.
 	Keys Keys
 
 	// Tolerance is how far webhook-timestamp may be from now, in both directions, itself included. DefaultTolerance

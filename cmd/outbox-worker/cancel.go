@@ -40,7 +40,7 @@ refuses messages of other tenants.`,
 	return cmd
 }
 
-// cancelFlags are what cancel was asked.
+// cancelFlags are the flags of the command cancel.
 type cancelFlags struct {
 	reason, endpoint string
 	tenant           tenantName

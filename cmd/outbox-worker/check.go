@@ -82,7 +82,7 @@ func (f *limitsFlag) read(text string) (float64, error) {
 	return float64(n), nil
 }
 
-// checkFlags are what check was asked.
+// checkFlags are the flags of the command check.
 type checkFlags struct {
 	workers int
 	limits  map[string]*limitsFlag // by the kind of trouble

@@ -112,7 +112,7 @@ const (
 	tooManyConnections  = "53300"
 )
 
-// missing are a table, a function and a schema.
+// missing are the codes of a missing table, function and schema.
 var missing = []string{"42P01", "42883", "3F000"}
 
 // oneLine joins the lines of pgx's connection errors: one per address that was tried, and again without TLS.

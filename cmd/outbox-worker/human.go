@@ -101,7 +101,7 @@ func counted(n int64, one, many string) string {
 	return grouped(n) + " " + many
 }
 
-// wrapped breaks text into lines of at most so many bytes, where its words allow.
+// wrapped breaks text between words into lines of at most this many bytes, as far as possible.
 func wrapped(text string, bytesMax int) []string {
 	var lines []string
 	line := ""
@@ -117,7 +117,7 @@ func wrapped(text string, bytesMax int) []string {
 	return append(lines, line)
 }
 
-// cell makes one cell of a table: printable, on one line, and at most so many runes long.
+// cell makes one cell of a table: printable, on one line, and of at most this many runes.
 func cell(text string, runesMax int) string {
 	runes := []rune(printable(strings.Join(strings.Fields(text), " ")))
 	if len(runes) <= runesMax {

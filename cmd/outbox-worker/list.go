@@ -14,7 +14,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
-// listFlags are what list was asked.
+// listFlags are the flags of the command list.
 type listFlags struct {
 	states               []string
 	endpoint, runID      string

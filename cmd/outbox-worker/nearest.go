@@ -37,7 +37,7 @@ func nearest(word string, known []string) string {
 // editDistance counts the insertions, deletions, replacements and swaps of neighbours between two words (optimal string
 // alignment). It compares bytes, because the known words are ASCII.
 func editDistance(a, b string) int {
-	const lengthMax = 64 // a longer word is no typing error of ours; it bounds the work
+	const lengthMax = 64 // bounds the work: a longer word is not a mistyped one of ours
 	if len(a) > lengthMax || len(b) > lengthMax {
 		return lengthMax
 	}

@@ -20,7 +20,7 @@ type program struct {
 
 	schema string // --schema; the environment's when empty
 	pool   *pgxpool.Pool
-	pooler session.Pooler // what stands before it
+	pooler session.Pooler // the kind of pooler before the database
 }
 
 // run is the whole program: it parses, runs and closes, and returns the exit status. It ends soon after ctx does.

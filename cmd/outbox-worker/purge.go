@@ -13,7 +13,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
-// purgeFlags are what purge was asked.
+// purgeFlags are the flags of the command purge.
 type purgeFlags struct {
 	tenant              tenantName
 	runID               string

@@ -11,7 +11,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
-// replayFlags are what replay was asked.
+// replayFlags are the flags of the command replay.
 type replayFlags struct {
 	url, endpoint string
 	tenant        tenantName

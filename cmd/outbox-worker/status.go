@@ -10,7 +10,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
-// statusFlags are what status was asked.
+// statusFlags are the flags of the command status.
 type statusFlags struct {
 	by     string
 	tenant tenantName

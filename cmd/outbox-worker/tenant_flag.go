@@ -9,7 +9,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
-// tenantName is a flag's tenant.
+// tenantName is a tenant as the value of a flag.
 type tenantName string
 
 var wantTenant = "the name of a tenant: printable ASCII without spaces, 128 characters at most"
@@ -36,7 +36,7 @@ func (p *program) storeOf(ctx context.Context, tenant tenantName) (*operator.Sto
 	return store.OfTenant(string(tenant))
 }
 
-// at names an endpoint, or a tenant at it, in what is printed.
+// at returns the name of an endpoint, or of a tenant at it, for output.
 func (t tenantName) at(endpoint string) string {
 	if t == "" {
 		return endpoint

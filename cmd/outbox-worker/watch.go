@@ -9,7 +9,7 @@ import (
 	"golang.org/x/term"
 )
 
-// What --watch means when it is not told how often, and the least.
+// The interval of --watch without a value, and the shortest one.
 const (
 	watchEvery = "2s"
 	watchLeast = 100 * time.Millisecond

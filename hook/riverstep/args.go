@@ -29,7 +29,7 @@ type StepArgs struct {
 // Kind is [StepKind].
 func (StepArgs) Kind() string { return StepKind }
 
-// Hooks are River's, for jobs of this kind: the database says when they may run.
+// Hooks returns River's hooks for jobs of this kind: the database sets when they may run.
 func (StepArgs) Hooks() []rivertype.Hook { return []rivertype.Hook{rivertime.Database{}} }
 
 // UnmarshalJSON never fails: see fault.
@@ -56,18 +56,18 @@ type metadata struct {
 
 func decodeMetadata(text []byte) metadata {
 	var m metadata
-	_ = json.Unmarshal(text, &m) // what cannot be decoded is not there
+	_ = json.Unmarshal(text, &m) // what cannot be decoded stays empty
 	return m
 }
 
-// insertOpts are those of a step's job. River keeps the rest of what the client's middleware adds.
+// insertOpts returns the options of a step's job. River adds those of the client's middleware.
 func insertOpts(instance outbox.ID, attempts int, base river.InsertOpts) (*river.InsertOpts, error) {
 	text, err := json.Marshal(metadata{Instance: instance})
 	base.Metadata, base.MaxAttempts = text, attempts+attemptsSpare
 	return &base, err
 }
 
-// sweepArgs are those of the sweep: none.
+// sweepArgs are the arguments of the job of the sweep, which needs none.
 type sweepArgs struct{}
 
 func (sweepArgs) Kind() string { return SweepKind }

@@ -3,5 +3,5 @@ package sqlschema
 
 import "strings"
 
-// In returns SQL, written for the schema outbox, for another one. The name needs no quoting: outbox.CheckSchema has checked it.
+// In rewrites SQL for the schema outbox into SQL for another schema. outbox.CheckSchema has checked that the name needs no quoting.
 func In(sql, schema string) string { return strings.ReplaceAll(sql, "outbox.", schema+".") }

@@ -52,8 +52,8 @@ func (l *local) initialise(ctx context.Context) error {
 	return err
 }
 
-// startOnSomePort chooses a port and tries another when the server ends right away: between our look at a port and the
-// server's bind somebody else can take it. A server that ends for another reason ends as quickly on each of them.
+// startOnSomePort chooses a port and tries another when the server ends at once: another process can take the port before the
+// server binds to it. A server that ends for another reason ends as quickly on each of them.
 func (l *local) startOnSomePort(ctx context.Context) (version string, err error) {
 	const portsMax = 3
 	for range portsMax {
@@ -132,9 +132,9 @@ func loopbackURL(port int) string {
 	return fmt.Sprintf("postgres://postgres@127.0.0.1:%d/postgres?sslmode=disable", port)
 }
 
-// freePort returns a port that nobody listens on, from below the range that systems give to outgoing connections. A
-// port from that range could be taken by some client while the server is down between Crash and Restart; even a client
-// of the server itself, which keeps trying to connect, could there end up connected to its own socket.
+// freePort returns a free port below the range that systems use for outgoing connections. A client could take a port from that
+// range while the server is down between Crash and Restart; even a client of the server, which keeps trying to connect, could
+// connect to its own socket there.
 func freePort() (int, error) {
 	const portMin, portMax, attemptsMax = 10_000, 30_000, 100
 	var err error

@@ -25,7 +25,7 @@ var errNoURL = errors.New("url: cannot be made a request of") // its own text wo
 // targetsKept bounds what is remembered; when it is full, all of it is forgotten. URLs are 2 KiB at most.
 const targetsKept = 1024
 
-// normal is callback.Normalize, parsed.
+// normal is the URL in its canonical form (package callback), parsed.
 func (t *targets) normal(raw string) (target, error) {
 	t.mu.RLock()
 	known, ok := t.of[raw]
