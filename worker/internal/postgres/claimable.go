@@ -35,7 +35,7 @@ const (
 	heldBack = `(e.paused OR e.open_until > now())`
 
 	// candidateIsServed says that the lane of a candidate c is not held back. Most lanes have no row.
-	candidateIsServed = `(SELECT bool_or(` + heldBack + `) FROM outbox.endpoint e WHERE ` + boundsC + `) IS NOT TRUE`
+	candidateIsServed = `(SELECT true FROM outbox.endpoint e WHERE ` + boundsC + ` AND ` + heldBack + ` LIMIT 1) IS NULL`
 
 	// boundsC and boundsT say that a row e of outbox.endpoint bounds the lane of a candidate c (or a claimed message), or of a
 	// turn t: it is the lane's own, the origin's, or the tenant's at the origin (package lane).
