@@ -81,7 +81,7 @@ func missingTables(schema string, err error) error {
 	case "42703": // a column
 		return fmt.Errorf("schema %s has older tables than this message needs; run 'outbox-worker migrate up': %w", schema, err)
 	case "42501":
-		return fmt.Errorf("the session's role has no right to this in schema %s; grant it (README, Deploying): %w", schema, err)
+		return fmt.Errorf("the session's role has no right to this in schema %s; grant it (docs/writing.md, Rights): %w", schema, err)
 	}
 	return err
 }

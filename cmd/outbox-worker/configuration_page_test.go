@@ -10,9 +10,9 @@ import (
 // updateVariable, when set, lets the test write what it would otherwise compare.
 const updateVariable = "EPILOGUE_UPDATE"
 
-func TestTheREADMEListsEveryVariable(t *testing.T) {
+func TestThePageOfConfigurationListsEveryVariable(t *testing.T) {
 	t.Parallel()
-	const path = "../../README.md"
+	const path = "../../docs/configuration.md"
 	const marker = "<!-- config: kept equal to `outbox-worker config` by a test -->\n"
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -20,7 +20,7 @@ func TestTheREADMEListsEveryVariable(t *testing.T) {
 	}
 	before, after, found := strings.Cut(string(data), marker)
 	if !found {
-		t.Fatalf("README.md lacks the line %q", marker)
+		t.Fatalf("docs/configuration.md lacks the line %q", marker)
 	}
 	table := "| variable | default | meaning |\n| --- | --- | --- |\n"
 	for _, v := range loadSettings(nil).variables() {
@@ -30,12 +30,12 @@ func TestTheREADMEListsEveryVariable(t *testing.T) {
 	for strings.HasPrefix(rest, "|") {
 		_, rest, _ = strings.Cut(rest, "\n")
 	}
-	want := before + marker + "\n" + table + "\n" + strings.TrimLeft(rest, "\n")
+	want := strings.TrimRight(before+marker+"\n"+table+"\n"+strings.TrimLeft(rest, "\n"), "\n") + "\n"
 	if string(data) == want {
 		return
 	}
 	if os.Getenv(updateVariable) == "" {
-		t.Fatalf("its table of variables is not what outbox-worker config tells; write it with\n\n\t%s=1 go test ./cmd/outbox-worker -run README\n", updateVariable)
+		t.Fatalf("its table of variables is not what outbox-worker config tells; write it with\n\n\t%s=1 go test ./cmd/outbox-worker -run Configuration\n", updateVariable)
 	}
 	if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
 		t.Fatal(err)
