@@ -2,6 +2,8 @@ package outbox_test
 
 import (
 	"database/sql"
+	"errors"
+	"fmt"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -46,6 +48,24 @@ func TestACopyToOneOfSeveralURLsIsTheSameRowAsAMessageOfItsOwn(t *testing.T) {
 			must(t, tx.Commit(t.Context()))
 			mustBeSame(t, want, rows(t, db))
 		})
+	}
+}
+
+func TestAsManyDestinationsAsTheLimitAreWrittenAndOneMoreIsRefused(t *testing.T) {
+	t.Parallel()
+	db := testdb.New(t)
+	to := make([]outbox.Destination, outbox.DestinationsMax+1)
+	for i := range to {
+		to[i].URL = fmt.Sprint("https://example.com/", i)
+	}
+	tx := begin(t, db.Pool)
+	if err := newWriter(t, db).InsertEach(t.Context(), tx, message("run"), to); !errors.Is(err, outbox.ErrInvalidOutcome) {
+		t.Errorf("%d destinations: %v", len(to), err)
+	}
+	must(t, newWriter(t, db).InsertEach(t.Context(), tx, message("run"), to[1:]))
+	must(t, tx.Commit(t.Context()))
+	if n := one[int](t, db.Pool, "SELECT count(DISTINCT url) FROM "+db.Schema+".message"); n != outbox.DestinationsMax {
+		t.Errorf("%d messages are written, want %d", n, outbox.DestinationsMax)
 	}
 }
 

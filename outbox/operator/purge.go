@@ -138,7 +138,7 @@ func (p *Purge) erase(ctx context.Context, wait time.Duration, counts *PurgeCoun
 		err = p.eraseAll(ctx, again, counts)
 	}
 	if err == nil {
-		err = p.eraseRest(ctx, counts)
+		err = p.eraseRunsAndLanes(ctx, counts)
 	}
 	return err
 }

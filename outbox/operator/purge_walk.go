@@ -113,7 +113,7 @@ func (p *Purge) survey(ctx context.Context) (counts PurgeCounts, err error) {
 	if err := p.count(ctx, ids, &counts); err != nil {
 		return counts, err
 	}
-	return counts, p.countRest(ctx, &counts)
+	return counts, p.countRunsAndLanes(ctx, &counts)
 }
 
 // resolve finds the copies whose original, over any number of copies in between, is to be erased.

@@ -16,7 +16,7 @@ const (
 	setByOperator = `(e.paused OR e.max_in_flight IS NOT NULL OR e.rate_per_second IS NOT NULL)`
 )
 
-func (p *Purge) countRest(ctx context.Context, counts *PurgeCounts) error {
+func (p *Purge) countRunsAndLanes(ctx context.Context, counts *PurgeCounts) error {
 	if p.wantsRuns() {
 		var ended, active int64
 		err := p.store.db.QueryRow(ctx, p.store.in(`SELECT pg_catalog.count(*) FILTER (WHERE r.status OPERATOR(pg_catalog.<>) 'active'::pg_catalog.text),
@@ -34,7 +34,7 @@ func (p *Purge) countRest(ctx context.Context, counts *PurgeCounts) error {
 	return nil
 }
 
-func (p *Purge) eraseRest(ctx context.Context, counts *PurgeCounts) error {
+func (p *Purge) eraseRunsAndLanes(ctx context.Context, counts *PurgeCounts) error {
 	if p.wantsRuns() {
 		err := pgx.BeginFunc(ctx, p.store.db, func(tx pgx.Tx) error { return p.eraseRuns(ctx, tx, []string{p.runID}, counts) })
 		if err != nil {
