@@ -11,6 +11,7 @@ import (
 func FuzzCutText(f *testing.F) {
 	f.Add("plain ü 🎉", 60)
 	f.Add(strings.Repeat("🎉", 100), 61)
+	f.Add(strings.Repeat("x", 64), 64)
 	f.Fuzz(func(t *testing.T, text string, limit int) {
 		const least = 64 // more than the note takes
 		if limit < least || limit > 1<<20 {
