@@ -349,6 +349,16 @@ func TestAWorkerThatIsCutOffSendsNothingThatItHadClaimedAhead(t *testing.T) {
 	}
 }
 
+// TestAWorkerNextToItsDatabaseHasTheSameClock: within an hour, however late an answer is here. The first beat has measured nothing yet.
+func TestAWorkerNextToItsDatabaseHasTheSameClock(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.run(r.config())
+	r.await("its row says so", func() bool {
+		return r.count(`SELECT count(*) FROM outbox.worker WHERE seen > started + interval '3 s' AND abs(clock_ahead_ms) < 3600000`) == 1
+	})
+}
+
 // TestAGracefulStopLeavesNoRow.
 func TestAGracefulStopLeavesNoRow(t *testing.T) {
 	t.Parallel()

@@ -11,7 +11,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// awaitNotReady waits until the worker says that it is not ready because of something, and that the log says so once.
+// awaitNotReady waits until the worker says that it is not ready because of something, and that the log, once, and its row say so.
 func (r *rig) awaitNotReady(w *Worker, lines *logLines, because string) {
 	r.t.Helper()
 	r.await("it is not ready: "+because, func() bool {
@@ -19,6 +19,9 @@ func (r *rig) awaitNotReady(w *Worker, lines *logLines, because string) {
 		return err != nil && strings.Contains(err.Error(), because)
 	})
 	r.await("the log says so", func() bool { return lines.count("not ready: messages are not delivered") == 1 })
+	r.await("its row says so", func() bool {
+		return r.count(`SELECT count(*) FROM outbox.worker WHERE strpos(not_ready, $1) > 0`, because) == 1
+	})
 }
 
 // readyRig is a worker with a short lease, and its log. What is late by its measures is so by seconds.
