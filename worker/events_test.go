@@ -163,6 +163,28 @@ func TestAnEventsURLThatFailsRaisesNoEventAndKeepsNothingFromItsOrigin(t *testin
 	}
 }
 
+func TestANoteThatSomebodyWroteByHandKeepsNoOtherEventBack(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	c := r.config()
+	o := tellOperator(t, &c, nil)
+	r.exec(`INSERT INTO outbox.event (at, kind, lane, n, reason) VALUES
+    (now(), 'breaker.opened', (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 200) i), 1, 'longer than an index takes'),
+    (now(), (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 200) i), 'https://b.test', 1, 'no kind'),
+    (now(), 'message.dead', 'https://b.test', 9223372036854775807, 'more than can be added up'),
+    (now(), 'message.dead', 'https://b.test', 9223372036854775807, NULL),
+    (now(), 'message.dead', 'https://c.test ü', -1, 'no tenant'),
+    ('infinity', 'message.dead', '', 0, ''), ('-infinity', '', '', 0, ''),
+    (now(), 'breaker.opened', 'https://a.test', 1, 'failing')`)
+	r.run(c)
+	r.await("the other one is told", func() bool {
+		return slices.ContainsFunc(of(o.events(t), "outbox.breaker.opened"), func(x told) bool { return x.Data.Endpoint == "https://a.test" })
+	})
+	if n := r.count(`SELECT count(*) FROM outbox.event`); n != 0 {
+		t.Errorf("%d notes are left", n)
+	}
+}
+
 func TestAMissingWorkerIsToldOfOnceByTwoThatNoticeIt(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
