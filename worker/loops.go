@@ -39,6 +39,7 @@ func (l *loops) drain(ctx context.Context) {
 	l.scheduler.DrainBegan(time.Now())
 	defer l.scheduler.DrainEnded()
 	for ctx.Err() == nil && l.stopping.Err() == nil {
+		l.senders.release(rowsOf(l.scheduler.Overdue(time.Now())))
 		switch step := l.scheduler.NextClaim(time.Now()); step.Do {
 		case schedule.Claim:
 			l.claim(ctx, step.Order)

@@ -104,9 +104,13 @@ func TestTurnsAreEvenWhateverTheAgeOfTheMessages(t *testing.T) {
 			served[endpoint] += n
 		}
 	}
+	all := 0
+	for _, n := range served {
+		all += n
+	}
 	for endpoint, n := range served {
-		if n < claims*2/5-1 || n > claims*2/5+1 {
-			t.Errorf("%s was served %d times, want %d", endpoint, n, claims*2/5)
+		if all < 2*claims || n < all/5-1 || n > all/5+1 {
+			t.Errorf("%s was served %d times of %d, want a fifth", endpoint, n, all)
 		}
 	}
 	if len(served) != 5 {

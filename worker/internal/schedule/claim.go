@@ -197,13 +197,13 @@ func (s *Scheduler) waitUntil(t time.Time, events Events) Step {
 // order decides what the next claim is asked for. Without an order, next says what to wait for.
 //
 // An endpoint that has the slots to itself gets its whole window at once. Where endpoints contend for slots, each gets an
-// equal part of what is free, and nothing is claimed ahead.
+// equal part of what is free; what is claimed ahead waits for whichever slot is free next.
 func (s *Scheduler) order(now time.Time) (o Order, next after) {
 	d := &s.drain
 	s.sweep(now)
 	d.answered, d.slotFreed = 0, false
 	b := s.budget()
-	p := pending{most: b.free + b.ahead, free: b.free}
+	p := pending{most: b.free + b.ready + b.ahead}
 	d.pending = p
 	if p.most == 0 {
 		return Order{}, afterSlot
@@ -248,7 +248,7 @@ func (s *Scheduler) Claimed(now time.Time, messages []Message, left []Candidate)
 	all := len(messages) == d.pending.most
 	wasContended := d.contended
 	d.stream = len(messages) >= BatchOfStream
-	d.contended = all || d.pending.rest || d.pending.short || wasContended && len(messages) >= max(d.pending.free/2, 1)
+	d.contended = all || d.pending.rest || d.pending.short || wasContended && len(messages) >= max(d.pending.most/2, 1)
 	s.settle(messages, all, now)
 	s.addCandidates(left)
 	usedUp, more := s.outcome(messages, left)
@@ -270,22 +270,32 @@ func (s *Scheduler) Claimed(now time.Time, messages []Message, left []Candidate)
 }
 
 // beginAll gives each endpoint without a request its first one before any gets another: a window that grew during the claim
-// could take the slot that was meant for it, and nothing may wait at an endpoint without a request.
+// could take the slot that was meant for it, and nothing may wait at an endpoint without a request. The first are those that
+// may not be ready before there is a slot.
 func (s *Scheduler) beginAll(messages []Message) (start []Message) {
-	var others []Message
-	for _, m := range messages {
-		if e := s.endpoints[m.Endpoint]; e != nil && e.inFlight > 0 {
-			others = append(others, m)
-		} else if s.begin(m) {
-			start = append(start, m)
+	for order := range 3 {
+		var others []Message
+		for _, m := range messages {
+			if s.beginsAs(m.Endpoint) > order {
+				others = append(others, m)
+			} else if s.begin(m) {
+				start = append(start, m)
+			}
 		}
-	}
-	for _, m := range others {
-		if s.begin(m) {
-			start = append(start, m)
-		}
+		messages = others
 	}
 	return start
+}
+
+// beginsAs says when the messages of an endpoint begin, among those of a claim: 0 for the first, 2 for the last.
+func (s *Scheduler) beginsAs(name string) int {
+	switch e := s.endpoints[name]; {
+	case e == nil || e.inFlight == 0 && !e.maybeReady():
+		return 0
+	case e.inFlight == 0:
+		return 1
+	}
+	return 2
 }
 
 // ClaimFailed says that a claim failed; the next one is made after pause.

@@ -19,11 +19,12 @@
 // # Invariants
 //
 //   - free + Σ inFlight = MaxInFlight, and free ≥ 0.
-//   - ahead + Σ waiting = MaxInFlight. It may be below 0 for a while after a window was halved.
+//   - ahead + Σ waiting + ready = MaxInFlight. It may be below 0 for a while after a window was halved.
 //   - unproven = Σ inFlight of the endpoints that have not answered yet.
 //   - 1 ≤ limit ≤ EndpointMaxInFlight.
 //   - inFlight ≤ the endpoint's bound when a request begins. It may exceed the bound after the bound was lowered.
-//   - Where messages wait, a request is in flight: its end starts the next one or gives them all back.
+//   - While a slot is free, no message is ready.
+//   - Where messages wait for a slot of their endpoint, a request is in flight: its end starts the next one or gives them all back.
 //
 // What the candidates say may be wrong in one direction only: a message can be due that no candidate leads to. A later scan
 // finds it. A claim never takes what is not due, whatever it was asked for.

@@ -49,6 +49,8 @@ type endpoint struct {
 	duration time.Duration
 	// waiting are messages claimed ahead, in the order of their claim. Each waits for a slot of this window.
 	waiting []Message
+	// ready counts its messages in Scheduler.ready.
+	ready int
 	// halvedAt is when limit was halved last; a request that began earlier does not halve it again.
 	halvedAt time.Time
 	// answeredAt is when a request last ended.
@@ -73,8 +75,8 @@ func (e *endpoint) bound() int {
 	return e.limit
 }
 
-// room is how many more requests may begin.
-func (e *endpoint) room() int { return max(e.bound()-e.inFlight, 0) }
+// room is how many more requests may begin, besides those that are ready to.
+func (e *endpoint) room() int { return max(e.bound()-e.inFlight-e.ready, 0) }
 
 // answersAhead is how many answers it gives in aheadTime with a whole window in use: so many messages are worth
 // claiming ahead.

@@ -1,6 +1,7 @@
 package schedule
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -12,7 +13,11 @@ import (
 // check compares what the scheduler counts with what stands in its endpoints: the invariants of the package's doc.
 func (r *rig) check() {
 	r.t.Helper()
-	inFlight, waiting, unproven := 0, 0, 0
+	inFlight, waiting, unproven := 0, len(r.ready), 0
+	ready := map[string]int{}
+	for _, m := range r.ready {
+		ready[m.Endpoint]++
+	}
 	var circle []string
 	for name, e := range r.endpoints {
 		inFlight += e.inFlight
@@ -29,14 +34,20 @@ func (r *rig) check() {
 		if len(e.waiting) > 0 && e.inFlight == 0 {
 			r.t.Errorf("%s: %d wait without a request in flight", name, len(e.waiting))
 		}
+		if e.ready != ready[name] {
+			r.t.Errorf("%s: %d are ready, want %d", name, e.ready, ready[name])
+		}
 		if r.noUnasked[name] != e.noUnaskedMessage() {
 			r.t.Errorf("%s: noUnasked is %v", name, r.noUnasked[name])
 		}
 	}
 	r.checkShared()
+	if len(r.ready) > 0 && r.free > 0 {
+		r.t.Errorf("%d are ready, and %d slots are free", len(r.ready), r.free)
+	}
 	slices.Sort(circle)
 	if most := r.config.MaxInFlight; r.free+inFlight != most || r.free < 0 || r.ahead+waiting != most || r.unproven != unproven {
-		r.t.Errorf("free %d + in flight %d, ahead %d + waiting %d, want %d each; unproven %d, want %d",
+		r.t.Errorf("free %d + in flight %d, ahead %d + waiting or ready %d, want %d each; unproven %d, want %d",
 			r.free, inFlight, r.ahead, waiting, most, r.unproven, unproven)
 	}
 	if !slices.Equal(circle, r.circle) {
@@ -82,10 +93,13 @@ func (r *rig) checkShared() {
 	}
 }
 
-// invariantLanes are origins, tenants and URLs that were set aside.
+// invariantLanes are origins, tenants and URLs that were set aside, and origins with one lane.
 var invariantLanes = func() (all []string) {
 	for _, owner := range []string{"o0", "o0 t0", "o0 t1", "o1", "o2 t0"} {
 		all = append(all, owner, lane.OfURL(owner, "a"), lane.OfURL(owner, "b"))
+	}
+	for i := range 30 {
+		all = append(all, fmt.Sprint("alone", i))
 	}
 	return all
 }()
@@ -131,6 +145,7 @@ func (p *invariantPlay) step() {
 		p.knows(name)
 	case 2:
 		p.later(time.Duration(p.rng.IntN(3)) * endpointKept / 2)
+		p.Overdue(p.now)
 	case 3, 4:
 		p.claims(name)
 	default:
@@ -189,7 +204,7 @@ func (p *invariantPlay) answersOne(name string) {
 	}[p.rng.IntN(12)]
 	a.StartedAt = p.inFlight[name][0]
 	p.inFlight[name] = p.inFlight[name][1:]
-	if _, more, _ := p.Answered(name, a, p.now); more {
-		p.inFlight[name] = append(p.inFlight[name], p.now)
+	if next, more, _ := p.Answered(name, a, p.now); more {
+		p.inFlight[next.Endpoint] = append(p.inFlight[next.Endpoint], p.now)
 	}
 }

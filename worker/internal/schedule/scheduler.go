@@ -51,12 +51,13 @@ type Scheduler struct {
 	sharedOrigins map[string]*origin
 	sweptAt       time.Time
 
-	free      int  // slots without a request
-	ahead     int  // messages that may still be claimed ahead
-	unproven  int  // slots held by endpoints that have not answered yet
-	wantsSlot bool // the last claim found too few slots: the end of any request is worth a claim
-	stopped   bool // no request begins any more
-	suspended bool // no request begins for now: others may take this worker for dead
+	free      int       // slots without a request
+	ahead     int       // messages that may still be claimed ahead
+	ready     []Message // claimed for whichever slot is free next, in the order of their claim; where endpoints contend for slots
+	unproven  int       // slots held by endpoints that have not answered yet
+	wantsSlot bool      // the last claim found too few slots: the end of any request is worth a claim
+	stopped   bool      // no request begins any more
+	suspended bool      // no request begins for now: others may take this worker for dead
 
 	drain    drain
 	scans    scans
@@ -128,7 +129,7 @@ func (s *Scheduler) sweep(now time.Time) {
 	}
 	s.sweptAt = now
 	for _, e := range s.endpoints {
-		if !e.candidate && e.inFlight == 0 && now.Sub(e.answeredAt) > endpointKept {
+		if !e.candidate && e.inFlight+e.ready == 0 && now.Sub(e.answeredAt) > endpointKept {
 			s.forget(e)
 		}
 	}
@@ -178,6 +179,10 @@ func (s *Scheduler) begin(m Message) (now bool) {
 		s.noteShared(o)
 	}
 	defer s.noteUnasked(e)
+	if s.free <= 0 && (e.inFlight == 0 || s.drain.contended && e.room() > 0 && e.maybeReady()) {
+		s.makeReady(e, m)
+		return false
+	}
 	if e.inFlight > 0 && (e.inFlight >= e.bound() || s.free <= 0 || !s.hasRoom(e)) {
 		e.waiting = append(e.waiting, m)
 		s.ahead--
@@ -193,7 +198,7 @@ func (s *Scheduler) begin(m Message) (now bool) {
 }
 
 // Answered takes the answer of a request, learns from it, and frees its slot or hands it to next, a message that was
-// claimed ahead for this endpoint. Those in back are to be released: they are due again, and no attempt is counted.
+// claimed ahead for this endpoint, or for any slot. Those in back are to be released: they are due again, and no attempt is counted.
 func (s *Scheduler) Answered(name string, a Answer, now time.Time) (next Message, more bool, back []Message) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -210,8 +215,10 @@ func (s *Scheduler) Answered(name string, a Answer, now time.Time) (next Message
 	if s.drain.answered == s.drain.enough && s.drain.waitsFor&EnoughAnswers != 0 {
 		token(s.ClaimLoop)
 	}
-	if len(e.waiting) > 0 && (a.backsOff() || now.Sub(e.waiting[0].ClaimedAt) > aheadKept) {
+	if a.backsOff() {
 		back = s.takeBack(e)
+	} else if len(e.waiting) > 0 && now.Sub(e.waiting[0].ClaimedAt) > aheadKept {
+		back = s.takeWaiting(e)
 	}
 	if len(e.waiting) > 0 && s.keepsSlot(e) {
 		next, e.waiting[0] = e.waiting[0], Message{}
@@ -222,13 +229,14 @@ func (s *Scheduler) Answered(name string, a Answer, now time.Time) (next Message
 	s.inFlightBy(e, -1)
 	if e.inFlight == 0 {
 		e.usedUp = false
-		back = append(back, s.takeBack(e)...)
+		back = append(back, s.takeWaiting(e)...)
 	}
 	if !e.proven {
 		s.unproven--
 	}
 	s.free++
-	return Message{}, false, back
+	next, more, old := s.startReady(now)
+	return next, more, append(back, old...)
 }
 
 // freedSlot notes the end of a request that was worth a claim.
@@ -239,22 +247,12 @@ func (s *Scheduler) freedSlot() {
 	}
 }
 
-func (s *Scheduler) takeBack(e *endpoint) []Message {
-	back := e.waiting
-	e.waiting = nil
-	s.ahead += len(back)
-	return back
-}
-
 // Stop takes back all that was claimed ahead. From now on no request begins: what a claim still brings goes back.
 func (s *Scheduler) Stop() (back []Message) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stopped = true
-	for _, e := range s.endpoints {
-		back = append(back, s.takeBack(e)...)
-	}
-	return back
+	return s.takeAllBack()
 }
 
 // Suspend takes back all that was claimed ahead. Until Resume, no request begins and nothing is claimed: what a claim under
@@ -263,10 +261,7 @@ func (s *Scheduler) Suspend() (back []Message) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.suspended = true
-	for _, e := range s.endpoints {
-		back = append(back, s.takeBack(e)...)
-	}
-	return back
+	return s.takeAllBack()
 }
 
 // Resume ends Suspend.

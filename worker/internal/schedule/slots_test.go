@@ -157,7 +157,7 @@ func TestWhatWasClaimedAheadGoesBack(t *testing.T) {
 	}
 }
 
-func TestWhereEndpointsContendNothingIsClaimedAhead(t *testing.T) {
+func TestWhereEndpointsContendEachGetsItsPartOfTheFreeSlots(t *testing.T) {
 	t.Parallel()
 	r := slots(t, 256, 64)
 	for range 10 {

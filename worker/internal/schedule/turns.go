@@ -30,7 +30,6 @@ type pending struct {
 	turns []Turn
 	found []int     // of each turn's endpoint, when it was asked
 	most  int       // of the order
-	free  int       // slots that were free
 	full  bool      // an endpoint has no room: more may be due there
 	rest  bool      // there are more candidates than were asked
 	short bool      // an endpoint could have given more, had there been more slots
@@ -183,6 +182,7 @@ func (s *Scheduler) outcome(messages []Message, left []Candidate) (usedUp, more 
 // budget is what one claim may take. Only claims begin requests, so what is free stays free until the claim is made.
 type budget struct {
 	free, ahead, unproven int
+	ready                 int         // messages that wait for the next slot, where endpoints contend
 	part                  int         // of what is free, for each owner
 	short                 bool        // an endpoint could have given more, had there been more slots
 	taken                 map[any]int // what owners and origins with several lanes were promised
@@ -191,7 +191,7 @@ type budget struct {
 func (s *Scheduler) budget() budget {
 	b := budget{free: s.free, ahead: max(s.ahead, 0), unproven: (s.config.MaxInFlight+1)/2 - s.unproven, part: s.free}
 	if n := s.ownersInCircle(); s.drain.contended && n > 0 {
-		b.ahead, b.part = 0, max(s.free/n, 1)
+		b.ahead, b.ready, b.part = 0, s.readyRoom(), max(s.free/n, 1)
 	}
 	s.wantsSlot = b.free == 0
 	return b
@@ -203,8 +203,14 @@ func (s *Scheduler) room(b *budget, part *int, e *endpoint) int {
 	now := min(e.room(), s.shared(e, b.taken))
 	e.wantsSlot = now == 0
 	now = min(now, *part)
-	b.short = b.short || now > b.free
-	now = min(now, b.free)
+	left := b.free
+	if e.maybeReady() {
+		left += b.ready
+	}
+	if now > left {
+		b.short, b.ready = true, max(left-b.free, 0) // an endpoint behind this one in the circle gets nothing before it
+		now = left
+	}
 	if !e.proven {
 		least := 0
 		if e.inFlight == 0 {
@@ -215,7 +221,8 @@ func (s *Scheduler) room(b *budget, part *int, e *endpoint) int {
 		now = given
 		b.unproven -= now
 	}
-	b.free -= now
+	b.ready -= max(now-b.free, 0)
+	b.free -= min(now, b.free)
 	*part -= now
 	b.promise(e, now)
 	s.wantsSlot = s.wantsSlot || b.short

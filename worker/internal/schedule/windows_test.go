@@ -20,6 +20,14 @@ type windowPlay struct {
 	id        int
 	suspended bool
 	operators map[string]int // the operator's limits of whole origins
+	ready     []readyRecord  // what waits for whichever slot is free next, in the order of its claim
+}
+
+// readyRecord is a message that waits for the next slot.
+type readyRecord struct {
+	lane    string
+	payload int
+	claimed time.Time
 }
 
 // laneRecord is what the play knows of a lane.
@@ -44,8 +52,12 @@ func (p *windowPlay) record(name string) *laneRecord {
 	return p.lanes[name]
 }
 
-// anyLane is one of several origins' lanes: of the origin itself, of a tenant there, or of one URL of either.
+// anyLane is one of several origins' lanes: of the origin itself, of a tenant there, or of one URL of either; or the only one
+// of its origin.
 func (p *windowPlay) anyLane() string {
+	if p.rng.IntN(3) == 0 {
+		return fmt.Sprintf("https://alone%d.test", p.rng.IntN(20))
+	}
 	name := fmt.Sprintf("https://o%d.test", p.rng.IntN(4))
 	if tenant := p.rng.IntN(3); tenant > 0 {
 		name += fmt.Sprintf(" t%d", tenant)
@@ -99,6 +111,7 @@ func (p *windowPlay) step() {
 		r.limit, r.wants = []int{0, 0, 1, 3}[p.rng.IntN(4)], []float64{0, 0, 0.7, 100}[p.rng.IntN(4)]
 	case 4:
 		p.suspends()
+		p.overdue()
 	case 5, 6, 7:
 		p.claims()
 	default:
@@ -117,9 +130,25 @@ func (p *windowPlay) suspends() {
 	}
 }
 
+// overdue checks that what has waited for the next slot for too long goes back, and nothing else.
+func (p *windowPlay) overdue() {
+	back := p.Overdue(p.now)
+	for len(p.ready) > 0 && p.now.Sub(p.ready[0].claimed) > aheadKept {
+		if len(back) == 0 || back[0].Payload != p.ready[0].payload {
+			p.t.Errorf("%+v has been ready for too long, and does not go back", p.ready[0])
+			return
+		}
+		back, p.ready = back[1:], p.ready[1:]
+	}
+	if len(back) > 0 {
+		p.t.Errorf("%d go back before their time", len(back))
+	}
+}
+
 // gaveBackAll checks that all that waited anywhere went back.
 func (p *windowPlay) gaveBackAll(back []Message) {
-	waited := 0
+	waited := len(p.ready)
+	p.ready = nil
 	for _, r := range p.lanes {
 		waited += len(r.waiting)
 		r.waiting, r.claimed = nil, nil
@@ -279,11 +308,16 @@ func (p *windowPlay) begun(took, start []Message, before map[string]int) {
 	}
 	for _, m := range took {
 		r := p.record(m.Endpoint)
-		if begins[m.Payload] {
+		switch {
+		case begins[m.Payload]:
 			r.begun = append(r.begun, p.now)
-		} else {
+		case slices.ContainsFunc(p.Scheduler.ready, func(other Message) bool { return other.Payload == m.Payload }): // see below
+		default:
 			r.waiting, r.claimed = append(r.waiting, m.Payload.(int)), append(r.claimed, m.ClaimedAt)
 		}
+	}
+	for _, m := range p.Scheduler.ready[len(p.ready):] { // a claim adds to the end
+		p.ready = append(p.ready, readyRecord{m.Endpoint, m.Payload.(int), m.ClaimedAt})
 	}
 	for _, m := range start {
 		e, r := p.endpoints[m.Endpoint], p.record(m.Endpoint)
@@ -388,28 +422,68 @@ type following struct {
 func (p *windowPlay) followed(name string, r *laneRecord, a Answer, kept bool, f following) {
 	if waits := len(r.waiting); waits > 0 {
 		goesBack := a.backsOff() || p.now.Sub(r.claimed[0]) > aheadKept
+		own := f.more && f.next.Payload == r.waiting[0]
 		switch {
-		case goesBack && (f.more || len(f.back) != waits):
-			p.t.Errorf("%s: after %+v %d of %d that wait go back; the next begins: %v", name, a, len(f.back), waits, f.more)
-		case !goesBack && f.more != kept:
-			p.t.Errorf("%s: after %+v one that waits begins: %v, want %v", name, a, f.more, kept)
+		case goesBack && (own || len(f.back) < waits):
+			p.t.Errorf("%s: after %+v %d of %d that wait go back; the next begins: %v", name, a, len(f.back), waits, own)
+		case !goesBack && own != kept:
+			p.t.Errorf("%s: after %+v one that waits begins: %v, want %v", name, a, own, kept)
 		}
-	}
-	if f.more {
-		if len(r.waiting) == 0 || f.next.Payload != r.waiting[0] {
-			p.t.Errorf("%s: %v begins, of %v", name, f.next.Payload, r.waiting)
-			return
-		}
-		r.waiting, r.claimed = r.waiting[1:], r.claimed[1:]
-		r.begun = append(r.begun, p.now)
 	}
 	for _, m := range f.back {
-		if len(r.waiting) == 0 || m.Payload != r.waiting[0] {
-			p.t.Errorf("%s: %v goes back, of %v", name, m.Payload, r.waiting)
-			return
-		}
-		r.waiting, r.claimed = r.waiting[1:], r.claimed[1:]
+		p.wentBack(m, name, r, a)
 	}
+	switch {
+	case !f.more:
+		if len(p.ready) > 0 && p.free > 0 {
+			p.t.Errorf("%d are ready, and none has the slot", len(p.ready))
+		}
+	case len(r.waiting) > 0 && f.next.Payload == r.waiting[0]:
+		r.waiting, r.claimed = r.waiting[1:], r.claimed[1:]
+		r.begun = append(r.begun, p.now)
+	case len(p.ready) > 0 && f.next.Payload == p.ready[0].payload:
+		if p.now.Sub(p.ready[0].claimed) > aheadKept {
+			p.t.Errorf("%+v begins, though it has waited for too long", p.ready[0])
+		}
+		p.mayBegin(p.ready[0].lane)
+		p.ready = p.ready[1:]
+		other := p.record(f.next.Endpoint)
+		other.begun = append(other.begun, p.now)
+		other.used = other.used || p.endpoints[f.next.Endpoint].inFlight >= p.endpoints[f.next.Endpoint].limit
+	default:
+		p.t.Errorf("%s: %v begins, of %v that wait there and %+v", name, f.next.Payload, r.waiting, p.ready)
+	}
+}
+
+// mayBegin checks that a lane whose request just began has no more than its window.
+func (p *windowPlay) mayBegin(name string) {
+	e := p.endpoints[name]
+	if e.inFlight > max(e.bound(), 1) {
+		p.t.Errorf("%s: %d in flight after one that was ready began, of %d", name, e.inFlight, e.bound())
+	}
+	if !e.proven && e.inFlight > initialLimit {
+		p.t.Errorf("%s has not answered yet, and has %d in flight", name, e.inFlight)
+	}
+}
+
+// wentBack checks that a message which goes back after an answer waited there, or was ready and may not begin any more.
+func (p *windowPlay) wentBack(m Message, name string, r *laneRecord, a Answer) {
+	if len(r.waiting) > 0 && m.Payload == r.waiting[0] {
+		r.waiting, r.claimed = r.waiting[1:], r.claimed[1:]
+		return
+	}
+	at := slices.IndexFunc(p.ready, func(one readyRecord) bool { return one.payload == m.Payload })
+	if at < 0 {
+		p.t.Errorf("%s: %v goes back, which waits neither there, of %v, nor for a slot", name, m.Payload, r.waiting)
+		return
+	}
+	one := p.ready[at]
+	e := p.endpoints[one.lane]
+	ownFailed := one.lane == name && a.backsOff()
+	if full := e != nil && (e.inFlight >= e.bound() || !p.hasRoom(e)); !ownFailed && !full && p.now.Sub(one.claimed) <= aheadKept {
+		p.t.Errorf("%+v goes back, and its endpoint %+v has room", one, e)
+	}
+	p.ready = slices.Delete(p.ready, at, at+1)
 }
 
 // checkLanes holds the scheduler against the record.
