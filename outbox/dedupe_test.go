@@ -13,10 +13,11 @@ import (
 
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/internal/fixture"
 )
 
 func keyed(runID, key string) outbox.Message {
-	m := message(runID)
+	m := fixture.Message(runID)
 	m.DedupeKey = key
 	return m
 }
@@ -24,18 +25,18 @@ func keyed(runID, key string) outbox.Message {
 func TestASecondMessageOfAKeyWritesNothing(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
-	first := write(t, db, keyed("first", "key"))
-	before := rows(t, db)
-	if id := write(t, db, keyed("second", "key")); id != (outbox.ID{}) {
+	first := fixture.Write(t, db, keyed("first", "key"))
+	before := fixture.Rows(t, db)
+	if id := fixture.Write(t, db, keyed("second", "key")); id != (outbox.ID{}) {
 		t.Errorf("the second insert returns %s, want the zero id", id)
 	}
 	invalid := keyed("third", "key")
 	invalid.URL = "relative"
-	if id := write(t, db, invalid); id != (outbox.ID{}) {
+	if id := fixture.Write(t, db, invalid); id != (outbox.ID{}) {
 		t.Errorf("the third insert returns %s, want the zero id", id)
 	}
-	mustBeSame(t, before, rows(t, db))
-	if d := show(t, db, first); d.RunID != "first" || d.DedupeKey == nil || *d.DedupeKey != "key" {
+	fixture.SameRows(t, before, fixture.Rows(t, db))
+	if d := fixture.Show(t, db, first); d.RunID != "first" || d.DedupeKey == nil || *d.DedupeKey != "key" {
 		t.Errorf("it is %+v", d)
 	}
 }
@@ -48,7 +49,7 @@ func TestASecondMessageOfAKeyIsSeenThroughDatabaseSQLToo(t *testing.T) {
 		for i := range 2 {
 			tx, err := conn.BeginTx(t.Context(), nil)
 			must(t, err)
-			id, err := newWriter(t, db).Insert(t.Context(), outbox.SQLTx(tx), keyed("run", name))
+			id, err := fixture.Writer(t, db).Insert(t.Context(), outbox.SQLTx(tx), keyed("run", name))
 			must(t, err)
 			must(t, tx.Commit())
 			if wrote := id != (outbox.ID{}); wrote != (i == 0) {
@@ -61,11 +62,11 @@ func TestASecondMessageOfAKeyIsSeenThroughDatabaseSQLToo(t *testing.T) {
 func TestARolledBackKeyIsFreeAgain(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
-	tx := begin(t, db.Pool)
-	_, err := newWriter(t, db).Insert(t.Context(), tx, keyed("first", "key"))
+	tx := fixture.Begin(t, db.Pool)
+	_, err := fixture.Writer(t, db).Insert(t.Context(), tx, keyed("first", "key"))
 	must(t, err)
 	must(t, tx.Rollback(t.Context()))
-	if id := write(t, db, keyed("second", "key")); id == (outbox.ID{}) {
+	if id := fixture.Write(t, db, keyed("second", "key")); id == (outbox.ID{}) {
 		t.Error("the key of a message that never was is taken")
 	}
 }
@@ -73,7 +74,7 @@ func TestARolledBackKeyIsFreeAgain(t *testing.T) {
 func TestConcurrentMessagesOfAKeyBecomeOne(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
-	w := newWriter(t, db)
+	w := fixture.Writer(t, db)
 	var group errgroup.Group
 	var written atomic.Int32
 	for i := range 8 {
@@ -88,8 +89,8 @@ func TestConcurrentMessagesOfAKeyBecomeOne(t *testing.T) {
 		})
 	}
 	must(t, group.Wait())
-	if n := count(t, db, "message"); n != 1 || written.Load() != 1 || count(t, db, "due") != 1 {
-		t.Errorf("%d messages, %d due, %d writers say they wrote it", n, count(t, db, "due"), written.Load())
+	if n := fixture.Count(t, db, "message"); n != 1 || written.Load() != 1 || fixture.Count(t, db, "due") != 1 {
+		t.Errorf("%d messages, %d due, %d writers say they wrote it", n, fixture.Count(t, db, "due"), written.Load())
 	}
 }
 
@@ -98,15 +99,15 @@ func TestKeysThatTheColumnCannotHoldStayApart(t *testing.T) {
 	db := testdb.New(t)
 	long := strings.Repeat("k", outbox.DedupeKeyBytesMax)
 	for _, key := range []string{"", "", long, long + "1", long + "2", "\xff", "\xfe", "\x00", "\uFFFD"} {
-		if id := write(t, db, keyed("run", key)); id == (outbox.ID{}) {
+		if id := fixture.Write(t, db, keyed("run", key)); id == (outbox.ID{}) {
 			t.Errorf("the key %.20q was taken for another", key)
 		}
 	}
-	hashed := one[int](t, db.Pool, "SELECT count(*) FROM "+db.Schema+".message WHERE dedupe_key ~ '^sha256:[0-9a-f]{64}$'")
+	hashed := fixture.One[int](t, db.Pool, "SELECT count(*) FROM "+db.Schema+".message WHERE dedupe_key ~ '^sha256:[0-9a-f]{64}$'")
 	if hashed != 5 {
 		t.Errorf("%d keys are hashed, want 5", hashed)
 	}
-	if id := write(t, db, keyed("run", long+"1")); id != (outbox.ID{}) {
+	if id := fixture.Write(t, db, keyed("run", long+"1")); id != (outbox.ID{}) {
 		t.Error("a long key is forgotten")
 	}
 }

@@ -12,14 +12,15 @@ import (
 
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/internal/fixture"
 )
 
 // TestACopyToOneOfSeveralURLsIsTheSameRowAsAMessageOfItsOwn, whatever the driver, the text and the client's encoding.
 func TestACopyToOneOfSeveralURLsIsTheSameRowAsAMessageOfItsOwn(t *testing.T) {
 	t.Parallel()
 	reference := testdb.New(t)
-	writePgx(t, reference, texts())
-	want := rows(t, reference)
+	fixture.WriteAll(t, reference, texts())
+	want := fixture.Rows(t, reference)
 	ways := map[string]func(*testing.T, *testdb.DB) (tx outbox.Tx, done func()){}
 	for name, open := range map[string]func(*testing.T, *testdb.DB) *sql.DB{
 		"lib/pq": openPQ, "database/sql": func(_ *testing.T, db *testdb.DB) *sql.DB { return stdlib.OpenDBFromPool(db.Pool) },
@@ -33,7 +34,7 @@ func TestACopyToOneOfSeveralURLsIsTheSameRowAsAMessageOfItsOwn(t *testing.T) {
 	}
 	for _, mode := range []pgx.QueryExecMode{pgx.QueryExecModeCacheStatement, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol} {
 		ways[mode.String()] = func(t *testing.T, db *testdb.DB) (outbox.Tx, func()) {
-			return begin(t, db.NewPool(t, func(c *pgxpool.Config) { c.ConnConfig.DefaultQueryExecMode = mode })), func() {}
+			return fixture.Begin(t, db.NewPool(t, func(c *pgxpool.Config) { c.ConnConfig.DefaultQueryExecMode = mode })), func() {}
 		}
 	}
 	for name, open := range ways {
@@ -43,10 +44,10 @@ func TestACopyToOneOfSeveralURLsIsTheSameRowAsAMessageOfItsOwn(t *testing.T) {
 			tx, done := open(t, db)
 			defer done()
 			for _, m := range texts() {
-				must(t, newWriter(t, db).InsertEach(t.Context(), tx, m, []outbox.Destination{{ID: m.ID, URL: m.URL, DedupeKey: m.DedupeKey}}))
+				must(t, fixture.Writer(t, db).InsertEach(t.Context(), tx, m, []outbox.Destination{{ID: m.ID, URL: m.URL, DedupeKey: m.DedupeKey}}))
 			}
 			must(t, tx.Commit(t.Context()))
-			mustBeSame(t, want, rows(t, db))
+			fixture.SameRows(t, want, fixture.Rows(t, db))
 		})
 	}
 }
@@ -58,13 +59,13 @@ func TestAsManyDestinationsAsTheLimitAreWrittenAndOneMoreIsRefused(t *testing.T)
 	for i := range to {
 		to[i].URL = fmt.Sprint("https://example.com/", i)
 	}
-	tx := begin(t, db.Pool)
-	if err := newWriter(t, db).InsertEach(t.Context(), tx, message("run"), to); !errors.Is(err, outbox.ErrInvalidOutcome) {
+	tx := fixture.Begin(t, db.Pool)
+	if err := fixture.Writer(t, db).InsertEach(t.Context(), tx, fixture.Message("run"), to); !errors.Is(err, outbox.ErrInvalidOutcome) {
 		t.Errorf("%d destinations: %v", len(to), err)
 	}
-	must(t, newWriter(t, db).InsertEach(t.Context(), tx, message("run"), to[1:]))
+	must(t, fixture.Writer(t, db).InsertEach(t.Context(), tx, fixture.Message("run"), to[1:]))
 	must(t, tx.Commit(t.Context()))
-	if n := one[int](t, db.Pool, "SELECT count(DISTINCT url) FROM "+db.Schema+".message"); n != outbox.DestinationsMax {
+	if n := fixture.One[int](t, db.Pool, "SELECT count(DISTINCT url) FROM "+db.Schema+".message"); n != outbox.DestinationsMax {
 		t.Errorf("%d messages are written, want %d", n, outbox.DestinationsMax)
 	}
 }
@@ -72,8 +73,8 @@ func TestAsManyDestinationsAsTheLimitAreWrittenAndOneMoreIsRefused(t *testing.T)
 func TestNothingIsWrittenForNoDestination(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
-	must(t, newWriter(t, db).InsertEach(t.Context(), begin(t, db.Pool), message("run"), nil))
-	receipts, err := newWriter(t, db).WriteEach(t.Context(), begin(t, db.Pool), message("run"), nil)
+	must(t, fixture.Writer(t, db).InsertEach(t.Context(), fixture.Begin(t, db.Pool), fixture.Message("run"), nil))
+	receipts, err := fixture.Writer(t, db).WriteEach(t.Context(), fixture.Begin(t, db.Pool), fixture.Message("run"), nil)
 	if err != nil || len(receipts) != 0 {
 		t.Errorf("%v, %v", receipts, err)
 	}

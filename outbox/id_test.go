@@ -10,6 +10,7 @@ import (
 
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/internal/fixture"
 )
 
 func TestAnIDIsAUUIDOfVersion7WithTheTimeOfItsMaking(t *testing.T) {
@@ -87,10 +88,10 @@ func TestAnIDComesBackFromTextJSONAndSQL(t *testing.T) {
 	if back != id || string(text) != `"`+id.String()+`"` {
 		t.Errorf("%s came back from %s as %s", id, text, back)
 	}
-	if back := one[outbox.ID](t, db.Pool, "SELECT $1::uuid", id); back != id {
+	if back := fixture.One[outbox.ID](t, db.Pool, "SELECT $1::uuid", id); back != id {
 		t.Errorf("%s came back from SQL as %s", id, back)
 	}
-	if got := one[string](t, db.Pool, "SELECT $1::uuid::text", id); got != id.String() {
+	if got := fixture.One[string](t, db.Pool, "SELECT $1::uuid::text", id); got != id.String() {
 		t.Errorf("SQL writes %s as %s", id, got)
 	}
 	if err := db.Pool.QueryRow(t.Context(), "SELECT NULL::uuid").Scan(&back); !errors.Is(err, outbox.ErrInvalidID) {

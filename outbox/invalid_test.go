@@ -9,7 +9,7 @@ import (
 
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
-	"github.com/seed-abbacb8b/epilogue/outbox/operator"
+	"github.com/seed-abbacb8b/epilogue/outbox/internal/fixture"
 )
 
 // big is a map of headers that takes some more bytes as JSON than the limit.
@@ -44,9 +44,9 @@ func TestWhatStrangersGetWrongIsDeadWithItsFaultNamed(t *testing.T) {
 			m.URL, m.Outcome.Headers, m.Outcome.Result = "relative", big(), make([]byte, outbox.ResultBytesLimit+1)
 		}, []string{"url: relative", "result: 1048577", "headers: "}},
 	} {
-		m := message(name)
+		m := fixture.Message(name)
 		c.change(&m)
-		d := show(t, db, write(t, db, m))
+		d := fixture.Show(t, db, fixture.Write(t, db, m))
 		if d.State != outbox.StateDead || d.DeadReason == nil || *d.DeadReason != "invalid" || d.NextAttemptAt != nil {
 			t.Errorf("%s: it is %+v", name, d.MessageStatus)
 			continue
@@ -76,35 +76,13 @@ func TestResultsUpToTheLimitAreDueAndUpToWhatIsKeptAreKept(t *testing.T) {
 		{outbox.ResultBytesKept, outbox.StateDead, true},
 		{outbox.ResultBytesKept + 1, outbox.StateDead, false},
 	} {
-		m := message("run")
+		m := fixture.Message("run")
 		m.Outcome.Result = bytes.Repeat([]byte{0xff}, c.bytes)
-		id := write(t, db, m)
-		d := show(t, db, id)
+		d := fixture.Show(t, db, fixture.Write(t, db, m))
 		if d.State != c.state || c.kept && !bytes.Equal(d.Result, m.Outcome.Result) || (d.Result != nil) != c.kept {
 			t.Errorf("%d bytes: %s, with a result of %d bytes", c.bytes, d.State, len(d.Result))
 		}
-		for _, url := range []string{"", "https://other.example"} {
-			if c.state != outbox.StateDead {
-				continue
-			}
-			_, err := newStore(t, db).Replay(t.Context(), []outbox.ID{id}, url)
-			if (err == nil) != c.kept {
-				t.Errorf("%d bytes: Replay to %q returns %v", c.bytes, url, err)
-			}
-			if err != nil && !strings.Contains(err.Error(), "its result was over 16777216 bytes") {
-				t.Errorf("%d bytes: Replay says %v", c.bytes, err)
-			}
-			must(t, cancelIfDue(t, db, id))
-		}
 	}
-}
-
-func cancelIfDue(t *testing.T, db *testdb.DB, id outbox.ID) error {
-	t.Helper()
-	if show(t, db, id).State != outbox.StatePending {
-		return nil
-	}
-	return newStore(t, db).Cancel(t.Context(), []outbox.ID{id}, "")
 }
 
 func TestTheLimitOfResultsCanBeConfigured(t *testing.T) {
@@ -112,18 +90,14 @@ func TestTheLimitOfResultsCanBeConfigured(t *testing.T) {
 	db := testdb.New(t)
 	w, err := outbox.NewWriter(outbox.Config{Schema: db.Schema, ResultBytesMax: 10})
 	must(t, err)
-	tx := begin(t, db.Pool)
 	for n, state := range map[int]outbox.State{10: outbox.StatePending, 11: outbox.StateDead} {
-		m := message(fmt.Sprint(n))
+		m := fixture.Message(fmt.Sprint(n))
 		m.Outcome.Result = make([]byte, n)
+		tx := fixture.Begin(t, db.Pool)
 		id, err := w.Insert(t.Context(), tx, m)
 		must(t, err)
-		m.ID = id
-		s, err := operator.NewStore(tx, db.Schema)
-		must(t, err)
-		d, err := s.Show(t.Context(), id)
-		must(t, err)
-		if d.State != state {
+		must(t, tx.Commit(t.Context()))
+		if d := fixture.Show(t, db, id); d.State != state {
 			t.Errorf("%d bytes: %s, want %s", n, d.State, state)
 		}
 	}
@@ -132,9 +106,9 @@ func TestTheLimitOfResultsCanBeConfigured(t *testing.T) {
 func TestAHugeErrorIsCutAndSaysSo(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
-	m := message("run")
+	m := fixture.Message("run")
 	m.Outcome = outbox.RunOutcome{RunID: "run", Status: outbox.Failed, Error: strings.Repeat("ü", outbox.ErrorBytesMax)}
-	d := show(t, db, write(t, db, m))
+	d := fixture.Show(t, db, fixture.Write(t, db, m))
 	if d.State != outbox.StatePending || d.Error == nil || len(*d.Error) > outbox.ErrorBytesMax ||
 		len(*d.Error) < outbox.ErrorBytesMax-64 || !strings.HasSuffix(*d.Error, "ü… [cut: 131072 bytes]") {
 		t.Errorf("it is %s, and its error has %d bytes", d.State, len(*d.Error))
@@ -144,12 +118,12 @@ func TestAHugeErrorIsCutAndSaysSo(t *testing.T) {
 func TestHeadersThatFitAreKeptAndNoOthersForwarded(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
-	m := message("run")
+	m := fixture.Message("run")
 	m.Outcome.Headers = big()
 	for key := range m.Outcome.Headers {
 		m.Options.Forward = append(m.Options.Forward, key)
 	}
-	d := show(t, db, write(t, db, m))
+	d := fixture.Show(t, db, fixture.Write(t, db, m))
 	if text, _ := json.Marshal(d.Headers); len(text) > outbox.HeadersBytesMax || len(text) < outbox.HeadersBytesMax-2000 {
 		t.Errorf("%d bytes are kept", len(text))
 	}
@@ -174,28 +148,21 @@ func TestTextThatPostgresCannotCarryIsMadeValid(t *testing.T) {
 		URL:     "https://receiver.example/hook",
 		Options: outbox.Options{Forward: []string{"k \x00", "\xff", "plain"}},
 	}
-	d := show(t, db, write(t, db, m))
+	d := fixture.Show(t, db, fixture.Write(t, db, m))
 	if d.State != outbox.StatePending || d.RunID != "run � �" || *d.Error != "why: � �" || len(d.Headers) != 3 ||
 		d.Headers["k �"] != "v �" || d.Headers["�"] != "�" || d.Headers["plain"] != "plain" {
 		t.Errorf("it is %+v %q %q", d, *d.Error, d.Headers)
 	}
-	if got, want := compact(t, d.Options), `{"forward":["k �","plain","�"]}`; got != want {
+	if got, want := fixture.CompactJSON(t, d.Options), `{"forward":["k �","plain","�"]}`; got != want {
 		t.Errorf("the options are %s, want %s", got, want)
 	}
 
 	m.URL = "https://receiver.example/\xff\x00"
-	if d := show(t, db, write(t, db, m)); d.State != outbox.StateDead || d.URL != "https://receiver.example/��" {
+	if d := fixture.Show(t, db, fixture.Write(t, db, m)); d.State != outbox.StateDead || d.URL != "https://receiver.example/��" {
 		t.Errorf("it is %s, to %q", d.State, d.URL)
 	}
 	m.Outcome.RunID = strings.Repeat("\xff.", outbox.RunIDBytesMax/2) // longer when it is clean
-	if d := show(t, db, write(t, db, m)); len(d.RunID) != outbox.RunIDBytesMax {
+	if d := fixture.Show(t, db, fixture.Write(t, db, m)); len(d.RunID) != outbox.RunIDBytesMax {
 		t.Errorf("the run id has %d bytes", len(d.RunID))
 	}
-}
-
-func compact(t *testing.T, text []byte) string {
-	t.Helper()
-	var b bytes.Buffer
-	must(t, json.Compact(&b, text))
-	return b.String()
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/header"
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/internal/fixture"
 )
 
 const traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -103,17 +104,17 @@ func TestUsualOptionsAreAccepted(t *testing.T) {
 func TestAMessageWithFaultyOptionsIsNotWritten(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
-	m := message("run-1")
+	m := fixture.Message("run-1")
 	m.Options.Method = "DELETE"
-	tx := begin(t, db.Pool)
-	if _, err := newWriter(t, db).Insert(t.Context(), tx, m); !errors.Is(err, outbox.ErrInvalidOutcome) || !strings.Contains(err.Error(), "Method") {
+	tx := fixture.Begin(t, db.Pool)
+	if _, err := fixture.Writer(t, db).Insert(t.Context(), tx, m); !errors.Is(err, outbox.ErrInvalidOutcome) || !strings.Contains(err.Error(), "Method") {
 		t.Errorf("the error is %v", err)
 	}
-	if _, err := newWriter(t, db).Queue(&pgx.Batch{}, m); !errors.Is(err, outbox.ErrInvalidOutcome) {
+	if _, err := fixture.Writer(t, db).Queue(&pgx.Batch{}, m); !errors.Is(err, outbox.ErrInvalidOutcome) {
 		t.Errorf("in a batch: %v", err)
 	}
 	must(t, tx.Commit(t.Context())) // nothing was sent that could have broken it
-	if n := count(t, db, "message"); n != 0 {
+	if n := fixture.Count(t, db, "message"); n != 0 {
 		t.Errorf("%d messages were written", n)
 	}
 }
@@ -126,11 +127,11 @@ func TestOptionsComeBackFromTheRowAsTheyWere(t *testing.T) {
 		"full": fullOptions(), "nothing": {}, "timeout": {Timeout: time.Millisecond}, "format": {Format: outbox.FormatEnvelope},
 		"headers": {Headers: map[string]string{"X-A": strings.Repeat("ä", 10_000)}}, "key": {SigningKey: "k"},
 	} {
-		m := message(what)
+		m := fixture.Message(what)
 		m.Outcome.Headers = map[string]string{"X-A": "a", "x-b": "b", "X-C": "c"}
 		m.Options = o
-		id := write(t, db, m)
-		text := one[*string](t, db.Pool, "SELECT options::text FROM "+db.Schema+".message WHERE id = $1", id)
+		id := fixture.Write(t, db, m)
+		text := fixture.One[*string](t, db.Pool, "SELECT options::text FROM "+db.Schema+".message WHERE id = $1", id)
 		var got outbox.Options
 		if text != nil {
 			must(t, json.Unmarshal([]byte(*text), &got))

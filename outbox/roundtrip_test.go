@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
+	"github.com/seed-abbacb8b/epilogue/outbox/internal/fixture"
 )
 
 // countingConn counts round trips: answers that begin after something was sent.
@@ -35,7 +36,7 @@ func (c *countingConn) Read(b []byte) (int, error) {
 func TestAMessageInABatchCostsNoRoundTrip(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
-	execute(t, db, "CREATE TABLE %s.step (run_id text PRIMARY KEY, acknowledged boolean NOT NULL)", db.Schema)
+	fixture.Execute(t, db, "CREATE TABLE %s.step (run_id text PRIMARY KEY, acknowledged boolean NOT NULL)", db.Schema)
 	for _, mode := range []pgx.QueryExecMode{pgx.QueryExecModeCacheStatement, pgx.QueryExecModeExec} {
 		var trips atomic.Int32
 		pool := db.NewPool(t, func(c *pgxpool.Config) {
@@ -47,14 +48,14 @@ func TestAMessageInABatchCostsNoRoundTrip(t *testing.T) {
 				return &countingConn{Conn: conn, trips: &trips}, err
 			}
 		})
-		w := newWriter(t, db)
+		w := fixture.Writer(t, db)
 		acknowledge := func(withMessage bool) int32 {
-			tx := begin(t, pool)
+			tx := fixture.Begin(t, pool)
 			before := trips.Load()
 			var batch pgx.Batch
 			batch.Queue("INSERT INTO "+db.Schema+".step VALUES (gen_random_uuid()::text, $1)", true)
 			if withMessage {
-				_, err := w.Queue(&batch, message("run"))
+				_, err := w.Queue(&batch, fixture.Message("run"))
 				must(t, err)
 			}
 			must(t, tx.SendBatch(t.Context(), &batch).Close())
@@ -67,7 +68,7 @@ func TestAMessageInABatchCostsNoRoundTrip(t *testing.T) {
 			t.Errorf("%v: the acknowledgement takes %d round trips, with the message %d", mode, bare, both)
 		}
 	}
-	if steps, messages := count(t, db, "step"), count(t, db, "message"); steps != 6 || messages != 4 {
+	if steps, messages := fixture.Count(t, db, "step"), fixture.Count(t, db, "message"); steps != 6 || messages != 4 {
 		t.Errorf("%d steps, %d messages", steps, messages)
 	}
 }

@@ -12,20 +12,20 @@ import (
 
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
-	"github.com/seed-abbacb8b/epilogue/outbox/operator"
+	"github.com/seed-abbacb8b/epilogue/outbox/internal/fixture"
 )
 
 func TestARunTellsWhatBecameOfItsMessagesThroughEveryDriver(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	const run = "Lauf ü → 日本"
-	first := write(t, db, message(run))
-	invalid := message(run)
+	first := fixture.Write(t, db, fixture.Message(run))
+	invalid := fixture.Message(run)
 	invalid.URL = "relative"
-	second := write(t, db, invalid)
-	write(t, db, message("another"))
+	second := fixture.Write(t, db, invalid)
+	fixture.Write(t, db, fixture.Message("another"))
 	// What somebody wrote by hand must be readable, too.
-	execute(t, db, "UPDATE %s.due SET due_at = 'infinity', waits_for = 'the signing key é'", db.Schema)
+	fixture.Execute(t, db, "UPDATE %s.due SET due_at = 'infinity', waits_for = 'the signing key é'", db.Schema)
 	pgxDB, pqDB := stdlib.OpenDBFromPool(db.Pool), openPQ(t, db)
 	latin := db.NewPool(t, func(c *pgxpool.Config) { c.ConnConfig.RuntimeParams["client_encoding"] = "LATIN1" })
 	for name, from := range map[string]outbox.RowQuerier{"pgx": db.Pool, "pgx's stdlib": outbox.SQLDB(pgxDB), "lib/pq": outbox.SQLDB(pqDB), "LATIN1": latin} {
@@ -65,14 +65,14 @@ func TestWaitEndsWhenAllMessagesOfTheRunAreSettled(t *testing.T) {
 		all, err := runs.Wait(t.Context(), "run")
 		ended <- answer{all, err}
 	}()
-	write(t, db, message("run"))
-	write(t, db, message("run"))
+	fixture.Write(t, db, fixture.Message("run"))
+	fixture.Write(t, db, fixture.Message("run"))
 	short, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
 	if seen, err := runs.Wait(short, "run"); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a wait that is too short: %+v, %v", seen, err)
 	}
-	execute(t, db, "DELETE FROM %s.due", db.Schema) // as when they are delivered
+	fixture.Execute(t, db, "DELETE FROM %s.due", db.Schema) // as when they are delivered
 	got := <-ended
 	if got.err != nil || len(got.all) == 0 || got.all[0].State != outbox.StateDelivered {
 		t.Errorf("it returns %+v, %v", got.all, got.err)
@@ -102,7 +102,6 @@ func TestWhatIsNilIsAnErrorThatSaysSo(t *testing.T) {
 	for name, f := range map[string]func() error{
 		"NewWaker":        func() error { _, err := outbox.NewWaker(nil, ""); return err },
 		"NewWaker, typed": func() error { _, err := outbox.NewWaker((*pgxpool.Pool)(nil), ""); return err },
-		"NewStore":        func() error { _, err := operator.NewStore((*pgxpool.Pool)(nil), ""); return err },
 		"NewRuns":         func() error { _, err := outbox.NewRuns(nil, ""); return err },
 		"a zero Runs":     func() error { _, err := new(outbox.Runs).Messages(t.Context(), "run"); return err },
 		"SQLDB": func() error {
@@ -111,7 +110,10 @@ func TestWhatIsNilIsAnErrorThatSaysSo(t *testing.T) {
 			_, err = runs.Messages(t.Context(), "run")
 			return err
 		},
-		"a zero Writer": func() error { _, err := new(outbox.Writer).Insert(t.Context(), nil, message("run")); return err },
+		"a zero Writer": func() error {
+			_, err := new(outbox.Writer).Insert(t.Context(), nil, fixture.Message("run"))
+			return err
+		},
 	} {
 		if err := f(); err == nil || !strings.Contains(err.Error(), "nil") {
 			t.Errorf("%s: %v", name, err)

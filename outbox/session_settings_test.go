@@ -14,6 +14,7 @@ import (
 
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/internal/fixture"
 )
 
 // foreignSettings are what a caller's session may be set to, in its transaction, and whether a driver may refuse to write
@@ -45,7 +46,7 @@ var foreignSettings = map[string]struct {
 // texts are samples, and text that LATIN1 can and cannot hold in every column that holds text.
 func texts() []outbox.Message {
 	latin, beyond := "é ÿ \u00a0", "→ 日本語 🎉 \u00e9\u0301"
-	all := append(samples(),
+	all := append(fixture.Samples(),
 		outbox.Message{
 			Outcome: outbox.RunOutcome{RunID: latin, Status: outbox.Failed, Error: latin, Headers: map[string]string{latin: latin}},
 			URL:     "https://bücher.example/" + latin[:2], DedupeKey: latin,
@@ -74,7 +75,7 @@ func insertAll(t *testing.T, db *testdb.DB, tx outbox.Tx, set string, messages [
 			return err
 		}
 	}
-	w := newWriter(t, db)
+	w := fixture.Writer(t, db)
 	for _, m := range messages {
 		if _, err := w.Insert(t.Context(), tx, m); err != nil {
 			return err
@@ -107,18 +108,18 @@ func waysUnder() map[string]writeUnder {
 			return db.NewPool(t, func(c *pgxpool.Config) { c.ConnConfig.DefaultQueryExecMode = mode })
 		}
 		all["pgx "+mode.String()] = func(t *testing.T, db *testdb.DB, set string, messages []outbox.Message) error {
-			tx := begin(t, pool(t, db))
+			tx := fixture.Begin(t, pool(t, db))
 			defer func() { _ = tx.Rollback(context.Background()) }()
 			return insertAll(t, db, tx, set, messages)
 		}
 		all["pgx batch "+mode.String()] = func(t *testing.T, db *testdb.DB, set string, messages []outbox.Message) error {
-			tx := begin(t, pool(t, db))
+			tx := fixture.Begin(t, pool(t, db))
 			defer func() { _ = tx.Rollback(context.Background()) }()
 			if _, err := tx.Exec(t.Context(), set); err != nil {
 				return err
 			}
 			var batch pgx.Batch
-			w := newWriter(t, db)
+			w := fixture.Writer(t, db)
 			for _, m := range messages {
 				_, err := w.Queue(&batch, m)
 				must(t, err)
@@ -136,8 +137,8 @@ func waysUnder() map[string]writeUnder {
 func TestNoSettingOfTheCallersSessionChangesWhatIsWritten(t *testing.T) {
 	t.Parallel()
 	reference := testdb.New(t)
-	writePgx(t, reference, texts())
-	want := rows(t, reference)
+	fixture.WriteAll(t, reference, texts())
+	want := fixture.Rows(t, reference)
 	if n := 2 * len(texts()); len(want) != n {
 		t.Fatalf("%d rows, want %d: %q", len(want), n, want)
 	}
@@ -146,14 +147,14 @@ func TestNoSettingOfTheCallersSessionChangesWhatIsWritten(t *testing.T) {
 			t.Parallel()
 			db := testdb.New(t)
 			for setting, s := range foreignSettings {
-				execute(t, db, "TRUNCATE %[1]s.message, %[1]s.due, %[1]s.dead", db.Schema)
+				fixture.Execute(t, db, "TRUNCATE %[1]s.message, %[1]s.due, %[1]s.dead", db.Schema)
 				err := write(t, db, s.sql, texts())
-				got := rows(t, db)
+				got := fixture.Rows(t, db)
 				switch {
 				case err == nil:
 					if !slices.Equal(got, want) {
 						t.Errorf("%s:", setting)
-						mustBeSame(t, want, got)
+						fixture.SameRows(t, want, got)
 					}
 				case !s.refusable:
 					t.Errorf("%s: %v", setting, err)
@@ -171,12 +172,12 @@ func TestNoSettingOfTheCallersSessionChangesWhatIsWritten(t *testing.T) {
 func TestATransactionThatCannotBeWrittenInIsTheCallersError(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
-	w := newWriter(t, db)
-	m := samples()[0]
+	w := fixture.Writer(t, db)
+	m := fixture.Samples()[0]
 	pq := openPQ(t, db)
 	defer func() { must(t, pq.Close()) }()
 	conns := map[string]func() outbox.Tx{
-		"pgx": func() outbox.Tx { return begin(t, db.Pool) },
+		"pgx": func() outbox.Tx { return fixture.Begin(t, db.Pool) },
 		"lib/pq": func() outbox.Tx {
 			tx, err := pq.BeginTx(t.Context(), nil)
 			must(t, err)
@@ -206,7 +207,7 @@ func TestATransactionThatCannotBeWrittenInIsTheCallersError(t *testing.T) {
 			_ = tx.Rollback(t.Context())
 		}
 	}
-	if got := rows(t, db); len(got) > 0 {
+	if got := fixture.Rows(t, db); len(got) > 0 {
 		t.Errorf("written: %q", got)
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/internal/fixture"
 )
 
 var statuses = []outbox.TerminalStatus{outbox.Succeeded, outbox.Failed, outbox.Cancelled}
@@ -49,7 +50,7 @@ func TestAStatusComesBackFromSQL(t *testing.T) {
 		}
 	}
 	for _, status := range statuses {
-		if got := one[outbox.TerminalStatus](t, db.Pool, "SELECT $1::text", status); got != status {
+		if got := fixture.One[outbox.TerminalStatus](t, db.Pool, "SELECT $1::text", status); got != status {
 			t.Errorf("pgx alone gives %q for %q", got, status)
 		}
 	}

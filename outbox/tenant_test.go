@@ -9,22 +9,23 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/lane"
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/internal/fixture"
 )
 
 func TestAMessageThatNamesItsTenantWaitsInTheTenantsOwnLane(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	for runID, tenant := range map[string]string{"run": "", "run of acme": "acme", "Lauf für acme": "acme"} { // the last one goes as bytes
-		m := message(runID)
+		m := fixture.Message(runID)
 		m.Tenant = tenant
-		write(t, db, m)
+		fixture.Write(t, db, m)
 	}
 	const query = `SELECT string_agg(m.run_id || ': ' || coalesce(m.tenant, '-') || ' in ' || d.endpoint, ', ' ORDER BY m.run_id COLLATE "C")
 FROM %[1]s.message m JOIN %[1]s.due d ON d.message_id = m.id`
-	endpoint, err := outbox.CheckURL(message("run").URL)
+	endpoint, err := outbox.CheckURL(fixture.Message("run").URL)
 	must(t, err)
 	want := strings.ReplaceAll("Lauf für acme: acme in E acme, run: - in E, run of acme: acme in E acme", "E", endpoint)
-	if got := one[string](t, db.Pool, fmt.Sprintf(query, db.Schema)); got != want {
+	if got := fixture.One[string](t, db.Pool, fmt.Sprintf(query, db.Schema)); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
@@ -32,10 +33,10 @@ FROM %[1]s.message m JOIN %[1]s.due d ON d.message_id = m.id`
 func TestADeadMessageKeepsItsTenant(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
-	m := message("run")
+	m := fixture.Message("run")
 	m.Tenant, m.URL = "acme", "ftp://éxample.com/"
-	write(t, db, m)
-	if got := one[string](t, db.Pool, fmt.Sprintf(`SELECT m.tenant || ': ' || x.reason FROM %[1]s.message m JOIN %[1]s.dead x ON x.message_id = m.id`, db.Schema)); got != "acme: invalid" {
+	fixture.Write(t, db, m)
+	if got := fixture.One[string](t, db.Pool, fmt.Sprintf(`SELECT m.tenant || ': ' || x.reason FROM %[1]s.message m JOIN %[1]s.dead x ON x.message_id = m.id`, db.Schema)); got != "acme: invalid" {
 		t.Error(got)
 	}
 }
@@ -43,11 +44,11 @@ func TestADeadMessageKeepsItsTenant(t *testing.T) {
 func TestANameThatNoTenantCanHaveIsTheCallersError(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
-	w := newWriter(t, db)
+	w := fixture.Writer(t, db)
 	for _, tenant := range []string{"two words", "é", "tab\t", strings.Repeat("a", lane.TenantBytesMax+1)} {
-		m := message("run")
+		m := fixture.Message("run")
 		m.Tenant = tenant
-		_, err := w.Insert(t.Context(), begin(t, db.Pool), m)
+		_, err := w.Insert(t.Context(), fixture.Begin(t, db.Pool), m)
 		if !errors.Is(err, outbox.ErrInvalidOutcome) || !strings.Contains(err.Error(), "Tenant") {
 			t.Errorf("%q: %v", tenant, err)
 		}
@@ -57,11 +58,11 @@ func TestANameThatNoTenantCanHaveIsTheCallersError(t *testing.T) {
 func TestATenantOnTablesThatAreTooOldSaysToMigrate(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
-	execute(t, db, "ALTER TABLE %s.message DROP COLUMN tenant CASCADE", db.Schema)
-	write(t, db, message("without a tenant"))
-	m := message("run")
+	fixture.Execute(t, db, "ALTER TABLE %s.message DROP COLUMN tenant CASCADE", db.Schema)
+	fixture.Write(t, db, fixture.Message("without a tenant"))
+	m := fixture.Message("run")
 	m.Tenant = "acme"
-	if _, err := newWriter(t, db).Insert(t.Context(), begin(t, db.Pool), m); err == nil || !strings.Contains(err.Error(), "migrate up") {
+	if _, err := fixture.Writer(t, db).Insert(t.Context(), fixture.Begin(t, db.Pool), m); err == nil || !strings.Contains(err.Error(), "migrate up") {
 		t.Errorf("the error is %v", err)
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/internal/fixture"
 )
 
 func newWaker(t *testing.T, db *testdb.DB) *outbox.Waker {
@@ -112,7 +113,7 @@ func TestWritingSendsNoWake(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	conn := listen(t, db)
-	write(t, db, message("run"))
+	fixture.Write(t, db, fixture.Message("run"))
 	if n := wakes(t, db, conn); n != 0 {
 		t.Errorf("the transaction sent %d wakes", n)
 	}
@@ -122,8 +123,8 @@ func TestAWakeIsOutsideTheCallersTransaction(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	conn := listen(t, db)
-	tx := begin(t, db.Pool)
-	_, err := newWriter(t, db).Insert(t.Context(), tx, message("run"))
+	tx := fixture.Begin(t, db.Pool)
+	_, err := fixture.Writer(t, db).Insert(t.Context(), tx, fixture.Message("run"))
 	must(t, err)
 	w := newWaker(t, db)
 	w.Wake()

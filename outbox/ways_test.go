@@ -2,10 +2,7 @@ package outbox_test
 
 import (
 	"database/sql"
-	"slices"
-	"strings"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -13,6 +10,7 @@ import (
 
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/internal/fixture"
 )
 
 // way is a way to write messages: each of them commits them all in one transaction.
@@ -39,7 +37,7 @@ func ways() []way {
 		pgx.QueryExecModeCacheStatement, pgx.QueryExecModeCacheDescribe, pgx.QueryExecModeDescribeExec,
 		pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol,
 	} {
-		for name, write := range map[string]func(*testing.T, *testdb.DB, []outbox.Message){"": writePgx, ", batch": writeBatch} {
+		for name, write := range map[string]func(*testing.T, *testdb.DB, []outbox.Message){"": fixture.WriteAll, ", batch": writeBatch} {
 			all = append(all, way{"pgx " + mode.String() + name, func(t *testing.T, db *testdb.DB, messages []outbox.Message) {
 				pool := db.NewPool(t, func(c *pgxpool.Config) { c.ConnConfig.DefaultQueryExecMode = mode })
 				write(t, &testdb.DB{Pool: pool, Schema: db.Schema, URL: db.URL}, messages)
@@ -49,24 +47,10 @@ func ways() []way {
 	return all
 }
 
-func writePgx(t *testing.T, db *testdb.DB, messages []outbox.Message) {
-	t.Helper()
-	w := newWriter(t, db)
-	tx := begin(t, db.Pool)
-	for _, m := range messages {
-		id, err := w.Insert(t.Context(), tx, m)
-		must(t, err)
-		if id != m.ID {
-			t.Errorf("Insert returns %s for %s", id, m.ID)
-		}
-	}
-	must(t, tx.Commit(t.Context()))
-}
-
 func writeBatch(t *testing.T, db *testdb.DB, messages []outbox.Message) {
 	t.Helper()
-	w := newWriter(t, db)
-	tx := begin(t, db.Pool)
+	w := fixture.Writer(t, db)
+	tx := fixture.Begin(t, db.Pool)
 	var batch pgx.Batch
 	batch.Queue("SELECT 'the acknowledgement'")
 	for _, m := range messages {
@@ -82,7 +66,7 @@ func writeBatch(t *testing.T, db *testdb.DB, messages []outbox.Message) {
 
 func writeSQL(t *testing.T, db *testdb.DB, conn *sql.DB, messages []outbox.Message) {
 	t.Helper()
-	w := newWriter(t, db)
+	w := fixture.Writer(t, db)
 	tx, err := conn.BeginTx(t.Context(), nil)
 	must(t, err)
 	wrapped := outbox.SQLTx(tx)
@@ -96,75 +80,20 @@ func writeSQL(t *testing.T, db *testdb.DB, conn *sql.DB, messages []outbox.Messa
 	must(t, wrapped.Commit(t.Context()))
 }
 
-// samples are messages of every kind, with ids of their own so that rows can be compared.
-func samples() []outbox.Message {
-	samples := []outbox.Message{
-		{Outcome: outbox.RunOutcome{RunID: "bytes", Status: outbox.Succeeded, Result: []byte("\x00\x01\xff'\\ü\n")}, URL: "https://a.example/x?y=z#f"},
-		{Outcome: outbox.RunOutcome{RunID: "none", Status: outbox.Succeeded, FinalStep: 1<<32 - 1}, URL: "https://[::1]:8443/"},
-		{Outcome: outbox.RunOutcome{RunID: `quotes ' " \ $1 %s ?`, Status: outbox.Failed, Error: `no 'luck' "ü" 🎉 \n $2`}, URL: "http://b.example"},
-		{Outcome: outbox.RunOutcome{RunID: "from outside", Status: outbox.Cancelled}, URL: "https://a.example"},
-		{
-			Outcome: outbox.RunOutcome{
-				RunID: "NUL \x00 and \xff\xfe", Status: outbox.Failed, Error: "\x00\xff",
-				Headers: map[string]string{"k\x00": "v\x00", "\xff": "\xfe", "X-Tenant": `a "quoted" <one> \u0000`, "left": "out"},
-			},
-			URL: "https://a.example",
-			Options: outbox.Options{
-				Timeout: 1500 * time.Millisecond, Forward: []string{"X-Tenant", "k\x00", "\xff", "not there"},
-			},
-			DedupeKey: "key \x00",
-		},
-		{Outcome: outbox.RunOutcome{RunID: "keyed", Status: outbox.Succeeded, Result: []byte{}}, URL: "https://a.example", DedupeKey: "key"},
-		{Outcome: outbox.RunOutcome{RunID: "dead", Status: outbox.Succeeded, Result: []byte("r")}, URL: "relative \x00 \xff"},
-		{Outcome: outbox.RunOutcome{RunID: "dead and keyed", Status: outbox.Failed}, URL: "", DedupeKey: strings.Repeat("k", 600)},
-	}
-	for i := range samples {
-		samples[i].ID = outbox.ID{15: byte(i + 1), 6: 0x70, 8: 0x80}
-	}
-	return samples
-}
-
-// rows returns all that was written as text, the time of writing apart.
-func rows(t *testing.T, db *testdb.DB) []string {
-	t.Helper()
-	result, err := db.Pool.Query(t.Context(), strings.ReplaceAll(
-		`SELECT 'message ' || (to_jsonb(m) - 'created_at')::text FROM outbox.message m
-UNION ALL SELECT 'due ' || (to_jsonb(u) - 'due_at')::text FROM outbox.due u
-UNION ALL SELECT 'dead ' || (to_jsonb(x) - 'at')::text FROM outbox.dead x ORDER BY 1`, "outbox.", db.Schema+"."))
-	must(t, err)
-	list, err := pgx.CollectRows(result, pgx.RowTo[string])
-	must(t, err)
-	return list
-}
-
 func TestEveryDriverAndProtocolWritesTheSameRows(t *testing.T) {
 	t.Parallel()
 	reference := testdb.New(t)
-	writePgx(t, reference, samples())
-	want := rows(t, reference)
-	if n := 2 * len(samples()); len(want) != n {
+	fixture.WriteAll(t, reference, fixture.Samples())
+	want := fixture.Rows(t, reference)
+	if n := 2 * len(fixture.Samples()); len(want) != n {
 		t.Fatalf("%d rows, want a message and its due or dead row of each: %q", len(want), want)
 	}
 	for _, way := range ways() {
 		t.Run(way.name, func(t *testing.T) {
 			t.Parallel()
 			db := testdb.New(t)
-			way.write(t, db, samples())
-			mustBeSame(t, want, rows(t, db))
+			way.write(t, db, fixture.Samples())
+			fixture.SameRows(t, want, fixture.Rows(t, db))
 		})
-	}
-}
-
-func mustBeSame(t *testing.T, want, got []string) {
-	t.Helper()
-	for _, row := range want {
-		if !slices.Contains(got, row) {
-			t.Errorf("missing: %s", row)
-		}
-	}
-	for _, row := range got {
-		if !slices.Contains(want, row) {
-			t.Errorf("too many: %s", row)
-		}
 	}
 }

@@ -13,38 +13,39 @@ import (
 
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/internal/fixture"
 )
 
 func TestACommittedMessageIsDue(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
-	m := message("run")
+	m := fixture.Message("run")
 	m.Outcome.Headers = map[string]string{"k": "v"}
-	id := write(t, db, m)
-	d := show(t, db, id)
+	id := fixture.Write(t, db, m)
+	d := fixture.Show(t, db, id)
 	if d.State != outbox.StatePending || d.RunID != "run" || d.Status != outbox.Succeeded || d.URL != m.URL ||
 		d.Endpoint != "https://receiver.example" || string(d.Result) != `{"ok":true}` || d.Error != nil ||
 		d.Headers["k"] != "v" || d.FinalStep != 2 || d.Options != nil || d.Attempts != 0 || d.NextAttemptAt == nil {
 		t.Errorf("it is %+v", d)
 	}
-	if count(t, db, "due") != 1 || count(t, db, "dead") != 0 {
-		t.Errorf("%d due, %d dead", count(t, db, "due"), count(t, db, "dead"))
+	if fixture.Count(t, db, "due") != 1 || fixture.Count(t, db, "dead") != 0 {
+		t.Errorf("%d due, %d dead", fixture.Count(t, db, "due"), fixture.Count(t, db, "dead"))
 	}
 }
 
 func TestARolledBackMessageIsNowhere(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
-	w := newWriter(t, db)
-	tx := begin(t, db.Pool)
-	_, err := w.Insert(t.Context(), tx, message("run"))
+	w := fixture.Writer(t, db)
+	tx := fixture.Begin(t, db.Pool)
+	_, err := w.Insert(t.Context(), tx, fixture.Message("run"))
 	must(t, err)
-	invalid := message("other")
+	invalid := fixture.Message("other")
 	invalid.URL = "relative"
 	_, err = w.Insert(t.Context(), tx, invalid)
 	must(t, err)
 	must(t, tx.Rollback(t.Context()))
-	if left := rows(t, db); len(left) > 0 {
+	if left := fixture.Rows(t, db); len(left) > 0 {
 		t.Errorf("left are %q", left)
 	}
 }
@@ -52,8 +53,8 @@ func TestARolledBackMessageIsNowhere(t *testing.T) {
 func TestAProgrammersFaultWritesNothingAndLeavesTheTransactionUsable(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
-	w := newWriter(t, db)
-	tx := begin(t, db.Pool)
+	w := fixture.Writer(t, db)
+	tx := fixture.Begin(t, db.Pool)
 	for name, m := range map[string]outbox.Message{
 		"no run id":          {Outcome: outbox.RunOutcome{Status: outbox.Failed}, URL: "https://a"},
 		"no status":          {Outcome: outbox.RunOutcome{RunID: "r"}, URL: "https://a"},
@@ -68,10 +69,10 @@ func TestAProgrammersFaultWritesNothingAndLeavesTheTransactionUsable(t *testing.
 			t.Errorf("%s: Queue returns %s, %v, and queued %d", name, id, err, batch.Len())
 		}
 	}
-	_, err := w.Insert(t.Context(), tx, message("run"))
+	_, err := w.Insert(t.Context(), tx, fixture.Message("run"))
 	must(t, err)
 	must(t, tx.Commit(t.Context()))
-	if n := count(t, db, "message"); n != 1 {
+	if n := fixture.Count(t, db, "message"); n != 1 {
 		t.Errorf("%d messages, want 1", n)
 	}
 }
@@ -79,7 +80,7 @@ func TestAProgrammersFaultWritesNothingAndLeavesTheTransactionUsable(t *testing.
 func TestTheDatabasesErrorsAreTheCallers(t *testing.T) {
 	t.Parallel()
 	db := testdb.NewEmpty(t) // not migrated
-	id, err := newWriter(t, db).Insert(t.Context(), begin(t, db.Pool), message("run"))
+	id, err := fixture.Writer(t, db).Insert(t.Context(), fixture.Begin(t, db.Pool), fixture.Message("run"))
 	if err == nil || errors.Is(err, outbox.ErrInvalidOutcome) || !strings.Contains(err.Error(), "insert message") ||
 		!strings.Contains(err.Error(), "schema "+db.Schema+" lacks") || !strings.Contains(err.Error(), "outbox-worker migrate up") || id != (outbox.ID{}) {
 		t.Errorf("Insert returns %s, %v", id, err)
@@ -129,7 +130,7 @@ func TestAnSQLTransactionEndsAsOneOfPgxDoes(t *testing.T) {
 		raw, err := conn.BeginTx(t.Context(), nil)
 		must(t, err)
 		tx := outbox.SQLTx(raw)
-		_, err = newWriter(t, db).Insert(t.Context(), tx, message(name))
+		_, err = fixture.Writer(t, db).Insert(t.Context(), tx, fixture.Message(name))
 		must(t, err)
 		must(t, tx.Rollback(t.Context()))
 		for what, err := range map[string]error{"Commit": tx.Commit(t.Context()), "Rollback": tx.Rollback(t.Context())} {
@@ -139,7 +140,7 @@ func TestAnSQLTransactionEndsAsOneOfPgxDoes(t *testing.T) {
 		}
 		must(t, conn.Close())
 	}
-	if left := rows(t, db); len(left) > 0 {
+	if left := fixture.Rows(t, db); len(left) > 0 {
 		t.Errorf("left are %q", left)
 	}
 }

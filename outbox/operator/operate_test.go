@@ -1,4 +1,4 @@
-package outbox_test
+package operator_test
 
 import (
 	"errors"
@@ -9,17 +9,16 @@ import (
 
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/internal/fixture"
 	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
-
-const other = "https://other.example/hook"
 
 func TestAReplayMakesAMessageDueAtOnceInEveryStateButInFlight(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
-	s := newStore(t, db)
+	s := fixture.Store(t, db)
 	for state, id := range oneOfEach(t, db) {
-		before := show(t, db, id)
+		before := fixture.Show(t, db, id)
 		done, err := s.Replay(t.Context(), []outbox.ID{id}, "")
 		if state == outbox.StateDelivering {
 			if err == nil || !strings.Contains(err.Error(), "is being delivered now") || !strings.Contains(err.Error(), id.String()) {
@@ -31,12 +30,12 @@ func TestAReplayMakesAMessageDueAtOnceInEveryStateButInFlight(t *testing.T) {
 		if len(done) != 1 || done[0] != (operator.Replayed{ID: id, New: id}) {
 			t.Errorf("%s: %v", state, done)
 		}
-		after := show(t, db, id)
+		after := fixture.Show(t, db, id)
 		if after.State != outbox.StatePending || after.Attempts != before.Attempts || after.DeadAt != nil ||
-			after.NextAttemptAt.After(one[time.Time](t, db.Pool, "SELECT now()")) {
+			after.NextAttemptAt.After(fixture.One[time.Time](t, db.Pool, "SELECT now()")) {
 			t.Errorf("%s: it is %+v", state, after.MessageStatus)
 		}
-		from := one[int](t, db.Pool, "SELECT attempts_before FROM "+db.Schema+".due WHERE message_id = $1", id)
+		from := fixture.One[int](t, db.Pool, "SELECT attempts_before FROM "+db.Schema+".due WHERE message_id = $1", id)
 		if from != before.Attempts {
 			t.Errorf("%s: the schedule begins after attempt %d, want %d", state, from, before.Attempts)
 		}
@@ -46,9 +45,9 @@ func TestAReplayMakesAMessageDueAtOnceInEveryStateButInFlight(t *testing.T) {
 func TestAReplayToAnotherURLIsACopy(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
-	s := newStore(t, db)
+	s := fixture.Store(t, db)
 	for state, id := range oneOfEach(t, db) {
-		before := show(t, db, id)
+		before := fixture.Show(t, db, id)
 		done, err := s.Replay(t.Context(), []outbox.ID{id}, other)
 		switch state {
 		case outbox.StatePending, outbox.StateRetrying, outbox.StateDelivering:
@@ -62,7 +61,7 @@ func TestAReplayToAnotherURLIsACopy(t *testing.T) {
 		if len(done) != 1 || done[0].ID != id || done[0].New == id {
 			t.Fatalf("%s: %v", state, done)
 		}
-		was, is := show(t, db, id), show(t, db, done[0].New)
+		was, is := fixture.Show(t, db, id), fixture.Show(t, db, done[0].New)
 		want := outbox.StateCancelled
 		if state == outbox.StateDelivered {
 			want = outbox.StateDelivered // it was, and stays so
@@ -80,19 +79,19 @@ func TestAReplayToAnotherURLIsACopy(t *testing.T) {
 func TestAnInvalidMessageIsReplayedToAURLOnly(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
-	s := newStore(t, db)
-	m := message("run")
+	s := fixture.Store(t, db)
+	m := fixture.Message("run")
 	m.URL, m.Outcome.Headers, m.DedupeKey = "relative", map[string]string{"k": "v"}, "key"
 	m.Options = outbox.Options{Forward: []string{"k"}}
-	id := write(t, db, m)
+	id := fixture.Write(t, db, m)
 	_, err := s.Replay(t.Context(), []outbox.ID{id}, "")
 	if err == nil || !strings.Contains(err.Error(), "has no URL") {
 		t.Errorf("without a URL: %v", err)
 	}
 	done, err := s.Replay(t.Context(), []outbox.ID{id}, other)
 	must(t, err)
-	if d := show(t, db, done[0].New); d.State != outbox.StatePending || d.Headers["k"] != "v" || d.DedupeKey != nil ||
-		compact(t, d.Options) != `{"forward":["k"]}` {
+	if d := fixture.Show(t, db, done[0].New); d.State != outbox.StatePending || d.Headers["k"] != "v" || d.DedupeKey != nil ||
+		fixture.CompactJSON(t, d.Options) != `{"forward":["k"]}` {
 		t.Errorf("the copy is %+v", d)
 	}
 	for _, url := range []string{"relative", "ftp://a", "https://u:p@a"} {
@@ -102,16 +101,36 @@ func TestAnInvalidMessageIsReplayedToAURLOnly(t *testing.T) {
 	}
 }
 
+func TestAMessageWhoseResultWasNotKeptIsNotReplayed(t *testing.T) {
+	t.Parallel()
+	db := testdb.New(t)
+	s := fixture.Store(t, db)
+	for bytes, kept := range map[int]bool{outbox.ResultBytesKept: true, outbox.ResultBytesKept + 1: false} {
+		m := fixture.Message("run")
+		m.Outcome.Result = make([]byte, bytes)
+		id := fixture.Write(t, db, m)
+		for _, url := range []string{"", other} {
+			_, err := s.Replay(t.Context(), []outbox.ID{id}, url)
+			if (err == nil) != kept || err != nil && !strings.Contains(err.Error(), "its result was over 16777216 bytes") {
+				t.Errorf("%d bytes, to %q: %v", bytes, url, err)
+			}
+			if kept && url == "" {
+				must(t, s.Cancel(t.Context(), []outbox.ID{id}, "")) // what is due is not copied
+			}
+		}
+	}
+}
+
 func TestOnlyWhatIsDueCanBeCancelled(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
-	s := newStore(t, db)
+	s := fixture.Store(t, db)
 	for state, id := range oneOfEach(t, db) {
 		err := s.Cancel(t.Context(), []outbox.ID{id}, "no \x00 longer wanted")
 		switch state {
 		case outbox.StatePending, outbox.StateRetrying, outbox.StateDelivering:
 			must(t, err)
-			if d := show(t, db, id); d.State != outbox.StateCancelled || *d.DeadReason != "cancelled" ||
+			if d := fixture.Show(t, db, id); d.State != outbox.StateCancelled || *d.DeadReason != "cancelled" ||
 				*d.DeadError != "no � longer wanted" || d.NextAttemptAt != nil {
 				t.Errorf("%s: it is %+v", state, d.MessageStatus)
 			}
@@ -121,7 +140,7 @@ func TestOnlyWhatIsDueCanBeCancelled(t *testing.T) {
 			}
 		}
 	}
-	if n := count(t, db, "due"); n != 0 {
+	if n := fixture.Count(t, db, "due"); n != 0 {
 		t.Errorf("%d are still due", n)
 	}
 }
@@ -129,10 +148,10 @@ func TestOnlyWhatIsDueCanBeCancelled(t *testing.T) {
 func TestAnOperationIsAllOrNothingAndNamesEveryFault(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
-	s := newStore(t, db)
+	s := fixture.Store(t, db)
 	ids := oneOfEach(t, db)
 	missing := outbox.NewID()
-	before := rows(t, db)
+	before := fixture.Rows(t, db)
 	everything := []outbox.ID{missing}
 	for _, id := range ids {
 		everything = append(everything, id)
@@ -160,18 +179,18 @@ func TestAnOperationIsAllOrNothingAndNamesEveryFault(t *testing.T) {
 			}
 		}
 	}
-	mustBeSame(t, before, rows(t, db))
+	fixture.SameRows(t, before, fixture.Rows(t, db))
 }
 
 func TestAMessageNamedTwiceIsOperatedOnOnce(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
-	s := newStore(t, db)
-	id := inState(t, db, outbox.StateDead, message("run"))
+	s := fixture.Store(t, db)
+	id := inState(t, db, outbox.StateDead, fixture.Message("run"))
 	done, err := s.Replay(t.Context(), []outbox.ID{id, id}, other)
 	must(t, err)
-	if len(done) != 1 || count(t, db, "message") != 2 {
-		t.Errorf("%v, and %d messages", done, count(t, db, "message"))
+	if len(done) != 1 || fixture.Count(t, db, "message") != 2 {
+		t.Errorf("%v, and %d messages", done, fixture.Count(t, db, "message"))
 	}
 	if done, err := s.Replay(t.Context(), nil, ""); err != nil || len(done) != 0 {
 		t.Errorf("nothing: %v, %v", done, err)
@@ -181,7 +200,7 @@ func TestAMessageNamedTwiceIsOperatedOnOnce(t *testing.T) {
 func TestAMissingMessageIsNotFound(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
-	s := newStore(t, db)
+	s := fixture.Store(t, db)
 	id := outbox.NewID()
 	_, err := s.Show(t.Context(), id)
 	if !errors.Is(err, operator.ErrNotFound) || !strings.Contains(err.Error(), id.String()) {
@@ -192,7 +211,7 @@ func TestAMissingMessageIsNotFound(t *testing.T) {
 func TestAnEndpointIsPausedUntilItIsResumed(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
-	s := newStore(t, db)
+	s := fixture.Store(t, db)
 	const endpoint = "https://receiver.example"
 	must(t, s.Pause(t.Context(), endpoint, "first"))
 	must(t, s.Pause(t.Context(), endpoint, ""))

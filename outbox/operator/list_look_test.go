@@ -1,4 +1,4 @@
-package outbox_test
+package operator_test
 
 import (
 	"testing"
@@ -6,6 +6,7 @@ import (
 
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/internal/fixture"
 	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
@@ -14,7 +15,7 @@ func TestAListThatLooksAtSoManyFindsTheSameAsOneThatLooksAtAll(t *testing.T) {
 	db := testdb.New(t)
 	oneOfEach(t, db)
 	for range 2 {
-		write(t, db, of("acme"))
+		fixture.Write(t, db, of("acme"))
 		inState(t, db, outbox.StateDead, of("acme"))
 		inState(t, db, outbox.StateDelivered, of("acme"))
 	}
@@ -22,7 +23,7 @@ func TestAListThatLooksAtSoManyFindsTheSameAsOneThatLooksAtAll(t *testing.T) {
 	for _, state := range outbox.States {
 		filters = append(filters, operator.Filter{States: []outbox.State{state}}, operator.Filter{States: []outbox.State{state}, Endpoint: receiver})
 	}
-	for _, store := range []*operator.Store{newStore(t, db), ofTenant(t, db, "acme")} {
+	for _, store := range []*operator.Store{fixture.Store(t, db), ofTenant(t, db, "acme")} {
 		for _, f := range filters {
 			want, err := store.List(t.Context(), f)
 			must(t, err)
@@ -45,9 +46,9 @@ func TestAListThatLooksAtSoManyFindsTheSameAsOneThatLooksAtAll(t *testing.T) {
 func TestAListSaysHowFarItLooked(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
-	first := write(t, db, of("acme"))
-	second := write(t, db, message("second"))
-	write(t, db, message("third"))
+	first := fixture.Write(t, db, of("acme"))
+	second := fixture.Write(t, db, fixture.Message("second"))
+	fixture.Write(t, db, fixture.Message("third"))
 	acme := ofTenant(t, db, "acme")
 	page, err := acme.ListPage(t.Context(), operator.Filter{Look: 1})
 	if err != nil || len(page.Messages) != 0 || !page.Beyond || !page.Since.Equal(second.Time()) {
@@ -57,7 +58,7 @@ func TestAListSaysHowFarItLooked(t *testing.T) {
 	if err != nil || len(page.Messages) != 1 || page.Messages[0].ID != first || page.Beyond {
 		t.Errorf("all three were looked at: %+v, %v", page, err)
 	}
-	page, err = newStore(t, db).ListPage(t.Context(), operator.Filter{Look: 2, Limit: 2})
+	page, err = fixture.Store(t, db).ListPage(t.Context(), operator.Filter{Look: 2, Limit: 2})
 	if err != nil || len(page.Messages) != 2 || page.Beyond {
 		t.Errorf("as many as were asked for are there: %+v, %v", page, err)
 	}

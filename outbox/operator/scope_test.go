@@ -1,30 +1,21 @@
-package outbox_test
+package operator_test
 
 import (
 	"errors"
 	"strings"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/seed-abbacb8b/epilogue/internal/lane"
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
-	"github.com/seed-abbacb8b/epilogue/migrations"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/internal/fixture"
 	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
-
-func ofTenant(t *testing.T, db *testdb.DB, tenant string) *operator.Store {
-	t.Helper()
-	s, err := newStore(t, db).OfTenant(tenant)
-	must(t, err)
-	return s
-}
 
 func TestAStoreOfATenantSeesAndChangesNothingOfOthers(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
-	mine, others, nobodys := write(t, db, of("acme")), write(t, db, of("other")), write(t, db, message("run"))
+	mine, others, nobodys := fixture.Write(t, db, of("acme")), fixture.Write(t, db, of("other")), fixture.Write(t, db, fixture.Message("run"))
 	s := ofTenant(t, db, "acme")
 	if list, err := s.List(t.Context(), operator.Filter{}); err != nil || len(list) != 1 || list[0].ID != mine || *list[0].Tenant != "acme" {
 		t.Errorf("it lists %+v, %v", list, err)
@@ -52,7 +43,7 @@ func TestAStoreOfATenantSeesAndChangesNothingOfOthers(t *testing.T) {
 	if _, err := s.OfTenant("other"); err == nil {
 		t.Error("it becomes another tenant's")
 	}
-	if _, err := newStore(t, db).OfTenant("no tenant"); err == nil {
+	if _, err := fixture.Store(t, db).OfTenant("no tenant"); err == nil {
 		t.Error("a name that no tenant has is accepted")
 	}
 }
@@ -60,9 +51,9 @@ func TestAStoreOfATenantSeesAndChangesNothingOfOthers(t *testing.T) {
 func TestAReplayPutsAMessageBackIntoItsTenantsLane(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
-	s := newStore(t, db)
+	s := fixture.Store(t, db)
 	laneOf := func(id outbox.ID) string {
-		return one[string](t, db.Pool, "SELECT endpoint FROM "+db.Schema+".due WHERE message_id = $1", id)
+		return fixture.One[string](t, db.Pool, "SELECT endpoint FROM "+db.Schema+".due WHERE message_id = $1", id)
 	}
 	dead := inState(t, db, outbox.StateDead, of("acme"))
 	_, err := s.Replay(t.Context(), []outbox.ID{dead}, "")
@@ -72,7 +63,7 @@ func TestAReplayPutsAMessageBackIntoItsTenantsLane(t *testing.T) {
 	}
 	done, err := s.Replay(t.Context(), []outbox.ID{inState(t, db, outbox.StateDelivered, of("acme"))}, other)
 	must(t, err)
-	copied := show(t, db, done[0].New)
+	copied := fixture.Show(t, db, done[0].New)
 	if got := laneOf(copied.ID); got != "https://other.example acme" || copied.Tenant == nil || *copied.Tenant != "acme" {
 		t.Errorf("the copy waits in %q, of tenant %v", got, copied.Tenant)
 	}
@@ -81,10 +72,10 @@ func TestAReplayPutsAMessageBackIntoItsTenantsLane(t *testing.T) {
 func TestATenantIsPausedLimitedAndResumedByItself(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
-	s, acme := newStore(t, db), ofTenant(t, db, "acme")
+	s, acme := fixture.Store(t, db), ofTenant(t, db, "acme")
 	must(t, acme.Pause(t.Context(), receiver, "acme asked"))
 	must(t, acme.Limit(t.Context(), receiver, operator.Limits{MaxInFlight: 2}, ""))
-	if got := one[string](t, db.Pool, "SELECT string_agg(endpoint || ' ' || paused || ' ' || max_in_flight, ', ') FROM "+db.Schema+".endpoint"); got != receiver+" acme true 2" {
+	if got := fixture.One[string](t, db.Pool, "SELECT string_agg(endpoint || ' ' || paused || ' ' || max_in_flight, ', ') FROM "+db.Schema+".endpoint"); got != receiver+" acme true 2" {
 		t.Fatalf("the rows are %s", got)
 	}
 	done, err := s.Resume(t.Context(), receiver)
@@ -100,10 +91,10 @@ func TestATenantIsPausedLimitedAndResumedByItself(t *testing.T) {
 func TestAResumeOfAnEndpointResumesWhatFailsBelowIt(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
-	s, acme := newStore(t, db), ofTenant(t, db, "acme")
-	url := message("").URL
+	s, acme := fixture.Store(t, db), ofTenant(t, db, "acme")
+	url := fixture.Message("").URL
 	failing := func() {
-		execute(t, db, "DELETE FROM %s.endpoint", db.Schema)
+		fixture.Execute(t, db, "DELETE FROM %s.endpoint", db.Schema)
 		for _, key := range []string{
 			receiver, lane.Of(receiver, "acme"), lane.Of(receiver, "other"), lane.OfURL(receiver, url), lane.OfURL(lane.Of(receiver, "acme"), url),
 			receiver + "!", "https://receiver.exampl", lane.Of(receiver, "acme2"),
@@ -113,7 +104,7 @@ func TestAResumeOfAnEndpointResumesWhatFailsBelowIt(t *testing.T) {
 		remembered(t, db, lane.Of(receiver, "fine"), ", max_in_flight", ", 1")
 	}
 	left := func() int {
-		return one[int](t, db.Pool, "SELECT count(*) FROM "+db.Schema+".endpoint WHERE open_until IS NOT NULL")
+		return fixture.One[int](t, db.Pool, "SELECT count(*) FROM "+db.Schema+".endpoint WHERE open_until IS NOT NULL")
 	}
 	failing()
 	if done, err := s.Resume(t.Context(), receiver); err != nil || done != (operator.Resumed{Endpoint: true, Tenants: 3, URLs: 2}) || left() != 2 {
@@ -140,8 +131,8 @@ func TestAllThatIsDueOfATenantIsCancelled(t *testing.T) {
 	inState(t, db, outbox.StateRetrying, of("acme"))
 	elsewhere := of("acme")
 	elsewhere.URL = other
-	write(t, db, elsewhere)
-	kept := []outbox.ID{write(t, db, message("run")), write(t, db, of("acme2"))}
+	fixture.Write(t, db, elsewhere)
+	kept := []outbox.ID{fixture.Write(t, db, fixture.Message("run")), fixture.Write(t, db, of("acme2"))}
 	acme := ofTenant(t, db, "acme")
 	if n, err := acme.CancelDue(t.Context(), "https://other.example", "gone"); err != nil || n != 1 {
 		t.Errorf("at one endpoint: %d, %v", n, err)
@@ -150,14 +141,14 @@ func TestAllThatIsDueOfATenantIsCancelled(t *testing.T) {
 		t.Errorf("in all: %d, %v", n, err)
 	}
 	for _, id := range kept {
-		if d := show(t, db, id); d.State != outbox.StatePending {
+		if d := fixture.Show(t, db, id); d.State != outbox.StatePending {
 			t.Errorf("%s is %s", d.RunID, d.State)
 		}
 	}
-	if got := one[string](t, db.Pool, "SELECT string_agg(DISTINCT reason || ' ' || endpoint, ', ') FROM "+db.Schema+".dead"); got != "cancelled https://other.example, cancelled "+receiver {
+	if got := fixture.One[string](t, db.Pool, "SELECT string_agg(DISTINCT reason || ' ' || endpoint, ', ') FROM "+db.Schema+".dead"); got != "cancelled https://other.example, cancelled "+receiver {
 		t.Errorf("dead holds %s", got)
 	}
-	if _, err := newStore(t, db).CancelDue(t.Context(), "", ""); err == nil {
+	if _, err := fixture.Store(t, db).CancelDue(t.Context(), "", ""); err == nil {
 		t.Error("all that is due of everybody is cancelled")
 	}
 }
@@ -165,12 +156,12 @@ func TestAllThatIsDueOfATenantIsCancelled(t *testing.T) {
 func TestTheTenantsAreCountedWithWhatHoldsThemBack(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
-	write(t, db, of("acme"))
+	fixture.Write(t, db, of("acme"))
 	inState(t, db, outbox.StateRetrying, of("acme"))
 	inState(t, db, outbox.StateDead, of("dead"))
-	write(t, db, message("run"))
+	fixture.Write(t, db, fixture.Message("run"))
 	must(t, ofTenant(t, db, "acme").Pause(t.Context(), receiver, ""))
-	list, unlisted, err := newStore(t, db).Tenants(t.Context(), 2)
+	list, unlisted, err := fixture.Store(t, db).Tenants(t.Context(), 2)
 	if err != nil || len(list) != 2 || unlisted != 1 {
 		t.Fatalf("%+v, %d, %v", list, unlisted, err)
 	}
@@ -191,7 +182,7 @@ func TestAnEndpointIsKnownIfAnythingGoesThere(t *testing.T) {
 		"acme":  {receiver: true},
 		"other": {receiver: false},
 	} {
-		s := newStore(t, db)
+		s := fixture.Store(t, db)
 		if tenant != "" {
 			s = ofTenant(t, db, tenant)
 		}
@@ -199,49 +190,6 @@ func TestAnEndpointIsKnownIfAnythingGoesThere(t *testing.T) {
 			if known, err := s.Known(t.Context(), endpoint); err != nil || known != want {
 				t.Errorf("%s of %q is known: %t, %v", endpoint, tenant, known, err)
 			}
-		}
-	}
-}
-
-// olderTables are those of version 5, which know no tenants.
-func olderTables(t *testing.T) *testdb.DB { return tablesOf(t, 5) }
-
-func tablesOf(t *testing.T, version int) *testdb.DB {
-	t.Helper()
-	db := testdb.NewEmpty(t)
-	sql, err := migrations.Plan{Schema: db.Schema, Line: migrations.LineOutbox, To: version}.SQL()
-	must(t, err)
-	_, err = db.Pool.Exec(t.Context(), sql, pgx.QueryExecModeSimpleProtocol)
-	must(t, err)
-	return db
-}
-
-func TestTheStoreWorksOnTablesThatKnowNoTenants(t *testing.T) {
-	t.Parallel()
-	db := olderTables(t)
-	writePgx(t, db, samples())
-	operate(t, db)
-	oneOfEach(t, db)
-	s := newStore(t, db)
-	must(t, s.Pause(t.Context(), receiver, "maintenance"))
-	_, err := s.Endpoints(t.Context(), 0)
-	must(t, err)
-	_, err = s.List(t.Context(), operator.Filter{})
-	must(t, err)
-	_, err = s.Known(t.Context(), receiver)
-	must(t, err)
-	_, err = s.CancelDue(t.Context(), receiver, "")
-	must(t, err)
-	_, err = s.Resume(t.Context(), receiver)
-	must(t, err)
-	acme := ofTenant(t, db, "acme")
-	_, list := acme.List(t.Context(), operator.Filter{})
-	_, endpoints := acme.Endpoints(t.Context(), 0)
-	_, overview := acme.Overview(t.Context())
-	_, _, tenants := s.Tenants(t.Context(), 0)
-	for what, err := range map[string]error{"list": list, "endpoints": endpoints, "overview": overview, "tenants": tenants, "pause": acme.Pause(t.Context(), receiver, "")} {
-		if !errors.Is(err, operator.ErrNoTenants) || !strings.Contains(err.Error(), "migrate up") {
-			t.Errorf("%s: %v", what, err)
 		}
 	}
 }

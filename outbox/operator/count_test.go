@@ -1,19 +1,20 @@
-package outbox_test
+package operator_test
 
 import (
 	"testing"
 
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
+	"github.com/seed-abbacb8b/epilogue/outbox/internal/fixture"
 )
 
 // A count of all that was ever delivered takes longer each day.
 func TestCountsAreExactToAHundredThousandAndEstimatesBeyond(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
-	store := newStore(t, db)
+	store := fixture.Store(t, db)
 	add := func(n int) {
 		t.Helper()
-		execute(t, db, `INSERT INTO %s.due (message_id, endpoint, attempt) SELECT gen_random_uuid(), 'http://a.example', mod(i, 2) FROM generate_series(1, %d) i`, db.Schema, n)
+		fixture.Execute(t, db, `INSERT INTO %s.due (message_id, endpoint, attempt) SELECT gen_random_uuid(), 'http://a.example', mod(i, 2) FROM generate_series(1, %d) i`, db.Schema, n)
 	}
 	add(100_000)
 	states, err := store.Overview(t.Context())

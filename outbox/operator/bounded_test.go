@@ -1,4 +1,4 @@
-package outbox_test
+package operator_test
 
 import (
 	"encoding/json"
@@ -9,6 +9,7 @@ import (
 
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/internal/fixture"
 	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
@@ -16,12 +17,12 @@ import (
 func backlog(t *testing.T) *testdb.DB {
 	t.Helper()
 	db := testdb.New(t)
-	execute(t, db, `INSERT INTO %s.due (message_id, endpoint, attempt)
+	fixture.Execute(t, db, `INSERT INTO %s.due (message_id, endpoint, attempt)
 SELECT gen_random_uuid(), CASE WHEN mod(i, 2) = 0 THEN 'https://big.example' ELSE 'https://big.example big' END, mod(i / 2, 2) FROM generate_series(1, 150000) i`, db.Schema)
-	rare := message("rare")
+	rare := fixture.Message("rare")
 	rare.URL, rare.Tenant = "https://rare.example/hook", "rare"
-	id := write(t, db, rare)
-	execute(t, db, `UPDATE %s.due SET due_at = now() - interval '3 h' WHERE message_id = '%s'`, db.Schema, id)
+	id := fixture.Write(t, db, rare)
+	fixture.Execute(t, db, `UPDATE %s.due SET due_at = now() - interval '3 h' WHERE message_id = '%s'`, db.Schema, id)
 	return db
 }
 
@@ -38,7 +39,7 @@ func TestBeyondAHundredThousand(t *testing.T) {
 }
 
 func endpointsAreEstimated(t *testing.T, db *testdb.DB) {
-	page, err := newStore(t, db).EndpointPage(t.Context(), 0)
+	page, err := fixture.Store(t, db).EndpointPage(t.Context(), 0)
 	must(t, err)
 	got := map[string]operator.EndpointStatus{}
 	for _, e := range page.Endpoints {
@@ -56,7 +57,7 @@ func endpointsAreEstimated(t *testing.T, db *testdb.DB) {
 }
 
 func tenantsAreEstimated(t *testing.T, db *testdb.DB) {
-	list, _, err := newStore(t, db).Tenants(t.Context(), 0)
+	list, _, err := fixture.Store(t, db).Tenants(t.Context(), 0)
 	must(t, err)
 	if len(list) != 3 || list[0].Tenant != "rare" {
 		t.Fatalf("the one that waits for longest is first: %+v", list)
@@ -75,30 +76,13 @@ func tenantsAreEstimated(t *testing.T, db *testdb.DB) {
 	}
 }
 
-func TestTablesThatCountAllAreReadToo(t *testing.T) {
-	t.Parallel()
-	db := tablesOf(t, 8)
-	write(t, db, of("acme"))
-	inState(t, db, outbox.StateDead, of("acme"))
-	s := newStore(t, db)
-	endpoints, err := s.Endpoints(t.Context(), 0)
-	must(t, err)
-	tenants, _, err := s.Tenants(t.Context(), 0)
-	must(t, err)
-	states, err := ofTenant(t, db, "acme").Overview(t.Context())
-	must(t, err)
-	if len(endpoints) != 2 || len(tenants) != 1 || tenants[0].Waiting != 1 || tenants[0].Dead != 1 || states[0].Messages != 1 {
-		t.Errorf("%+v; %+v; %+v", endpoints, tenants, states)
-	}
-}
-
 // What an operator looks at first must not take longer the more there is.
 func noViewReadsAll(t *testing.T, db *testdb.DB) {
-	execute(t, db, `WITH m AS (INSERT INTO %[1]s.message (id, run_id, status, final_step, url, endpoint)
+	fixture.Execute(t, db, `WITH m AS (INSERT INTO %[1]s.message (id, run_id, status, final_step, url, endpoint)
     SELECT gen_random_uuid(), 'run', 'succeeded', 0, 'https://big.example', 'https://big.example' FROM generate_series(1, 30000) RETURNING id)
 INSERT INTO %[1]s.dead (message_id, endpoint, reason, error, at) SELECT id, 'https://big.example', 'gone', '', now() - random() * interval '30 days' FROM m`, db.Schema)
-	execute(t, db, `ANALYZE %[1]s.due, %[1]s.dead, %[1]s.message`, db.Schema)
-	tx := begin(t, db.Pool)
+	fixture.Execute(t, db, `ANALYZE %[1]s.due, %[1]s.dead, %[1]s.message`, db.Schema)
+	tx := fixture.Begin(t, db.Pool)
 	_, err := tx.Exec(t.Context(), `SET LOCAL enable_seqscan = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_hashjoin = off`) // as on large tables
 	must(t, err)
 	for _, view := range []string{"overview", "endpoint_status", "tenant_status", "due_count", "dead_count", "lane_count"} {

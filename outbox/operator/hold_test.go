@@ -1,4 +1,4 @@
-package outbox_test
+package operator_test
 
 import (
 	"fmt"
@@ -10,27 +10,19 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/lane"
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/internal/fixture"
 	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
-
-const receiver = "https://receiver.example"
-
-// of is a message of a tenant.
-func of(tenant string) outbox.Message {
-	m := message("run of " + tenant)
-	m.Tenant = tenant
-	return m
-}
 
 // remembered writes the row of a lane as a worker does.
 func remembered(t *testing.T, db *testdb.DB, key, columns, values string) {
 	t.Helper()
-	execute(t, db, `INSERT INTO %s.endpoint (endpoint, reason, since%s) VALUES ('%s', 'because', now() - interval '1 min'%s)`, db.Schema, columns, key, values)
+	fixture.Execute(t, db, `INSERT INTO %s.endpoint (endpoint, reason, since%s) VALUES ('%s', 'because', now() - interval '1 min'%s)`, db.Schema, columns, key, values)
 }
 
 func TestADueMessageSaysWhatHoldsItBack(t *testing.T) {
 	t.Parallel()
-	acme, url := lane.Of(receiver, "acme"), lane.OfURL(receiver, message("").URL)
+	acme, url := lane.Of(receiver, "acme"), lane.OfURL(receiver, fixture.Message("").URL)
 	for name, c := range map[string]struct {
 		lane, key, columns, values string // where it waits; a row of endpoint
 		waits                      string // what a worker lacked
@@ -42,7 +34,7 @@ func TestADueMessageSaysWhatHoldsItBack(t *testing.T) {
 		"a pause":                     {lane: receiver, key: receiver, columns: ", paused", values: ", true", want: "paused endpoint because true false"},
 		"the endpoint's pause":        {lane: acme, key: receiver, columns: ", paused", values: ", true", want: "paused endpoint because true false"},
 		"the tenant's pause":          {lane: acme, key: acme, columns: ", paused", values: ", true", want: "paused tenant because true false"},
-		"the tenant's, of its URL":    {lane: lane.OfURL(acme, message("").URL), key: acme, columns: ", paused", values: ", true", want: "paused tenant because true false"},
+		"the tenant's, of its URL":    {lane: lane.OfURL(acme, fixture.Message("").URL), key: acme, columns: ", paused", values: ", true", want: "paused tenant because true false"},
 		"a circuit breaker":           {lane: url, key: url, columns: ", failures, openings, open_until", values: ", 10, 1, now() + interval '1 h'", want: "circuit breaker URL because true true"},
 		"a breaker that is half-open": {lane: url, key: url, columns: ", failures, openings, open_until", values: ", 10, 1, now() - interval '1 s'", want: "- - - false false"},
 		"a probe": {lane: url, key: url, columns: ", failures, openings, open_until, probing", values: ", 10, 1, now() + interval '1 h', true",
@@ -57,17 +49,17 @@ func TestADueMessageSaysWhatHoldsItBack(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			db := testdb.New(t)
-			id := write(t, db, message("run"))
-			delivering := write(t, db, message("in flight"))
-			execute(t, db, `UPDATE %s.due SET endpoint = '%s', waits_for = nullif('%s', '')`, db.Schema, c.lane, c.waits)
-			execute(t, db, `UPDATE %s.due SET locked_by = 'w', locked_until = now() + interval '1 hour' WHERE message_id = '%s'`, db.Schema, delivering)
+			id := fixture.Write(t, db, fixture.Message("run"))
+			delivering := fixture.Write(t, db, fixture.Message("in flight"))
+			fixture.Execute(t, db, `UPDATE %s.due SET endpoint = '%s', waits_for = nullif('%s', '')`, db.Schema, c.lane, c.waits)
+			fixture.Execute(t, db, `UPDATE %s.due SET locked_by = 'w', locked_until = now() + interval '1 hour' WHERE message_id = '%s'`, db.Schema, delivering)
 			if name == "a hold that ends now" { // before it is due
-				execute(t, db, `UPDATE %s.due SET due_at = now() + interval '5 min'`, db.Schema)
+				fixture.Execute(t, db, `UPDATE %s.due SET due_at = now() + interval '5 min'`, db.Schema)
 			}
 			if c.key != "" {
 				remembered(t, db, c.key, c.columns, c.values)
 			}
-			h := show(t, db, id).Hold
+			h := fixture.Show(t, db, id).Hold
 			text := func(s *string) string {
 				if s == nil {
 					return "-"
@@ -78,7 +70,7 @@ func TestADueMessageSaysWhatHoldsItBack(t *testing.T) {
 			if got != c.want {
 				t.Errorf("got  %s\nwant %s", got, c.want)
 			}
-			if h := show(t, db, delivering).Hold; h != (operator.Hold{}) {
+			if h := fixture.Show(t, db, delivering).Hold; h != (operator.Hold{}) {
 				t.Errorf("what is being delivered is held back: %+v", h)
 			}
 		})
@@ -106,14 +98,14 @@ func TestWhoDoesNotAskWhatHoldsAMessageBackDoesNotPayForIt(t *testing.T) {
 func TestWhatHoldsBackAnEndpointIsListedWithItsTenantsAndURLs(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
-	write(t, db, of("acme"))
-	inURL := write(t, db, of("acme"))
+	fixture.Write(t, db, of("acme"))
+	inURL := fixture.Write(t, db, of("acme"))
 	acme := lane.Of(receiver, "acme")
-	url := lane.OfURL(acme, message("").URL)
-	execute(t, db, `UPDATE %s.due SET endpoint = '%s' WHERE message_id = '%s'`, db.Schema, url, inURL)
+	url := lane.OfURL(acme, fixture.Message("").URL)
+	fixture.Execute(t, db, `UPDATE %s.due SET endpoint = '%s' WHERE message_id = '%s'`, db.Schema, url, inURL)
 	remembered(t, db, url, ", failures, openings, open_until", ", 10, 1, now() + interval '1 h'")
-	must(t, newStore(t, db).Pause(t.Context(), receiver, "maintenance"))
-	list, err := newStore(t, db).Endpoints(t.Context(), 0)
+	must(t, fixture.Store(t, db).Pause(t.Context(), receiver, "maintenance"))
+	list, err := fixture.Store(t, db).Endpoints(t.Context(), 0)
 	must(t, err)
 	byLane := map[string]operator.EndpointStatus{}
 	for _, e := range list {
@@ -128,7 +120,7 @@ func TestWhatHoldsBackAnEndpointIsListedWithItsTenantsAndURLs(t *testing.T) {
 	if e := byLane[acme]; e.Tenant == nil || *e.Tenant != "acme" || e.URL != nil || e.Waiting != 1 {
 		t.Errorf("the tenant's is %+v", e)
 	}
-	if e := byLane[url]; e.Tenant == nil || e.URL == nil || *e.URL != message("").URL || e.Waiting != 1 {
+	if e := byLane[url]; e.Tenant == nil || e.URL == nil || *e.URL != fixture.Message("").URL || e.Waiting != 1 {
 		t.Errorf("the URL's is %+v", e)
 	}
 }
@@ -137,12 +129,12 @@ func TestADeadMessageWhoseRowNamesALaneIsCountedWithItsEndpoint(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	id := inState(t, db, outbox.StateDead, of("acme"))
-	execute(t, db, `UPDATE %s.dead SET endpoint = '%s acme' WHERE message_id = '%s'`, db.Schema, receiver, id) // as a worker of version 5 writes it
-	list, err := newStore(t, db).Endpoints(t.Context(), 0)
+	fixture.Execute(t, db, `UPDATE %s.dead SET endpoint = '%s acme' WHERE message_id = '%s'`, db.Schema, receiver, id) // as a worker of version 5 writes it
+	list, err := fixture.Store(t, db).Endpoints(t.Context(), 0)
 	if err != nil || len(list) != 1 || list[0].Lane != receiver || list[0].Dead != 1 {
 		t.Errorf("%+v, %v", list, err)
 	}
-	if got := one[string](t, db.Pool, "SELECT endpoint || ' of ' || tenant FROM "+db.Schema+".dead_message"); got != receiver+" of acme" {
+	if got := fixture.One[string](t, db.Pool, "SELECT endpoint || ' of ' || tenant FROM "+db.Schema+".dead_message"); got != receiver+" of acme" {
 		t.Errorf("dead_message says %s", got)
 	}
 }
@@ -151,8 +143,8 @@ func TestALimitLeavesTheReasonOfAnOpenBreaker(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	remembered(t, db, receiver, ", failures, openings, open_until", ", 10, 1, now() + interval '1 h'")
-	must(t, newStore(t, db).Limit(t.Context(), receiver, operator.Limits{MaxInFlight: 1}, "asked for it"))
-	if got := one[string](t, db.Pool, "SELECT reason FROM "+db.Schema+".endpoint"); got != "because" {
+	must(t, fixture.Store(t, db).Limit(t.Context(), receiver, operator.Limits{MaxInFlight: 1}, "asked for it"))
+	if got := fixture.One[string](t, db.Pool, "SELECT reason FROM "+db.Schema+".endpoint"); got != "because" {
 		t.Errorf("the reason is %q", got)
 	}
 }

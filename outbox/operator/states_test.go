@@ -1,39 +1,40 @@
-package outbox_test
+package operator_test
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/internal/fixture"
 	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 // inState writes a message and does to its rows what a worker does.
 func inState(t *testing.T, db *testdb.DB, state outbox.State, m outbox.Message) outbox.ID {
 	t.Helper()
-	id := write(t, db, m)
+	id := fixture.Write(t, db, m)
 	switch state {
 	case outbox.StateDelivering:
-		execute(t, db, `UPDATE %s.due SET attempt = 1, locked_by = 'w', locked_until = now() + interval '1 hour'
+		fixture.Execute(t, db, `UPDATE %s.due SET attempt = 1, locked_by = 'w', locked_until = now() + interval '1 hour'
 WHERE message_id = '%s'`, db.Schema, id)
 	case outbox.StateRetrying:
 		attempted(t, db, id, 1, "'status', 503, 'busy'")
-		execute(t, db, `UPDATE %s.due SET attempt = 1, due_at = now() + interval '5 minutes' WHERE message_id = '%s'`, db.Schema, id)
+		fixture.Execute(t, db, `UPDATE %s.due SET attempt = 1, due_at = now() + interval '5 minutes' WHERE message_id = '%s'`, db.Schema, id)
 	case outbox.StateDelivered:
 		attempted(t, db, id, 1, "'delivered', 200, NULL")
-		execute(t, db, `DELETE FROM %s.due WHERE message_id = '%s'`, db.Schema, id)
+		fixture.Execute(t, db, `DELETE FROM %s.due WHERE message_id = '%s'`, db.Schema, id)
 	case outbox.StateDead:
 		attempted(t, db, id, 1, "'status', 404, 'not found'")
-		execute(t, db, `DELETE FROM %s.due WHERE message_id = '%s'`, db.Schema, id)
-		execute(t, db, `INSERT INTO %s.dead (message_id, endpoint, reason, error)
+		fixture.Execute(t, db, `DELETE FROM %s.due WHERE message_id = '%s'`, db.Schema, id)
+		fixture.Execute(t, db, `INSERT INTO %s.dead (message_id, endpoint, reason, error)
 SELECT id, endpoint, 'refused', 'the receiver answered 404' FROM %s.message WHERE id = '%s'`, db.Schema, db.Schema, id)
 	case outbox.StateCancelled:
-		must(t, newStore(t, db).Cancel(t.Context(), []outbox.ID{id}, ""))
+		must(t, fixture.Store(t, db).Cancel(t.Context(), []outbox.ID{id}, ""))
 	case outbox.StatePending:
 	}
 	return id
@@ -41,7 +42,7 @@ SELECT id, endpoint, 'refused', 'the receiver answered 404' FROM %s.message WHER
 
 func attempted(t *testing.T, db *testdb.DB, id outbox.ID, attempt int, answer string) {
 	t.Helper()
-	execute(t, db, `INSERT INTO %s.attempt (message_id, attempt, started_at, duration_ms, class, status_code, error, response, worker)
+	fixture.Execute(t, db, `INSERT INTO %s.attempt (message_id, attempt, started_at, duration_ms, class, status_code, error, response, worker)
 SELECT '%s', %d, now(), 12, a.*, 'the body', 'w' FROM (VALUES (%s)) a`, db.Schema, id, attempt, answer)
 }
 
@@ -50,7 +51,7 @@ func oneOfEach(t *testing.T, db *testdb.DB) map[outbox.State]outbox.ID {
 	t.Helper()
 	ids := map[outbox.State]outbox.ID{}
 	for _, state := range outbox.States {
-		ids[state] = inState(t, db, state, message(string(state)))
+		ids[state] = inState(t, db, state, fixture.Message(string(state)))
 	}
 	return ids
 }
@@ -59,7 +60,7 @@ func TestEachStateIsShownAsSuch(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	for state, id := range oneOfEach(t, db) {
-		d := show(t, db, id)
+		d := fixture.Show(t, db, id)
 		due := state == outbox.StatePending || state == outbox.StateDelivering || state == outbox.StateRetrying
 		dead := state == outbox.StateDead || state == outbox.StateCancelled
 		if d.State != state || d.RunID != string(state) || (d.NextAttemptAt != nil) != due || (d.DeadReason != nil) != dead ||
@@ -67,7 +68,7 @@ func TestEachStateIsShownAsSuch(t *testing.T) {
 			t.Errorf("%s is shown as %+v", state, d.MessageStatus)
 		}
 	}
-	d := show(t, db, inState(t, db, outbox.StateRetrying, message("run")))
+	d := fixture.Show(t, db, inState(t, db, outbox.StateRetrying, fixture.Message("run")))
 	if d.Attempts != 1 || *d.LastClass != "status" || *d.LastStatusCode != 503 || *d.LastError != "busy" || d.LastAttemptAt == nil {
 		t.Errorf("the last attempt is shown as %+v", d.MessageStatus)
 	}
@@ -82,9 +83,9 @@ func TestEachStateIsShownAsSuch(t *testing.T) {
 func TestAnExpiredLeaseIsDueAgain(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
-	id := inState(t, db, outbox.StateDelivering, message("run"))
-	execute(t, db, `UPDATE %s.due SET locked_until = now() - interval '1 second'`, db.Schema)
-	if d := show(t, db, id); d.State != outbox.StateRetrying || d.Attempts != 1 {
+	id := inState(t, db, outbox.StateDelivering, fixture.Message("run"))
+	fixture.Execute(t, db, `UPDATE %s.due SET locked_until = now() - interval '1 second'`, db.Schema)
+	if d := fixture.Show(t, db, id); d.State != outbox.StateRetrying || d.Attempts != 1 {
 		t.Errorf("it is %s after %d attempts", d.State, d.Attempts)
 	}
 }
@@ -92,11 +93,11 @@ func TestAnExpiredLeaseIsDueAgain(t *testing.T) {
 func TestTheOverviewCountsEveryState(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
-	s := newStore(t, db)
+	s := fixture.Store(t, db)
 	empty, err := s.Overview(t.Context())
 	must(t, err)
 	oneOfEach(t, db)
-	inState(t, db, outbox.StateDelivered, message("another"))
+	inState(t, db, outbox.StateDelivered, fixture.Message("another"))
 	full, err := s.Overview(t.Context())
 	must(t, err)
 	if len(empty) != len(outbox.States) || len(full) != len(outbox.States) {
@@ -121,7 +122,7 @@ func TestTheOverviewCountsEveryState(t *testing.T) {
 }
 
 func to(url string) outbox.Message {
-	m := message("run")
+	m := fixture.Message("run")
 	m.URL = url
 	return m
 }
@@ -129,10 +130,10 @@ func to(url string) outbox.Message {
 func TestTheEndpointsThatFailOrWaitNowAreListedFirst(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
-	s := newStore(t, db)
+	s := fixture.Store(t, db)
 	inState(t, db, outbox.StateDelivered, to("https://fine.example"))
 	inState(t, db, outbox.StateDead, to("https://long-dead.example"))
-	execute(t, db, `UPDATE %s.dead SET at = now() - interval '2 h'`, db.Schema)
+	fixture.Execute(t, db, `UPDATE %s.dead SET at = now() - interval '2 h'`, db.Schema)
 	inState(t, db, outbox.StatePending, to("https://waiting.example"))
 	inState(t, db, outbox.StateRetrying, to("https://bad.example"))
 	inState(t, db, outbox.StateDead, to("https://worse.example"))
@@ -170,43 +171,32 @@ func TestTheViewsAnswerWithoutASearchPath(t *testing.T) {
 	ids := oneOfEach(t, db)
 	bare := &testdb.DB{Schema: db.Schema, URL: db.URL}
 	bare.Pool = db.NewPool(t, func(c *pgxpool.Config) { c.ConnConfig.RuntimeParams["search_path"] = "" })
-	if path := one[string](t, bare.Pool, "SHOW search_path"); path != "" {
+	if path := fixture.One[string](t, bare.Pool, "SHOW search_path"); path != "" {
 		t.Fatalf("the search path is %q", path)
 	}
 	for _, view := range []string{"status", "overview", "dead_message", "endpoint_status", "tenant_status", "lane_count"} {
-		if count(t, bare, view) == 0 {
+		if fixture.Count(t, bare, view) == 0 {
 			t.Errorf("%s is empty", view)
 		}
 	}
-	if v := one[int](t, bare.Pool, "SELECT "+db.Schema+".version()"); v == 0 {
+	if v := fixture.One[int](t, bare.Pool, "SELECT "+db.Schema+".version()"); v == 0 {
 		t.Errorf("version() is %d", v)
 	}
-	s := newStore(t, bare)
+	s := fixture.Store(t, bare)
 	_, err := s.Replay(t.Context(), []outbox.ID{ids[outbox.StateDead]}, "")
 	must(t, err)
 	if list, err := s.List(t.Context(), operator.Filter{}); err != nil || len(list) != len(ids) {
 		t.Errorf("%d are listed, %v", len(list), err)
 	}
-	write(t, bare, message("run"))
+	fixture.Write(t, bare, fixture.Message("run"))
 }
 
-// The operators' statements pass through poolers and proxies as the writer's do.
-func TestTheStoreAnswersInEveryProtocol(t *testing.T) {
+func TestWhatAStoreIsMadeOfIsChecked(t *testing.T) {
 	t.Parallel()
-	for _, mode := range []pgx.QueryExecMode{
-		pgx.QueryExecModeCacheDescribe, pgx.QueryExecModeDescribeExec, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol,
-	} {
-		db := testdb.New(t)
-		db.Pool = db.NewPool(t, func(c *pgxpool.Config) { c.ConnConfig.DefaultQueryExecMode = mode })
-		writePgx(t, db, samples())
-		operate(t, db)
-		oneOfEach(t, db)
+	if _, err := operator.NewStore(testdb.New(t).Pool, "No"); !errors.Is(err, outbox.ErrInvalidSchema) {
+		t.Errorf("a schema that cannot be: %v", err)
 	}
-}
-
-func TestAStoresSchemaIsChecked(t *testing.T) {
-	t.Parallel()
-	if _, err := operator.NewStore(nil, "No"); err == nil {
-		t.Error("NewStore accepts it")
+	if _, err := operator.NewStore((*pgxpool.Pool)(nil), ""); err == nil || !strings.Contains(err.Error(), "nil") {
+		t.Errorf("a pool that is nil: %v", err)
 	}
 }

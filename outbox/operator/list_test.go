@@ -1,4 +1,4 @@
-package outbox_test
+package operator_test
 
 import (
 	"slices"
@@ -8,18 +8,19 @@ import (
 
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/outbox/internal/fixture"
 	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
 func TestListFilters(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
-	s := newStore(t, db)
+	s := fixture.Store(t, db)
 	ids := oneOfEach(t, db)
-	elsewhere := message("elsewhere")
+	elsewhere := fixture.Message("elsewhere")
 	elsewhere.URL = "http://other.example:8080/x"
-	old := write(t, db, elsewhere)
-	execute(t, db, "UPDATE %s.message SET created_at = now() - interval '2 hours' WHERE id = '%s'", db.Schema, old)
+	old := fixture.Write(t, db, elsewhere)
+	fixture.Execute(t, db, "UPDATE %s.message SET created_at = now() - interval '2 hours' WHERE id = '%s'", db.Schema, old)
 
 	all := append(sorted(ids), "elsewhere")
 	due := []string{"elsewhere", "delivering", "pending", "retrying"}
@@ -71,11 +72,11 @@ func sorted(ids map[outbox.State]outbox.ID) (names []string) {
 func TestListShowsTheNewestFirstAndNoMoreThanItsLimit(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
-	s := newStore(t, db)
-	w := newWriter(t, db)
-	tx := begin(t, db.Pool)
+	s := fixture.Store(t, db)
+	w := fixture.Writer(t, db)
+	tx := fixture.Begin(t, db.Pool)
 	for range operator.ListLimit + 5 {
-		_, err := w.Insert(t.Context(), tx, message("run"))
+		_, err := w.Insert(t.Context(), tx, fixture.Message("run"))
 		must(t, err)
 	}
 	must(t, tx.Commit(t.Context()))
@@ -92,7 +93,7 @@ func TestListShowsTheNewestFirstAndNoMoreThanItsLimit(t *testing.T) {
 
 func TestAFilterThatMeansNothingIsRefused(t *testing.T) {
 	t.Parallel()
-	s := newStore(t, testdb.New(t))
+	s := fixture.Store(t, testdb.New(t))
 	for name, f := range map[string]operator.Filter{
 		"limit": {Limit: -1}, "older": {OlderThan: -1}, "newer": {NewerThan: -1}, "state": {States: []outbox.State{"lost"}},
 	} {
