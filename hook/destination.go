@@ -3,6 +3,7 @@ package hook
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -50,7 +51,7 @@ func (h *WebhookTerminalHook) urls(outcome outbox.RunOutcome) []string {
 // noDestination says why a run has no destination, and which header may have been meant.
 func (h *WebhookTerminalHook) noDestination(headers map[string]string) string {
 	name := h.config.URLHeader
-	for _, key := range sortedKeys(headers) {
+	for _, key := range slices.Sorted(maps.Keys(headers)) {
 		if key != name && alike(key, name) {
 			return fmt.Sprintf("the run names no URL: it has no header %q, but one that is called %.64q; keys are compared exactly", name, key)
 		}
@@ -103,8 +104,8 @@ func (h *WebhookTerminalHook) CheckOutcome(outcome outbox.RunOutcome) error {
 	if err := h.ofRun(h.options(outcome).Validate()); err != nil {
 		faults = append(faults, err)
 	}
-	if err := outbox.CheckHeadersSize(outcome.Headers); err != nil {
-		faults = append(faults, err)
+	if n := header.Size(header.Clean(outcome.Headers)); n > outbox.HeadersBytesMax {
+		faults = append(faults, fmt.Errorf("headers: %d bytes as JSON, the limit is %d", n, outbox.HeadersBytesMax))
 	}
 	for _, key := range h.forwarded(outcome.Headers) {
 		if err := header.Check(key, outcome.Headers[key]); err != nil {

@@ -30,12 +30,6 @@ var errNilPool = errors.New("migrate: the pool is nil; did pgxpool.New fail?")
 // Raise it in the release that can no longer cope, and say in CHANGELOG.md that this one is migrated first.
 const Needed = 2
 
-// Since which version of the tables something is there, for a program that works on older ones too.
-const (
-	SincePoison = 3 // dead.reason can be 'poison'
-	SinceWorker = 5 // table worker
-)
-
 // Versions says how far a schema is. Zero means that there is none of it yet.
 type Versions struct {
 	Outbox         int  `json:"outbox"`          // of the outbox's tables in the database

@@ -5,21 +5,21 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-)
 
-func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }
+	"github.com/seed-abbacb8b/epilogue/internal/header"
+)
 
 // keepHeaders returns headers that the tables can hold. Those that do not fit into HeadersBytesMax, in the order of their
 // names, are left out, and the fault says how large all of them were.
 func keepHeaders(headers map[string]string) (kept map[string]string, fault string) {
-	clean := cleanHeaders(headers)
-	size := len(mustJSON(clean))
+	clean := header.Clean(headers)
+	size := header.Size(clean)
 	if size <= HeadersBytesMax {
 		return clean, ""
 	}
 	kept, bytes := map[string]string{}, len("{}")
-	for _, key := range sortedKeys(clean) {
-		pair := len(mustJSON(map[string]string{key: clean[key]})) - 1 // its braces, less the comma
+	for _, key := range slices.Sorted(maps.Keys(clean)) {
+		pair := header.Size(map[string]string{key: clean[key]}) - 1 // its braces, less the comma
 		if bytes+pair <= HeadersBytesMax {
 			kept[key], bytes = clean[key], bytes+pair
 		}
@@ -33,12 +33,4 @@ func mustJSON(v any) string {
 		panic(err) // maps of strings and our own structs always encode
 	}
 	return string(text)
-}
-
-// CheckHeadersSize reports headers that take more than [HeadersBytesMax] as JSON.
-func CheckHeadersSize(headers map[string]string) error {
-	if n := len(mustJSON(cleanHeaders(headers))); n > HeadersBytesMax {
-		return fmt.Errorf("headers: %d bytes as JSON, the limit is %d", n, HeadersBytesMax)
-	}
-	return nil
 }

@@ -84,10 +84,3 @@ func (id *ID) ScanUUID(v pgtype.UUID) error {
 	*id = v.Bytes
 	return nil
 }
-
-// IDFloor returns the least id that a writer whose clock is right can make at t or later.
-func IDFloor(t time.Time) ID {
-	var id ID
-	binary.BigEndian.PutUint64(id[:8], uint64(max(t.UnixMilli(), 0))<<16)
-	return id
-}

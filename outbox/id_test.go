@@ -56,21 +56,6 @@ func TestIDsDiffer(t *testing.T) {
 	}
 }
 
-func TestIDFloorIsBelowWhatIsMadeLater(t *testing.T) {
-	t.Parallel()
-	now := time.Now()
-	id := outbox.NewID()
-	if floor := outbox.IDFloor(now); bytes.Compare(floor[:], id[:]) > 0 {
-		t.Errorf("%s is above %s", floor, id)
-	}
-	if floor := outbox.IDFloor(now.Add(time.Second)); bytes.Compare(floor[:], id[:]) <= 0 {
-		t.Errorf("the floor of a second later, %s, is not above %s", floor, id)
-	}
-	if floor := outbox.IDFloor(time.Unix(-5, 0)); floor != (outbox.ID{}) {
-		t.Errorf("before 1970 it is %s", floor)
-	}
-}
-
 func TestAnIDComesBackFromTextJSONAndSQL(t *testing.T) {
 	t.Parallel()
 	db := testdb.NewEmpty(t)

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"mime"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/seed-abbacb8b/epilogue/internal/fieldfault"
 	"github.com/seed-abbacb8b/epilogue/internal/header"
+	"github.com/seed-abbacb8b/epilogue/internal/httpmethod"
 	"github.com/seed-abbacb8b/epilogue/internal/keyname"
 )
 
@@ -26,7 +28,7 @@ type Options struct {
 	// Format of the request; FormatRaw when empty.
 	Format Format
 
-	// Source is the CloudEvents source, a URI reference; DefaultSource when empty. Other formats have none.
+	// Source is the CloudEvents source, a URI reference; "/workflow-runs" when empty. Other formats have none.
 	Source string
 
 	// ContentType of a raw or CloudEvents body; detected when empty: JSON, UTF-8 text or octets.
@@ -88,12 +90,6 @@ const OptionsBytesMax = 64 << 10
 // timeoutMax is more than any worker waits. A longer timeout, written into a row by hand, is read as this.
 const timeoutMax = 24 * time.Hour
 
-// DefaultSource is the CloudEvents source of messages whose options name none.
-const DefaultSource = "/workflow-runs"
-
-// Methods are the methods a message may be delivered with.
-var Methods = []string{"POST", "PUT", "PATCH"}
-
 // FieldFaults are the faults of [Options] or [operator.Limits], by their fields.
 type FieldFaults = fieldfault.Faults
 
@@ -106,7 +102,7 @@ func (o Options) Validate() error {
 	check(o.ExpireAfter == 0 || o.ExpireAfter >= ExpireAfterMin && o.ExpireAfter <= ExpireAfterMax,
 		"ExpireAfter", "is %v; want %v to %v, or 0 for never", o.ExpireAfter, ExpireAfterMin, ExpireAfterMax)
 	check(o.ExpireAfter == 0 || o.ExpireAfter > o.Delay, "ExpireAfter", "is %v; want more than %s (%v)", o.ExpireAfter, fieldfault.Name("Delay"), o.Delay)
-	check(o.Method == "" || slices.Contains(Methods, o.Method), "Method", "is %q; want one of %v", o.Method, Methods)
+	check(o.Method == "" || httpmethod.Valid(o.Method), "Method", "is %q; want one of %v", o.Method, httpmethod.All())
 	check(o.Format == "" || o.Format == FormatRaw || o.Format == FormatEnvelope || o.Format == FormatCloudEvents,
 		"Format", "is %q; want %s, %s or %s", o.Format, FormatRaw, FormatEnvelope, FormatCloudEvents)
 	check(o.Source == "" || header.Check("Ce-Source", o.Source) == nil && !strings.Contains(o.Source, " "), "Source", "is %q; want a URI reference", o.Source)
@@ -115,7 +111,7 @@ func (o Options) Validate() error {
 		check(err == nil && header.Check("Content-Type", o.ContentType) == nil, "ContentType", "is %q; want a media type", o.ContentType)
 		check(o.Format != FormatEnvelope, "ContentType", "is set; an envelope is always application/json")
 	}
-	for _, key := range sortedKeys(o.Headers) {
+	for _, key := range slices.Sorted(maps.Keys(o.Headers)) {
 		faults.Add("Headers", header.Check(key, o.Headers[key]))
 		if header.Reserved(key) {
 			faults.Add("Headers", fmt.Errorf("header %q is set by the worker only", key))

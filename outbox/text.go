@@ -9,15 +9,6 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/cleantext"
 )
 
-// cleanHeaders cleans every key and value. Two keys that become equal keep the value of the one that sorts last.
-func cleanHeaders(headers map[string]string) map[string]string {
-	clean := make(map[string]string, len(headers))
-	for _, key := range sortedKeys(headers) {
-		clean[cleantext.Of(key)] = cleantext.Of(headers[key])
-	}
-	return clean
-}
-
 // asciiJSON escapes what is not ASCII in JSON, so that its bytes mean the same in every encoding.
 func asciiJSON(text string) string {
 	if cleantext.IsASCII(text) {

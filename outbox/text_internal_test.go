@@ -27,11 +27,3 @@ func FuzzCutText(f *testing.F) {
 		}
 	})
 }
-
-func TestKeysThatBecomeEqualKeepTheLastOnesValue(t *testing.T) {
-	t.Parallel()
-	got := cleanHeaders(map[string]string{"k\x00": "1", "k\xff": "2", "k": "3"})
-	if len(got) != 2 || got["k�"] != "2" || got["k"] != "3" {
-		t.Errorf("cleanHeaders returns %q", got)
-	}
-}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/seed-abbacb8b/epilogue/internal/lane"
+	"github.com/seed-abbacb8b/epilogue/internal/uuid7"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/postgres"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/schedule"
@@ -131,7 +132,7 @@ func (p *play) write() {
 	p.second++
 	d := &modelDue{endpoint: endpoint, since: p.second, future: p.rng.IntN(6) == 0}
 	if p.rng.IntN(4) == 0 {
-		floor := outbox.IDFloor(time.Now().Add(-time.Minute))
+		floor := uuid7.Floor(time.Now().Add(-time.Minute))
 		copy(id[:6], floor[:6])
 		d.since -= p.rng.IntN(1000)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/seed-abbacb8b/epilogue/internal/event"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
@@ -88,7 +89,7 @@ func (f listFlags) filter() (operator.Filter, error) {
 		}
 		filter.States = append(filter.States, state)
 	}
-	if f.endpoint != "" && f.endpoint != operator.KindEvent {
+	if f.endpoint != "" && f.endpoint != event.Lane {
 		faults = append(faults, checkEndpoint(f.endpoint))
 	}
 	for _, name := range f.columns {

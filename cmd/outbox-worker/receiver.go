@@ -5,12 +5,11 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/seed-abbacb8b/epilogue/outbox"
+	"github.com/seed-abbacb8b/epilogue/internal/httpmethod"
 	"github.com/seed-abbacb8b/epilogue/webhook"
 )
 
@@ -59,9 +58,9 @@ func (r *receiver) handler(keys webhook.Keys) (http.Handler, error) {
 			return nil, err
 		}
 	}
-	methods := strings.Join(outbox.Methods, ", ")
+	methods := strings.Join(httpmethod.All(), ", ")
 	return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
-		if !slices.Contains(outbox.Methods, q.Method) {
+		if !httpmethod.Valid(q.Method) {
 			w.Header().Set("Allow", methods)
 			http.Error(w, "this is outbox-worker receive: it takes webhooks, by "+methods, http.StatusMethodNotAllowed)
 			return

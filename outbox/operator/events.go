@@ -13,7 +13,8 @@ import (
 // sinceKinds is the version of the tables since which messages have a kind, and there are tables for events.
 const sinceKinds = 9
 
-// KindEvent is the kind of a message that tells an operator what happened. An outcome has none.
+// KindEvent is the kind of a message that tells an operator what happened; an outcome has none. Who handles outcomes only leaves
+// out the messages whose [MessageStatus.Kind] it is.
 const KindEvent = "event"
 
 // eventsWantedFor is how long after a worker with a URL for events was last seen the store still notes events.

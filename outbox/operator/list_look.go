@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/seed-abbacb8b/epilogue/internal/sqltime"
+	"github.com/seed-abbacb8b/epilogue/internal/uuid7"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -75,12 +76,12 @@ func (s *Store) looked(ctx context.Context, f Filter) (look looked, err error) {
 	if err := s.db.QueryRow(ctx, `SELECT pg_catalog.now()`).Scan(&now); err != nil {
 		return look, err
 	}
-	look.to = outbox.IDFloor(sqltime.Max)
+	look.to = uuid7.Floor(sqltime.Max)
 	if f.OlderThan > 0 {
-		look.to = outbox.IDFloor(now.Add(writerSlack - f.OlderThan))
+		look.to = uuid7.Floor(now.Add(writerSlack - f.OlderThan))
 	}
 	if f.NewerThan > 0 {
-		look.from = outbox.IDFloor(now.Add(-writerSlack - f.NewerThan))
+		look.from = uuid7.Floor(now.Add(-writerSlack - f.NewerThan))
 	}
 	return look, nil
 }

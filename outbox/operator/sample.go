@@ -40,11 +40,11 @@ type Sample struct {
 
 // Stale reports whether the sample is older than three intervals by the clock of the database, and so says nothing about now.
 func (s Sample) Stale(now time.Time) bool {
-	return now.Sub(s.At) > SampleStaleAfter*time.Duration(s.IntervalMS)*time.Millisecond
+	return now.Sub(s.At) > sampleStaleAfter*time.Duration(s.IntervalMS)*time.Millisecond
 }
 
-// SampleStaleAfter is after how many intervals a sample is stale.
-const SampleStaleAfter = 3
+// sampleStaleAfter is after how many intervals a sample is stale.
+const sampleStaleAfter = 3
 
 // Sample returns the newest sample, and the database's time now. Without one, as on tables before version 7, it returns nil.
 func (s *Store) Sample(ctx context.Context) (newest *Sample, now time.Time, err error) {

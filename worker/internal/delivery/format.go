@@ -74,12 +74,15 @@ func mustJSON(v any) json.RawMessage {
 	return text
 }
 
+// defaultSource is the source of messages whose options name none; the docs of [outbox.Options] say so.
+const defaultSource = "/workflow-runs"
+
 // cloudEvent returns the headers of CloudEvents 1.0 in binary mode (HTTP protocol binding, section 3.1). Their values are
 // percent-encoded (section 3.1.3.2).
 func cloudEvent(m Message, o outbox.Options) http.Header {
 	source := o.Source
 	if source == "" {
-		source = outbox.DefaultSource
+		source = defaultSource
 	}
 	return http.Header{
 		"Ce-Specversion": {"1.0"},

@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/seed-abbacb8b/epilogue/internal/header"
+	"github.com/seed-abbacb8b/epilogue/internal/httpmethod"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 	"github.com/seed-abbacb8b/epilogue/webhook"
 )
@@ -101,8 +101,8 @@ func checkOptions(o outbox.Options) (method string, err error) {
 	if method == "" {
 		method = http.MethodPost
 	}
-	if !slices.Contains(outbox.Methods, method) {
-		return "", fmt.Errorf("options of the message: method is %.20q; this worker knows %v", method, outbox.Methods)
+	if !httpmethod.Valid(method) {
+		return "", fmt.Errorf("options of the message: method is %.20q; this worker knows %v", method, httpmethod.All())
 	}
 	switch o.Format {
 	case "", outbox.FormatRaw, outbox.FormatEnvelope, outbox.FormatCloudEvents:

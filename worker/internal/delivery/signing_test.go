@@ -13,6 +13,7 @@ import (
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
 	"github.com/seed-abbacb8b/epilogue/internal/header"
+	"github.com/seed-abbacb8b/epilogue/internal/httpmethod"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 	"github.com/seed-abbacb8b/epilogue/webhook"
 )
@@ -90,7 +91,7 @@ func TestWhatIsSentIsVerifiedByTheOracleAndByUs(t *testing.T) {
 			"json": `{"a": [1, 2.50, "ü<>&"]}` + "\n", "empty": "", "binary": "\xff\x00\r\n", "text": "grüße\r\n", "large": strings.Repeat("0123456789", 90_000),
 		} {
 			for i, format := range []outbox.Format{outbox.FormatRaw, outbox.FormatEnvelope, outbox.FormatCloudEvents} {
-				m := messageTo(to.URL).with(t, outbox.Options{SigningKey: set, Format: format, Method: outbox.Methods[i]})
+				m := messageTo(to.URL).with(t, outbox.Options{SigningKey: set, Format: format, Method: httpmethod.All()[i]})
 				m.RunID, m.Body = fmt.Sprint(set, " ", what, " ", format), []byte(body)
 				wantDelivered(t, m.RunID, s.Send(t.Context(), m))
 				req := to.last(t)

@@ -15,6 +15,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/seed-abbacb8b/epilogue/internal/header"
+	"github.com/seed-abbacb8b/epilogue/internal/httpmethod"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -142,7 +143,7 @@ func methodOf(o outbox.Options) (name, method string) {
 	switch {
 	case o.Method == "":
 		return "POST", "POST"
-	case slices.Contains(outbox.Methods, o.Method):
+	case httpmethod.Valid(o.Method):
 		return o.Method, o.Method
 	}
 	return "HTTP", "_OTHER"

@@ -75,7 +75,7 @@ const (
 	recentFloor = idFloorLeft + `now() - $2::interval` + idFloorRight
 	recentEnd   = idFloorLeft + `now() + $3::interval` + idFloorRight
 
-	// Around a time, these make the least id of a message that was written then, as outbox.IDFloor does.
+	// Around a time, these make the least id of a message that was written then, as uuid7.Floor does.
 	idFloorLeft  = `(lpad(to_hex(floor(greatest(extract(epoch FROM `
 	idFloorRight = `), 0) * 1000)::bigint), 12, '0') || '00000000000000000000')::uuid`
 )

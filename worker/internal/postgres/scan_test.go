@@ -6,6 +6,7 @@ import (
 
 	"github.com/seed-abbacb8b/epilogue/internal/faulty"
 	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
+	"github.com/seed-abbacb8b/epilogue/internal/uuid7"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -49,7 +50,7 @@ func TestARecentScanFindsWhatWasWrittenSince(t *testing.T) {
 	r := newRig(t)
 	now := time.Now()
 	for endpoint, at := range map[string]time.Time{"early": now.Add(-time.Minute), "late": now, "ahead": now.Add(time.Minute)} {
-		r.exec(`INSERT INTO outbox.due (message_id, endpoint) VALUES ($1, $2)`, outbox.IDFloor(at), endpoint)
+		r.exec(`INSERT INTO outbox.due (message_id, endpoint) VALUES ($1, $2)`, outbox.ID(uuid7.Floor(at)), endpoint)
 	}
 	s := NewScanner(Direct(r.Pool), r.Schema, nil)
 	for ago, want := range map[time.Duration]string{10 * time.Second: "late", time.Hour: "early late", 100 * 365 * 24 * time.Hour: "early late"} {

@@ -1,0 +1,25 @@
+package uuid7_test
+
+import (
+	"bytes"
+	"testing"
+	"time"
+
+	"github.com/seed-abbacb8b/epilogue/internal/uuid7"
+	"github.com/seed-abbacb8b/epilogue/outbox"
+)
+
+func TestTheFloorOfATimeIsBelowWhatIsMadeLater(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	id := outbox.NewID()
+	if floor := uuid7.Floor(now); bytes.Compare(floor[:], id[:]) > 0 {
+		t.Errorf("%x is above %s", floor, id)
+	}
+	if floor := uuid7.Floor(now.Add(time.Second)); bytes.Compare(floor[:], id[:]) <= 0 {
+		t.Errorf("the floor of a second later, %x, is not above %s", floor, id)
+	}
+	if floor := uuid7.Floor(time.Unix(-5, 0)); floor != [16]byte{} {
+		t.Errorf("before 1970 it is %x", floor)
+	}
+}
