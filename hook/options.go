@@ -1,6 +1,7 @@
 package hook
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -28,20 +29,20 @@ func (h *WebhookTerminalHook) ofRun(err error) error {
 // over returns the options of the hook, with the non-zero fields of one run in their place. The headers of the run are added to
 // those of the hook.
 func over(own, run outbox.Options) outbox.Options {
-	own.Timeout = or(run.Timeout, own.Timeout)
-	own.Method = or(run.Method, own.Method)
+	own.Timeout = cmp.Or(run.Timeout, own.Timeout)
+	own.Method = cmp.Or(run.Method, own.Method)
 	if run.Format != "" && run.Format != own.Format {
 		own.Format = run.Format
 		if run.Format == outbox.FormatEnvelope { // whose type is always JSON
 			own.ContentType = ""
 		}
 	}
-	own.Source = or(run.Source, own.Source)
-	own.ContentType = or(run.ContentType, own.ContentType)
-	own.SigningKey = or(run.SigningKey, own.SigningKey)
-	own.SecretHeaders = or(run.SecretHeaders, own.SecretHeaders)
-	own.Delay = or(run.Delay, own.Delay)
-	own.ExpireAfter = or(run.ExpireAfter, own.ExpireAfter)
+	own.Source = cmp.Or(run.Source, own.Source)
+	own.ContentType = cmp.Or(run.ContentType, own.ContentType)
+	own.SigningKey = cmp.Or(run.SigningKey, own.SigningKey)
+	own.SecretHeaders = cmp.Or(run.SecretHeaders, own.SecretHeaders)
+	own.Delay = cmp.Or(run.Delay, own.Delay)
+	own.ExpireAfter = cmp.Or(run.ExpireAfter, own.ExpireAfter)
 	if len(run.Headers) > 0 {
 		headers := maps.Clone(own.Headers)
 		if headers == nil {
@@ -49,14 +50,6 @@ func over(own, run outbox.Options) outbox.Options {
 		}
 		maps.Copy(headers, run.Headers)
 		own.Headers = headers
-	}
-	return own
-}
-
-func or[T comparable](run, own T) T {
-	var zero T
-	if run != zero {
-		return run
 	}
 	return own
 }

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"time"
 
-	"github.com/seed-abbacb8b/epilogue/outbox"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/postgres"
 )
 
@@ -40,7 +39,7 @@ func (l *asideLog) log(ctx context.Context, all []postgres.Aside, now time.Time)
 			attrs = append(attrs, slog.String("endpoint", a.Endpoint))
 		}
 		if len(a.IDs) > 0 {
-			attrs = append(attrs, slog.Int("messages", len(a.IDs)), slog.Any("ids", texts(a.IDs[:min(len(a.IDs), asideIDs)])))
+			attrs = append(attrs, slog.Int("messages", len(a.IDs)), slog.Any("ids", a.IDs[:min(len(a.IDs), asideIDs)]))
 		}
 		level := slog.LevelError
 		if a.What == postgres.AsideExpired { // as its writer wanted
@@ -48,12 +47,4 @@ func (l *asideLog) log(ctx context.Context, all []postgres.Aside, now time.Time)
 		}
 		l.logger.LogAttrs(ctx, level, "set aside: "+a.What, attrs...)
 	}
-}
-
-func texts(ids []outbox.ID) []string {
-	all := make([]string, len(ids))
-	for i, id := range ids {
-		all[i] = id.String()
-	}
-	return all
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -55,7 +56,7 @@ func troublesOf(workers []operator.WorkerStatus, x *operator.Sample, now time.Ti
 		}
 	}
 	since(troubleOldest, x.OldestDue, "the oldest message that nothing holds back has been due for %s")
-	for _, kind := range sortedKeys(x.Waits) {
+	for _, kind := range slices.Sorted(maps.Keys(x.Waits)) {
 		n := x.Waits[kind]
 		count(troubleWaiting, &n, "message waits for "+waitName(kind), "messages wait for "+waitName(kind))
 	}
@@ -93,13 +94,4 @@ func waitName(kind string) string {
 		return "the database to take their attempt"
 	}
 	return "what the workers lack"
-}
-
-func sortedKeys(m map[string]int64) []string {
-	keys := make([]string, 0, len(m))
-	for key := range m {
-		keys = append(keys, key)
-	}
-	slices.Sort(keys)
-	return keys
 }
