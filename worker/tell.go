@@ -35,7 +35,6 @@ type teller struct {
 	onAttempt *callbacks[Attempt]
 	wakeDrain func() // a message of an event is due
 	outage    *outage.Part
-	logger    *slog.Logger
 	faults    *recurring.Log
 	written   instruments.Counters // by kind
 	dropped   instruments.Counter
@@ -50,7 +49,7 @@ func newTeller(w *Worker) *teller {
 	c := w.config
 	t := &teller{
 		every: max(c.PollInterval, tellEvery), wakeDrain: func() { w.scheduler.Woken(time.Now()) }, outage: w.outage.Part("events"),
-		logger: c.Logger, faults: recurring.New(c.Logger), dropped: recording.NewDropped(c.instruments, "event"), wake: make(chan struct{}, 1),
+		faults: recurring.New(c.Logger), dropped: recording.NewDropped(c.instruments, "event"), wake: make(chan struct{}, 1),
 		written: c.instruments.Counter("outbox.events", "{event}", "Events that this process wrote as messages to OUTBOX_EVENTS_URL.").By("kind", kindTexts()...),
 	}
 	t.onEvent = newCallbacks("OnEvent", c.OnEvent, recording.NewDropped(c.instruments, "on_event"), t.faults)

@@ -28,7 +28,6 @@ type course struct {
 	restarted bool
 	looks     int
 	torn      []string // looks that saw another number of messages than of ended runs
-	gaveUp    bool
 	changed   time.Time
 	last      look
 	rates     []look
@@ -78,7 +77,6 @@ func (d *demo) watch(ctx context.Context) error {
 			return nil
 		}
 		if time.Since(c.changed) > patienceOver {
-			c.gaveUp = true
 			d.story.part("", "nothing has changed for %s: giving up", latency.Short(patienceOver))
 			return nil
 		}

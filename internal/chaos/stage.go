@@ -69,7 +69,6 @@ func (p *process) current() *child {
 type stage struct {
 	options options
 	say     func(format string, args ...any)
-	fail    func(format string, args ...any)
 	broken  func(violation)
 	poison  *set
 	closers []func() error

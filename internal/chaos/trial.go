@@ -58,7 +58,7 @@ func (s *set) all() map[string]bool {
 
 func newTrial(o options, out io.Writer) *trial {
 	t := &trial{options: o, out: out, begun: time.Now(), timeline: &timeline{workers: o.workers}, byRule: map[string]int{}}
-	t.stage = &stage{options: o, say: t.say, fail: t.fail, broken: t.violated, poison: &t.poison}
+	t.stage = &stage{options: o, say: t.say, broken: t.violated, poison: &t.poison}
 	return t
 }
 

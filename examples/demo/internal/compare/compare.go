@@ -65,11 +65,6 @@ type Verdict struct {
 	AllAt     time.Time       // when the last message that had not come before arrived
 }
 
-// OK reports whether nothing is wrong.
-func (v Verdict) OK() bool {
-	return len(v.Missing)+len(v.Phantoms)+len(v.Altered)+len(v.Unwritten)+len(v.Unfounded)+len(v.Doubled) == 0
-}
-
 // acknowledgement names one try to end a run.
 type acknowledgement struct{ runID, attempt string }
 

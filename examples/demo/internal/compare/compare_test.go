@@ -22,10 +22,14 @@ func records() Records {
 	return r
 }
 
+func faults(v Verdict) int {
+	return len(v.Missing) + len(v.Phantoms) + len(v.Altered) + len(v.Unwritten) + len(v.Unfounded) + len(v.Doubled)
+}
+
 func TestRecordsThatAgreeAreOK(t *testing.T) {
 	t.Parallel()
 	v := records().Verdict()
-	if !v.OK() || v.Outcomes != 5 || v.Messages != 5 || v.Arrived != 5 || v.Repeats != 0 {
+	if faults(v) != 0 || v.Outcomes != 5 || v.Messages != 5 || v.Arrived != 5 || v.Repeats != 0 {
 		t.Errorf("the verdict is %+v", v)
 	}
 	want := []time.Duration{1e6, 2e6, 3e6, 4e6, 5e6}
@@ -41,7 +45,7 @@ func TestARepeatIsCountedAndAllowed(t *testing.T) {
 	again.At = again.At.Add(time.Second)
 	r.Arrivals = append(r.Arrivals, again)
 	v := r.Verdict()
-	if !v.OK() || v.Arrived != 5 || v.Repeats != 1 || len(v.RepeatsAt) != 1 || !v.RepeatsAt[0].Equal(again.At) {
+	if faults(v) != 0 || v.Arrived != 5 || v.Repeats != 1 || len(v.RepeatsAt) != 1 || !v.RepeatsAt[0].Equal(again.At) {
 		t.Errorf("the verdict is %+v", v)
 	}
 	if v.Latencies[2] != 3*time.Millisecond || !v.AllAt.Equal(r.Arrivals[4].At) {
@@ -136,7 +140,7 @@ func TestEachKindOfFaultIsFound(t *testing.T) {
 			r := records()
 			c.damage(&r)
 			v := r.Verdict()
-			if v.OK() {
+			if faults(v) == 0 {
 				t.Error("the verdict is OK")
 			}
 			for list, found := range map[string][]string{
