@@ -1,16 +1,15 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
-	"strings"
-	"sync"
 	"syscall"
 	"time"
+
+	"github.com/seed-abbacb8b/epilogue/internal/logtail"
 )
 
 // child is a process of the demo's. It is in a process group of its own: a Ctrl-C at the terminal reaches the demo
@@ -18,17 +17,17 @@ import (
 type child struct {
 	name string
 	cmd  *exec.Cmd
-	log  *tail
+	log  *logtail.Tail
 	done chan struct{} // closed when the process is gone
 	err  error         // how it ended; to be read after done
 }
 
 func (d *demo) start(name, path string, env []string, args ...string) (*child, error) {
-	c := &child{name: name, cmd: exec.Command(path, args...), done: make(chan struct{})}
-	c.log = &tail{echo: func(string) {}}
+	var echo func(line string)
 	if d.options.verbose {
-		c.log.echo = func(line string) { d.story.line("  %-10s | %s", name, line) }
+		echo = func(line string) { d.story.line("  %-10s | %s", name, line) }
 	}
+	c := &child{name: name, cmd: exec.Command(path, args...), log: logtail.New(echo), done: make(chan struct{})}
 	c.cmd.Env, c.cmd.Stdout, c.cmd.Stderr = env, c.log, c.log
 	c.cmd.SysProcAttr = ownGroup()
 	if err := c.cmd.Start(); err != nil {
@@ -99,35 +98,4 @@ func (c *child) kill() error {
 	}
 	<-c.done
 	return nil
-}
-
-// tail keeps the last lines of a log.
-type tail struct {
-	mu    sync.Mutex
-	part  []byte // a line without its end
-	lines []string
-	echo  func(line string)
-}
-
-func (t *tail) Write(p []byte) (int, error) {
-	const linesMax, lineBytesMax = 20, 64 << 10
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.part = append(t.part, p...)
-	for {
-		line, rest, ended := bytes.Cut(t.part, []byte("\n"))
-		if !ended && len(t.part) < lineBytesMax {
-			return len(p), nil
-		}
-		t.echo(string(line))
-		t.lines = append(t.lines, string(line))
-		t.lines = t.lines[max(0, len(t.lines)-linesMax):]
-		t.part = append([]byte(nil), rest...)
-	}
-}
-
-func (t *tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return "    " + strings.Join(append(t.lines, string(t.part)), "\n    ")
 }

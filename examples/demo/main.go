@@ -25,6 +25,8 @@ import (
 	"io"
 	"os"
 	"time"
+
+	"github.com/seed-abbacb8b/epilogue/internal/endearly"
 )
 
 // The exit statuses.
@@ -96,7 +98,7 @@ func run(args []string) (status int) {
 	}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
-	defer endEarly(cancel)()
+	defer endearly.Watch(cancel)()
 	d := &demo{options: o, story: newStory(os.Stdout, cancel)}
 	err = d.perform(ctx)
 	interrupted := context.Cause(ctx)

@@ -1,16 +1,15 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"runtime"
-	"strings"
-	"sync"
 	"syscall"
 	"time"
+
+	"github.com/seed-abbacb8b/epilogue/internal/logtail"
 )
 
 // child is a process that this one started. It is in a process group of its own, so that a Ctrl-C at the terminal reaches
@@ -18,17 +17,17 @@ import (
 type child struct {
 	name string
 	cmd  *exec.Cmd
-	log  *tail
+	log  *logtail.Tail
 	done chan struct{} // closed when the process is gone
 	err  error         // how it ended; to be read after done
 }
 
 // startChild starts a program. each, if not nil, is given each line that it prints on its standard output.
 func startChild(name, path string, env []string, each func(line string), echo func(line string), args ...string) (*child, error) {
-	c := &child{name: name, cmd: exec.Command(path, args...), log: &tail{each: echo}, done: make(chan struct{})}
+	c := &child{name: name, cmd: exec.Command(path, args...), log: logtail.New(echo), done: make(chan struct{})}
 	c.cmd.Env, c.cmd.Stdout, c.cmd.Stderr = env, c.log, c.log
 	if each != nil {
-		c.cmd.Stdout = &tail{each: each}
+		c.cmd.Stdout = logtail.New(each)
 	}
 	c.cmd.SysProcAttr = childAttributes()
 	started := make(chan error, 1)
@@ -95,37 +94,4 @@ func (c *child) wait(bound time.Duration) error {
 		return nil
 	}
 	return errors.Join(fmt.Errorf("%s: %w", c.name, c.err), errors.New(c.log.String()))
-}
-
-// tail keeps the last lines of a log, and gives each one to somebody.
-type tail struct {
-	mu    sync.Mutex
-	part  []byte // a line without its end
-	lines []string
-	each  func(line string) // may be nil
-}
-
-func (t *tail) Write(p []byte) (int, error) {
-	const linesMax, lineBytesMax = 25, 64 << 10
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.part = append(t.part, p...)
-	for {
-		line, rest, ended := bytes.Cut(t.part, []byte("\n"))
-		if !ended && len(t.part) < lineBytesMax {
-			return len(p), nil
-		}
-		if t.each != nil {
-			t.each(string(line))
-		}
-		t.lines = append(t.lines, string(line))
-		t.lines = t.lines[max(0, len(t.lines)-linesMax):]
-		t.part = bytes.Clone(rest)
-	}
-}
-
-func (t *tail) String() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return "    " + strings.Join(append(t.lines, string(t.part)), "\n    ")
 }

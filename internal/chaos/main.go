@@ -33,11 +33,11 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
-	"os/signal"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
+
+	"github.com/seed-abbacb8b/epilogue/internal/endearly"
 )
 
 // The exit statuses.
@@ -140,14 +140,14 @@ func run(args []string) (status int) {
 	}
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
-	defer endEarly(cancel)()
+	defer endearly.Watch(cancel)()
 	fmt.Printf("chaos: seed %d, for %v (the same again: -seed %d -for %v)\n", o.seed, o.length, o.seed, o.length)
 
 	t := newTrial(o, os.Stdout)
 	err = t.run(ctx)
 	interrupted := context.Cause(ctx)
 	if interrupted != nil {
-		t.say("interrupted: %v; what was seen so far counts", interrupted)
+		t.say("%v; what was seen so far counts", interrupted)
 	}
 	passed := t.report(err, interrupted != nil)
 	if cleanErr := t.cleanUp(); cleanErr != nil {
@@ -161,34 +161,4 @@ func run(args []string) (status int) {
 		return exitInterrupted
 	}
 	return 0
-}
-
-// endEarly ends the trial, with everything cleaned up, when a signal comes or whoever started it is gone: `go run` passes
-// on no signal but the terminal's. The function that it returns ends the watch.
-func endEarly(cancel context.CancelCauseFunc) (stop func()) {
-	signals := make(chan os.Signal, 8)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
-	parent, done := os.Getppid(), make(chan struct{})
-	go func() {
-		look := time.NewTicker(500 * time.Millisecond)
-		defer look.Stop()
-		for {
-			select {
-			case s := <-signals:
-				if s != syscall.SIGPIPE { // what is written then fails instead
-					cancel(fmt.Errorf("a signal (%v)", s))
-				}
-			case <-look.C:
-				if os.Getppid() != parent {
-					cancel(errors.New("the process that started this one is gone"))
-				}
-			case <-done:
-				return
-			}
-		}
-	}()
-	return func() {
-		signal.Stop(signals)
-		close(done)
-	}
 }

@@ -68,7 +68,7 @@ type WorkerProcess struct {
 
 	cmd   *exec.Cmd
 	Begun time.Time // when the process was started
-	log   *logTail
+	log   workerLog
 	gone  chan struct{} // closed when the process is
 	exit  error         // to be read after gone
 }
@@ -84,7 +84,7 @@ func (t *Trial) StartWorker(ctx context.Context, settings ...string) (*WorkerPro
 		return nil, err
 	}
 	w := &WorkerProcess{
-		cmd: exec.CommandContext(ctx, program, "run"), gone: make(chan struct{}), log: &logTail{ready: make(chan struct{})},
+		cmd: exec.CommandContext(ctx, program, "run"), gone: make(chan struct{}), log: newWorkerLog(),
 	}
 	w.cmd.Env = workerEnvironment(os.Environ(), append([]string{
 		"DATABASE_URL=" + t.DB.URL, "SCHEMA=" + t.DB.Schema, "ALLOW_HTTP=true", "ALLOWED_CIDRS=127.0.0.0/8", "ADMIN_ADDR=off",

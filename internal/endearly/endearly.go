@@ -1,7 +1,9 @@
-package main
+// Package endearly ends a program that leaves processes and files behind when it is not ended in order.
+package endearly
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -9,11 +11,11 @@ import (
 	"time"
 )
 
-// endEarly ends the demo, with everything cleaned up, when a signal comes or nobody is there any more who started it:
-// `go run` passes on no signal but the terminal's. The function it returns ends the watch.
-func endEarly(cancel context.CancelCauseFunc) (stop func()) {
+// Watch calls cancel when a signal comes or the process that started this one is gone: `go run` passes on no signal but those of
+// the terminal. The function that it returns ends the watch.
+func Watch(cancel context.CancelCauseFunc) (stop func()) {
 	signals := make(chan os.Signal, 8)
-	// SIGPIPE, too: who pipes the story into head must not leave a database behind. What is written then fails instead.
+	// SIGPIPE, too: who pipes the output into head must not leave a database behind. What is written then fails instead.
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	parent, done := os.Getppid(), make(chan struct{})
 	go func() {
@@ -27,7 +29,7 @@ func endEarly(cancel context.CancelCauseFunc) (stop func()) {
 				}
 			case <-look.C:
 				if os.Getppid() != parent {
-					cancel(fmt.Errorf("stopped, for the process that started the demo is gone"))
+					cancel(errors.New("stopped, because the process that started this one is gone"))
 				}
 			case <-done:
 				return
