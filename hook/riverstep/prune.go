@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/seed-abbacb8b/epilogue/internal/uuid7"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -81,12 +82,8 @@ ORDER BY ended_at LIMIT $3 FOR UPDATE SKIP LOCKED`), s.config.Retention.Seconds(
 		if ids, err = pgx.CollectRows(found, pgx.RowTo[outbox.ID]); err != nil || len(ids) == 0 {
 			return err
 		}
-		texts := make([]string, len(ids))
-		for i, id := range ids {
-			texts[i] = id.String()
-		}
 		_, err = tx.Exec(ctx, s.rows.in(`DELETE FROM outbox.riverstep_run
-WHERE instance OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.text[]::pg_catalog.uuid[])`), texts)
+WHERE instance OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.text[]::pg_catalog.uuid[])`), uuid7.Texts(ids))
 		return err
 	})
 	return ids, err

@@ -1,4 +1,4 @@
-// Package uuid7 bounds ids by the time of their making: those of messages are UUIDs of version 7 (RFC 9562).
+// Package uuid7 has rules for ids, which are UUIDs of version 7 (RFC 9562): their bounds in time, and their form in SQL.
 package uuid7
 
 import (
@@ -10,4 +10,17 @@ import (
 func Floor(t time.Time) (id [16]byte) {
 	binary.BigEndian.PutUint64(id[:8], uint64(max(t.UnixMilli(), 0))<<16)
 	return id
+}
+
+// Texts are ids in a form that every mode of Postgres' protocol can write, as an array that SQL casts to uuid[]. It is never nil,
+// which would be NULL.
+func Texts[ID interface {
+	~[16]byte
+	String() string
+}](ids []ID) []string {
+	texts := make([]string, len(ids))
+	for i, id := range ids {
+		texts[i] = id.String()
+	}
+	return texts
 }

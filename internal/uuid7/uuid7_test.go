@@ -23,3 +23,13 @@ func TestTheFloorOfATimeIsBelowWhatIsMadeLater(t *testing.T) {
 		t.Errorf("before 1970 it is %x", floor)
 	}
 }
+
+func TestTheTextsOfNoIDsAreNoNULL(t *testing.T) {
+	t.Parallel()
+	if texts := uuid7.Texts[outbox.ID](nil); texts == nil || len(texts) != 0 {
+		t.Errorf("they are %#v", texts)
+	}
+	if id := outbox.NewID(); uuid7.Texts([]outbox.ID{id})[0] != id.String() {
+		t.Errorf("%s becomes %v", id, uuid7.Texts([]outbox.ID{id}))
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"github.com/seed-abbacb8b/epilogue/internal/uuid7"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -21,14 +22,10 @@ func (s *Store) PausedAmong(ctx context.Context, ids []outbox.ID) ([]PausedMessa
 	if err != nil || !knows {
 		return nil, err
 	}
-	texts := make([]string, len(ids)) // of a type that the simple protocol can write
-	for i, id := range ids {
-		texts[i] = id.String()
-	}
 	list, err := collect[PausedMessages](ctx, s, "paused", `SELECT s.held_scope, s.endpoint, s.tenant, pg_catalog.count(*) FROM outbox.status s
 WHERE s.id OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.text[]::pg_catalog.uuid[]) AND s.held_by OPERATOR(pg_catalog.=) 'paused'::pg_catalog.text
   AND `+ofTenant("s.tenant", "$2")+`
-GROUP BY 1, 2, 3 ORDER BY 2, 3, 1`, texts, orNull(s.tenant))
+GROUP BY 1, 2, 3 ORDER BY 2, 3, 1`, uuid7.Texts(ids), orNull(s.tenant))
 	if err != nil {
 		return nil, fmt.Errorf("replay: %w", err)
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/seed-abbacb8b/epilogue/internal/uuid7"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -77,7 +78,7 @@ func (p *Purge) stillThere(ctx context.Context, tx pgx.Tx, ids, free []outbox.ID
 }
 
 func (p *Purge) ids(ctx context.Context, tx pgx.Tx, sql string, ids []outbox.ID) ([]outbox.ID, error) {
-	rows, err := tx.Query(ctx, p.store.in(sql), idTexts(ids))
+	rows, err := tx.Query(ctx, p.store.in(sql), uuid7.Texts(ids))
 	if err != nil {
 		return nil, err
 	}
@@ -95,14 +96,14 @@ func (p *Purge) eraseLocked(ctx context.Context, tx pgx.Tx, ids []outbox.ID) (do
 		table, key string
 		n          *int64
 	}{{"attempt", "message_id", &done.Attempts}, {"dead", "message_id", &done.Dead}, {"due", "message_id", &done.Due}} {
-		tag, err := tx.Exec(ctx, p.store.in(`DELETE FROM outbox.`+each.table+` WHERE `+each.key+` OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.text[]::pg_catalog.uuid[])`), idTexts(ids))
+		tag, err := tx.Exec(ctx, p.store.in(`DELETE FROM outbox.`+each.table+` WHERE `+each.key+` OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.text[]::pg_catalog.uuid[])`), uuid7.Texts(ids))
 		if err != nil {
 			return done, err
 		}
 		*each.n = tag.RowsAffected()
 	}
 	rows, err := tx.Query(ctx, p.store.in(`DELETE FROM outbox.message WHERE id OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.text[]::pg_catalog.uuid[])
-RETURNING run_id, dedupe_key IS NOT NULL, replay_of IS NOT NULL`), idTexts(ids))
+RETURNING run_id, dedupe_key IS NOT NULL, replay_of IS NOT NULL`), uuid7.Texts(ids))
 	if err != nil {
 		return done, err
 	}

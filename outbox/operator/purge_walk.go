@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/seed-abbacb8b/epilogue/internal/uuid7"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -195,15 +196,7 @@ SELECT pg_catalog.count(*), pg_catalog.count(replay_of), pg_catalog.count(dedupe
         AND status OPERATOR(pg_catalog.<>) 'active'::pg_catalog.text),
        (SELECT pg_catalog.count(*) FROM outbox.riverstep_run WHERE run_id OPERATOR(pg_catalog.=) ANY (ARRAY(SELECT run_id::pg_catalog.text FROM asked WHERE replay_of IS NULL))
         AND status OPERATOR(pg_catalog.=) 'active'::pg_catalog.text)
-FROM asked`), idTexts(ids)).Scan(&n.Messages, &n.Copies, &n.DedupeKeys, &n.Attempts, &n.Due, &n.Dead, &n.Runs, &n.ActiveRuns)
+FROM asked`), uuid7.Texts(ids)).Scan(&n.Messages, &n.Copies, &n.DedupeKeys, &n.Attempts, &n.Due, &n.Dead, &n.Runs, &n.ActiveRuns)
 	to.add(n)
 	return err
-}
-
-func idTexts(ids []outbox.ID) []string {
-	texts := make([]string, len(ids))
-	for i, id := range ids {
-		texts[i] = id.String()
-	}
-	return texts
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/seed-abbacb8b/epilogue/internal/instruments"
 	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
+	"github.com/seed-abbacb8b/epilogue/internal/uuid7"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -332,11 +333,7 @@ func texts(ids []outbox.ID) []string {
 	if ids == nil {
 		return nil
 	}
-	all := make([]string, len(ids))
-	for i, id := range ids {
-		all[i] = id.String()
-	}
-	return all
+	return uuid7.Texts(ids)
 }
 
 func (c *Claimer) args(o Order, ago time.Duration) []any {
