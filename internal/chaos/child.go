@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/seed-abbacb8b/epilogue/internal/endearly"
 	"github.com/seed-abbacb8b/epilogue/internal/logtail"
 )
 
@@ -29,7 +30,7 @@ func startChild(name, path string, env []string, each func(line string), echo fu
 	if each != nil {
 		c.cmd.Stdout = logtail.New(each)
 	}
-	c.cmd.SysProcAttr = childAttributes()
+	c.cmd.SysProcAttr = endearly.Child()
 	started := make(chan error, 1)
 	go func() {
 		// The kernel takes the thread that starts a child for its parent, so that thread stays until the child is gone.

@@ -1,4 +1,4 @@
-// Package endearly ends a program that leaves processes and files behind when it is not ended in order.
+// Package endearly is for programs that start others: it sees to it that they end in order, and take the others with them.
 package endearly
 
 import (

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/seed-abbacb8b/epilogue/internal/endearly"
 )
 
 // workerPackage is the program whose memory, death and endurance are measured: what an operator runs.
@@ -90,7 +92,7 @@ func (t *Trial) StartWorker(ctx context.Context, settings ...string) (*WorkerPro
 		"DATABASE_URL=" + t.DB.URL, "SCHEMA=" + t.DB.Schema, "ALLOW_HTTP=true", "ALLOWED_CIDRS=127.0.0.0/8", "ADMIN_ADDR=off",
 	}, settings...))
 	w.cmd.Stdout, w.cmd.Stderr = w.log, w.log
-	w.cmd.SysProcAttr = endsWithUs()
+	w.cmd.SysProcAttr = endearly.Child()
 	if err := w.launch(ctx); err != nil {
 		return nil, fmt.Errorf("starting the worker: %w", err)
 	}

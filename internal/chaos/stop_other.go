@@ -2,12 +2,7 @@
 
 package main
 
-import (
-	"os"
-	"syscall"
-)
-
-func childAttributes() *syscall.SysProcAttr { return nil }
+import "os"
 
 // Not every system can stop a process; where these are nil, that fault is not made.
 var stopSignal, continueSignal os.Signal

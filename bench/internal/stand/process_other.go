@@ -1,8 +1,0 @@
-//go:build !linux
-
-package stand
-
-import "syscall"
-
-// endsWithUs leaves it to the trial to end the process.
-func endsWithUs() *syscall.SysProcAttr { return nil }
