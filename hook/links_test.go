@@ -12,7 +12,7 @@ func TestHookAndOutboxLinkPgxAndNothingElse(t *testing.T) {
 	t.Parallel()
 	const module = "github.com/seed-abbacb8b/epilogue/"
 	allowed := map[string]bool{module + "hook": true, module + "outbox": true}
-	for _, name := range []string{"callback", "cleantext", "fieldfault", "header", "httpmethod", "keyname", "lane", "nilcheck", "sqlschema", "sqltime"} {
+	for _, name := range []string{"callback", "cleantext", "fieldfault", "header", "httpmethod", "keyname", "lane", "nilcheck", "sqlschema", "sqlstate", "sqltime"} {
 		allowed[module+"internal/"+name] = true
 	}
 	for _, path := range links(t, "github.com/jackc/pgx/v5") {

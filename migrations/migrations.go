@@ -28,12 +28,12 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 
 	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
+	"github.com/seed-abbacb8b/epilogue/internal/sqlstate"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -220,8 +220,7 @@ func (m migrator) gooseDown(ctx context.Context) error {
 // dropSchema drops the schema when nothing is left in it; what a stranger put there stays, and is logged.
 func (m migrator) dropSchema(ctx context.Context) error {
 	_, err := m.pool.Exec(ctx, "DROP SCHEMA "+m.Schema+" RESTRICT")
-	var pgErr *pgconn.PgError
-	if errors.As(err, &pgErr) && pgErr.Code == dependentObjectsStillExist {
+	if sqlstate.Of(err) == dependentObjectsStillExist {
 		m.Logger.WarnContext(ctx, "schema kept: it holds objects that are not the outbox's", "schema", m.Schema)
 		return nil
 	}

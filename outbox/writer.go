@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/seed-abbacb8b/epilogue/internal/cleantext"
+	"github.com/seed-abbacb8b/epilogue/internal/sqlstate"
 )
 
 // Config says where messages are written. The zero value is usable.
@@ -53,12 +54,7 @@ var ErrTransaction = errors.New("the caller's transaction cannot be written in")
 // ofTransaction recognises faults of the transaction and missing tables by the SQLSTATE, which every driver has. It returns
 // other errors unchanged.
 func (w *Writer) ofTransaction(err error) error {
-	var coded interface{ SQLState() string }
-	state := ""
-	if errors.As(err, &coded) {
-		state = coded.SQLState()
-	}
-	switch {
+	switch state := sqlstate.Of(err); {
 	case state == "25006":
 		return fmt.Errorf("%w: it is read-only, or the server is: %w", ErrTransaction, err)
 	case state == "25P02":
@@ -71,11 +67,7 @@ func (w *Writer) ofTransaction(err error) error {
 
 // missingTables says what to do when the schema is missing or too old.
 func missingTables(schema string, err error) error {
-	var coded interface{ SQLState() string }
-	if !errors.As(err, &coded) {
-		return err
-	}
-	switch coded.SQLState() {
+	switch sqlstate.Of(err) {
 	case "42P01", "3F000": // a table, the schema
 		return fmt.Errorf("schema %s lacks tables of the outbox; run 'outbox-worker migrate up', or name the schema that was migrated: %w", schema, err)
 	case "42703": // a column

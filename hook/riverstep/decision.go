@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/riverqueue/river/rivertype"
 
+	"github.com/seed-abbacb8b/epilogue/internal/sqlstate"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -88,7 +89,7 @@ func refused(err error) bool {
 	if errors.Is(err, pgx.ErrTxCommitRollback) {
 		return true
 	}
-	code := sqlstate(err)
+	code := sqlstate.Of(err)
 	for _, class := range []string{"22", "23", "25", "42", "P0"} {
 		if strings.HasPrefix(code, class) {
 			return true

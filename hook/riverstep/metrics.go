@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/seed-abbacb8b/epilogue/internal/instruments"
+	"github.com/seed-abbacb8b/epilogue/internal/sqlstate"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -55,4 +56,4 @@ func (m *metrics) settledAs(d decision) {
 
 func (m *metrics) ran(began time.Time) { m.runner.Since(began) }
 
-func (m *metrics) madeAgain(err error) { m.again[collisions[sqlstate(err)]].Add(1) }
+func (m *metrics) madeAgain(err error) { m.again[collisions[sqlstate.Of(err)]].Add(1) }

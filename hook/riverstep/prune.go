@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/seed-abbacb8b/epilogue/internal/sqlstate"
 	"github.com/seed-abbacb8b/epilogue/internal/uuid7"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
@@ -91,6 +92,6 @@ WHERE instance OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.text[]::pg_catalog.uui
 
 // aboutRows reports an error that some of the rows cause, and others need not.
 func aboutRows(err error) bool {
-	code := sqlstate(err)
+	code := sqlstate.Of(err)
 	return collided(err) || strings.HasPrefix(code, "22") || strings.HasPrefix(code, "23") || strings.HasPrefix(code, "P0")
 }

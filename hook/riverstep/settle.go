@@ -13,6 +13,7 @@ import (
 	"github.com/riverqueue/river/rivertype"
 
 	"github.com/seed-abbacb8b/epilogue/internal/cleantext"
+	"github.com/seed-abbacb8b/epilogue/internal/sqlstate"
 )
 
 // settle commits the decision, or the one that must replace it: the failure of the runner's writes, a cancel from outside. It
@@ -44,7 +45,7 @@ func (t *taking) settle(work context.Context, d decision) error {
 			d = t.fromFailure(work, writes.err)
 		case d.writes != nil && refused(err):
 			d = t.fromFailure(work, fmt.Errorf("settle: %w", err)) // a fault of the writes can appear at the commit only
-		case sqlstate(err) == lockNotAvailable && !t.stopping(work):
+		case sqlstate.Of(err) == lockNotAvailable && !t.stopping(work):
 			// transact has logged it
 		case d.release:
 			t.jobLog().WarnContext(work, "a step that failed could not be released; a cancel may take until the next sweep", "error", err)

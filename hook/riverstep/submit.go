@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/riverqueue/river"
 
+	"github.com/seed-abbacb8b/epilogue/internal/sqlstate"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -62,7 +63,7 @@ func (s *Steps) submit(ctx context.Context, tx pgx.Tx, spec RunSpec) (Submitted,
 	for range lookAgainMax {
 		instance := outbox.NewID()
 		inserted, err := s.rows.insert(ctx, tx, instance, spec)
-		if sqlstate(err) == undefinedTable {
+		if sqlstate.Of(err) == undefinedTable {
 			err = fmt.Errorf("schema %s lacks the table riverstep_run; run 'outbox-worker migrate up', or name the schema that was migrated: %w", s.config.Schema, err)
 		}
 		if err != nil {
@@ -101,7 +102,7 @@ func (s *Steps) insertFirst(ctx context.Context, tx pgx.Tx, client *river.Client
 		return err
 	}
 	inserted, err := client.InsertTx(ctx, tx, StepArgs{RunID: spec.ID, Instance: instance}, opts)
-	if sqlstate(err) == undefinedTable {
+	if sqlstate.Of(err) == undefinedTable {
 		err = fmt.Errorf("the schema of the River client lacks River's tables; migrate them (package rivermigrate), or name the schema that was migrated in river.Config: %w", err)
 	}
 	if err != nil {

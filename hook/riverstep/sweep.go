@@ -11,6 +11,7 @@ import (
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/rivertype"
 
+	"github.com/seed-abbacb8b/epilogue/internal/sqlstate"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -117,7 +118,7 @@ WHERE status OPERATOR(pg_catalog.=) 'active' AND run_id OPERATOR(pg_catalog.>) $
 func (s *Steps) orphans(ctx context.Context, page []atJob, f *faults) (orphans []atJob, err error) {
 	orphans, err = s.orphansAtOnce(ctx, page)
 	switch {
-	case err == nil || ctx.Err() != nil || sqlstate(err) != "" || pgconn.SafeToRetry(err):
+	case err == nil || ctx.Err() != nil || sqlstate.Of(err) != "" || pgconn.SafeToRetry(err):
 		return orphans, err // nothing that is about one job
 	case len(page) == 1:
 		f.add("run %q: job %d: %w", page[0].RunID, page[0].JobID, err)

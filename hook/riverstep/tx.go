@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/seed-abbacb8b/epilogue/internal/sqlstate"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -70,7 +70,7 @@ func (s *Steps) transact(ctx context.Context, log *slog.Logger, f func(context.C
 		case !collided(err) || s.lent():
 			return err
 		case n == 0:
-			log.WarnContext(ctx, "another session is in the way of a transaction; trying again", "sqlstate", sqlstate(err), "error", err)
+			log.WarnContext(ctx, "another session is in the way of a transaction; trying again", "sqlstate", sqlstate.Of(err), "error", err)
 		}
 		last = err
 		s.metrics.madeAgain(err)
@@ -106,7 +106,7 @@ func pause(ctx context.Context, d time.Duration) {
 // collided reports that a transaction collided with another one and left no trace: it could not be serialised, was the victim
 // of a deadlock, or did not get a lock in time. The same transaction can succeed a moment later.
 func collided(err error) bool {
-	switch sqlstate(err) {
+	switch sqlstate.Of(err) {
 	case "40001", "40P01", lockNotAvailable:
 		return true
 	}
@@ -114,12 +114,3 @@ func collided(err error) bool {
 }
 
 const lockNotAvailable = "55P03"
-
-// sqlstate is the code of a database's error, "" of others.
-func sqlstate(err error) string {
-	var pgErr *pgconn.PgError
-	if errors.As(err, &pgErr) {
-		return pgErr.Code
-	}
-	return ""
-}

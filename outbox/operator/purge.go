@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
-
+	"github.com/seed-abbacb8b/epilogue/internal/sqlstate"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -180,14 +180,10 @@ func (p *Purge) eraseAll(ctx context.Context, ids []outbox.ID, counts *PurgeCoun
 // aboutRows reports an error that comes from some rows only: a lock that was waited for in vain, or a rule, a trigger or a
 // foreign key that keeps a row.
 func aboutRows(err error) (locked, refused bool) {
-	var server *pgconn.PgError
-	if !errors.As(err, &server) {
-		return false, false
-	}
-	switch server.Code {
-	case "55P03", "40P01", "40001":
+	switch code := sqlstate.Of(err); {
+	case code == "55P03", code == "40P01", code == "40001":
 		return true, false
+	default:
+		return false, strings.HasPrefix(code, "22") || strings.HasPrefix(code, "23") || strings.HasPrefix(code, "P0")
 	}
-	class := server.Code[:2]
-	return false, class == "22" || class == "23" || class == "P0"
 }

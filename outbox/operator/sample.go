@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/seed-abbacb8b/epilogue/internal/sqlstate"
 	"github.com/seed-abbacb8b/epilogue/internal/sqltime"
 )
 
@@ -56,8 +56,7 @@ func (s *Store) Sample(ctx context.Context) (newest *Sample, now time.Time, err 
 FROM outbox.sample ORDER BY at DESC LIMIT 1`)).Scan(&now, &x.At, &x.Worker, &x.IntervalMS, &x.TookMS, &x.Missing, &x.Estimated, &x.Pending,
 		&x.Delivering, &x.Retrying, &waits, &dead, &x.OldestDue, &x.BreakersOpen, &x.Paused, &x.DueDeadRows, &x.HorizonSince, &x.HorizonXIDs,
 		&x.RetentionFrom, &x.Workers)
-	var refused *pgconn.PgError
-	if errors.Is(err, pgx.ErrNoRows) || errors.As(err, &refused) && refused.Code == "42P01" {
+	if errors.Is(err, pgx.ErrNoRows) || sqlstate.Of(err) == "42P01" { // no such table
 		return nil, now, nil
 	}
 	for _, part := range []struct {

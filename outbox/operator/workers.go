@@ -2,11 +2,9 @@ package operator
 
 import (
 	"context"
-	"errors"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
-
+	"github.com/seed-abbacb8b/epilogue/internal/sqlstate"
 	"github.com/seed-abbacb8b/epilogue/internal/sqltime"
 )
 
@@ -34,8 +32,7 @@ func (s *Store) Workers(ctx context.Context) ([]WorkerStatus, error) {
 	list, err := collect[WorkerStatus](ctx, s, "workers",
 		`SELECT name, host, version, `+sqltime.Bounded("started")+`, `+sqltime.Bounded("seen")+`, in_flight, clock_ahead_ms, not_ready
 FROM outbox.worker ORDER BY seen DESC, name`)
-	var missing *pgconn.PgError
-	if errors.As(err, &missing) && missing.Code == "42P01" {
+	if sqlstate.Of(err) == "42P01" { // no such table
 		return nil, nil
 	}
 	return list, err

@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/seed-abbacb8b/epilogue/internal/sqlstate"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -198,23 +198,12 @@ func refuses(err error) bool {
 	return e.Where != "" // within a function
 }
 
-// refusal says what the database refused by the names that its error gives. Its texts are left out: they may hold what is
-// in the row.
+// refusal says what the database refused, as [Refusal] does.
 func refusal(err error) string {
-	var e *pgconn.PgError
-	if !errors.As(err, &e) {
+	if sqlstate.Of(err) == "" {
 		return "the database failed"
 	}
-	var text strings.Builder
-	text.WriteString("the database refuses it: SQLSTATE " + e.Code)
-	for _, of := range []struct{ what, name string }{
-		{"table", e.TableName}, {"column", e.ColumnName}, {"constraint", e.ConstraintName}, {"type", e.DataTypeName},
-	} {
-		if of.name != "" {
-			text.WriteString(", " + of.what + " " + of.name)
-		}
-	}
-	return text.String()
+	return "the database refuses it: " + Refusal(err)
 }
 
 // whyNot is refusal, or says that something else went wrong.

@@ -231,7 +231,7 @@ func (n *narrowing) settle() (aside []Aside, unsure bool) {
 		if isRow {
 			first = c.rowsLeftOut.since(r.id)
 		}
-		witness := n.taken.rows() > 0 || !first.IsZero() && c.accepted.After(first) || len(n.refused) == 1 && isDataFault(r.err)
+		witness := n.taken.rows() > 0 || !first.IsZero() && c.accepted.After(first) || len(n.refused) == 1 && IsCertain(r.err)
 		switch {
 		case witness && isRow:
 			aside = append(aside, c.poison(n.ctx, r.id, reason)...)
@@ -244,10 +244,4 @@ func (n *narrowing) settle() (aside []Aside, unsure bool) {
 		}
 	}
 	return aside, unsure
-}
-
-// isDataFault reports a value that cannot be calculated with, or that breaks a rule.
-func isDataFault(err error) bool {
-	var e *pgconn.PgError
-	return errors.As(err, &e) && (e.Code[:2] == "22" || e.Code[:2] == "23")
 }

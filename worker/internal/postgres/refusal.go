@@ -6,12 +6,14 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/seed-abbacb8b/epilogue/internal/sqlstate"
 )
 
 // What an error of the database says about the rows of a batch, by its SQLSTATE alone.
 
 // IsLocked reports that a lock was waited for longer than allowed (lock_timeout).
-func IsLocked(err error) bool { return sqlState(err) == "55P03" }
+func IsLocked(err error) bool { return sqlstate.Of(err) == "55P03" }
 
 // IsRowLocked reports that a row was waited for, and not a whole table: only for rows Postgres says where it waited.
 func IsRowLocked(err error) bool {
@@ -22,7 +24,7 @@ func IsRowLocked(err error) bool {
 // IsConflict reports a transaction that was sacrificed to others, and that is to be made again as it was: a deadlock, or
 // one that cannot be serialised.
 func IsConflict(err error) bool {
-	code := sqlState(err)
+	code := sqlstate.Of(err)
 	return code == "40P01" || code == "40001"
 }
 
@@ -36,14 +38,14 @@ var refusals = map[string]bool{
 
 // IsRefusal reports an answer of the database that will be the same next time, and may concern a single row.
 func IsRefusal(err error) bool {
-	code := sqlState(err)
+	code := sqlstate.Of(err)
 	return len(code) == 5 && refusals[code[:2]]
 }
 
 // IsCertain reports a refusal that follows from the row itself: a data fault or a broken constraint. What a trigger
 // raises, or a missing privilege, may concern every row.
 func IsCertain(err error) bool {
-	code := sqlState(err)
+	code := sqlstate.Of(err)
 	return strings.HasPrefix(code, "22") || strings.HasPrefix(code, "23")
 }
 
@@ -61,19 +63,11 @@ func Refusal(err error) string {
 	}
 	text := "SQLSTATE " + pgErr.Code
 	for _, part := range []struct{ what, name string }{
-		{"constraint", pgErr.ConstraintName}, {"type", pgErr.DataTypeName}, {"table", pgErr.TableName}, {"column", pgErr.ColumnName},
+		{"table", pgErr.TableName}, {"column", pgErr.ColumnName}, {"constraint", pgErr.ConstraintName}, {"type", pgErr.DataTypeName},
 	} {
 		if part.name != "" {
 			text += fmt.Sprintf(", %s %s", part.what, part.name)
 		}
 	}
 	return text
-}
-
-func sqlState(err error) string {
-	var pgErr *pgconn.PgError
-	if errors.As(err, &pgErr) {
-		return pgErr.Code
-	}
-	return ""
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
+	"github.com/seed-abbacb8b/epilogue/internal/sqlstate"
 )
 
 // Sampler measures what the outbox is like, and keeps that in outbox.sample. It measures in groups of figures: one that
@@ -155,7 +156,7 @@ func (s *Sampler) Sample(ctx context.Context) error {
 			return err
 		})
 	})
-	if sqlState(err) == undefinedTable {
+	if sqlstate.Of(err) == undefinedTable {
 		return nil
 	}
 	return err
