@@ -2,13 +2,12 @@ package testdb_test
 
 import (
 	"context"
-	"errors"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/seed-abbacb8b/epilogue/internal/sqlstate"
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/internal/throwaway"
 )
@@ -21,7 +20,7 @@ func TestAFailoverKeepsWhatWasReplicated(t *testing.T) {
 	execute(t, c.Primary, "CREATE TABLE kept AS SELECT 1 AS n")
 	must(t, c.Primary.WaitReplicated(bounded(t)))
 	session := connect(t, c.Standby.URL())
-	if _, err := session.Exec(bounded(t), "INSERT INTO kept VALUES (2)"); sqlState(err) != "25006" {
+	if _, err := session.Exec(bounded(t), "INSERT INTO kept VALUES (2)"); sqlstate.Of(err) != "25006" {
 		t.Errorf("a write on the standby: %v", err)
 	}
 	both := c.URL(t, "target_session_attrs=read-write")
@@ -86,7 +85,7 @@ func TestADemotedServerIsReadOnlyUntilItIsPromoted(t *testing.T) {
 		must(t, before())
 		must(t, server.Demote(bounded(t)))
 		conn := connect(t, server.URL())
-		if _, err := conn.Exec(bounded(t), "INSERT INTO kept VALUES (2)"); sqlState(err) != "25006" {
+		if _, err := conn.Exec(bounded(t), "INSERT INTO kept VALUES (2)"); sqlstate.Of(err) != "25006" {
 			t.Errorf("a write: %v", err)
 		}
 		must(t, server.Promote(bounded(t)))
@@ -131,14 +130,6 @@ func count(t *testing.T, conn *pgx.Conn) (rows int) {
 	t.Helper()
 	must(t, conn.QueryRow(bounded(t), "SELECT count(*) FROM kept").Scan(&rows))
 	return rows
-}
-
-func sqlState(err error) string {
-	var refused *pgconn.PgError
-	if errors.As(err, &refused) {
-		return refused.Code
-	}
-	return ""
 }
 
 func eventually(t *testing.T, holds func() bool) {
