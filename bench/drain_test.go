@@ -14,7 +14,7 @@ func TestFlatnessComparesTheLastQuarterWithTheFirst(t *testing.T) {
 		"one message":       {[]int64{10}, 0},
 	} {
 		if got := flatness(c.arrived); got != c.want {
-			t.Errorf("%s: %v; want %v", name, got, c.want)
+			t.Errorf("%s: the flatness is %v; want %v", name, got, c.want)
 		}
 	}
 }

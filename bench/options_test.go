@@ -2,7 +2,7 @@ package main
 
 import "testing"
 
-func TestOnlyKeepsWhatItNames(t *testing.T) {
+func TestTheOptionOnlyKeepsTheScenariosThatItNames(t *testing.T) {
 	t.Parallel()
 	all := []scenario{
 		{name: "a", contenders: []contender{{name: "x"}, {name: "y"}}},
@@ -15,14 +15,14 @@ func TestOnlyKeepsWhatItNames(t *testing.T) {
 	}
 	if len(kept) != 2 || kept[0].name != "a" || len(kept[0].contenders) != 2 || kept[1].name != "c" ||
 		len(kept[1].contenders) != 2 || kept[1].contenders[0].name != "x" || kept[1].contenders[1].name != "z" {
-		t.Errorf("kept %+v", kept)
+		t.Errorf("kept %+v; want a whole, and x and z of c", kept)
 	}
 	if len(all[2].contenders) != 3 || all[2].contenders[1].name != "y" {
-		t.Error("choosing changed what there is")
+		t.Error("chosen changed the list that it got")
 	}
 	for _, unknown := range []string{"d", "a/z", "a,,b"} {
 		if _, err := chosen(all, unknown); err == nil {
-			t.Errorf("-only %q: no error", unknown)
+			t.Errorf("-only %q returns no error, want one", unknown)
 		}
 	}
 }

@@ -11,7 +11,7 @@ func TestScenariosAndTheirContendersAreFoundByTheirNames(t *testing.T) {
 	taken := map[string]bool{}
 	for _, sc := range scenarios() {
 		if taken[sc.name] {
-			t.Errorf("two scenarios are called %s", sc.name)
+			t.Errorf("two scenarios have the name %s", sc.name)
 		}
 		taken[sc.name] = true
 		if found, err := chosen(scenarios(), sc.name); err != nil || found[0].name != sc.name {
@@ -20,20 +20,20 @@ func TestScenariosAndTheirContendersAreFoundByTheirNames(t *testing.T) {
 		contenders := map[string]bool{}
 		for _, c := range sc.contenders {
 			if contenders[c.name] {
-				t.Errorf("%s: two contenders are called %s", sc.name, c.name)
+				t.Errorf("%s: two contenders have the name %s", sc.name, c.name)
 			}
 			contenders[c.name] = true
 		}
 		if len(sc.metrics) == 0 || len(sc.contenders) == 0 {
-			t.Errorf("%s has %d contenders and %d metrics", sc.name, len(sc.contenders), len(sc.metrics))
+			t.Errorf("%s has %d contenders and %d metrics, want some of both", sc.name, len(sc.contenders), len(sc.metrics))
 		}
 	}
 	if _, err := chosen(scenarios(), "nothing"); err == nil {
-		t.Error("a scenario is found that there is not")
+		t.Error("the unknown name \"nothing\" returns no error, want one")
 	}
 }
 
-func TestTheFirstRoundThatCountsIsWarm(t *testing.T) {
+func TestARoundToWarmUpComesBeforeThoseThatCount(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		o    options
@@ -43,11 +43,11 @@ func TestTheFirstRoundThatCountsIsWarm(t *testing.T) {
 		{options{rounds: 5}, scenario{}, true},
 		{options{rounds: 1}, scenario{}, true},
 		{options{rounds: 2, short: true}, scenario{}, true},
-		{options{rounds: 1, short: true}, scenario{}, false}, // which only shows that all works
+		{options{rounds: 1, short: true}, scenario{}, false}, // it shows only that everything works
 		{options{rounds: 5}, scenario{noWarmUp: true}, false},
 	} {
 		if got := c.o.warmsUp(c.sc); got != c.want {
-			t.Errorf("%+v, %+v: %v; want %v", c.o, c.sc, got, c.want)
+			t.Errorf("%+v, %+v: is there a round to warm up? got %v; want %v", c.o, c.sc, got, c.want)
 		}
 	}
 }
@@ -74,16 +74,16 @@ func TestEveryBudgetNamesContendersAndAMetricOfItsScenario(t *testing.T) {
 		}
 		for _, b := range sc.budgets {
 			if b.Of == "" || !names[b.Of] || !names[b.Against] || !metrics[b.Metric] {
-				t.Errorf("%s: budget %q names what the scenario does not have", sc.name, b.Name())
+				t.Errorf("%s: budget %q names a contender or a metric that the scenario does not have", sc.name, b.Name())
 			}
 			if b.AtLeast != 0 && b.AtMost != 0 {
-				t.Errorf("%s: budget %q has two bounds", sc.name, b.Name())
+				t.Errorf("%s: budget %q has two bounds, want one", sc.name, b.Name())
 			}
 		}
 	}
 }
 
-func TestEveryChartDrawsWhatItsScenarioHas(t *testing.T) {
+func TestEveryChartDrawsMetricsAndContendersOfItsScenario(t *testing.T) {
 	t.Parallel()
 	for _, sc := range scenarios() {
 		metrics := map[string]bool{"": true}
@@ -96,14 +96,14 @@ func TestEveryChartDrawsWhatItsScenarioHas(t *testing.T) {
 		}
 		for _, c := range sc.charts {
 			if (c.Curve == "") == (c.Metric == "") || !metrics[c.Metric] {
-				t.Errorf("%s: chart %q draws curve %q and metric %q; want one that there is", sc.name, c.Title, c.Curve, c.Metric)
+				t.Errorf("%s: chart %q draws the curve %q and the metric %q; want one of them, and one that exists", sc.name, c.Title, c.Curve, c.Metric)
 			}
 			if c.Title == "" || c.XTitle == "" || c.YTitle == "" {
-				t.Errorf("%s: chart %q has axes %q and %q", sc.name, c.Title, c.XTitle, c.YTitle)
+				t.Errorf("%s: chart %q has the axes %q and %q; want three titles", sc.name, c.Title, c.XTitle, c.YTitle)
 			}
 			for _, name := range c.Contenders {
 				if !names[name] {
-					t.Errorf("%s: chart %q draws %q, which does not take part", sc.name, c.Title, name)
+					t.Errorf("%s: chart %q draws %q, which is not a contender", sc.name, c.Title, name)
 				}
 			}
 			for _, contender := range sc.contenders {
@@ -129,18 +129,18 @@ func TestEveryPromiseIsMeasuredByAScenarioThatCanBreakIt(t *testing.T) {
 			}
 		}
 		if bounds == 0 {
-			t.Errorf("%s: scenario %q has %d bounds", p.What, p.Scenario, bounds)
+			t.Errorf("%s: scenario %q has %d bounds, want some", p.What, p.Scenario, bounds)
 		}
 	}
 }
 
-func TestEveryChartIsAFileOfItsOwn(t *testing.T) {
+func TestEveryChartHasItsOwnFile(t *testing.T) {
 	t.Parallel()
 	for _, sc := range scenarios() {
 		taken := map[string]bool{}
 		for n, c := range sc.charts {
 			if file := c.File(sc.describe(), n); taken[file] {
-				t.Errorf("%s: two charts are called %s", sc.name, file)
+				t.Errorf("%s: two charts have the file %s", sc.name, file)
 			} else {
 				taken[file] = true
 			}

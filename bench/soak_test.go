@@ -9,8 +9,8 @@ import (
 	"github.com/seed-abbacb8b/epilogue/bench/internal/report"
 )
 
-// enduredMinutes is a soak of 10 minutes and a message a second, each of which took 10 ms in the first third that counts
-// and 20 ms after it. Every fifth failed at first and came 5 s later. What is looked at doubles in the last third.
+// enduredMinutes is a soak of 10 minutes with one message a second. Each message took 10 ms in the first third that counts,
+// and 20 ms after it. Every fifth failed at first and arrived 5 s later. The sampled values double in the last third.
 func enduredMinutes() endured {
 	begun := time.Unix(1_000_000, 0)
 	e := endured{begun: begun, ended: begun.Add(10 * time.Minute)}
@@ -34,7 +34,7 @@ func enduredMinutes() endured {
 	return e
 }
 
-func TestASoakIsJudgedByItsOuterThirdsWithoutItsBeginning(t *testing.T) {
+func TestASoakComparesItsFirstThirdWithItsLast(t *testing.T) {
 	t.Parallel()
 	first, last := enduredMinutes().outerThirds(time.Minute)
 	begun := enduredMinutes().begun
@@ -63,19 +63,19 @@ func TestAShortSoakIsNotJudged(t *testing.T) {
 	enduredMinutes().judge(short, found)
 	for _, b := range soakScenario().budgets {
 		if v, ok := found[b.Metric]; ok {
-			t.Errorf("%s is %v", b.Metric, v)
+			t.Errorf("%s is %v; want no result", b.Metric, v)
 		}
 	}
 }
 
-func TestASoaksCurvesAreThoseOfItsCharts(t *testing.T) {
+func TestASoakDrawsTheCurvesOfItsCharts(t *testing.T) {
 	t.Parallel()
 	tr := &trial{size: full, Plotter: &report.Plotter{}}
 	enduredMinutes().draw(tr)
 	drawn := tr.Plotter.Plotted()
 	for _, c := range soakCharts() {
 		if len(drawn[c.Curve]) == 0 {
-			t.Errorf("nothing is drawn of %s", c.Curve)
+			t.Errorf("the curve %s has no points, want some", c.Curve)
 		}
 	}
 	if n := len(drawn["p99"]); n != 60 {

@@ -1,4 +1,4 @@
-// Package docs_test compiles and runs what the pages show.
+// Package docs_test compiles and runs the code on the pages.
 package docs_test
 
 import (
@@ -53,17 +53,17 @@ func ofLanguage(t *testing.T, language string) []block {
 	return slices.DeleteFunc(blocks(t), func(b block) bool { return b.language != language })
 }
 
-// TestEveryBlockIsOfALanguageThatIsLookedAfter, or is said not to be run.
-func TestEveryBlockIsOfALanguageThatIsLookedAfter(t *testing.T) {
+// TestEveryBlockIsInALanguageThatTheTestsKnow: the tests run the blocks of a language, or leave them out on purpose.
+func TestEveryBlockIsInALanguageThatTheTestsKnow(t *testing.T) {
 	t.Parallel()
 	for _, b := range blocks(t) {
 		if !slices.Contains([]string{"go", "sql", "python", "javascript", "sh", "yaml", "ini", "json"}, b.language) {
-			t.Errorf("%s is %s", b.where, b.language)
+			t.Errorf("%s is in the language %q, want one that the tests know", b.where, b.language)
 		}
 	}
 }
 
-// overlaid writes files into directories of this module that are not there, for the go command only.
+// overlaid adds files to this module for the go command only: neither they nor their directories exist.
 func overlaid(t *testing.T, files map[string]string) (flag string) {
 	t.Helper()
 	root, err := filepath.Abs("..")
@@ -87,12 +87,12 @@ func TestEveryBlockOfGoIsAFileThatCompiles(t *testing.T) {
 	var packages []string
 	for i, b := range ofLanguage(t, "go") {
 		if !strings.HasPrefix(b.text, "package ") {
-			t.Errorf("%s is no whole file", b.where)
+			t.Errorf("%s is not a complete file, want one that begins with its package", b.where)
 			continue
 		}
 		name := fmt.Sprintf("docs/block%d", i)
 		packages = append(packages, "./"+name)
-		files[name+"/block.go"] = b.text // a test, too: only its name would have it left out
+		files[name+"/block.go"] = b.text // even if the block is a test: the go command would leave out a file with the name of a test
 	}
 	cmd := exec.CommandContext(t.Context(), "go", append([]string{"build", overlaid(t, files)}, packages...)...)
 	cmd.Dir = ".."
@@ -115,9 +115,9 @@ func TestEveryBlockOfSQLRuns(t *testing.T) {
 	}
 }
 
-// TestTheREADMEsProgramTellsItsReceiver: run as a new user would, it leaves a message to the receiver that the README has
-// started.
-func TestTheREADMEsProgramTellsItsReceiver(t *testing.T) {
+// TestTheProgramOfTheREADMEWritesToItsReceiver runs it as a new user would. It must write a message to the receiver that the
+// README starts.
+func TestTheProgramOfTheREADMEWritesToItsReceiver(t *testing.T) {
 	t.Parallel()
 	readme, err := os.ReadFile("../README.md")
 	must(t, err)
@@ -136,11 +136,11 @@ func TestTheREADMEsProgramTellsItsReceiver(t *testing.T) {
 	var callback string
 	must(t, pool.QueryRow(t.Context(), "SELECT m.url FROM outbox.message m JOIN outbox.due d ON d.message_id = m.id").Scan(&callback))
 	if !strings.Contains(string(readme), "receive --addr "+strings.TrimSuffix(strings.TrimPrefix(callback, "http://"), "/hook")) {
-		t.Errorf("it is to be delivered to %s, which is not the receiver that was started", callback)
+		t.Errorf("the URL of the message is %s, want that of the receiver that the README starts", callback)
 	}
 }
 
-// TestTheProgramOfTheRiverstepPageRunsToItsEnd, on tables that only the outbox's migrations have made.
+// TestTheProgramOfTheRiverstepPageRunsToItsEnd, on tables that the migrations of the outbox alone have made.
 func TestTheProgramOfTheRiverstepPageRunsToItsEnd(t *testing.T) {
 	t.Parallel()
 	page := slices.DeleteFunc(ofLanguage(t, "go"), func(b block) bool { return !strings.HasPrefix(b.where, "riverstep.md") })[0]
@@ -158,11 +158,11 @@ func TestTheProgramOfTheRiverstepPageRunsToItsEnd(t *testing.T) {
 	var bookings, due int
 	must(t, pool.QueryRow(t.Context(), "SELECT (SELECT count(*) FROM orders.booking), (SELECT count(*) FROM outbox.due)").Scan(&bookings, &due))
 	if bookings != 1 || due != 1 {
-		t.Errorf("%d bookings, %d messages", bookings, due)
+		t.Errorf("got %d bookings and %d due messages, want 1 of each", bookings, due)
 	}
 }
 
-// TestTheProgramOfTheEmbeddingPageWorksUntilItIsInterrupted, whatever pgxpool takes for a good size on this machine.
+// TestTheProgramOfTheEmbeddingPageWorksUntilItIsInterrupted, whatever size of the pool is the default on this machine.
 func TestTheProgramOfTheEmbeddingPageWorksUntilItIsInterrupted(t *testing.T) {
 	t.Parallel()
 	page := slices.DeleteFunc(ofLanguage(t, "go"), func(b block) bool { return !strings.HasPrefix(b.where, "embedding.md") })[0]
@@ -190,7 +190,7 @@ func TestTheProgramOfTheEmbeddingPageWorksUntilItIsInterrupted(t *testing.T) {
 	}
 }
 
-// ownDatabase returns the URL of a database of the test's own: the README uses the default schema.
+// ownDatabase returns the URL of a database that only this test uses: the README uses the default schema.
 func ownDatabase(t *testing.T) string {
 	t.Helper()
 	db := testdb.NewEmpty(t)
@@ -205,8 +205,8 @@ func ownDatabase(t *testing.T) string {
 	return fmt.Sprintf("host=%s port=%d user=%s password='%s' dbname=%s sslmode=disable", config.Host, config.Port, config.User, config.Password, name)
 }
 
-// TestTheReceiversOfOtherLanguagesVerify what this project signs, and refuse what was changed.
-func TestTheReceiversOfOtherLanguagesVerify(t *testing.T) {
+// TestTheReceiversInOtherLanguagesVerify: they accept a request that this project signed, and refuse a changed one.
+func TestTheReceiversInOtherLanguagesVerify(t *testing.T) {
 	t.Parallel()
 	for language, call := range map[string]struct{ program, script string }{
 		"python":     {"python3", "import json, sys\nc = json.load(sys.stdin)\nprint(json.dumps([verify(c['key'], c['headers'], b.encode()) for b in c['bodies']]))\n"},
@@ -237,13 +237,13 @@ func TestTheReceiversOfOtherLanguagesVerify(t *testing.T) {
 			cmd.Stdin = strings.NewReader(string(input))
 			out, err := cmd.CombinedOutput()
 			if got := strings.ReplaceAll(strings.TrimSpace(string(out)), " ", ""); err != nil || got != "[true,false]" {
-				t.Errorf("it says %s: %v", out, err)
+				t.Errorf("the receiver printed %s (%v), want [true,false]", out, err)
 			}
 		})
 	}
 }
 
-// TestNoLinkOfThePagesIsBroken, as far as it leads to a file of the repository.
+// TestNoLinkOfThePagesIsBroken checks the links to files of the repository.
 func TestNoLinkOfThePagesIsBroken(t *testing.T) {
 	t.Parallel()
 	link := regexp.MustCompile(`\]\(([^)#]+)(#[^)]*)?\)`)

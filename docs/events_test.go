@@ -11,7 +11,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/event"
 )
 
-// TestTheEventOfThePageIsOneThatIsSent, and the page names every type.
+// TestTheEventOfThePageIsOneThatIsSent: its fields and values are those of the code, and the page names every type.
 func TestTheEventOfThePageIsOneThatIsSent(t *testing.T) {
 	t.Parallel()
 	since, until := time.Date(2026, 3, 1, 9, 30, 2, 4e6, time.UTC), time.Date(2026, 3, 1, 9, 35, 0, 120e6, time.UTC)
@@ -27,7 +27,7 @@ func TestTheEventOfThePageIsOneThatIsSent(t *testing.T) {
 	}
 	must(t, json.Unmarshal([]byte(found[0].text), &shown))
 	if !reflect.DeepEqual(sent, shown) {
-		t.Errorf("sent: %v\nshown: %v", sent, shown)
+		t.Errorf("the page shows %v\nwant, as sent, %v", shown, sent)
 	}
 	page, err := os.ReadFile("events.md")
 	must(t, err)

@@ -6,13 +6,13 @@ import (
 	"testing"
 )
 
-// TestTheExamplesInModulesOfTheirOwnWork: go test ./... does not look into them. Where their libraries cannot be had, there is
-// nothing to run.
-func TestTheExamplesInModulesOfTheirOwnWork(t *testing.T) {
+// TestTheExamplesInTheirOwnModulesWork: go test ./... does not run them. If their libraries cannot be downloaded, the test is
+// skipped.
+func TestTheExamplesInTheirOwnModulesWork(t *testing.T) {
 	t.Parallel()
 	modules, err := filepath.Glob("*/go.mod")
 	if err != nil || len(modules) == 0 {
-		t.Fatalf("no modules: %v", err)
+		t.Fatalf("found no modules (%v), want some", err)
 	}
 	for _, file := range modules {
 		dir := filepath.Dir(file)

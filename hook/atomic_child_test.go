@@ -18,11 +18,11 @@ import (
 
 const writersPerChild = 6
 
-// runWriters is what the child process does: it ends runs, some through each way of writing, until it is killed. It
-// says one word when it begins and nothing after that.
+// runWriters is the main function of the child process: it ends runs, some through each way of writing, until it is killed. It
+// prints "begun" once all writers are connected, and nothing after that.
 func runWriters() int {
 	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin) // ends when the parent does
+		_, _ = io.Copy(io.Discard, os.Stdin) // returns when the parent ends
 		os.Exit(3)
 	}()
 	url, schema := testdb.ChildDatabase()
@@ -78,13 +78,13 @@ func TestAKilledWriterAcknowledgesAStepAndWritesItsMessageOrNeither(t *testing.T
 	begun := one[int](t, db.Pool, "SELECT last_value FROM "+db.Schema+".begun")
 	abandoned := one[int](t, db.Pool, "SELECT last_value FROM "+db.Schema+".abandoned")
 	torn := begun - abandoned - found.Acknowledged
-	t.Logf("%d steps acknowledged, %d abandoned, %d torn by %d kills", found.Acknowledged, abandoned, torn, kills)
+	t.Logf("%d steps acknowledged, %d abandoned, %d interrupted by %d kills", found.Acknowledged, abandoned, torn, kills)
 	if found.Acknowledged == 0 || torn <= 0 {
-		t.Error("the kills did not hit anything")
+		t.Error("no kill hit a transaction; want some steps acknowledged and some interrupted")
 	}
 }
 
-// killWriters starts a child, lets it work for so long, and kills it.
+// killWriters starts a child, lets it work for the given time, and kills it.
 func killWriters(t *testing.T, db *testdb.DB, after time.Duration) {
 	t.Helper()
 	cmd := db.Command("writers")
@@ -94,7 +94,7 @@ func killWriters(t *testing.T, db *testdb.DB, after time.Duration) {
 	out, err := cmd.StdoutPipe()
 	must(t, err)
 	must(t, cmd.Start())
-	defer func() { _ = cmd.Wait() }() // it was killed, and says so
+	defer func() { _ = cmd.Wait() }() // the error says that it was killed
 	defer func() { _ = cmd.Process.Kill() }()
 	if _, err := io.ReadFull(out, make([]byte, len("begun\n"))); err != nil {
 		t.Fatalf("the child did not begin: %v", err)
@@ -105,7 +105,7 @@ func killWriters(t *testing.T, db *testdb.DB, after time.Duration) {
 	}
 }
 
-// waitForBackends polls until the killed writers' backends have noticed.
+// waitForBackends polls until the backends of the killed writers have released their locks. There is no event for this.
 func waitForBackends(t *testing.T, db *testdb.DB) {
 	t.Helper()
 	const locks = `SELECT count(*) FROM pg_locks WHERE relation = ($1 || '.step')::regclass AND pid <> pg_backend_pid()`

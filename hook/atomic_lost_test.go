@@ -15,18 +15,18 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 )
 
-// stubborn writers end every run they take, whatever happens to their connections: the caller's third duty. When they
-// do not know what became of a commit they read the step again, which waits for the old transaction's end.
+// stubborn writers end every run they take, whatever happens to their connections: this is the caller's third duty. When
+// they do not know whether a commit succeeded, they read the step again. This read waits until the old transaction ends.
 type stubborn struct {
 	*service
 	next    atomic.Int64 // the last run that somebody took
 	ended   atomic.Int64 // runs that a writer saw acknowledged
 	lost    atomic.Int64 // transactions that failed before their commit
 	unknown atomic.Int64 // commits without an answer
-	proved  atomic.Int64 // of these, runs that were found acknowledged
+	proved  atomic.Int64 // commits without an answer that turned out to have succeeded
 }
 
-// run lets writers end runs until the given number is taken or stop is closed, and returns when they have.
+// run lets writers end runs until the given number is taken or stop is closed, and returns when all writers have ended.
 func (s *stubborn) run(ctx context.Context, writers int, runs int64, stop <-chan struct{}) {
 	var group sync.WaitGroup
 	for range writers {
@@ -59,7 +59,7 @@ func (s *stubborn) end(ctx context.Context, runID string) {
 	}
 }
 
-// try reports whether the step had been acknowledged before, which only a commit of unknown outcome can have done.
+// try reports whether the step was acknowledged already. Only a commit without an answer can have done that.
 func (s *stubborn) try(ctx context.Context, runID string, unknown *bool) (acknowledgedBefore bool, err error) {
 	tx, err := s.pool.Begin(ctx)
 	if err != nil {
@@ -89,7 +89,7 @@ func (s *stubborn) try(ctx context.Context, runID string, unknown *bool) (acknow
 }
 
 func (s *stubborn) String() string {
-	return fmt.Sprintf("%d runs ended; %d transactions lost before their commit, %d in it, of which %d had been committed",
+	return fmt.Sprintf("%d runs ended; %d transactions failed before their commit, %d during it, of which %d were committed",
 		s.ended.Load(), s.lost.Load(), s.unknown.Load(), s.proved.Load())
 }
 
@@ -108,7 +108,7 @@ func patience(t *testing.T) context.Context {
 	return ctx
 }
 
-func TestAnUnknownCommitIsReadAgainAndNothingIsLostOrDoubled(t *testing.T) {
+func TestAfterACommitWithoutAnAnswerNothingIsLostOrDoubled(t *testing.T) {
 	t.Parallel()
 	const writers, runs = 6, 1000
 	seed := rand.Uint64()
@@ -143,7 +143,7 @@ func TestAnUnknownCommitIsReadAgainAndNothingIsLostOrDoubled(t *testing.T) {
 		t.Log(s)
 		mustHaveEnded(t, db, s, runs)
 		if s.unknown.Load() == 0 || s.proved.Load() == 0 {
-			t.Error("no commit was unknown, or none of those was committed")
+			t.Error("no commit lost its answer, or none of those that did was committed; want some of each")
 		}
 	})
 }
@@ -152,14 +152,14 @@ func mustHaveEnded(t *testing.T, db *testdb.DB, s *stubborn, runs int) {
 	t.Helper()
 	found := mustBeAtomic(t, db)
 	if found.Acknowledged != runs || s.ended.Load() != int64(runs) {
-		t.Errorf("%d steps are acknowledged, and %d writers know of it; want %d", found.Acknowledged, s.ended.Load(), runs)
+		t.Errorf("%d steps are acknowledged, and the writers saw %d of them; want %d", found.Acknowledged, s.ended.Load(), runs)
 	}
 	if s.lost.Load()+s.unknown.Load() == 0 {
-		t.Error("nothing was lost: the test tests nothing")
+		t.Error("no transaction failed, so this test proves nothing")
 	}
 }
 
-// terminateAtRandom ends one backend of the name after the other until done, and returns how many.
+// terminateAtRandom ends backends with this application name, one after the other, until done is closed. It returns how many.
 func terminateAtRandom(t *testing.T, db *testdb.DB, name string, random *rand.Rand, done <-chan struct{}) (killed int) {
 	const one = `SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM (
 SELECT pid FROM pg_stat_activity WHERE application_name = $1 ORDER BY pid OFFSET $2 LIMIT 1) a`
@@ -178,7 +178,7 @@ SELECT pid FROM pg_stat_activity WHERE application_name = $1 ORDER BY pid OFFSET
 	}
 }
 
-// deafConn closes, now and then, right after it sent something: the server gets it, and its answer goes nowhere.
+// deafConn sometimes closes right after a write: the server gets what was sent, and its answer is lost.
 type deafConn struct {
 	net.Conn
 	random *lockedRand
@@ -192,7 +192,7 @@ func (c *deafConn) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// lockedRand is a source that connections share.
+// lockedRand is a random source that several connections share.
 type lockedRand struct {
 	mu     sync.Mutex
 	random *rand.Rand

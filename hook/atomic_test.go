@@ -15,8 +15,8 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// service is a small embedding service: steps to acknowledge, each the last one of its run. Two sequences, which no
-// rollback takes back, count the transactions that were begun and those that were rolled back on purpose.
+// service is a small embedding service. It has steps to acknowledge, each the last one of its run. Two sequences count the
+// transactions that were begun and those that were rolled back on purpose; a rollback does not undo a sequence.
 type service struct {
 	pool   *pgxpool.Pool
 	sql    *sql.DB
@@ -40,15 +40,15 @@ func newService(pool *pgxpool.Pool, schema string) (*service, error) {
 // in puts the schema's name into a statement.
 func (s *service) in(statement string) string { return fmt.Sprintf(statement, s.schema) }
 
-// take finds a step that nobody else is at, and holds it until the transaction ends.
+// take finds a step that no other transaction has locked, and locks it until the transaction ends.
 const take = `WITH free AS MATERIALIZED (
 SELECT run_id FROM %[1]s.step WHERE NOT acknowledged ORDER BY run_id LIMIT 1 FOR UPDATE SKIP LOCKED)
 SELECT run_id, nextval('%[1]s.begun') FROM free`
 
 const acknowledge = `UPDATE %[1]s.step SET acknowledged = true WHERE run_id = $1 AND NOT acknowledged`
 
-// endWithPgx ends some run: an update, the hook and the commit, each in a round trip of its own, or abandons it just
-// before the commit.
+// endWithPgx ends a run. The update, the hook and the commit each take a round trip of their own. If abandon is true, it
+// rolls back instead of the commit.
 func (s *service) endWithPgx(ctx context.Context, abandon bool) error {
 	return s.transact(ctx, abandon, func(tx pgx.Tx, runID string) error {
 		if _, err := tx.Exec(ctx, s.in(acknowledge), runID); err != nil {
@@ -58,7 +58,7 @@ func (s *service) endWithPgx(ctx context.Context, abandon bool) error {
 	})
 }
 
-// endWithBatch does the same in one round trip.
+// endWithBatch does the same, with the update and the hook in one round trip.
 func (s *service) endWithBatch(ctx context.Context, abandon bool) error {
 	return s.transact(ctx, abandon, func(tx pgx.Tx, runID string) error {
 		var batch pgx.Batch
@@ -115,15 +115,15 @@ func (s *service) endWithSQL(ctx context.Context, abandon bool) error {
 	return tx.Commit()
 }
 
-// tally is what one look at the database finds.
+// tally is what one query of the database finds.
 type tally struct {
 	Acknowledged int // steps
 	Wrong        int // runs that are acknowledged or have messages, but not both, or not exactly one message
 	NotDue       int // messages without a due row
 }
 
-// mustBeAtomic compares the acknowledged steps and the messages in one statement, and so at one instant: the promise
-// holds at each of them, not only when all is quiet.
+// mustBeAtomic compares the acknowledged steps and the messages in one statement, and so at one instant. The promise holds
+// at every instant, also while writers work.
 func mustBeAtomic(t *testing.T, db *testdb.DB) tally {
 	t.Helper()
 	rows, err := db.Pool.Query(t.Context(), fmt.Sprintf(`
@@ -136,7 +136,7 @@ SELECT (SELECT count(*) FROM a),
 	found, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[tally])
 	must(t, err)
 	if found.Wrong != 0 || found.NotDue != 0 {
-		t.Fatalf("of %d acknowledged steps, %d are wrong: %+v", found.Acknowledged, found.Wrong, found)
+		t.Fatalf("%d steps are acknowledged, and %d runs are wrong: %+v; want none wrong, and none that is not due", found.Acknowledged, found.Wrong, found)
 	}
 	return found
 }

@@ -24,22 +24,22 @@ func TestCheckHeadersNamesEveryFault(t *testing.T) {
 		"long": strings.Repeat("x", outbox.HeadersBytesMax),
 	})
 	if err == nil {
-		t.Fatal("no fault is found")
+		t.Fatal("CheckHeaders returns no error; want one with all faults")
 	}
 	for _, want := range []string{`header "notify": url: holds a user name`, `header "X bad": byte 1 of the name`,
 		`header "X-good": byte 4 of the value`, "headers: ", "the limit is 65536"} {
 		if !strings.Contains(err.Error(), want) {
-			t.Errorf("%q is not in: %v", want, err)
+			t.Errorf("the error is %v; want %q in it", err, want)
 		}
 	}
 	for _, not := range []string{"secret", "Y bad"} {
 		if strings.Contains(err.Error(), not) {
-			t.Errorf("%q is in: %v", not, err)
+			t.Errorf("the error is %v; want no %q in it", err, not)
 		}
 	}
 }
 
-// What CheckHeaders says at submit time is what OnTermination does when the run ends.
+// CheckHeaders accepts headers at submit time exactly when OnTermination can deliver with them at the end of the run.
 func TestCheckHeadersAgreesWithOnTermination(t *testing.T) {
 	t.Parallel()
 	seed := rand.Uint64()
@@ -64,20 +64,20 @@ func TestCheckHeadersAgreesWithOnTermination(t *testing.T) {
 		seen := map[string]int{}
 		for runID, headers := range asked {
 			err := h.CheckHeaders(headers)
-			want := err == nil // that it is written as due, or not at all, and that nothing is left out of the request
+			want := err == nil // the message is due or there is none, and no header is left out of its request
 			got := states[runID] != outbox.StateDead && !leavesOut(headers, patterns)
 			if want != got {
-				t.Errorf("%s: %.200q: CheckHeaders says %v, and it is %q", name, headers, err, states[runID])
+				t.Errorf("%s: %.200q: CheckHeaders returns %v, and the message's state is %q", name, headers, err, states[runID])
 			}
 			seen[fmt.Sprintf("%s %t", states[runID], err == nil)]++
 		}
 		if seen["dead false"] == 0 || seen["pending true"] == 0 || seen[" true"] == 0 {
-			t.Errorf("%s: the generated headers are too much alike: %v", name, seen)
+			t.Errorf("%s: the random headers gave the cases %v; want dead and refused, pending and accepted, none and accepted", name, seen)
 		}
 	}
 }
 
-// leavesOut says whether a request would go without a header that is to be forwarded.
+// leavesOut reports whether the request would lack a header that the patterns forward.
 func leavesOut(headers map[string]string, patterns []string) bool {
 	if headers["callback_url"] == "" || len(patterns) == 0 {
 		return false

@@ -17,18 +17,18 @@ func TestEveryFaultOfAConfigurationIsReportedAtOnce(t *testing.T) {
 		ForwardHeaders: []string{"fine", "not fine", ""},
 	})
 	if err == nil {
-		t.Fatal("it is accepted")
+		t.Fatal("NewWebhook returns no error; want one with all faults")
 	}
 	for _, want := range []string{
 		`"No"`, "DefaultURL: url: relative", "Options.Timeout is 1µs; want 1ms or more", "Options.Forward is set; want ForwardHeaders", "Options.Traceparent is set", "Options.Tracestate is set", "ResultBytesMax is -1",
 		`ForwardHeaders: header "not fine"`, "ForwardHeaders: header name is empty",
 	} {
 		if !strings.Contains(err.Error(), want) {
-			t.Errorf("%q is not in: %v", want, err)
+			t.Errorf("the error is %v; want %q in it", err, want)
 		}
 	}
 	if !errors.Is(err, outbox.ErrInvalidSchema) || !strings.HasPrefix(err.Error(), "webhook hook: ") {
-		t.Errorf("the error is %v", err)
+		t.Errorf("the error is %v; want ErrInvalidSchema, and the prefix \"webhook hook: \"", err)
 	}
 }
 
@@ -40,18 +40,18 @@ func TestUsualConfigurationsAreAccepted(t *testing.T) {
 		{ForwardHeaders: []string{"*", "X-*", "x_tenant"}},
 	} {
 		if _, err := hook.NewWebhook(c); err != nil {
-			t.Errorf("%+v: %v", c, err)
+			t.Errorf("%+v: NewWebhook returns %v; want no error", c, err)
 		}
 	}
 }
 
-func TestALaterChangeOfTheConfigurationChangesNothing(t *testing.T) {
+func TestAHookKeepsTheConfigurationThatItWasMadeWith(t *testing.T) {
 	t.Parallel()
 	patterns := []string{"a"}
 	h, err := hook.NewWebhook(hook.WebhookConfig{ForwardHeaders: patterns})
 	must(t, err)
 	patterns[0] = "*"
 	if err := h.CheckHeaders(map[string]string{"not a name": ""}); err != nil {
-		t.Errorf("it is forwarded now: %v", err)
+		t.Errorf("after a change of the caller's slice, CheckHeaders returns %v; want no error", err)
 	}
 }

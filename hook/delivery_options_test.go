@@ -17,7 +17,7 @@ import (
 
 const traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
-// optionsOf returns the options that a run's only message was written with, as the row holds them.
+// optionsOf ends a run that leaves one message, and returns the options in that message's row.
 func optionsOf(t *testing.T, db *testdb.DB, c hook.WebhookConfig, o outbox.RunOutcome) (options outbox.Options) {
 	t.Helper()
 	d := endOne(t, db, newHook(t, db, c), o)
@@ -28,7 +28,7 @@ func optionsOf(t *testing.T, db *testdb.DB, c hook.WebhookConfig, o outbox.RunOu
 	return options
 }
 
-// outcomeWith is a succeeded run with further headers.
+// outcomeWith is the outcome of a succeeded run with more headers.
 func outcomeWith(runID string, headers map[string]string) outbox.RunOutcome {
 	o := testdb.Outcome(runID, receiver)
 	for key, value := range headers {
@@ -37,7 +37,7 @@ func outcomeWith(runID string, headers map[string]string) outbox.RunOutcome {
 	return o
 }
 
-func TestEveryFaultOfTheRequestsShapeIsReportedAtOnce(t *testing.T) {
+func TestEveryFaultOfTheRequestsOptionsIsReportedAtOnce(t *testing.T) {
 	t.Parallel()
 	const key = "whsec_c2VjcmV0IHNlY3JldCBzZWNyZXQ="
 	_, err := hook.NewWebhook(hook.WebhookConfig{
@@ -48,22 +48,22 @@ func TestEveryFaultOfTheRequestsShapeIsReportedAtOnce(t *testing.T) {
 		},
 	})
 	if err == nil {
-		t.Fatal("it is accepted")
+		t.Fatal("NewWebhook returns no error; want one with all faults")
 	}
 	for _, want := range []string{
 		"DefaultURL: ", "Timeout is -1ns", `Method is "GET"`, `Format is "xml"`, `Source is "a b"`, `ContentType is "a;b"`, "SigningKey: ",
 		`header "webhook-signature" is set by the worker only`, `header "X-Bad"`, "ForwardHeaders: ",
 	} {
 		if !strings.Contains(err.Error(), want) {
-			t.Errorf("%q is not in: %v", want, err)
+			t.Errorf("the error is %v; want %q in it", err, want)
 		}
 	}
 	if strings.Contains(err.Error(), key) {
-		t.Errorf("what was given for a key's name, and is a key, is shown: %v", err)
+		t.Errorf("SigningKey is a key in place of a key's name, and the error shows it: %v", err)
 	}
 }
 
-func TestTheConfigurationIsWhatTheRowAsksFor(t *testing.T) {
+func TestTheOptionsOfTheConfigurationAreWrittenIntoTheRow(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	c := hook.WebhookConfig{
@@ -78,14 +78,14 @@ func TestTheConfigurationIsWhatTheRowAsksFor(t *testing.T) {
 	slices.Sort(got.Forward)
 	if got.Timeout != c.Options.Timeout || got.Method != "PUT" || got.Format != outbox.FormatCloudEvents || got.Source != "urn:a" || got.ContentType != "text/x-a" ||
 		got.SigningKey != "own" || got.SecretHeaders != "crm" || len(got.Headers) != 1 || got.Headers["X-Static"] != "s" || !slices.Equal(got.Forward, []string{"X-B", "x-a"}) || got.Traceparent != traceparent {
-		t.Errorf("the row asks for %+v", got)
+		t.Errorf("the row's options are %+v; want those of %+v", got, c.Options)
 	}
 	if text := one[*string](t, db.Pool, "SELECT options::text FROM "+db.Schema+".message WHERE id = $1", endOne(t, db, newHook(t, db, hook.WebhookConfig{}), outcomeWith("run-2", nil)).ID); text != nil {
-		t.Errorf("a hook that asks for nothing writes %s", *text)
+		t.Errorf("a hook without options writes %s; want NULL", *text)
 	}
 }
 
-func TestTheHeadersOfAConfigurationAreTheHooksOwn(t *testing.T) {
+func TestAHookCopiesTheHeadersOfItsConfiguration(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	headers := map[string]string{"X-Static": "s"}
@@ -94,12 +94,12 @@ func TestTheHeadersOfAConfigurationAreTheHooksOwn(t *testing.T) {
 	d := endOne(t, db, h, outcomeWith("run-1", nil))
 	text := one[string](t, db.Pool, "SELECT options->>'headers' FROM "+db.Schema+".message WHERE id = $1", d.ID)
 	if strings.Contains(text, "changed") || strings.Contains(text, "forged") {
-		t.Errorf("a later change of the map shows: %s", text)
+		t.Errorf("after a change of the caller's map the row has the headers %s; want the old ones", text)
 	}
 }
 
-// TestASigningKeyIsChosenPerOutcome, and one that no key set can be called becomes one that no worker knows: it must not
-// end in another tenant's key, nor keep the run from ending.
+// TestASigningKeyIsChosenPerOutcome: a name that no key set can have becomes one that no worker knows. Then the message is
+// not signed with another tenant's key, and the run ends all the same.
 func TestASigningKeyIsChosenPerOutcome(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
@@ -110,12 +110,12 @@ func TestASigningKeyIsChosenPerOutcome(t *testing.T) {
 		got := optionsOf(t, db, c, outcomeWith("tenant-"+strings.ToValidUTF8(strings.ReplaceAll(tenant[:min(len(tenant), 70)], "\x00", "0"), "?"), map[string]string{"tenant": tenant})).SigningKey
 		switch {
 		case tenant == "" && got != "own", keyname.Check(tenant) == nil && got != tenant:
-			t.Errorf("%.80q: signed with %q", tenant, got)
+			t.Errorf("%.80q: the signing key is %q; want the same name, or the hook's own for an empty one", tenant, got)
 		case tenant != "" && keyname.Check(tenant) != nil && (!unknown.MatchString(got) || keyname.Check(got) != nil):
-			t.Errorf("%.80q becomes %q", tenant, got)
+			t.Errorf("%.80q: the signing key is %q; want invalid- and a hash", tenant, got)
 		}
 		if other, again := seen[got]; again {
-			t.Errorf("%.80q and %.80q share the name %q", tenant, other, got)
+			t.Errorf("%.80q and %.80q have the same signing key %q; want two different ones", tenant, other, got)
 		}
 		seen[got] = tenant
 	}
@@ -123,9 +123,9 @@ func TestASigningKeyIsChosenPerOutcome(t *testing.T) {
 
 type spanKey struct{}
 
-// TestTheWritersSpanIsCarriedOn, from the context of the call; what is none is dropped, for it is no reason to keep a
-// run from ending.
-func TestTheWritersSpanIsCarriedOn(t *testing.T) {
+// TestTheWritersSpanIsWrittenIntoTheRow: it comes from the context of the call. An invalid one is left out, because it must
+// not keep a run from ending.
+func TestTheWritersSpanIsWrittenIntoTheRow(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	h := newHook(t, db, hook.WebhookConfig{Traceparent: func(ctx context.Context) string {
@@ -141,12 +141,12 @@ func TestTheWritersSpanIsCarriedOn(t *testing.T) {
 		must(t, tx.QueryRow(t.Context(), "SELECT options->>'traceparent' FROM "+db.Schema+".message").Scan(&got))
 		must(t, tx.Rollback(t.Context()))
 		if want == "" && got != nil || want != "" && (got == nil || *got != want) {
-			t.Errorf("%.60q is carried on as %v, want %q", span, got, want)
+			t.Errorf("%.60q: the row's traceparent is %v, want %q", span, got, want)
 		}
 	}
 }
 
-// TestTracestateGoesWithTheWritersSpan, and never alone.
+// TestTracestateGoesWithTheWritersSpan: it is never written without a traceparent.
 func TestTracestateGoesWithTheWritersSpan(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
@@ -157,18 +157,18 @@ func TestTracestateGoesWithTheWritersSpan(t *testing.T) {
 			Traceparent: func(context.Context) string { return c.parent }, Tracestate: func(context.Context) string { return c.state }, Options: outbox.Options{Method: "PUT"},
 		}, outcomeWith("run "+c.parent+c.state, nil))
 		if got.Traceparent != c.parent || got.Tracestate != c.want {
-			t.Errorf("%+v is carried on as %q, %q", c, got.Traceparent, got.Tracestate)
+			t.Errorf("%+v: the row has traceparent %q and tracestate %q", c, got.Traceparent, got.Tracestate)
 		}
 	}
 }
 
-// TestADeadMessageKeepsItsOptions, for when it is replayed to a URL that works.
+// TestADeadMessageKeepsItsOptions: an operator can replay it to a URL that works.
 func TestADeadMessageKeepsItsOptions(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	o := outcomeWith("run-1", map[string]string{"callback_url": "relative"})
 	got := optionsOf(t, db, hook.WebhookConfig{Options: outbox.Options{Method: "PUT", SigningKey: "own"}}, o)
 	if d := messagesOf(t, db, "run-1")[0]; d.State != outbox.StateDead || got.Method != "PUT" || got.SigningKey != "own" {
-		t.Errorf("%s, with %+v", d.State, got)
+		t.Errorf("the message is %s with the options %+v; want it dead, with the hook's options", d.State, got)
 	}
 }

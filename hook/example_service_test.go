@@ -15,7 +15,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/migrations"
 )
 
-// exampleService returns what the examples take for granted, in a schema of their own.
+// exampleService returns what the examples need, in a schema of its own: a migrated outbox and a table of steps.
 func exampleService() (pool *pgxpool.Pool, schema string, done func()) {
 	ctx := context.Background()
 	check := func(err error) {

@@ -12,7 +12,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
-// A service on pgx acknowledges the last step and tells of the run's end in one transaction.
+// A service on pgx acknowledges the last step and writes the run's outcome in one transaction.
 func Example() {
 	ctx := context.Background()
 	pool, schema, done := exampleService() // a migrated outbox, and a table of steps
@@ -115,7 +115,7 @@ func ExampleWebhookTerminalHook_Queue() {
 	// Output: true 2 <nil>
 }
 
-// A service refuses at submit time what could never be delivered.
+// A service refuses, at submit time, a run whose outcome could never be delivered.
 func ExampleWebhookTerminalHook_CheckHeaders() {
 	terminal, err := hook.NewWebhook(hook.WebhookConfig{})
 	if err != nil {

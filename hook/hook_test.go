@@ -12,7 +12,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// hookFunc is a hook made of a function.
+// hookFunc makes a hook of a function.
 type hookFunc func(context.Context, outbox.Tx, outbox.RunOutcome) error
 
 func (f hookFunc) OnTermination(ctx context.Context, tx outbox.Tx, o outbox.RunOutcome) error {
@@ -39,10 +39,10 @@ func TestMultiCallsItsHooksInTurnUntilTheFirstError(t *testing.T) {
 	multi := hook.Multi(nil, says("first", nil), nil, says("second", fault), says("third", nil))
 	err := multi.OnTermination(t.Context(), nil, testdb.Outcome("run", ""))
 	if !errors.Is(err, fault) || !strings.Contains(err.Error(), "terminal hook 2 of 3") {
-		t.Errorf("it returns %v", err)
+		t.Errorf("Multi returns %v; want the second hook's error, and \"terminal hook 2 of 3\" in it", err)
 	}
 	if want := []string{"first run", "second run"}; !slices.Equal(called, want) {
-		t.Errorf("called were %q, want %q", called, want)
+		t.Errorf("the calls were %q, want %q", called, want)
 	}
 }
 
@@ -62,6 +62,6 @@ func TestMultiWritesWhatEachOfItsHooksWrites(t *testing.T) {
 	o := testdb.Outcome("run", receiver)
 	o.Headers["notify"] = "https://other.example"
 	if all := end(t, db, both, o); len(all) != 2 || all[0].URL == all[1].URL {
-		t.Errorf("they wrote %+v", all)
+		t.Errorf("the two hooks wrote %+v; want a message to each of two URLs", all)
 	}
 }

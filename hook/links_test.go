@@ -20,7 +20,7 @@ func TestHookAndOutboxLinkPgxAndNothingElse(t *testing.T) {
 	}
 	for _, path := range links(t, module+"hook", module+"outbox") {
 		if !allowed[path] {
-			t.Errorf("%s is linked", path)
+			t.Errorf("%s is linked; want pgx, what pgx links, and the packages named here only", path)
 		}
 	}
 }
@@ -32,7 +32,7 @@ func links(t *testing.T, packages ...string) []string {
 	must(t, err)
 	paths := strings.Fields(string(out))
 	if len(paths) == 0 {
-		t.Fatalf("%v links nothing", packages)
+		t.Fatalf("go list names no package that %v links; want some", packages)
 	}
 	return paths
 }

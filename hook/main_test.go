@@ -46,7 +46,7 @@ func newHook(t *testing.T, db *testdb.DB, c hook.WebhookConfig) *hook.WebhookTer
 	return h
 }
 
-// end ends a run in a transaction of its own and returns what it left behind.
+// end ends a run in a transaction of its own, and returns the run's messages.
 func end(t *testing.T, db *testdb.DB, h hook.TerminalHook, o outbox.RunOutcome) []operator.MessageDetail {
 	t.Helper()
 	must(t, pgx.BeginFunc(t.Context(), db.Pool, func(tx pgx.Tx) error { return h.OnTermination(t.Context(), tx, o) }))
@@ -67,7 +67,7 @@ func messagesOf(t *testing.T, db *testdb.DB, runID string) (all []operator.Messa
 	return all
 }
 
-// endOne is end of a run that must leave exactly one message.
+// endOne ends a run that must leave exactly one message.
 func endOne(t *testing.T, db *testdb.DB, h hook.TerminalHook, o outbox.RunOutcome) operator.MessageDetail {
 	t.Helper()
 	all := end(t, db, h, o)

@@ -30,7 +30,7 @@ func TestEachURLOfARunGetsAMessageInOneStatement(t *testing.T) {
 	queued, err := h.Queue(t.Context(), &batch, o)
 	must(t, err)
 	if !queued || batch.Len() != 1 {
-		t.Errorf("queued: %t, and %d statements", queued, batch.Len())
+		t.Errorf("Queue returns %t, and the batch has %d statements; want true and 1", queued, batch.Len())
 	}
 	must(t, pgx.BeginFunc(t.Context(), db.Pool, func(tx pgx.Tx) error { return tx.SendBatch(t.Context(), &batch).Close() }))
 	receipts := receiptsOf(t, db, h, o)
@@ -59,11 +59,11 @@ func TestWithoutURLsOfItsOwnARunGoesWhereItsHeaderSays(t *testing.T) {
 	db := testdb.New(t)
 	h := newHook(t, db, hook.WebhookConfig{URLs: func(outbox.RunOutcome) []string { return []string{""} }})
 	if d := endOne(t, db, h, testdb.Outcome("run", receiver)); d.URL != receiver {
-		t.Errorf("it goes to %s", d.URL)
+		t.Errorf("the message's URL is %s, want %s", d.URL, receiver)
 	}
 }
 
-func TestAKeyPerURLTellsEachURLOnce(t *testing.T) {
+func TestADedupeKeyPerURLWritesOneMessageToEachURL(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	config := hook.WebhookConfig{DedupeKey: ofRun, DedupeScope: hook.DedupeURL}
@@ -76,14 +76,14 @@ func TestAKeyPerURLTellsEachURLOnce(t *testing.T) {
 	again := receiptsOf(t, db, newHook(t, db, config), testdb.Outcome("run", ""))
 	if again[0].Fate != outbox.FateDuplicate || again[0].ID != first[1].ID || again[1].Fate != outbox.FateWritten ||
 		again[2].Fate != outbox.FateDuplicate || again[2].ID != first[0].ID {
-		t.Errorf("the receipts are %+v", again)
+		t.Errorf("the receipts are %+v; want a duplicate, a written one, and a duplicate", again)
 	}
 	if n := count(t, db, "due"); n != 3 {
-		t.Errorf("%d due, want 3", n)
+		t.Errorf("%d messages are due, want 3", n)
 	}
 }
 
-func TestAKeyPerHookLetsTwoHooksOfOneRunTell(t *testing.T) {
+func TestADedupeKeyPerHookLetsTwoHooksWriteForOneRun(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	named := func(name, url string) *hook.WebhookTerminalHook {
@@ -108,13 +108,13 @@ func TestHooksWhoseKeysCollideAreRefusedBeforeAnythingIsWritten(t *testing.T) {
 	o := testdb.Outcome("run", "")
 	o.Headers = nil
 	if err := nested.OnTermination(t.Context(), tx, o); !errors.Is(err, hook.ErrDedupeCollision) {
-		t.Errorf("it returns %v", err)
+		t.Errorf("OnTermination returns %v, want ErrDedupeCollision", err)
 	}
 	same := hook.Multi(keyed(receiver), keyed(receiver))
 	must(t, same.OnTermination(t.Context(), tx, o))
 	must(t, tx.Commit(t.Context()))
 	if n := count(t, db, "message"); n != 1 {
-		t.Errorf("%d messages, want one: for one URL the key means what it meant", n)
+		t.Errorf("%d messages, want one: with one URL the key does not collide", n)
 	}
 }
 
@@ -127,7 +127,7 @@ func TestAScopeThatWouldLoseMessagesIsRefused(t *testing.T) {
 		`DedupeScope must be "url", f`: {DedupeKey: ofRun, URLs: func(outbox.RunOutcome) []string { return nil }, DedupeScope: hook.DedupeHook, Name: "a"},
 	} {
 		if _, err := hook.NewWebhook(c); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%+v: %v", c, err)
+			t.Errorf("%+v: NewWebhook returns %v; want an error that says %q", c, err, want)
 		}
 	}
 }
@@ -142,9 +142,9 @@ func TestMoreURLsThanOneRunCanHaveAreTheCallersError(t *testing.T) {
 		return urls
 	}})
 	if err := h.OnTermination(t.Context(), begin(t, db.Pool), testdb.Outcome("run", "")); !errors.Is(err, outbox.ErrInvalidOutcome) {
-		t.Errorf("it returns %v", err)
+		t.Errorf("OnTermination returns %v, want ErrInvalidOutcome", err)
 	}
 	if err := h.CheckOutcome(testdb.Outcome("run", "")); err == nil || !strings.Contains(err.Error(), "the limit is 100") {
-		t.Errorf("CheckOutcome returns %v", err)
+		t.Errorf("CheckOutcome returns %v; want an error that names the limit of 100", err)
 	}
 }

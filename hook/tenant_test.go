@@ -9,7 +9,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// TestATenantIsNamedByAHeaderOrAFunction, and one that no tenant can be called must not keep the run from ending.
+// TestATenantIsNamedByAHeaderOrAFunction: a name that no tenant can have does not keep the run from ending.
 func TestATenantIsNamedByAHeaderOrAFunction(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
@@ -20,14 +20,14 @@ func TestATenantIsNamedByAHeaderOrAFunction(t *testing.T) {
 		headers map[string]string
 		want    string
 	}{
-		"none asked for":              {hook.WebhookConfig{}, map[string]string{"tenant": "acme"}, `^$`},
+		"no header and no function":   {hook.WebhookConfig{}, map[string]string{"tenant": "acme"}, `^$`},
 		"by the header":               {byHeader, map[string]string{"tenant": "acme"}, `^acme$`},
-		"the header is compared":      {byHeader, map[string]string{"Tenant": "acme"}, `^$`},
+		"a header's case counts":      {byHeader, map[string]string{"Tenant": "acme"}, `^$`},
 		"without the header":          {byHeader, nil, `^$`},
 		"by the function":             {byFunction, map[string]string{"tenant": "acme", "account": "7"}, `^7$`},
-		"the function names none":     {byFunction, map[string]string{"tenant": "acme"}, `^acme$`},
-		"of another form":             {byHeader, map[string]string{"tenant": "Acme GmbH"}, `^invalid-[0-9a-f]{16}$`},
-		"of another form, and binary": {byHeader, map[string]string{"tenant": "\xff\x00"}, `^invalid-[0-9a-f]{16}$`},
+		"the function returns none":   {byFunction, map[string]string{"tenant": "acme"}, `^acme$`},
+		"not a tenant's name":         {byHeader, map[string]string{"tenant": "Acme GmbH"}, `^invalid-[0-9a-f]{16}$`},
+		"not a tenant's name, binary": {byHeader, map[string]string{"tenant": "\xff\x00"}, `^invalid-[0-9a-f]{16}$`},
 	} {
 		d := endOne(t, db, newHook(t, db, run.config), outcomeWith(runID, run.headers))
 		got := one[string](t, db.Pool, "SELECT coalesce(tenant, '') FROM "+db.Schema+".message WHERE id = $1", d.ID)

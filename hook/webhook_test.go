@@ -23,16 +23,16 @@ func TestARunWithoutADestinationWritesNothing(t *testing.T) {
 		o := testdb.Outcome("run", "")
 		o.Headers = headers
 		if all := end(t, db, h, o); len(all) != 0 {
-			t.Errorf("%v left %d messages", headers, len(all))
+			t.Errorf("%v: %d messages, want none", headers, len(all))
 		}
 		var batch pgx.Batch
 		if queued, err := h.Queue(t.Context(), &batch, o); queued || err != nil || batch.Len() != 0 {
-			t.Errorf("%v: Queue returns %t, %v, and the batch holds %d", headers, queued, err, batch.Len())
+			t.Errorf("%v: Queue returns %t, %v, and the batch has %d statements; want false, nil and none", headers, queued, err, batch.Len())
 		}
 	}
 }
 
-func TestHowARunEndedIsWhatIsStored(t *testing.T) {
+func TestTheMessageHoldsTheRunsOutcome(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	h := newHook(t, db, hook.WebhookConfig{})
@@ -42,30 +42,30 @@ func TestHowARunEndedIsWhatIsStored(t *testing.T) {
 		result  []byte  // the body of a succeeded run
 		err     *string // the body of any other
 	}{
-		"succeeded":  {outbox.RunOutcome{Status: outbox.Succeeded, Result: []byte("\x00raw\xff")}, []byte("\x00raw\xff"), nil},
-		"empty":      {outbox.RunOutcome{Status: outbox.Succeeded}, []byte{}, nil},
-		"failed":     {outbox.RunOutcome{Status: outbox.Failed, Error: "no luck: ü"}, nil, text("no luck: ü")},
-		"speechless": {outbox.RunOutcome{Status: outbox.Failed}, nil, text("")},
-		"cancelled":  {outbox.RunOutcome{Status: outbox.Cancelled, Error: "too old"}, nil, text("too old")},
-		"outside":    {outbox.RunOutcome{Status: outbox.Cancelled}, nil, text("")},
+		"succeeded": {outbox.RunOutcome{Status: outbox.Succeeded, Result: []byte("\x00raw\xff")}, []byte("\x00raw\xff"), nil},
+		"empty":     {outbox.RunOutcome{Status: outbox.Succeeded}, []byte{}, nil},
+		"failed":    {outbox.RunOutcome{Status: outbox.Failed, Error: "no luck: ü"}, nil, text("no luck: ü")},
+		"no error":  {outbox.RunOutcome{Status: outbox.Failed}, nil, text("")},
+		"cancelled": {outbox.RunOutcome{Status: outbox.Cancelled, Error: "too old"}, nil, text("too old")},
+		"no reason": {outbox.RunOutcome{Status: outbox.Cancelled}, nil, text("")},
 	} {
 		o := c.outcome
 		o.RunID, o.FinalStep, o.Headers = name, 7, map[string]string{"callback_url": receiver, "tenant": "a"}
 		d := endOne(t, db, h, o)
 		if d.State != outbox.StatePending || d.Status != o.Status || d.FinalStep != 7 || d.URL != receiver ||
 			d.Headers["tenant"] != "a" || d.Headers["callback_url"] != receiver || d.Options != nil {
-			t.Errorf("%s: %+v", name, d)
+			t.Errorf("%s: the message is %+v; want the outcome %+v", name, d, o)
 		}
 		if (d.Result == nil) != (c.result == nil) || string(d.Result) != string(c.result) {
 			t.Errorf("%s: the result is %q, want %q", name, d.Result, c.result)
 		}
 		if (d.Error == nil) != (c.err == nil) || d.Error != nil && *d.Error != *c.err {
-			t.Errorf("%s: the error is %v", name, d.Error)
+			t.Errorf("%s: the error is %v, want %v", name, d.Error, c.err)
 		}
 	}
 }
 
-func TestAStrangersURLDoesNotKeepARunFromEnding(t *testing.T) {
+func TestAnInvalidURLDoesNotKeepARunFromEnding(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	h := newHook(t, db, hook.WebhookConfig{ForwardHeaders: []string{"*"}})
@@ -77,7 +77,7 @@ func TestAStrangersURLDoesNotKeepARunFromEnding(t *testing.T) {
 		o.Headers["NUL \x00 \xff"] = "\x00"
 		o.RunID = outbox.NewID().String()
 		if d := endOne(t, db, h, o); d.State != outbox.StateDead || *d.DeadReason != "invalid" || !strings.HasPrefix(*d.DeadError, "url: ") {
-			t.Errorf("%.40q: it is %+v", url, d.MessageStatus)
+			t.Errorf("%.40q: the message is %+v; want it dead as invalid, for its URL", url, d.MessageStatus)
 		}
 	}
 }
@@ -89,11 +89,11 @@ func TestTheURLHeaderIsConfigurable(t *testing.T) {
 	o := testdb.Outcome("run", "https://not-this.example")
 	o.Headers["notify"] = receiver
 	if d := endOne(t, db, h, o); d.URL != receiver {
-		t.Errorf("it goes to %s", d.URL)
+		t.Errorf("the message's URL is %s, want %s", d.URL, receiver)
 	}
 }
 
-func TestTheDefaultURLIsForRunsThatNameNone(t *testing.T) {
+func TestARunWithoutAURLGoesToTheDefaultURL(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	const fallback = "https://default.example/all"
@@ -112,7 +112,7 @@ func TestTheDefaultURLIsForRunsThatNameNone(t *testing.T) {
 	}
 }
 
-func TestOnlyWhatIsNamedIsForwarded(t *testing.T) {
+func TestOnlyHeadersThatAPatternMatchesAreForwarded(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	headers := map[string]string{
@@ -123,7 +123,7 @@ func TestOnlyWhatIsNamedIsForwarded(t *testing.T) {
 		"X-Tenant":           {"X-Tenant"},
 		"x-tenant":           {"X-Tenant"},
 		"X-*":                {"X-Tenant", "x-trace"},
-		"X*":                 {"X", "X-Tenant", "x-trace"}, // the star may stand for nothing
+		"X*":                 {"X", "X-Tenant", "x-trace"}, // the star also matches nothing
 		"X-Tenant*":          {"X-Tenant"},
 		"X-Tenants*":         nil,
 		"Y X-Trace Y":        {"Y", "x-trace"},
@@ -143,12 +143,12 @@ func TestOnlyWhatIsNamedIsForwarded(t *testing.T) {
 			t.Errorf("%q forwards %q, want %q", patterns, options.Forward, want)
 		}
 		if len(d.Headers) != len(headers) {
-			t.Errorf("%q keeps %v", patterns, d.Headers)
+			t.Errorf("%q: the message's headers are %v; want all of %v", patterns, d.Headers, headers)
 		}
 	}
 }
 
-// A run's metadata may hold what a receiver trusts: it is forwarded only by a pattern that names it.
+// A run's headers may hold one that receivers trust. Such a header is forwarded only by a pattern that is its whole name.
 func TestSensitiveHeadersAreForwardedByNameOnly(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
@@ -171,36 +171,36 @@ func TestTheTimeoutIsInTheOptions(t *testing.T) {
 	var options map[string]any
 	must(t, json.Unmarshal(d.Options, &options))
 	if len(options) != 1 || options["timeout_ms"] != 2500.0 {
-		t.Errorf("the options are %s", d.Options)
+		t.Errorf("the options are %s; want timeout_ms 2500 only", d.Options)
 	}
 }
 
-func TestADedupeKeyTellsOfARunOnce(t *testing.T) {
+func TestWithADedupeKeyARunHasOneMessage(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	h := newHook(t, db, hook.WebhookConfig{DedupeKey: func(o outbox.RunOutcome) string { return o.Headers["key"] }})
 	o := testdb.Outcome("run", receiver)
 	o.Headers["key"] = "k"
 	endOne(t, db, h, o)
-	endOne(t, db, h, o) // is still the only one
+	endOne(t, db, h, o) // there is still one message
 	o.Headers["key"] = ""
 	if all := end(t, db, h, o); len(all) != 2 {
 		t.Errorf("without a key there are %d messages, want 2", len(all))
 	}
 }
 
-func TestALargeResultIsDead(t *testing.T) {
+func TestAMessageWithALargeResultIsDead(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	h := newHook(t, db, hook.WebhookConfig{ResultBytesMax: 5})
 	o := testdb.Outcome("run", receiver)
 	o.Result = []byte("123456")
 	if d := endOne(t, db, h, o); d.State != outbox.StateDead || *d.DeadError != "result: 6 bytes, the limit is 5" {
-		t.Errorf("it is %+v", d.MessageStatus)
+		t.Errorf("the message is %+v; want it dead, for the size of its result", d.MessageStatus)
 	}
 }
 
-func TestAProgrammersFaultWritesNothingAndLeavesTheTransactionUsable(t *testing.T) {
+func TestAnInvalidOutcomeWritesNothingAndLeavesTheTransactionUsable(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	h := newHook(t, db, hook.WebhookConfig{})
@@ -209,16 +209,16 @@ func TestAProgrammersFaultWritesNothingAndLeavesTheTransactionUsable(t *testing.
 	for name, o := range map[string]outbox.RunOutcome{
 		"no run id":            {Status: outbox.Succeeded, Headers: headers},
 		"an unknown status":    {RunID: "r", Status: "done", Headers: headers},
-		"a result on a failed": {RunID: "r", Status: outbox.Failed, Result: []byte("x"), Headers: headers},
-		"an error on a good":   {RunID: "r", Status: outbox.Succeeded, Error: "x", Headers: headers},
-		"without destination":  {Status: outbox.Succeeded}, // a fault does not hide until somebody sets a URL
+		"failed with a result": {RunID: "r", Status: outbox.Failed, Result: []byte("x"), Headers: headers},
+		"succeeded with error": {RunID: "r", Status: outbox.Succeeded, Error: "x", Headers: headers},
+		"without destination":  {Status: outbox.Succeeded}, // the fault is reported even if the run has no URL
 	} {
 		if err := h.OnTermination(t.Context(), tx, o); !errors.Is(err, outbox.ErrInvalidOutcome) {
-			t.Errorf("%s: OnTermination returns %v", name, err)
+			t.Errorf("%s: OnTermination returns %v, want ErrInvalidOutcome", name, err)
 		}
 		var batch pgx.Batch
 		if queued, err := h.Queue(t.Context(), &batch, o); queued || !errors.Is(err, outbox.ErrInvalidOutcome) || batch.Len() != 0 {
-			t.Errorf("%s: Queue returns %t, %v, and queued %d", name, queued, err, batch.Len())
+			t.Errorf("%s: Queue returns %t, %v, and queued %d statements; want false, ErrInvalidOutcome and none", name, queued, err, batch.Len())
 		}
 	}
 	must(t, h.OnTermination(t.Context(), tx, testdb.Outcome("run", receiver)))
@@ -250,17 +250,17 @@ func TestQueueWritesWhatOnTerminationWrites(t *testing.T) {
 		}
 	}
 	if batch.Len() != expected || expected != 4 {
-		t.Errorf("the batch holds %d, Queue said %d, want 4", batch.Len(), expected)
+		t.Errorf("the batch has %d statements, and Queue returned true %d times; want 4", batch.Len(), expected)
 	}
 	tx := begin(t, queued.Pool)
 	must(t, tx.SendBatch(t.Context(), &batch).Close())
 	must(t, tx.Commit(t.Context()))
 	if a, b := rowsOf(t, direct), rowsOf(t, queued); !slices.Equal(a, b) {
-		t.Errorf("OnTermination wrote %q\nQueue wrote %q", a, b)
+		t.Errorf("Queue wrote %q\nwant the same as OnTermination: %q", b, a)
 	}
 }
 
-// rowsOf lists the messages and where they stand, without their ids and times.
+// rowsOf lists the messages and their states, without their ids and times.
 func rowsOf(t *testing.T, db *testdb.DB) []string {
 	t.Helper()
 	rows, err := db.Pool.Query(t.Context(), `SELECT (to_jsonb(m) - 'id' - 'created_at')::text || ' ' || s.state || ' ' || coalesce(s.dead_error, '')

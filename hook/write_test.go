@@ -16,7 +16,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// receiptsOf ends a run in a transaction of its own.
+// receiptsOf ends a run in a transaction of its own, and returns the receipts.
 func receiptsOf(t *testing.T, db *testdb.DB, h *hook.WebhookTerminalHook, o outbox.RunOutcome) (receipts []outbox.Receipt) {
 	t.Helper()
 	must(t, pgx.BeginFunc(t.Context(), db.Pool, func(tx pgx.Tx) (err error) {
@@ -32,15 +32,15 @@ func TestAReceiptSaysWhatTheHookDid(t *testing.T) {
 	h := newHook(t, db, hook.WebhookConfig{DedupeKey: func(o outbox.RunOutcome) string { return o.Headers["key"] }})
 	written := receiptsOf(t, db, h, outcomeWith("run", map[string]string{"key": "schlüssel"}))
 	if len(written) != 1 || written[0].Fate != outbox.FateWritten || written[0].URL != receiver || written[0].ID != messagesOf(t, db, "run")[0].ID {
-		t.Errorf("written: %+v", written)
+		t.Errorf("the receipts are %+v; want one of a written message", written)
 	}
 	again := receiptsOf(t, db, h, outcomeWith("again", map[string]string{"key": "schlüssel"}))
 	if len(again) != 1 || again[0].Fate != outbox.FateDuplicate || again[0].ID != written[0].ID {
-		t.Errorf("again: %+v, want the duplicate of %s", again, written[0].ID)
+		t.Errorf("the second time the receipts are %+v; want a duplicate of %s", again, written[0].ID)
 	}
 	dead := receiptsOf(t, db, h, testdb.Outcome("dead", "relative"))
 	if len(dead) != 1 || dead[0].Fate != outbox.FateDead || !strings.Contains(dead[0].Reason, "url: relative") {
-		t.Errorf("dead: %+v", dead)
+		t.Errorf("for a relative URL the receipts are %+v; want one of a dead message", dead)
 	}
 	for headers, want := range map[string]string{
 		"":             `no header "callback_url"`,
@@ -51,7 +51,7 @@ func TestAReceiptSaysWhatTheHookDid(t *testing.T) {
 		o.Headers = map[string]string{headers: ""}
 		none := receiptsOf(t, db, h, o)
 		if len(none) != 1 || none[0].Fate != outbox.FateNoDestination || !strings.Contains(none[0].Reason, want) {
-			t.Errorf("%q: %+v", headers, none)
+			t.Errorf("%q: the receipts are %+v; want one without a destination that says %q", headers, none, want)
 		}
 	}
 	if n := count(t, db, "message"); n != 2 {
@@ -75,18 +75,18 @@ func TestAReceiptNamesTheMessageOfADuplicateThroughDatabaseSQLToo(t *testing.T) 
 		for way, tx := range map[string]outbox.Tx{"SQLTx": outbox.SQLTx(tx), "ExecTx": outbox.ExecTx(tx), "ExecTx without QueryRow": outbox.ExecTx(queries{tx, tx})} {
 			got, err := h.Write(t.Context(), tx, testdb.Outcome("run", receiver))
 			if err != nil || len(got) != 1 || got[0].Fate != outbox.FateDuplicate || got[0].ID != first[0].ID {
-				t.Errorf("%s, %s: %+v, %v", name, way, got, err)
+				t.Errorf("%s, %s: the receipts are %+v, %v; want a duplicate of %s", name, way, got, err, first[0].ID)
 			}
 		}
 		only := outbox.ExecTx(executes{tx})
 		if got, err := h.Write(t.Context(), only, testdb.Outcome("run", receiver)); err != nil || got[0].Fate != outbox.FateDuplicate || got[0].ID != (outbox.ID{}) {
-			t.Errorf("%s, Exec only: %+v, %v", name, got, err)
+			t.Errorf("%s, Exec only: the receipts are %+v, %v; want a duplicate without an id", name, got, err)
 		}
 		must(t, tx.Rollback())
 	}
 }
 
-// queries and executes are transactions of libraries that can do less than a *sql.Tx.
+// queries and executes are transactions with fewer methods than a *sql.Tx, as some libraries have.
 type (
 	queries struct {
 		outbox.ExecContexter
@@ -95,7 +95,7 @@ type (
 	executes struct{ outbox.ExecContexter }
 )
 
-func TestARunThatMustHaveAURLLeavesADeadMessageWithoutOne(t *testing.T) {
+func TestWhenAURLIsRequiredARunWithoutOneLeavesADeadMessage(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	h := newHook(t, db, hook.WebhookConfig{RequireURL: true})
@@ -103,10 +103,10 @@ func TestARunThatMustHaveAURLLeavesADeadMessageWithoutOne(t *testing.T) {
 	o.Headers = map[string]string{"Callback_URL": receiver}
 	d := endOne(t, db, h, o)
 	if d.State != outbox.StateDead || d.DeadError == nil || !strings.Contains(*d.DeadError, `"Callback_URL"`) {
-		t.Errorf("it is %s, %v", d.State, d.DeadError)
+		t.Errorf("the message is %s, with the error %v; want it dead, and the header named", d.State, d.DeadError)
 	}
 	if err := h.CheckHeaders(o.Headers); err == nil || !strings.Contains(err.Error(), `"Callback_URL"`) {
-		t.Errorf("CheckHeaders returns %v", err)
+		t.Errorf("CheckHeaders returns %v; want an error that names the header", err)
 	}
 	must(t, h.CheckHeaders(map[string]string{"callback_url": receiver}))
 }
@@ -140,24 +140,24 @@ func TestMistakesAreErrorsThatSayWhatToDo(t *testing.T) {
 		for _, h := range []*hook.WebhookTerminalHook{h, several} {
 			err := h.OnTermination(t.Context(), c.tx, testdb.Outcome("run", receiver))
 			if !errors.Is(err, outbox.ErrTransaction) || !strings.Contains(err.Error(), c.want) {
-				t.Errorf("%s: OnTermination returns %v", name, err)
+				t.Errorf("%s: OnTermination returns %v; want ErrTransaction that says %q", name, err, c.want)
 			}
 			if _, err := h.Write(t.Context(), c.tx, testdb.Outcome("run", receiver)); !errors.Is(err, outbox.ErrTransaction) {
-				t.Errorf("%s: Write returns %v", name, err)
+				t.Errorf("%s: Write returns %v, want ErrTransaction", name, err)
 			}
 		}
 	}
 	var none *hook.WebhookTerminalHook
 	for name, h := range map[string]*hook.WebhookTerminalHook{"nil": none, "zero": {}} {
 		if err := h.OnTermination(t.Context(), begin(t, db.Pool), testdb.Outcome("run", receiver)); err == nil || !strings.Contains(err.Error(), "NewWebhook") {
-			t.Errorf("a hook that is %s: %v", name, err)
+			t.Errorf("a hook that is %s: OnTermination returns %v; want an error that names NewWebhook", name, err)
 		}
 		if err := h.CheckHeaders(nil); err == nil {
-			t.Errorf("a hook that is %s checks", name)
+			t.Errorf("a hook that is %s: CheckHeaders returns nil; want an error", name)
 		}
 	}
 	if _, err := h.Queue(t.Context(), nil, testdb.Outcome("run", receiver)); err == nil || !strings.Contains(err.Error(), "the batch is nil") {
-		t.Errorf("a nil batch: %v", err)
+		t.Errorf("with a nil batch, Queue returns %v; want an error that says so", err)
 	}
 }
 

@@ -21,10 +21,10 @@ func TestTwoSchemasInOneDatabaseDoNotDisturbEachOther(t *testing.T) {
 	sameBut(t, a, b)
 }
 
-// The application's River is an older one, in public: what happens when its tables lie first in the search path.
+// The application has an older River in public, and the search path begins with public.
 func TestAnApplicationsOwnRiverInPublicIsNotDisturbed(t *testing.T) {
 	t.Parallel()
-	server := testdb.OwnServer(t) // for public is shared on the other one
+	server := testdb.OwnServer(t) // because the tests share public on the common server
 	const theirs = 4
 	db := testdb.NewAt(t, server.URL())
 	migrator, err := rivermigrate.New(riverpgxv5.New(db.Pool), nil)
@@ -44,11 +44,11 @@ func TestAnApplicationsOwnRiverInPublicIsNotDisturbed(t *testing.T) {
 		mustBeSame(t, before, elsewhere(t, db))
 	}
 	if v := one[int](t, db.Pool, "SELECT max(version) FROM public.river_migration"); v != theirs {
-		t.Errorf("the application's River is at version %d", v)
+		t.Errorf("the application's River is at version %d, want it unchanged", v)
 	}
 }
 
-// elsewhere lists what is in the database outside the test's schema.
+// elsewhere lists all objects of the database that are not in the test's schema.
 func elsewhere(t *testing.T, db *testdb.DB) []string {
 	t.Helper()
 	rows, err := db.Pool.Query(t.Context(), `SELECT n.nspname || '.' || c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -12,7 +12,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/migrations"
 )
 
-func TestCheckSaysHowFarTheSchemaIsAndWhatToDo(t *testing.T) {
+func TestCheckSaysWhatTheSchemaLacksAndWhatToDo(t *testing.T) {
 	t.Parallel()
 	latest := migrations.Latest()
 	setVersion := func(schema string, version int64) string {
@@ -26,8 +26,8 @@ func TestCheckSaysHowFarTheSchemaIsAndWhatToDo(t *testing.T) {
 		want     error
 		mentions string
 	}{
-		"as it should be": {func(string) string { return "SELECT" }, nil, ""},
-		"no schema":       {func(s string) string { return "DROP SCHEMA " + s + " CASCADE" }, migrations.ErrNotMigrated, "migrate up"},
+		"up to date": {func(string) string { return "SELECT" }, nil, ""},
+		"no schema":  {func(s string) string { return "DROP SCHEMA " + s + " CASCADE" }, migrations.ErrNotMigrated, "migrate up"},
 		"a schema without an outbox": {
 			func(s string) string { return "DROP SCHEMA " + s + " CASCADE; CREATE SCHEMA " + s }, migrations.ErrNotMigrated, "no outbox",
 		},
@@ -36,12 +36,12 @@ func TestCheckSaysHowFarTheSchemaIsAndWhatToDo(t *testing.T) {
 			func(s string) string { return setVersion(s, latest+2) + ";" + compatibleFrom(s, latest+1) },
 			migrations.ErrNewer, fmt.Sprintf("version %d", latest+2),
 		},
-		"newer, of programs that knew no overlap": {
+		"newer, without compatible_from": {
 			func(s string) string {
 				return setVersion(s, latest+1) + "; DROP FUNCTION " + s + ".compatible_from()"
 			}, migrations.ErrNewer, fmt.Sprintf("version %d", latest+1),
 		},
-		"older, and enough": {
+		"older, compatible": {
 			func(s string) string {
 				return setVersion(s, migrations.Needed) + "; DROP FUNCTION " + s + ".compatible_from()"
 			}, nil, "",
@@ -79,7 +79,7 @@ func TestUpAndDownLeaveANewerSchemaAsItIs(t *testing.T) {
 		up             error
 	}{
 		"that works with this program": {migrations.Latest(), nil},
-		"that no longer does":          {migrations.Latest() + 1, migrations.ErrNewer},
+		"that does not work":           {migrations.Latest() + 1, migrations.ErrNewer},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -90,10 +90,10 @@ func TestUpAndDownLeaveANewerSchemaAsItIs(t *testing.T) {
 				db.Schema, c.compatibleFrom))
 			before := catalogue(t, db.Pool, db.Schema)
 			if err := migrations.Up(t.Context(), db.Pool, config); !errors.Is(err, c.up) {
-				t.Errorf("Up returns %v", err)
+				t.Errorf("Up returns %v, want %v", err, c.up)
 			}
 			if err := migrations.Down(t.Context(), db.Pool, config); !errors.Is(err, migrations.ErrNewer) {
-				t.Errorf("Down returns %v", err)
+				t.Errorf("Down returns %v, want ErrNewer", err)
 			}
 			mustBeSame(t, before, catalogue(t, db.Pool, db.Schema))
 		})
@@ -118,7 +118,7 @@ func TestStatusCountsTheVersions(t *testing.T) {
 	}
 }
 
-// A database of another encoding cannot hold every text that a run leaves behind: the start says so, not the first such run.
+// A database with another encoding cannot store every text of a run. The start must fail, not the first such run.
 func TestADatabaseOfAnotherEncodingIsRefused(t *testing.T) {
 	t.Parallel()
 	server := testdb.OwnServer(t)
@@ -133,11 +133,11 @@ func TestADatabaseOfAnotherEncodingIsRefused(t *testing.T) {
 			"Up": migrations.Up(t.Context(), pool, config), "Check": migrations.Check(t.Context(), pool, config), "Status": statusErr,
 		} {
 			if !errors.Is(err, migrations.ErrEncoding) || !strings.Contains(err.Error(), encoding) {
-				t.Errorf("%s of a %s database returns %v", what, encoding, err)
+				t.Errorf("%s of a %s database returns %v, want ErrEncoding that names it", what, encoding, err)
 			}
 		}
 		if n := one[int](t, pool, "SELECT count(*) FROM pg_namespace WHERE nspname = 'outbox'"); n > 0 {
-			t.Error("the schema was made")
+			t.Error("the schema was created, want that nothing is written")
 		}
 	}
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 )
 
-// TestEveryTableViewAndColumnSaysWhatItIs, in psql's \d+ and in any tool that reads comments. River's and goose's are theirs.
-func TestEveryTableViewAndColumnSaysWhatItIs(t *testing.T) {
+// psql's \d+ and other tools show the comments. The tables of River and goose are left out.
+func TestEveryTableViewAndColumnHasAComment(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	rows, err := db.Pool.Query(t.Context(), `SELECT c.relname || coalesce('.' || a.attname, '')
@@ -26,6 +26,6 @@ ORDER BY 1`, db.Schema)
 	silent, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	must(t, err)
 	if len(silent) > 0 {
-		t.Errorf("these have no comment: %v", silent)
+		t.Errorf("the tables, views and columns %v have no comment, want one for each", silent)
 	}
 }

@@ -19,10 +19,10 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
-// columns are SQL expressions by the name of their column.
+// columns are SQL expressions by column.
 type columns map[string]string
 
-// goodRows are rows that the tables take.
+// goodRows are rows that the tables accept.
 var goodRows = map[string]columns{
 	"message": {
 		"id": "gen_random_uuid()", "run_id": "'run'", "status": "'succeeded'", "final_step": "0",
@@ -96,13 +96,13 @@ func badRows() []badRow {
 	return rows
 }
 
-// badTimes are what a column of times takes and a program does not: infinite, of five digits, or long before anything.
+// badTimes are times that a timestamptz accepts and a program does not: infinite, with years of five digits, or before 1970.
 var badTimes = []string{
 	"'infinity'", "'-infinity'", "'294276-12-31 23:59:59+00'", "'10000-01-01 00:00:00+00'", "'4713-01-01 00:00:00+00 BC'",
 	"timestamptz '1970-01-01 00:00:00+00' - interval '1 us'", "timestamptz '9999-01-01 00:00:00+00' + interval '1 us'",
 }
 
-func TestTheConstraintsRepeatTheRules(t *testing.T) {
+func TestTheConstraintsRefuseValuesOutOfBounds(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	tested := map[string]bool{}
@@ -111,21 +111,21 @@ func TestTheConstraintsRepeatTheRules(t *testing.T) {
 		err := insert(t, db, bad.table, bad.change)
 		var pgErr *pgconn.PgError
 		if !errors.As(err, &pgErr) || pgErr.Code != "23514" || pgErr.ConstraintName != bad.constraint {
-			t.Errorf("%s %v: %v, want a violation of %s", bad.table, bad.change, err, bad.constraint)
+			t.Errorf("the insert into %s of %v returns %v, want a violation of %s", bad.table, bad.change, err, bad.constraint)
 		}
 	}
 	for _, name := range checkConstraints(t, db) {
 		if !tested[name] {
-			t.Errorf("no bad row is tried against %s", name)
+			t.Errorf("no bad row tests the constraint %s, want one for each", name)
 		}
 	}
 }
 
-func TestTheConstraintsTakeTheLimitsThemselves(t *testing.T) {
+func TestTheConstraintsAcceptValuesAtTheBounds(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	exactly := func(n int) string { return longer(n - 1) }
-	rows := []badRow{ // which are good ones
+	rows := []badRow{ // these rows are good
 		{"", "message", columns{
 			"run_id": exactly(outbox.RunIDBytesMax), "url": exactly(outbox.URLBytesMax), "final_step": "4294967295",
 			"result": exactly(outbox.ResultBytesKept) + "::bytea", "dedupe_key": exactly(outbox.DedupeKeyBytesMax),
@@ -158,22 +158,22 @@ func TestTheConstraintsTakeTheLimitsThemselves(t *testing.T) {
 	}
 	for _, row := range rows {
 		if err := insert(t, db, row.table, row.change); err != nil {
-			t.Errorf("%s %v: %v", row.table, row.change, err)
+			t.Errorf("the insert into %s of %v returns %v, want no error", row.table, row.change, err)
 		}
 	}
 }
 
-func TestADedupeKeyIsTakenOnce(t *testing.T) {
+func TestADedupeKeyCanBeUsedOnce(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	must(t, insert(t, db, "message", columns{"dedupe_key": "'k'"}))
 	err := insert(t, db, "message", columns{"dedupe_key": "'k'"})
 	var pgErr *pgconn.PgError
 	if !errors.As(err, &pgErr) || pgErr.Code != "23505" || pgErr.ConstraintName != "message_dedupe_key_once" {
-		t.Errorf("the second insert returns %v", err)
+		t.Errorf("the second insert returns %v, want a violation of message_dedupe_key_once", err)
 	}
 	must(t, insert(t, db, "message", nil))
-	must(t, insert(t, db, "message", nil)) // no key is no key twice
+	must(t, insert(t, db, "message", nil)) // several messages may have no key
 }
 
 func insert(t *testing.T, db *testdb.DB, table string, change columns) error {
@@ -190,7 +190,7 @@ func insert(t *testing.T, db *testdb.DB, table string, change columns) error {
 	return err
 }
 
-// checkConstraints lists those of the outbox's tables and of its domains, not of River's.
+// checkConstraints lists the CHECK constraints of the outbox's tables and domains, without River's.
 func checkConstraints(t *testing.T, db *testdb.DB) []string {
 	t.Helper()
 	rows, err := db.Pool.Query(t.Context(), `SELECT conname FROM pg_constraint c LEFT JOIN pg_class r ON r.oid = c.conrelid

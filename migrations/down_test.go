@@ -21,7 +21,7 @@ func TestDownLeavesNothing(t *testing.T) {
 	namespace := one[uint32](t, db.Pool, "SELECT oid FROM pg_namespace WHERE nspname = $1", db.Schema)
 	enums := oids(t, db, "SELECT DISTINCT enumtypid FROM pg_enum JOIN pg_type t ON t.oid = enumtypid WHERE typnamespace = $1", namespace)
 	if len(enums) == 0 {
-		t.Error("River has no enum any more; this test looks for what it leaves")
+		t.Error("River has no enum any more, so the test of enum labels proves nothing")
 	}
 	must(t, migrations.Down(t.Context(), db.Pool, config))
 	for _, left := range []struct{ what, sql string }{
@@ -33,18 +33,18 @@ func TestDownLeavesNothing(t *testing.T) {
 		{"operators", "SELECT count(*) FROM pg_operator WHERE oprnamespace = $1"},
 	} {
 		if n := one[int](t, db.Pool, left.sql, namespace); n > 0 {
-			t.Errorf("%d %s are left", n, left.what)
+			t.Errorf("%d %s are left, want none", n, left.what)
 		}
 	}
 	if n := one[int](t, db.Pool, "SELECT count(*) FROM pg_enum WHERE enumtypid = ANY ($1)", enums); n > 0 {
-		t.Errorf("%d enum labels are left", n)
+		t.Errorf("%d enum labels are left, want none", n)
 	}
 	if err := migrations.Check(t.Context(), db.Pool, config); !errors.Is(err, migrations.ErrNotMigrated) {
-		t.Errorf("Check returns %v", err)
+		t.Errorf("Check returns %v, want ErrNotMigrated", err)
 	}
 }
 
-func TestDownOfWhatIsNotThereIsNoError(t *testing.T) {
+func TestDownWithoutASchemaIsNoError(t *testing.T) {
 	t.Parallel()
 	db := testdb.NewEmpty(t)
 	for range 2 {
@@ -52,7 +52,7 @@ func TestDownOfWhatIsNotThereIsNoError(t *testing.T) {
 	}
 }
 
-func TestUpAfterDownIsAsGoodAsNew(t *testing.T) {
+func TestUpAfterDownMakesTheSameSchema(t *testing.T) {
 	t.Parallel()
 	db, alone := testdb.New(t), testdb.New(t)
 	must(t, migrations.Down(t.Context(), db.Pool, migrations.Config{Schema: db.Schema}))
@@ -60,7 +60,7 @@ func TestUpAfterDownIsAsGoodAsNew(t *testing.T) {
 	sameBut(t, db, alone)
 }
 
-func TestDownKeepsASchemaWithAStrangersObjects(t *testing.T) {
+func TestDownKeepsASchemaWithObjectsOfOthers(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	execute(t, db.Pool, "CREATE TABLE "+db.Schema+".theirs (n int); INSERT INTO "+db.Schema+".theirs VALUES (1)")
@@ -69,29 +69,29 @@ func TestDownKeepsASchemaWithAStrangersObjects(t *testing.T) {
 	must(t, migrations.Down(t.Context(), db.Pool, config))
 	want := []string{"class r theirs", "type _theirs", "type theirs"}
 	if left := catalogue(t, db.Pool, db.Schema); !slices.Equal(left, want) {
-		t.Errorf("left are %v, want %v", left, want)
+		t.Errorf("the objects left are %v, want %v", left, want)
 	}
 	if n := one[int](t, db.Pool, "SELECT n FROM "+db.Schema+".theirs"); n != 1 {
-		t.Errorf("the row is %d", n)
+		t.Errorf("the other table's row is %d, want 1", n)
 	}
 	if !strings.Contains(log.String(), "schema kept") {
-		t.Errorf("the log says %s", log.String())
+		t.Errorf("the log is %s, want that the schema was kept", log.String())
 	}
 }
 
-func TestDownStopsAtAStrangersViewOnOurTables(t *testing.T) {
+func TestDownStopsAtAViewOfOthersOnOurTables(t *testing.T) {
 	t.Parallel()
 	db, app := testdb.New(t), testdb.NewEmpty(t)
 	execute(t, db.Pool, "CREATE SCHEMA "+app.Schema)
 	execute(t, db.Pool, "CREATE VIEW "+app.Schema+".report AS SELECT id FROM "+db.Schema+".message")
 	err := migrations.Down(t.Context(), db.Pool, migrations.Config{Schema: db.Schema})
 	if err == nil || !strings.Contains(err.Error(), "message") {
-		t.Errorf("Down returns %v", err)
+		t.Errorf("Down returns %v, want an error that names message", err)
 	}
 	if n := one[int](t, db.Pool, "SELECT count(*) FROM "+app.Schema+".report"); n != 0 {
-		t.Errorf("the view has %d rows", n)
+		t.Errorf("the view has %d rows, want it to exist without rows", n)
 	}
-	up(t, db) // what Down took already comes back
+	up(t, db) // creates again what Down has removed
 	must(t, migrations.Check(t.Context(), db.Pool, migrations.Config{Schema: db.Schema}))
 }
 

@@ -12,7 +12,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/migrations"
 )
 
-// serviceGoose is how an embedding service migrates: its own provider, with a version table of its own.
+// serviceGoose is the provider of an embedding service, with a version table of its own.
 func serviceGoose(t *testing.T, db *testdb.DB, app string) *goose.Provider {
 	t.Helper()
 	conn := stdlib.OpenDBFromPool(db.Pool)
@@ -23,7 +23,7 @@ func serviceGoose(t *testing.T, db *testdb.DB, app string) *goose.Provider {
 	return provider
 }
 
-func TestAServicesOwnGooseRunsTheFilesAndUpRiverTheRest(t *testing.T) {
+func TestAServicesOwnGooseCanRunTheFilesBesideUpRiver(t *testing.T) {
 	t.Parallel()
 	db, app := testdb.NewEmpty(t), testdb.NewEmpty(t)
 	execute(t, db.Pool, "CREATE SCHEMA "+app.Schema)
@@ -34,7 +34,7 @@ func TestAServicesOwnGooseRunsTheFilesAndUpRiverTheRest(t *testing.T) {
 
 	err = migrations.Check(t.Context(), db.Pool, config)
 	if !errors.Is(err, migrations.ErrNotMigrated) || !strings.Contains(err.Error(), "River") {
-		t.Errorf("before UpRiver, Check returns %v", err)
+		t.Errorf("before UpRiver, Check returns %v, want ErrNotMigrated that names River", err)
 	}
 	must(t, migrations.UpRiver(t.Context(), db.Pool, config))
 	must(t, migrations.Check(t.Context(), db.Pool, config))
@@ -43,15 +43,15 @@ func TestAServicesOwnGooseRunsTheFilesAndUpRiverTheRest(t *testing.T) {
 		"Up": migrations.Up(t.Context(), db.Pool, config), "Down": migrations.Down(t.Context(), db.Pool, config),
 	} {
 		if err == nil || !strings.Contains(err.Error(), "another goose") {
-			t.Errorf("%s of tables that are not its own returns %v", what, err)
+			t.Errorf("%s of tables that another goose made returns %v, want an error that says so", what, err)
 		}
 	}
-	must(t, migrations.Check(t.Context(), db.Pool, config)) // and has changed nothing
+	must(t, migrations.Check(t.Context(), db.Pool, config)) // neither has changed anything
 
 	_, err = provider.DownTo(t.Context(), 0)
 	must(t, err)
-	must(t, migrations.Down(t.Context(), db.Pool, config)) // River's, and the schema
+	must(t, migrations.Down(t.Context(), db.Pool, config)) // removes River's tables and the schema
 	if left := catalogue(t, db.Pool, db.Schema); len(left) > 0 {
-		t.Errorf("left are %v", left)
+		t.Errorf("the objects left are %v, want none", left)
 	}
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/seed-abbacb8b/epilogue/migrations"
 )
 
-// A claim locks endpoint and then message. A migration that holds message while it waits for endpoint deadlocks with it.
-func TestAMigrationThatWaitsForEndpointDoesNotHoldMessage(t *testing.T) {
+// A claim locks endpoint and then message. It would deadlock with a migration that locks message and then waits for endpoint.
+func TestAMigrationThatWaitsForEndpointHasNotLockedMessage(t *testing.T) {
 	t.Parallel()
 	db := testdb.NewEmpty(t)
 	before, err := migrations.Plan{Schema: db.Schema, Line: migrations.LineOutbox, To: 5}.SQL()
@@ -39,14 +39,14 @@ func TestAMigrationThatWaitsForEndpointDoesNotHoldMessage(t *testing.T) {
 			if err == nil {
 				t.Fatal("the migration did not wait for endpoint")
 			}
-			go migrate() // it gave up after its two seconds, and nobody has looked meanwhile
+			go migrate() // it gave up after its two seconds, before the test saw it wait
 		default:
 		}
 		must(t, db.Pool.QueryRow(t.Context(), "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = $1::regclass AND NOT granted)", db.Schema+".endpoint").Scan(&waiting))
 	}
 	if _, err := claim.Exec(t.Context(), "LOCK TABLE "+db.Schema+".message IN ACCESS SHARE MODE NOWAIT"); err != nil {
-		t.Errorf("it holds message: %v", err)
+		t.Errorf("the table message is locked, want it free: %v", err)
 	}
 	must(t, claim.Rollback(t.Context()))
-	<-done // done, or given up after its two seconds
+	<-done // the migration is done, or has given up after its two seconds
 }

@@ -40,7 +40,7 @@ func one[T any](t *testing.T, pool *pgxpool.Pool, sql string, args ...any) (valu
 	return value
 }
 
-// catalogue lists everything that lives in the schema, with its kind and, where it has one, its definition.
+// catalogue lists all objects of the schema, with their kinds and, where they have one, their definitions.
 func catalogue(t *testing.T, pool *pgxpool.Pool, schema string) []string {
 	t.Helper()
 	rows, err := pool.Query(t.Context(), `WITH n AS (SELECT oid FROM pg_namespace WHERE nspname = $1)
@@ -58,14 +58,14 @@ UNION ALL SELECT 'view ' || relname || ' ' || pg_get_viewdef(c.oid) FROM pg_clas
 	return list
 }
 
-// mustBeSame tells two catalogues' differences, for each is long.
+// mustBeSame reports only the differences of two catalogues, because they are long.
 func mustBeSame(t *testing.T, before, after []string) {
 	t.Helper()
 	for _, gone := range without(before, after) {
-		t.Errorf("gone: %s", gone)
+		t.Errorf("this object is missing: %s", gone)
 	}
 	for _, added := range without(after, before) {
-		t.Errorf("added: %s", added)
+		t.Errorf("this object is new: %s", added)
 	}
 }
 

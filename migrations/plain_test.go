@@ -22,12 +22,12 @@ func plain(t *testing.T, p migrations.Plan) string {
 	text, err := p.SQL()
 	must(t, err)
 	if strings.Contains(text, "+goose") || strings.Contains(text, "TEMPLATE") {
-		t.Error("a mark of goose's or River's is left")
+		t.Errorf("the SQL contains marks of goose or River, want none:\n%s", text)
 	}
 	return text
 }
 
-// send is what psql -c, golang-migrate and others do: all of the text as one simple query.
+// send sends the whole text as one simple query, as psql -c, golang-migrate and others do.
 func send(t *testing.T, db *testdb.DB, sql string) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), db.URL)
@@ -37,7 +37,7 @@ func send(t *testing.T, db *testdb.DB, sql string) {
 	must(t, err)
 }
 
-// columnsOf lists the columns with all that a table says of them, and River's record of its versions.
+// columnsOf lists the columns of all tables with their properties, and River's record of its versions.
 func columnsOf(t *testing.T, db *testdb.DB) []string {
 	t.Helper()
 	rows, err := db.Pool.Query(t.Context(), strings.ReplaceAll(`SELECT concat_ws(' ', c.relname, row_number() OVER (PARTITION BY c.oid ORDER BY a.attnum), a.attname, format_type(a.atttypid, a.atttypmod),
@@ -54,7 +54,7 @@ UNION ALL SELECT 'river ' || line || ' ' || version FROM SCHEMA.river_migration`
 	return append(list, catalogue(t, db.Pool, db.Schema)...)
 }
 
-// sameAsUp compares a schema with one that Up made; goose's own record of versions is not asked of other tools.
+// sameAsUp compares a schema with one that Up made, without goose's own record of versions, which other tools do not make.
 func sameAsUp(t *testing.T, db *testdb.DB) {
 	t.Helper()
 	neutral := func(db *testdb.DB) (list []string) {
@@ -69,7 +69,7 @@ func sameAsUp(t *testing.T, db *testdb.DB) {
 	must(t, migrations.Check(t.Context(), db.Pool, migrations.Config{Schema: db.Schema}))
 }
 
-func TestPlainSQLMakesWhatUpMakes(t *testing.T) {
+func TestPlainSQLMakesTheSameTablesAsUp(t *testing.T) {
 	t.Parallel()
 	for name, run := range map[string]func(*testing.T, *testdb.DB){
 		"as one simple query": func(t *testing.T, db *testdb.DB) { send(t, db, plain(t, migrations.Plan{Schema: db.Schema})) },
@@ -82,10 +82,10 @@ func TestPlainSQLMakesWhatUpMakes(t *testing.T) {
 			must(t, os.WriteFile(file, []byte(plain(t, migrations.Plan{Schema: db.Schema})), 0o600))
 			out, err := exec.CommandContext(t.Context(), psql, "-X", "-v", "ON_ERROR_STOP=1", "-f", file, db.URL).CombinedOutput()
 			if err != nil {
-				t.Fatalf("%v: %s", err, out)
+				t.Fatalf("psql returns %v, want no error: %s", err, out)
 			}
 		},
-		"bare, in a transaction of the tool's": func(t *testing.T, db *testdb.DB) {
+		"bare, in a transaction of the tool": func(t *testing.T, db *testdb.DB) {
 			for _, part := range []migrations.Plan{{Line: migrations.LineOutbox}, {Line: migrations.LineRiver, To: 4}, {Line: migrations.LineRiver, From: 4}} {
 				part.Schema, part.Bare = db.Schema, true
 				send(t, db, "BEGIN; "+plain(t, part)+"; COMMIT")
@@ -109,23 +109,23 @@ func TestPlainSQLMakesWhatUpMakes(t *testing.T) {
 	}
 }
 
-func TestPlainSQLTakesEverythingAwayAgain(t *testing.T) {
+func TestPlainSQLForDownRemovesEverything(t *testing.T) {
 	t.Parallel()
 	db := testdb.NewEmpty(t)
 	send(t, db, plain(t, migrations.Plan{Schema: db.Schema}))
 	send(t, db, plain(t, migrations.Plan{Schema: db.Schema, Line: migrations.LineOutbox, From: int(migrations.Latest()), To: 2, Down: true}))
 	if v := one[int](t, db.Pool, "SELECT "+db.Schema+".version()"); v != 2 {
-		t.Errorf("the version is %d", v)
+		t.Errorf("the version is %d, want 2", v)
 	}
 	send(t, db, plain(t, migrations.Plan{Schema: db.Schema, Line: migrations.LineOutbox, From: 2}))
 	sameAsUp(t, db)
 	send(t, db, plain(t, migrations.Plan{Schema: db.Schema, Down: true}))
 	if left := catalogue(t, db.Pool, db.Schema); len(left) > 0 {
-		t.Errorf("left are %v", left)
+		t.Errorf("the objects left are %v, want none", left)
 	}
 }
 
-func TestUpLeavesTablesThatPlainSQLMadeToIt(t *testing.T) {
+func TestUpDoesNotMigrateTablesThatPlainSQLMade(t *testing.T) {
 	t.Parallel()
 	db := testdb.NewEmpty(t)
 	send(t, db, plain(t, migrations.Plan{Schema: db.Schema}))
@@ -135,13 +135,13 @@ func TestUpLeavesTablesThatPlainSQLMadeToIt(t *testing.T) {
 		"Down": migrations.Down(t.Context(), db.Pool, migrations.Config{Schema: db.Schema}),
 	} {
 		if err == nil || !strings.Contains(err.Error(), "migrate sql") {
-			t.Errorf("%s returns %v", what, err)
+			t.Errorf("%s returns %v, want an error that names migrate sql", what, err)
 		}
 	}
 	mustBeSame(t, before, columnsOf(t, db))
 }
 
-func TestAPlanThatMeansNothingIsRefused(t *testing.T) {
+func TestAnImpossiblePlanIsRefused(t *testing.T) {
 	t.Parallel()
 	latest := int(migrations.Latest())
 	for _, p := range []migrations.Plan{
@@ -150,12 +150,13 @@ func TestAPlanThatMeansNothingIsRefused(t *testing.T) {
 		{Bare: true}, {Line: migrations.LineOutbox, From: -1}, {Line: migrations.LineRiver, To: 99}, {Schema: "public"},
 	} {
 		if text, err := p.SQL(); err == nil {
-			t.Errorf("%+v is %s", p, text)
+			t.Errorf("the SQL of %+v is %s, want an error", p, text)
 		}
 	}
 }
 
-// A service's own goose keeps its record of versions where its search_path says: the files pin theirs and give it back.
+// A service's own goose keeps its record of versions in a schema of its search_path. The files set their own search_path, and
+// set the old one again at their end.
 func TestTheFilesLeaveTheSearchPathOfAServicesGooseAsItWas(t *testing.T) {
 	t.Parallel()
 	db, app := testdb.NewEmpty(t), testdb.NewEmpty(t)
@@ -170,13 +171,13 @@ func TestTheFilesLeaveTheSearchPathOfAServicesGooseAsItWas(t *testing.T) {
 	_, err = provider.Up(t.Context())
 	must(t, err)
 	if n := one[int](t, db.Pool, fmt.Sprintf("SELECT count(*) FROM %s.goose_db_version", app.Schema)); n != files(t)+1 {
-		t.Errorf("its record has %d rows", n)
+		t.Errorf("the service's record has %d rows, want one more than there are files", n)
 	}
 	_, err = provider.DownTo(t.Context(), 0)
 	must(t, err)
 }
 
-// files counts the migrations; their numbers may have gaps.
+// files counts the migrations, whose numbers may have gaps.
 func files(t *testing.T) int {
 	t.Helper()
 	list, err := fs.Glob(migrations.FS("outbox"), "*.sql")

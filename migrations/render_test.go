@@ -11,7 +11,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// What may mention the outbox without meaning the schema: comments, and the texts of COMMENT ON.
+// Comments and the texts of COMMENT ON may contain the word outbox without naming the schema.
 var (
 	comment     = regexp.MustCompile(`--[^\n]*`)
 	commentText = regexp.MustCompile(`(?m)^(COMMENT ON [^']* IS) '(?:[^']|'')*';`)
@@ -24,11 +24,11 @@ func TestTheFilesNameTheSchemaInTwoFormsOnly(t *testing.T) {
 	for name, sql := range sqlFiles(t, outbox.DefaultSchema) {
 		for i, line := range strings.Split(withoutComments(sql), "\n") {
 			if rest := twoForms.ReplaceAllString(line, ""); defaultName.MatchString(rest) {
-				t.Errorf("%s:%d names the schema in a form that render does not know: %s", name, i+1, line)
+				t.Errorf("%s:%d names the schema in a form that render does not replace: %s", name, i+1, line)
 			}
 		}
 		if twoForms.MatchString(strings.Join(commentText.FindAllString(sql, -1), "")) && strings.Contains(sql, "IS 'outbox.") {
-			t.Errorf("%s: a comment's text would be rendered", name)
+			t.Errorf("%s: render would change a comment's text, want it unchanged", name)
 		}
 	}
 }
@@ -37,7 +37,7 @@ func TestARenderedFileDoesNotMentionTheDefaultSchema(t *testing.T) {
 	t.Parallel()
 	for name, sql := range sqlFiles(t, "another_one") {
 		if line := defaultName.FindString(withoutComments(sql)); line != "" {
-			t.Errorf("%s still says %s", name, line)
+			t.Errorf("%s still contains %s, want the other schema's name", name, line)
 		}
 		if !strings.Contains(sql, "CREATE SCHEMA IF NOT EXISTS another_one;") {
 			t.Errorf("%s does not create the schema", name)
@@ -45,7 +45,7 @@ func TestARenderedFileDoesNotMentionTheDefaultSchema(t *testing.T) {
 	}
 }
 
-func TestARenderedFilesSizeIsThatOfItsText(t *testing.T) {
+func TestStatReturnsTheSizeOfTheRenderedText(t *testing.T) {
 	t.Parallel()
 	for name, sql := range sqlFiles(t, "another_one") {
 		f, err := migrations.FS("another_one").Open(name)
@@ -59,11 +59,11 @@ func TestARenderedFilesSizeIsThatOfItsText(t *testing.T) {
 	}
 }
 
-func TestFSPanicsForAnImpossibleName(t *testing.T) {
+func TestFSPanicsForAnInvalidName(t *testing.T) {
 	t.Parallel()
 	defer func() {
 		if recover() == nil {
-			t.Error("FS accepted it")
+			t.Error("FS does not panic, want that it does")
 		}
 	}()
 	migrations.FS("no schema; DROP")
@@ -86,7 +86,7 @@ func sqlFiles(t *testing.T, schema string) map[string]string {
 		return err
 	}))
 	if len(files) == 0 {
-		t.Fatal("no files")
+		t.Fatal("FS has no files, want some")
 	}
 	return files
 }

@@ -20,7 +20,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/migrations"
 )
 
-// upTo migrates the outbox's tables, not River's, to a version.
+// upTo migrates the outbox's tables, without River's, to a version.
 func upTo(t *testing.T, db *testdb.DB, version int64) {
 	t.Helper()
 	conn := stdlib.OpenDBFromPool(db.Pool)
@@ -33,8 +33,8 @@ func upTo(t *testing.T, db *testdb.DB, version int64) {
 	must(t, err)
 }
 
-// One such row stopped all deliveries. The migration sets it to what it meant, as far as that can be told, and says how
-// many there were.
+// One such row stopped all deliveries. The migration replaces each value by a valid one that means the same, as far as there
+// is one, and logs how many there were.
 func TestRowsOutOfBoundsAreRepairedAndCounted(t *testing.T) {
 	t.Parallel()
 	db := testdb.NewEmpty(t)
@@ -60,40 +60,40 @@ func TestRowsOutOfBoundsAreRepairedAndCounted(t *testing.T) {
 		"max_in_flight of 1 rows", "failures or openings of 1 rows", "level=WARN",
 	} {
 		if !strings.Contains(log.String(), want) {
-			t.Errorf("the log lacks %q:\n%s", want, log.String())
+			t.Errorf("the log does not contain %q:\n%s", want, log.String())
 		}
 	}
 	rates := one[string](t, db.Pool, "SELECT string_agg(rate_per_second::text, ' ' ORDER BY endpoint) FROM "+db.Schema+".endpoint WHERE endpoint ~ 'rate'")
 	if rates != "0.001 1000000 1000000 5" {
-		t.Errorf("the rates are %s", rates)
+		t.Errorf("the rates are %s, want them within the bounds", rates)
 	}
 	for _, sql := range []string{
 		"SELECT count(*) FROM %s.endpoint WHERE granted_at > now() OR max_in_flight > 10000 OR failures > 1000000 OR openings > 1000000",
 		"SELECT count(*) FROM %s.dead WHERE at NOT BETWEEN '1970-01-01 00:00:00+00' AND '9999-01-01 00:00:00+00'",
-		// message_tenant came after its column, for which no row had a value yet (00006); dead_reason allows more than the one
-		// that was validated before it (00008)
+		// 00006 added message_tenant after its column, when no row had a value; dead_reason of 00008 allows more than the one
+		// before, which was validated
 		"SELECT count(*) FROM pg_constraint WHERE connamespace = '%s'::regnamespace AND NOT convalidated AND conname NOT IN ('message_tenant', 'dead_reason')",
 	} {
 		if n := one[int](t, db.Pool, fmt.Sprintf(sql, db.Schema)); n > 0 {
-			t.Errorf("%d rows of %s", n, sql)
+			t.Errorf("%d rows, want none, of %s", n, sql)
 		}
 	}
 }
 
-func TestAMigrationThatRepairsNothingSaysNothing(t *testing.T) {
+func TestAMigrationThatRepairsNothingLogsNoWarning(t *testing.T) {
 	t.Parallel()
 	db := testdb.NewEmpty(t)
 	upTo(t, db, 2)
 	var log bytes.Buffer
 	must(t, migrations.Up(t.Context(), db.Pool, migrations.Config{Schema: db.Schema, Logger: slog.New(slog.NewTextHandler(&log, nil))}))
 	if strings.Contains(log.String(), "WARN") {
-		t.Errorf("the log says %s", log.String())
+		t.Errorf("the log is %s, want no warning", log.String())
 	}
 }
 
-// Before they pinned their search_path, the files bound what they found: a pg_column_size(jsonb) in public is preferred to
-// Postgres's own, and ran inside the rule with the writer's rights. The migration makes the rule anew, and says so.
-func TestARuleThatCallsAPlantedFunctionIsMadeAnew(t *testing.T) {
+// Older files did not set their search_path. Then Postgres preferred a pg_column_size(jsonb) in public to its own function, and
+// the constraint called it with the writer's rights. The migration makes such a constraint again, and warns.
+func TestAConstraintThatCallsAPlantedFunctionIsMadeAgain(t *testing.T) {
 	t.Parallel()
 	db, evil := testdb.NewEmpty(t), testdb.NewEmpty(t)
 	execute(t, db.Pool, "CREATE SCHEMA "+evil.Schema)
@@ -113,7 +113,7 @@ $$ BEGIN INSERT INTO %[1]s.called VALUES ('%[2]s'); RETURN %[3]s; END $$`, evil.
 	}
 	before := calls()
 	if before == 0 {
-		t.Fatal("the planted functions are not called before the migration either")
+		t.Fatal("the planted functions are not called before the migration, so the test proves nothing")
 	}
 	var notices []string
 	conn := db.NewPool(t, func(c *pgxpool.Config) {
@@ -121,22 +121,22 @@ $$ BEGIN INSERT INTO %[1]s.called VALUES ('%[2]s'); RETURN %[3]s; END $$`, evil.
 	})
 	execute(t, conn, plain(t, migrations.Plan{Schema: db.Schema, Line: migrations.LineOutbox, From: 2}))
 	if after := calls(); after != before {
-		t.Errorf("%d more calls", after-before)
+		t.Errorf("the planted functions were called %d more times, want never", after-before)
 	}
 	for _, rule := range []string{"message_headers", "message_options"} {
 		if !slices.ContainsFunc(notices, func(n string) bool { return strings.Contains(n, rule) && strings.Contains(n, evil.Schema) }) {
-			t.Errorf("no warning names %s: %q", rule, notices)
+			t.Errorf("the warnings do not name %s: %q", rule, notices)
 		}
 		var pgErr *pgconn.PgError
 		err := insert(t, db, "message", columns{strings.TrimPrefix(rule, "message_"): "jsonb_build_object('k', repeat('x', 262144))"})
 		if !errors.As(err, &pgErr) || pgErr.ConstraintName != rule {
-			t.Errorf("a value that is too large for %s is answered with %v", rule, err)
+			t.Errorf("the insert of a value that is too large for %s returns %v, want its violation", rule, err)
 		}
 	}
 }
 
-// A forgotten transaction holds a lock on endpoint: the migration does not queue for it for long, because all that comes
-// later would queue behind it. It tries again, and is done soon after the transaction has ended.
+// A forgotten transaction holds a lock on endpoint. The migration waits for it in short tries, because all later statements
+// have to wait behind it. It is done soon after the transaction has ended.
 func TestAMigrationWaitsForALockInShortTries(t *testing.T) {
 	t.Parallel()
 	db := testdb.NewEmpty(t)
@@ -153,24 +153,24 @@ func TestAMigrationWaitsForALockInShortTries(t *testing.T) {
 	go func() {
 		done <- migrations.Up(t.Context(), db.Pool, migrations.Config{Schema: db.Schema, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	}()
-	// What comes behind it gets through within the migration's lock_timeout and a little.
+	// A later statement waits for the migration's lock_timeout at most, and a little.
 	for range 3 {
 		began := time.Now()
 		execute(t, db.Pool, "UPDATE "+db.Schema+".endpoint SET reason = 'x' WHERE endpoint = 'https://b'")
-		if took := time.Since(began); took > 20*time.Second { // without a lock_timeout it would never get through
-			t.Errorf("a statement waited %v behind the migration", took)
+		if took := time.Since(began); took > 20*time.Second { // without a lock_timeout it would wait as long as the transaction
+			t.Errorf("a statement waited %v behind the migration, want 20 s at most", took)
 		}
 		time.Sleep(time.Second)
 	}
 	must(t, tx.Rollback(t.Context()))
 	must(t, <-done)
 	if !strings.Contains(log.String(), "locked by another transaction") {
-		t.Errorf("the log says %s", log.String())
+		t.Errorf("the log is %s, want that another transaction has a lock", log.String())
 	}
 }
 
-// Down gives back what version 2 can hold.
-func TestDownTurnsPoisonIntoWhatTheOlderVersionKnows(t *testing.T) {
+// Down changes the reason poison into one that version 2 has.
+func TestDownReplacesReasonsThatTheOlderVersionDoesNotHave(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	must(t, insert(t, db, "dead", columns{"reason": "'poison'"}))
@@ -183,19 +183,19 @@ func TestDownTurnsPoisonIntoWhatTheOlderVersionKnows(t *testing.T) {
 	_, err = provider.DownTo(t.Context(), 2)
 	must(t, err)
 	if reason := one[string](t, db.Pool, "SELECT string_agg(reason, ' ' ORDER BY reason DESC) FROM "+db.Schema+".dead"); reason != "refused exhausted" {
-		t.Errorf("the reason is %s", reason)
+		t.Errorf("the reasons are %s, want refused exhausted", reason)
 	}
 	var pgErr *pgconn.PgError
 	if err := insert(t, db, "dead", columns{"reason": "'poison'"}); !errors.As(err, &pgErr) || pgErr.ConstraintName != "dead_reason" {
-		t.Errorf("poison is answered with %v", err)
+		t.Errorf("the insert of poison returns %v, want a violation of dead_reason", err)
 	}
 	old := testdb.NewEmpty(t)
 	upTo(t, old, 2)
 	must(t, migrations.UpRiver(t.Context(), old.Pool, migrations.Config{Schema: old.Schema}))
-	viewsAside := func(list []string, schema string) (rest []string) { // overview says the same in other words
+	viewsAside := func(list []string, schema string) (rest []string) { // the view overview has the same meaning in another form
 		for _, line := range list {
 			if !strings.HasPrefix(line, "view overview") {
-				line = strings.TrimSuffix(line, " NOT VALID") // message_result_or_error: rows may have been written meanwhile that break it
+				line = strings.TrimSuffix(line, " NOT VALID") // message_result_or_error is not validated: rows that violate it may have been written meanwhile
 				rest = append(rest, strings.ReplaceAll(line, schema, "SCHEMA"))
 			}
 		}

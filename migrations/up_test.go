@@ -30,7 +30,7 @@ func TestUpCreatesEverything(t *testing.T) {
 		"class r river_job", "class r river_leader", "class r river_queue", "class r goose_db_version",
 	} {
 		if !slices.Contains(have, want) {
-			t.Errorf("%s is missing", want)
+			t.Errorf("%s is missing, want it created", want)
 		}
 	}
 	must(t, migrations.Check(t.Context(), db.Pool, migrations.Config{Schema: db.Schema}))
@@ -43,28 +43,28 @@ func TestASecondUpDoesNothing(t *testing.T) {
 	config := migrations.Config{Schema: db.Schema, Logger: slog.New(slog.NewTextHandler(&log, nil))}
 	must(t, migrations.Up(t.Context(), db.Pool, config))
 	if !strings.Contains(log.String(), "line=outbox") || !strings.Contains(log.String(), "line=river") {
-		t.Errorf("the first run says %s", log.String())
+		t.Errorf("the log of the first run is %s, want both lines of migrations", log.String())
 	}
 	before := catalogue(t, db.Pool, db.Schema)
 	log.Reset()
 	must(t, migrations.Up(t.Context(), db.Pool, config))
 	if log.Len() > 0 {
-		t.Errorf("the second run says %s", log.String())
+		t.Errorf("the log of the second run is %s, want nothing", log.String())
 	}
 	mustBeSame(t, before, catalogue(t, db.Pool, db.Schema))
 }
 
-func TestUpKeepsWhatIsThere(t *testing.T) {
+func TestUpKeepsExistingRows(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	execute(t, db.Pool, "INSERT INTO "+db.Schema+".endpoint (endpoint, reason) VALUES ('https://a', 'x')")
 	up(t, db)
 	if n := one[int](t, db.Pool, "SELECT count(*) FROM "+db.Schema+".endpoint"); n != 1 {
-		t.Errorf("%d rows are left of one", n)
+		t.Errorf("%d rows are left, want 1", n)
 	}
 }
 
-func TestUpFromManyPoolsAtOnceIsAsUpFromOne(t *testing.T) {
+func TestUpFromManyPoolsAtOnceMakesOneSchema(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{2, 8} {
 		db, alone := testdb.NewEmpty(t), testdb.New(t)
@@ -78,7 +78,7 @@ func TestUpFromManyPoolsAtOnceIsAsUpFromOne(t *testing.T) {
 	}
 }
 
-func TestUpFromManyProcessesAtOnceIsAsUpFromOne(t *testing.T) {
+func TestUpFromManyProcessesAtOnceMakesOneSchema(t *testing.T) {
 	t.Parallel()
 	db, alone := testdb.NewEmpty(t), testdb.New(t)
 	var group errgroup.Group
@@ -89,7 +89,7 @@ func TestUpFromManyProcessesAtOnceIsAsUpFromOne(t *testing.T) {
 	sameBut(t, db, alone)
 }
 
-func TestManyUpsOnOneSmallPoolDoNotWaitForEachOtherForEver(t *testing.T) {
+func TestManyUpsOnOneSmallPoolDoNotDeadlock(t *testing.T) {
 	t.Parallel()
 	db := testdb.NewEmpty(t)
 	pool := db.NewPool(t, func(c *pgxpool.Config) { c.MaxConns = 2 })
@@ -102,9 +102,9 @@ func TestManyUpsOnOneSmallPoolDoNotWaitForEachOtherForEver(t *testing.T) {
 	must(t, group.Wait())
 }
 
-// TestUpAsksForNoRightTooMany: a role that owns the schema migrates it without CREATE on the database, and one that may only
-// read finds out that all is up to date.
-func TestUpAsksForNoRightTooMany(t *testing.T) {
+// TestUpNeedsFewPrivileges: a role that owns the schema migrates it without CREATE on the database. A role that may only read
+// can find out that the schema is up to date.
+func TestUpNeedsFewPrivileges(t *testing.T) {
 	t.Parallel()
 	db := testdb.NewEmpty(t)
 	owner, reader := db.Schema+"_owner", db.Schema+"_reader"
@@ -122,7 +122,7 @@ func TestUpAsksForNoRightTooMany(t *testing.T) {
 		return migrations.Up(t.Context(), pool, migrations.Config{Schema: db.Schema})
 	}
 	if err := as(owner); err == nil || !strings.Contains(err.Error(), "permission denied") {
-		t.Errorf("without a schema: %v", err)
+		t.Errorf("without a schema, Up returns %v, want permission denied", err)
 	}
 	execute(t, db.Pool, "CREATE SCHEMA "+db.Schema+" AUTHORIZATION "+owner)
 	must(t, as(owner))
@@ -132,7 +132,7 @@ func TestUpAsksForNoRightTooMany(t *testing.T) {
 	must(t, migrations.Check(t.Context(), db.Pool, migrations.Config{Schema: db.Schema}))
 }
 
-func TestUpAndDownAtOnceLeaveOneOrTheOther(t *testing.T) {
+func TestUpAndDownAtOnceLeaveAWholeSchemaOrNone(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	var group errgroup.Group
@@ -147,14 +147,14 @@ func TestUpAndDownAtOnceLeaveOneOrTheOther(t *testing.T) {
 	}
 	must(t, group.Wait())
 	if err := migrations.Check(t.Context(), db.Pool, config); err != nil && !errors.Is(err, migrations.ErrNotMigrated) {
-		t.Error(err)
+		t.Errorf("Check returns %v, want none, or ErrNotMigrated", err)
 	}
 	if left := catalogue(t, db.Pool, db.Schema); len(left) > 0 {
 		must(t, migrations.Check(t.Context(), db.Pool, config))
 	}
 }
 
-func TestAPoolOfOneConnectionGetsAnErrorNotADeadlock(t *testing.T) {
+func TestUpWithAPoolOfOneConnectionReturnsAnError(t *testing.T) {
 	t.Parallel()
 	db := testdb.NewEmpty(t)
 	pool := db.NewPool(t, func(c *pgxpool.Config) { c.MaxConns = 1 })
@@ -165,7 +165,7 @@ func TestAPoolOfOneConnectionGetsAnErrorNotADeadlock(t *testing.T) {
 		"Down":    migrations.Down(t.Context(), pool, config),
 	} {
 		if err == nil || !strings.Contains(err.Error(), "2 are needed") {
-			t.Errorf("%s returns %v", name, err)
+			t.Errorf("%s returns %v, want that 2 connections are needed", name, err)
 		}
 	}
 }
@@ -182,23 +182,23 @@ func TestAWaitingUpEndsWithItsContextAndWritesNothing(t *testing.T) {
 	defer cancel()
 	err = migrations.Up(ctx, db.Pool, migrations.Config{Schema: db.Schema})
 	if !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("Up returns %v", err)
+		t.Errorf("Up returns %v, want DeadlineExceeded", err)
 	}
 	if left := catalogue(t, db.Pool, db.Schema); len(left) > 0 {
-		t.Errorf("it wrote %v", left)
+		t.Errorf("Up wrote %v, want nothing", left)
 	}
 }
 
-func TestNamesThatCannotBeASchemaAreRefusedBeforeAnythingIsWritten(t *testing.T) {
+func TestInvalidSchemaNamesAreRefusedBeforeAnythingIsWritten(t *testing.T) {
 	t.Parallel()
 	db := testdb.NewEmpty(t)
-	for _, name := range []string{"user", "select", "table", "between"} { // reserved in one way or the other
+	for _, name := range []string{"user", "select", "table", "between"} { // Postgres reserves these in different ways
 		config := migrations.Config{Schema: name}
 		for what, err := range map[string]error{
 			"Up": migrations.Up(t.Context(), db.Pool, config), "Down": migrations.Down(t.Context(), db.Pool, config),
 		} {
 			if err == nil || !strings.Contains(err.Error(), "reserved word") || !strings.Contains(err.Error(), name) {
-				t.Errorf("%s of %q returns %v", what, name, err)
+				t.Errorf("%s of %q returns %v, want an error about this name", what, name, err)
 			}
 		}
 	}
@@ -213,18 +213,18 @@ func TestNamesThatCannotBeASchemaAreRefusedBeforeAnythingIsWritten(t *testing.T)
 			"Status": statusErr,
 		} {
 			if !errors.Is(err, outbox.ErrInvalidSchema) {
-				t.Errorf("%s of %q returns %v", what, name, err)
+				t.Errorf("%s of %q returns %v, want an error about this name", what, name, err)
 			}
 		}
 	}
 	created := one[int](t, db.Pool, `SELECT count(*) FROM pg_namespace WHERE nspname = ANY ($1)`,
 		append(invalid[4:], "user", "select", "table", "between", "pg_x"))
 	if created > 0 {
-		t.Errorf("%d schemas were created", created)
+		t.Errorf("%d schemas were created, want none", created)
 	}
 }
 
-// sameBut compares two schemas, their names apart.
+// sameBut compares two schemas, except for their names.
 func sameBut(t *testing.T, a, b *testdb.DB) {
 	t.Helper()
 	neutral := func(db *testdb.DB) []string {

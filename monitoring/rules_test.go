@@ -1,5 +1,5 @@
-// Package monitoring_test holds rules, their tests, the runbook, the dashboard and what Compose starts together. That their
-// queries are about metrics that a worker has is tested beside the worker's program.
+// Package monitoring_test tests that the rules, their tests, the runbook, the dashboard and the services of Compose agree
+// with each other. A test of the worker's program checks that the queries use metrics that a worker has.
 package monitoring_test
 
 import (
@@ -38,7 +38,7 @@ func rules(t *testing.T) (all []rule) {
 		all = append(all, group.Rules...)
 	}
 	if len(all) == 0 {
-		t.Fatal("no rules")
+		t.Fatal("found no rules, want some")
 	}
 	return all
 }
@@ -55,7 +55,7 @@ func promtool(t *testing.T, args ...string) {
 	}
 }
 
-func TestTheRulesFireAndDoNotFireAsTheirTestsSay(t *testing.T) {
+func TestTheRulesPassTheirTests(t *testing.T) {
 	t.Parallel()
 	promtool(t, "check", "rules", "outbox.rules.yml")
 	promtool(t, "test", "rules", "outbox.rules.test.yml")
@@ -85,12 +85,12 @@ func TestEachAlertHasSeriesThatMakeItFireAndSeriesThatDoNot(t *testing.T) {
 	}
 	for _, r := range rules(t) {
 		if !fires[r.Alert] || !silent[r.Alert] {
-			t.Errorf("%s: a test in which it fires: %v, in which it does not: %v", r.Alert, fires[r.Alert], silent[r.Alert])
+			t.Errorf("%s: is there a test in which it fires? %v; one in which it does not? %v; want both", r.Alert, fires[r.Alert], silent[r.Alert])
 		}
 	}
 }
 
-// Who is woken at night must find what it means, what to look at and what to do.
+// An operator who is woken at night must find the meaning of the alert, what to look at and what to do.
 func TestEachAlertHasASeverityASummaryAndASectionOfTheRunbook(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("../docs/runbook.md")
@@ -104,13 +104,13 @@ func TestEachAlertHasASeverityASummaryAndASectionOfTheRunbook(t *testing.T) {
 	}
 	for _, r := range rules(t) {
 		if s := r.Labels["severity"]; s != "critical" && s != "warning" {
-			t.Errorf("%s: the severity is %q", r.Alert, s)
+			t.Errorf("%s: the severity is %q, want critical or warning", r.Alert, s)
 		}
 		if s := r.Annotations["summary"]; !regexp.MustCompile(`^.+ .+ .+\.$`).MatchString(s) {
 			t.Errorf("%s: the summary is %q, want a sentence", r.Alert, s)
 		}
 		if link := r.Annotations["runbook_url"]; !strings.HasSuffix(link, "/docs/runbook.md#"+strings.ToLower(r.Alert)) {
-			t.Errorf("%s: the runbook is %q", r.Alert, link)
+			t.Errorf("%s: the link to the runbook is %q, want one to the section of the alert", r.Alert, link)
 		}
 		for _, part := range []string{"**Means.**", "**Look at**", "**Do"} {
 			if !strings.Contains(sections[r.Alert], part) {
@@ -123,6 +123,6 @@ func TestEachAlertHasASeverityASummaryAndASectionOfTheRunbook(t *testing.T) {
 		delete(sections, r.Alert)
 	}
 	for name := range sections {
-		t.Errorf("the runbook has a section %s, which is no alert", name)
+		t.Errorf("the runbook has a section %s, but there is no such alert", name)
 	}
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/worker"
 )
 
-func TestWhatIsCommittedAndDeliveredIsTold(t *testing.T) {
+func TestRequireDeliveredFailsUnlessAllMessagesWereDelivered(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	terminal, err := hook.NewWebhook(hook.WebhookConfig{Schema: db.Schema})
@@ -36,15 +36,15 @@ func TestWhatIsCommittedAndDeliveredIsTold(t *testing.T) {
 			return terminal.OnTermination(t.Context(), tx, testdb.Outcome(id, url))
 		}))
 	}
-	if why := said(t, db.Schema, func(b *outboxtest.Box) { b.RequireDelivered(db.Pool, "run") }); !strings.Contains(why, "is pending after 0 attempts") {
-		t.Errorf("before the drain: %q", why)
+	if why := failure(t, db.Schema, func(b *outboxtest.Box) { b.RequireDelivered(db.Pool, "run") }); !strings.Contains(why, "is pending after 0 attempts") {
+		t.Errorf("before the drain, the failure is %q, want that the message is pending", why)
 	}
 	box.DrainURL(db.URL, worker.Config{})
 	conn := stdlib.OpenDBFromPool(db.Pool)
 	defer func() { must(t, conn.Close()) }()
 	for _, from := range []outbox.RowQuerier{db.Pool, outbox.SQLDB(conn)} {
 		if all := box.RequireDelivered(from, "run"); len(all) != 1 || all[0].URL != url {
-			t.Errorf("%+v", all)
+			t.Errorf("got the messages %+v, want one to %s", all, url)
 		}
 		box.RequireMessages(from, "refused", 1)
 		for want, f := range map[string]func(*outboxtest.Box){
@@ -52,14 +52,14 @@ func TestWhatIsCommittedAndDeliveredIsTold(t *testing.T) {
 			"has no message":              func(b *outboxtest.Box) { b.RequireDelivered(from, "nobody") },
 			"has 1 messages that are com": func(b *outboxtest.Box) { b.RequireMessages(from, "run", 2) },
 		} {
-			if why := said(t, db.Schema, f); !strings.Contains(why, want) {
-				t.Errorf("it says %q, want %q", why, want)
+			if why := failure(t, db.Schema, f); !strings.Contains(why, want) {
+				t.Errorf("the failure is %q, want %q in it", why, want)
 			}
 		}
 	}
 }
 
-func TestATransactionOfDatabaseSQLIsLookedIntoToo(t *testing.T) {
+func TestRequireWrittenAcceptsATransactionOfDatabaseSQL(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	terminal, err := hook.NewWebhook(hook.WebhookConfig{Schema: db.Schema})
@@ -76,24 +76,25 @@ func TestATransactionOfDatabaseSQLIsLookedIntoToo(t *testing.T) {
 		box.RequireNotWritten(tx, name)
 		must(t, terminal.OnTermination(t.Context(), tx, testdb.Outcome(name, receiver)))
 		if m := box.RequireWritten(tx, testdb.Outcome(name, receiver)); m.URL != receiver || string(m.Result) != `{"ok":true}` {
-			t.Errorf("%s: the message is %+v", name, m)
+			t.Errorf("%s: the message is %+v, want the URL %s and the result", name, m, receiver)
 		}
 		must(t, raw.Rollback())
 	}
 }
 
-// A test that fails with its transaction open must not hang: t.Cleanup(pool.Close) waits for every connection.
-func TestAFailureGivesTheConnectionBack(t *testing.T) {
+// TestAFailureReturnsTheConnection: a test that fails with an open transaction must not hang, because t.Cleanup(pool.Close)
+// waits for every connection.
+func TestAFailureReturnsTheConnection(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	pool := db.NewPool(t, func(c *pgxpool.Config) { c.MaxConns = 1 })
 	tx, err := pool.Begin(t.Context())
 	must(t, err)
-	if why := said(t, db.Schema, func(b *outboxtest.Box) { b.RequireWritten(tx, testdb.Outcome("run", receiver)) }); why == "" {
-		t.Error("it does not fail")
+	if why := failure(t, db.Schema, func(b *outboxtest.Box) { b.RequireWritten(tx, testdb.Outcome("run", receiver)) }); why == "" {
+		t.Error("RequireWritten does not fail, want a failure")
 	}
 	if n := pool.Stat().AcquiredConns(); n != 0 {
-		t.Errorf("%d connections are still held", n)
+		t.Errorf("%d connections are still acquired, want none", n)
 		_ = tx.Rollback(context.Background())
 	}
 }

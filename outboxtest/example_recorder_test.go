@@ -9,7 +9,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outboxtest"
 )
 
-// Without a database: what does the service tell its hook?
+// A Recorder shows, without a database, which outcomes the service passes to its hook.
 func ExampleRecorder() {
 	var recorder outboxtest.Recorder
 	service := func(terminal hook.TerminalHook) error {
@@ -18,8 +18,8 @@ func ExampleRecorder() {
 	if err := service(&recorder); err != nil {
 		fmt.Println(err)
 	}
-	for _, told := range recorder.Of("order-4711") {
-		fmt.Println(told.Status, told.Error)
+	for _, outcome := range recorder.Of("order-4711") {
+		fmt.Println(outcome.Status, outcome.Error)
 	}
 	// Output: failed out of stock
 }

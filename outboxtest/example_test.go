@@ -13,7 +13,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/worker"
 )
 
-// finishOrder stands for the service: it ends a run in a transaction of its own.
+// finishOrder stands for the code of the service: it ends a run in the service's transaction.
 func finishOrder(t *testing.T, tx pgx.Tx, schema, callback string) outbox.RunOutcome {
 	terminal, err := hook.NewWebhook(hook.WebhookConfig{Schema: schema})
 	if err != nil {
@@ -28,12 +28,12 @@ func finishOrder(t *testing.T, tx pgx.Tx, schema, callback string) outbox.RunOut
 	return outcome
 }
 
-// orderIsTold is the test: name yours TestOrderIsTold. The pool is that of a migrated database; the schema is "" for the
+// orderArrives is the test: name yours TestOrderArrives. The database of the pool is migrated; the schema is "" for the
 // default one.
-func orderIsTold(t *testing.T, pool *pgxpool.Pool, schema string) {
-	told := make(chan string, 1)
+func orderArrives(t *testing.T, pool *pgxpool.Pool, schema string) {
+	arrived := make(chan string, 1)
 	callback := outboxtest.Serve(t, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		told <- r.Header.Get("Workflow-Run-Id")
+		arrived <- r.Header.Get("Workflow-Run-Id")
 	}))
 	box := outboxtest.In(t, schema)
 
@@ -49,12 +49,12 @@ func orderIsTold(t *testing.T, pool *pgxpool.Pool, schema string) {
 
 	box.Drain(pool, worker.Config{}) // a real worker delivers what is due, to this machine only
 	box.RequireDelivered(pool, outcome.RunID)
-	if run := <-told; run != outcome.RunID {
-		t.Errorf("the receiver was told of %s", run)
+	if run := <-arrived; run != outcome.RunID {
+		t.Errorf("the receiver got the run %s, want %s", run, outcome.RunID)
 	}
 }
 
-// A service's test: that the outcome is written in the transaction that ends the run, and that it arrives.
+// A test of a service checks that the outcome is written in the transaction that ends the run, and that it arrives.
 func Example() {
-	// go test -run TestOrderIsTold
+	// go test -run TestOrderArrives
 }

@@ -9,5 +9,5 @@ import (
 func TestTheExampleOfAServicesTestRuns(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
-	orderIsTold(t, db.Pool, db.Schema)
+	orderArrives(t, db.Pool, db.Schema)
 }

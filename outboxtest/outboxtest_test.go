@@ -23,7 +23,7 @@ func TestMain(m *testing.M) { testdb.Main(m) }
 
 const receiver = "https://receiver.example/hook"
 
-// silent is a test that fails within another.
+// silent is a test that fails inside another test.
 type silent struct {
 	testing.TB
 	said string
@@ -37,8 +37,8 @@ func (s *silent) Fatalf(format string, args ...any) {
 	panic(stopped{})
 }
 
-// said runs f with a test of its own and returns why that failed.
-func said(t *testing.T, schema string, f func(*outboxtest.Box)) string {
+// failure runs f with a silent test, and returns the message of its failure.
+func failure(t *testing.T, schema string, f func(*outboxtest.Box)) string {
 	t.Helper()
 	s := &silent{TB: t}
 	func() {
@@ -52,7 +52,7 @@ func said(t *testing.T, schema string, f func(*outboxtest.Box)) string {
 	return s.said
 }
 
-func TestWhatATransactionWroteIsToldFromWhatOthersDid(t *testing.T) {
+func TestRequireWrittenSeesOnlyTheMessagesOfItsTransaction(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	terminal, err := hook.NewWebhook(hook.WebhookConfig{Schema: db.Schema})
@@ -72,7 +72,7 @@ func TestWhatATransactionWroteIsToldFromWhatOthersDid(t *testing.T) {
 	}))
 	m := box.RequireWritten(tx, testdb.Outcome("run", receiver))
 	if m.URL != receiver {
-		t.Errorf("the message is %+v", m)
+		t.Errorf("the message is %+v, want the URL %s", m, receiver)
 	}
 	box.RequireWritten(tx, outbox.RunOutcome{RunID: "nested", Status: outbox.Succeeded})
 	for want, f := range map[string]func(*outboxtest.Box, outbox.Tx){
@@ -90,13 +90,13 @@ func TestWhatATransactionWroteIsToldFromWhatOthersDid(t *testing.T) {
 	} {
 		savepoint, err := tx.Begin(t.Context()) // a failure rolls back
 		must(t, err)
-		if got := said(t, db.Schema, func(b *outboxtest.Box) { f(b, savepoint) }); !strings.Contains(got, want) {
-			t.Errorf("it says %q, want %q", got, want)
+		if got := failure(t, db.Schema, func(b *outboxtest.Box) { f(b, savepoint) }); !strings.Contains(got, want) {
+			t.Errorf("the failure is %q, want %q in it", got, want)
 		}
 	}
 }
 
-func TestADrainDeliversWhatIsDueIntoTheHandler(t *testing.T) {
+func TestADrainDeliversTheDueMessagesToTheHandler(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	terminal, err := hook.NewWebhook(hook.WebhookConfig{Schema: db.Schema})
@@ -113,7 +113,7 @@ func TestADrainDeliversWhatIsDueIntoTheHandler(t *testing.T) {
 		}
 	}))
 	box := outboxtest.In(t, db.Schema)
-	box.Drain(db.Pool, worker.Config{}) // of nothing
+	box.Drain(db.Pool, worker.Config{}) // without a message
 	for _, id := range []string{"one", "two", "busy"} {
 		must(t, pgx.BeginFunc(t.Context(), db.Pool, func(tx pgx.Tx) error {
 			return terminal.OnTermination(t.Context(), tx, testdb.Outcome(id, url))
@@ -121,18 +121,18 @@ func TestADrainDeliversWhatIsDueIntoTheHandler(t *testing.T) {
 	}
 	box.Drain(db.Pool, worker.Config{})
 	if len(got) != 3 || got["one"] != `{"ok":true}` {
-		t.Errorf("the handler got %v", got)
+		t.Errorf("the handler got %v, want three messages", got)
 	}
 	var due int
 	must(t, db.Pool.QueryRow(t.Context(), "SELECT count(*) FROM "+db.Schema+".due").Scan(&due))
 	if due != 1 {
-		t.Errorf("%d are to be tried again, want the one that was refused", due)
+		t.Errorf("%d messages are due again, want the one that was refused", due)
 	}
 	must(t, pgx.BeginFunc(t.Context(), db.Pool, func(tx pgx.Tx) error {
 		return terminal.OnTermination(t.Context(), tx, testdb.Outcome("far", receiver))
 	}))
-	if why := said(t, db.Schema, func(b *outboxtest.Box) { b.Drain(db.Pool, worker.Config{}) }); !strings.Contains(why, "receiver.example") {
-		t.Errorf("a message to another machine: %q", why)
+	if why := failure(t, db.Schema, func(b *outboxtest.Box) { b.Drain(db.Pool, worker.Config{}) }); !strings.Contains(why, "receiver.example") {
+		t.Errorf("with a message to another machine, the failure is %q, want its host in it", why)
 	}
 }
 
@@ -141,14 +141,14 @@ func TestARecorderRecordsAndRefuses(t *testing.T) {
 	var r outboxtest.Recorder
 	must(t, r.OnTermination(t.Context(), nil, testdb.Outcome("run", "")))
 	if err := r.OnTermination(t.Context(), nil, outbox.RunOutcome{RunID: "run"}); !errors.Is(err, outbox.ErrInvalidOutcome) {
-		t.Errorf("an outcome without a status: %v", err)
+		t.Errorf("an outcome without a status returns %v, want %v", err, outbox.ErrInvalidOutcome)
 	}
 	if len(r.Of("run")) != 1 || len(r.Of("other")) != 0 || len(r.Outcomes()) != 1 {
-		t.Errorf("it recorded %v", r.Outcomes())
+		t.Errorf("the recorder has %v, want one outcome of the run", r.Outcomes())
 	}
 	refusing := outboxtest.Recorder{Err: errors.New("no")}
 	if err := refusing.OnTermination(t.Context(), nil, testdb.Outcome("run", "")); !errors.Is(err, refusing.Err) {
-		t.Errorf("%v", err)
+		t.Errorf("a recorder with an error returns %v, want %v", err, refusing.Err)
 	}
 }
 

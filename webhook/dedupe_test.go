@@ -14,7 +14,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/webhook"
 )
 
-// stores are what every test of deduplication runs on.
+// stores are the stores with which every test of deduplication runs.
 var stores = map[string]func(*testing.T, time.Duration) webhook.Store{
 	"memory": func(t *testing.T, lease time.Duration) webhook.Store {
 		s, err := webhook.NewMemoryStore(webhook.MemoryConfig{Lease: lease})
@@ -29,7 +29,7 @@ var stores = map[string]func(*testing.T, time.Duration) webhook.Store{
 	},
 }
 
-// onEachStore runs a test with a handler whose store is each of them.
+// onEachStore runs a test once with each store.
 func onEachStore(t *testing.T, lease time.Duration, test func(*testing.T, func(http.HandlerFunc) *rig)) {
 	for name, newStore := range stores {
 		t.Run(name, func(t *testing.T) {
@@ -52,7 +52,7 @@ func TestARepeatIsAcceptedWithoutTheHandler(t *testing.T) {
 		rig.want(t, "b", 200)
 		rig.want(t, "a", 204)
 		if n := handled.Load(); n != 2 || len(rig.faults()) > 0 {
-			t.Errorf("handled %d times, want 2; %v", n, rig.faults())
+			t.Errorf("handled %d times, want 2; the faults are %v, want none", n, rig.faults())
 		}
 	})
 }
@@ -84,12 +84,12 @@ func TestAFailedHandlerIsCalledAgain(t *testing.T) {
 			rig.want(t, "id", want)
 		}
 		if n := calls.Load(); n != 6 {
-			t.Errorf("called %d times, want 6", n)
+			t.Errorf("the handler was called %d times, want 6", n)
 		}
 	})
 }
 
-func TestOneOfManyAtOnceIsHandled(t *testing.T) {
+func TestOneOfManyCopiesAtOnceIsHandled(t *testing.T) {
 	t.Parallel()
 	onEachStore(t, 0, func(t *testing.T, serve func(http.HandlerFunc) *rig) {
 		var handled atomic.Int32
@@ -103,22 +103,22 @@ func TestOneOfManyAtOnceIsHandled(t *testing.T) {
 		for range copies {
 			go func() { answers <- rig.deliver(t, "id", nil) }()
 		}
-		for range copies - 1 { // all but one are answered while that one is held
+		for range copies - 1 { // all copies but one are answered while that one is handled
 			if got := <-answers; got != http.StatusTooEarly {
-				t.Errorf("a copy is answered %d", got)
+				t.Errorf("the answer to a copy is %d, want 425", got)
 			}
 		}
 		close(hold)
 		if got := <-answers; got != 200 || handled.Load() != 1 {
-			t.Errorf("answered %d, handled %d times", got, handled.Load())
+			t.Errorf("the answer is %d, after %d calls of the handler; want 200 after 1", got, handled.Load())
 		}
 		rig.want(t, "id", 204)
 	})
 }
 
-// However the copies of messages come and handlers fail, no message is handled by two at a time, nor again after it was
-// processed; and each is processed in the end.
-func TestEachMessageIsProcessedOnceUnderDisorder(t *testing.T) {
+// However copies of messages arrive and handlers fail, no two handlers handle a message at the same time, none handles it again
+// after it was processed, and each message is processed in the end.
+func TestEachMessageIsProcessedOnceWhateverFails(t *testing.T) {
 	t.Parallel()
 	onEachStore(t, 0, func(t *testing.T, serve func(http.HandlerFunc) *rig) {
 		var mu sync.Mutex
@@ -130,7 +130,7 @@ func TestEachMessageIsProcessedOnceUnderDisorder(t *testing.T) {
 			calls++
 			fail := calls%3 != 0
 			if under[d.ID] > 1 || processed[d.ID] > 0 {
-				t.Errorf("%s: %d at a time, processed %d times", d.ID, under[d.ID], processed[d.ID])
+				t.Errorf("%s is handled by %d at a time, and was processed %d times; want 1 and 0", d.ID, under[d.ID], processed[d.ID])
 			}
 			mu.Unlock()
 			defer func() {
@@ -158,25 +158,25 @@ func TestEachMessageIsProcessedOnceUnderDisorder(t *testing.T) {
 		senders.Wait()
 		for _, id := range []string{"a", "b", "c", "d"} {
 			if processed[id] != 1 {
-				t.Errorf("%s was processed %d times", id, processed[id])
+				t.Errorf("%s was processed %d times, want once", id, processed[id])
 			}
 		}
 	})
 }
 
-// A handler that was cut off, its process say, never tells the store. Its claim ends by itself.
-func TestAnAbandonedClaimIsTakenOverWhenItsLeaseHasPassed(t *testing.T) {
+// A handler whose process was killed, for example, never finishes its claim. The claim ends by itself.
+func TestAnAbandonedClaimIsTakenOverAfterItsLease(t *testing.T) {
 	t.Parallel()
 	abandoned := func(t *testing.T, store webhook.Store, endLeases func()) {
 		first := claim(t, store, "id", webhook.First)
 		claim(t, store, "id", webhook.InProgress)
 		endLeases()
 		second := claim(t, store, "id", webhook.First)
-		must(t, store.Finish(t.Context(), first, false)) // too late: it is not the first one's to give back
+		must(t, store.Finish(t.Context(), first, false)) // too late: the first handler has lost its claim
 		claim(t, store, "id", webhook.InProgress)
-		must(t, store.Finish(t.Context(), first, true)) // late, but true
+		must(t, store.Finish(t.Context(), first, true)) // late, and still true: the message is processed
 		claim(t, store, "id", webhook.Duplicate)
-		must(t, store.Finish(t.Context(), second, false)) // cannot undo it
+		must(t, store.Finish(t.Context(), second, false)) // does not undo it
 		claim(t, store, "id", webhook.Duplicate)
 		must(t, store.Finish(t.Context(), second, true))
 		claim(t, store, "id", webhook.Duplicate)
@@ -202,7 +202,7 @@ func claim(t *testing.T, s webhook.Store, id string, want webhook.State) webhook
 	t.Helper()
 	c, err := s.Claim(t.Context(), id)
 	if err != nil || c.State != want || c.ID != id || (c.Token != "") != (want == webhook.First) {
-		t.Fatalf("%+v, %v; want state %d", c, err, want)
+		t.Fatalf("Claim returns %+v, %v; want state %d", c, err, want)
 	}
 	return c
 }
@@ -219,12 +219,12 @@ func takeOver(t *testing.T, s webhook.Store, id string) webhook.Claim {
 		select {
 		case <-tick.C:
 		case <-t.Context().Done():
-			t.Fatal("the claim never ends")
+			t.Fatal("the other claim did not end before the test")
 		}
 	}
 }
 
-func TestAProcessedMessageIsRecordedEvenAfterItsClaimWasGivenBackByAnother(t *testing.T) {
+func TestAProcessedMessageIsRecordedEvenIfAnotherHandlerGaveTheClaimBack(t *testing.T) {
 	t.Parallel()
 	for name, newStore := range stores {
 		t.Run(name, func(t *testing.T) {
@@ -242,17 +242,17 @@ func TestTheHandlersContextEndsWithItsClaim(t *testing.T) {
 	t.Parallel()
 	onEachStore(t, 50*time.Millisecond, func(t *testing.T, serve func(http.HandlerFunc) *rig) {
 		rig := serve(func(_ http.ResponseWriter, r *http.Request) {
-			<-r.Context().Done() // and returns without an answer, for which net/http would write 200
+			<-r.Context().Done() // returns without an answer; net/http alone would write a 200
 		})
 		rig.want(t, "id", 503)
-		rig.want(t, "id", 503) // handled again
+		rig.want(t, "id", 503) // it is handled again
 		if faults := rig.faults(); len(faults) != 2 || !errors.Is(faults[0], webhook.ErrUnanswered) {
-			t.Errorf("OnError was told %v", faults)
+			t.Errorf("OnError got %v, want ErrUnanswered twice", faults)
 		}
 	})
 }
 
-// A handler that returns because its sender has gone has not done its work, though it wrote no error either.
+// A handler that returns because its sender has hung up has not processed the message, though it wrote no error.
 func TestAMessageWhoseSenderHungUpIsHandledAgain(t *testing.T) {
 	t.Parallel()
 	onEachStore(t, 0, func(t *testing.T, serve func(http.HandlerFunc) *rig) {
@@ -271,15 +271,15 @@ func TestAMessageWhoseSenderHungUpIsHandledAgain(t *testing.T) {
 			hangUp()
 		}()
 		if status, _ := rig.answerTo(rig.request(t, "id", nil).WithContext(ctx)); status != 0 {
-			t.Fatalf("answered %d", status)
+			t.Fatalf("the answer is %d, want none", status)
 		}
 		<-ended
 		status := 0
-		for status == 0 || status == http.StatusTooEarly { // until the first handler has given it back
+		for status == 0 || status == http.StatusTooEarly { // until the first handler has given its claim back
 			status = rig.deliver(t, "id", nil)
 		}
 		if status != 200 || calls.Load() != 2 {
-			t.Errorf("answered %d, called %d times", status, calls.Load())
+			t.Errorf("the answer is %d after %d calls of the handler, want 200 after 2", status, calls.Load())
 		}
 	})
 }
@@ -294,12 +294,12 @@ func TestAHandlerBehindAStoreCanStillFlush(t *testing.T) {
 		}
 		<-flushed
 	}, func(c *webhook.HandlerConfig) { c.Store = stores["memory"](t, 0) })
-	resp, err := rig.client.Do(rig.request(t, "id", nil)) // returns when the header has come
+	resp, err := rig.client.Do(rig.request(t, "id", nil)) // returns when the header has arrived
 	must(t, err)
 	close(flushed)
 	must(t, resp.Body.Close())
 	if resp.StatusCode != http.StatusOK {
-		t.Errorf("answered %d", resp.StatusCode)
+		t.Errorf("the answer is %d, want 200", resp.StatusCode)
 	}
 }
 
@@ -316,17 +316,17 @@ func (brokenStore) Finish(context.Context, webhook.Claim, bool) error {
 	return errors.New("no store today")
 }
 
-func TestAStoreThatFailsAsksForARetryBeforeTheHandlerAndIsReportedAfterIt(t *testing.T) {
+func TestAFailureOfTheStoreLeadsToARetryBeforeTheHandlerAndIsReportedAfterIt(t *testing.T) {
 	t.Parallel()
 	for claimed, want := range map[bool]int{false: 503, true: 200} {
 		rig := newRig(t, func(_ http.ResponseWriter, r *http.Request) {
 			if _, limited := r.Context().Deadline(); limited || !claimed {
-				t.Errorf("called with claimed %v, limited %v", claimed, limited)
+				t.Errorf("the handler is called with claimed %v and limited %v, want true and false", claimed, limited)
 			}
 		}, func(c *webhook.HandlerConfig) { c.Store = brokenStore{claimed} })
 		rig.want(t, "id", want)
 		if faults := rig.faults(); len(faults) != 1 || !errors.Is(faults[0], webhook.ErrStore) {
-			t.Errorf("OnError was told %v", faults)
+			t.Errorf("OnError got %v, want ErrStore once", faults)
 		}
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/webhook"
 )
 
-// A receiver that verifies what it gets and drops repeats, and what it makes of a delivery, its repeat, and a forgery.
+// A receiver that verifies requests and drops repeats. It answers a delivery, a repeat of it, and a forgery.
 func Example() {
 	// The key comes from the receiver's configuration: webhook.ParseKey(os.Getenv("WEBHOOK_KEY")). With a "whpk_" key,
 	// the receiver holds no secret at all.
@@ -74,7 +74,7 @@ func Example() {
 	// 401 Unauthorized
 }
 
-// Without the middleware: any framework will do that gives you the header and the bytes as they came.
+// Without the middleware: any framework works that gives you the header and the body's unchanged bytes.
 func ExampleVerifier_Verify() {
 	key, err := webhook.ParseKey("whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=")
 	if err != nil {
@@ -99,10 +99,10 @@ func ExampleVerifier_Verify() {
 	// true
 }
 
-// Work in the receiver's own database is done exactly once: the record is part of its transaction.
+// Work in the receiver's own database is done exactly once: the record of the message is part of its transaction.
 func ExamplePostgresStore_Once() {
 	var (
-		db    *sql.DB                // yours
+		db    *sql.DB                // your database
 		store *webhook.PostgresStore // webhook.NewPostgresStore(db, webhook.PostgresConfig{})
 	)
 	handle := func(ctx context.Context, d webhook.Delivery) error {
@@ -116,7 +116,7 @@ func ExamplePostgresStore_Once() {
 			return err // a repeat is done: answer 2xx
 		}
 		if _, err := tx.ExecContext(ctx, "UPDATE account SET balance = balance + 1"); err != nil {
-			return err // the record is rolled back with the work: the next attempt does both
+			return err // the record is rolled back with the work, and the next attempt does both
 		}
 		return tx.Commit()
 	}

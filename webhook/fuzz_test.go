@@ -21,23 +21,23 @@ func FuzzParseKey(f *testing.F) {
 		key, err := webhook.ParseKey(text)
 		if err != nil {
 			if !errors.Is(err, webhook.ErrKey) || key.Kind() != "" {
-				t.Fatalf("%v, %v", key, err)
+				t.Fatalf("ParseKey returns %v, %v; want no key, and ErrKey", key, err)
 			}
 			if _, encoded, _ := strings.Cut(text, "_"); len(encoded) > 20 && strings.Contains(err.Error(), encoded) {
-				t.Fatalf("the error shows the key: %v", err)
+				t.Fatalf("the error shows the key, want it hidden: %v", err)
 			}
 			return
 		}
 		if again := parse(t, key.Reveal()); !again.Equal(key) {
-			t.Fatal("what was read is not read again")
+			t.Fatal("the key's text gives another key when it is parsed again")
 		}
 		if key.Kind() != webhook.Ed25519Public && strings.Contains(key.String(), strings.TrimPrefix(key.Reveal(), "whsec_")) {
-			t.Fatal("the key shows itself")
+			t.Fatal("String of the key shows its secret")
 		}
 	})
 }
 
-// FuzzVerify holds that of one signed message nothing else is ever accepted, however it is cut up and put together.
+// FuzzVerify checks that no other message is accepted with the parts of one signed message, in any combination.
 func FuzzVerify(f *testing.F) {
 	keys := webhook.Keys{parse(f, vectors[0].key), parse(f, vectors[1].key)}
 	header := keys.Sign(vectorID, vectorTime, []byte(vectorBody))
@@ -50,13 +50,13 @@ func FuzzVerify(f *testing.F) {
 		d, err := verifier.Verify(headers(id, timestamp, signature), body)
 		same := id == vectorID && timestamp == "1614265330" && bytes.Equal(body, []byte(vectorBody))
 		if err == nil && !same {
-			t.Fatalf("accepted: %+v", d)
+			t.Fatalf("the verifier accepts %+v, want an error", d)
 		}
 		if err != nil && d != (webhook.Delivery{}) {
-			t.Fatalf("refused, and yet a delivery: %+v", d)
+			t.Fatalf("with an error, the verifier returns %+v, want no delivery", d)
 		}
 		if same && signature == header && err != nil {
-			t.Fatalf("the signed message is refused: %v", err)
+			t.Fatalf("the verifier refuses the signed message: %v", err)
 		}
 	})
 }

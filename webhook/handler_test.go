@@ -14,38 +14,38 @@ import (
 	"github.com/seed-abbacb8b/epilogue/webhook"
 )
 
-func TestTheHandlerHandsOnTheRawBytes(t *testing.T) {
+func TestTheHandlerPassesTheUnchangedBodyOn(t *testing.T) {
 	t.Parallel()
 	for _, body := range bodies() {
 		rig := newRig(t, func(w http.ResponseWriter, r *http.Request) {
 			d, ok := webhook.FromContext(r.Context())
 			got, err := io.ReadAll(r.Body)
 			if !ok || d.ID != "id" || err != nil || !bytes.Equal(got, body) || r.ContentLength != int64(len(body)) {
-				t.Errorf("%+v, %v, %d of %d bytes, %v", d, ok, len(got), len(body), err)
+				t.Errorf("next got %+v, %v, and %d of %d bytes, %v; want the delivery and the whole body", d, ok, len(got), len(body), err)
 			}
 			w.WriteHeader(http.StatusAccepted)
 		}, nil)
 		if got := rig.deliver(t, "id", body); got != http.StatusAccepted {
-			t.Errorf("the handler's answer became %d", got)
+			t.Errorf("the answer is %d, want that of next, 202", got)
 		}
 		chunked := rig.request(t, "id", body)
 		chunked.Body, chunked.ContentLength = io.NopCloser(bytes.NewReader(body)), -1
 		if got, text := rig.answerTo(chunked); got != http.StatusAccepted {
-			t.Errorf("in chunks, the answer became %d %s", got, text)
+			t.Errorf("for a body in chunks the answer is %d %s, want that of next, 202", got, text)
 		}
 	}
 }
 
-func TestWithoutAHandlerNothingIsInTheContext(t *testing.T) {
+func TestWithoutAHandlerTheContextHasNoDelivery(t *testing.T) {
 	t.Parallel()
 	if d, ok := webhook.FromContext(t.Context()); ok || d != (webhook.Delivery{}) {
-		t.Errorf("%+v, %v", d, ok)
+		t.Errorf("FromContext returns %+v, %v; want no delivery", d, ok)
 	}
 }
 
-func TestWhatIsRefusedNeverReachesTheHandler(t *testing.T) {
+func TestARefusedRequestDoesNotReachNext(t *testing.T) {
 	t.Parallel()
-	rig := newRig(t, func(http.ResponseWriter, *http.Request) { t.Error("called") }, nil)
+	rig := newRig(t, func(http.ResponseWriter, *http.Request) { t.Error("next is called, want that it is not") }, nil)
 	stale := time.Now().Add(-time.Hour)
 	for _, c := range []struct {
 		name   string
@@ -66,10 +66,10 @@ func TestWhatIsRefusedNeverReachesTheHandler(t *testing.T) {
 		c.change(q.Header)
 		status, text := rig.answerTo(q)
 		if status != c.status || strings.TrimSpace(text) != c.want.Error() {
-			t.Errorf("%s: answered %d %q, want %d %q", c.name, status, text, c.status, c.want)
+			t.Errorf("%s: the answer is %d %q, want %d %q", c.name, status, text, c.status, c.want)
 		}
 		if faults := rig.faults(); !errors.Is(faults[len(faults)-1], c.want) {
-			t.Errorf("%s: OnError was told %v", c.name, faults[len(faults)-1])
+			t.Errorf("%s: OnError got %v, want %v", c.name, faults[len(faults)-1], c.want)
 		}
 	}
 }
@@ -83,14 +83,14 @@ func TestA401NamesAScheme(t *testing.T) {
 	must(t, err)
 	must(t, resp.Body.Close())
 	if resp.StatusCode != 401 || resp.Header.Get("WWW-Authenticate") == "" {
-		t.Errorf("%d, %v", resp.StatusCode, resp.Header)
+		t.Errorf("the answer is %d with the header %v, want 401 with WWW-Authenticate", resp.StatusCode, resp.Header)
 	}
 }
 
 func TestTheStatusOfARefusalCanBeChosenButNeverAccepts(t *testing.T) {
 	t.Parallel()
 	for chosen, want := range map[int]int{503: 503, 599: 599, 400: 400, 200: 500, 302: 500, 0: 500, 600: 500, 100: 500} {
-		rig := newRig(t, func(http.ResponseWriter, *http.Request) { t.Error("called") }, func(c *webhook.HandlerConfig) {
+		rig := newRig(t, func(http.ResponseWriter, *http.Request) { t.Error("next is called, want that it is not") }, func(c *webhook.HandlerConfig) {
 			c.Status = func(err error) int {
 				if errors.Is(err, webhook.ErrSignature) {
 					return chosen
@@ -101,11 +101,11 @@ func TestTheStatusOfARefusalCanBeChosenButNeverAccepts(t *testing.T) {
 		q := rig.request(t, "id", nil)
 		q.Header.Set(webhook.HeaderSignature, "v1,none")
 		if got, _ := rig.answerTo(q); got != want {
-			t.Errorf("%d was chosen: answered %d, want %d", chosen, got, want)
+			t.Errorf("with the status %d the answer is %d, want %d", chosen, got, want)
 		}
 		q.Header.Del(webhook.HeaderSignature)
 		if got, _ := rig.answerTo(q); got != 400 {
-			t.Errorf("another fault is answered %d, want 400", got)
+			t.Errorf("the answer to another fault is %d, want 400", got)
 		}
 	}
 }
@@ -124,12 +124,12 @@ func TestABodyOverTheLimitIsRefusedWhole(t *testing.T) {
 				q.Body, q.ContentLength = io.NopCloser(bytes.NewReader(make([]byte, size))), -1
 			}
 			if got, text := rig.answerTo(q); got != want {
-				t.Errorf("%d bytes, chunked %v: answered %d %s, want %d", size, chunked, got, text, want)
+				t.Errorf("%d bytes, chunked %v: the answer is %d %s, want %d", size, chunked, got, text, want)
 			}
 		}
 	}
 	if handled != 4 {
-		t.Errorf("%d were handled, want 4", handled)
+		t.Errorf("%d requests were handled, want 4", handled)
 	}
 }
 
@@ -137,18 +137,18 @@ func TestADefaultResultFitsInTheDefaultLimit(t *testing.T) {
 	t.Parallel()
 	rig := newRig(t, func(http.ResponseWriter, *http.Request) {}, nil)
 	if got := rig.deliver(t, "id", make([]byte, webhook.DefaultBodyBytesMax)); got != 200 {
-		t.Errorf("answered %d", got)
+		t.Errorf("the answer to a body at the limit is %d, want 200", got)
 	}
 	if got := rig.deliver(t, "id", make([]byte, webhook.DefaultBodyBytesMax+1)); got != 413 {
-		t.Errorf("one byte more is answered %d", got)
+		t.Errorf("the answer to one byte more is %d, want 413", got)
 	}
 }
 
-func TestABodyThatIsBrokenOffIsNotHandled(t *testing.T) {
+func TestARequestWhoseBodyBreaksOffIsNotHandled(t *testing.T) {
 	t.Parallel()
-	told := make(chan error, 1)
-	rig := newRig(t, func(http.ResponseWriter, *http.Request) { t.Error("called") }, func(c *webhook.HandlerConfig) {
-		c.OnError = func(_ *http.Request, err error) { told <- err }
+	faults := make(chan error, 1)
+	rig := newRig(t, func(http.ResponseWriter, *http.Request) { t.Error("next is called, want that it is not") }, func(c *webhook.HandlerConfig) {
+		c.OnError = func(_ *http.Request, err error) { faults <- err }
 	})
 	conn, err := net.Dial("tcp", strings.TrimPrefix(rig.url, "http://"))
 	must(t, err)
@@ -159,16 +159,16 @@ func TestABodyThatIsBrokenOffIsNotHandled(t *testing.T) {
 	_, err = conn.Write([]byte("\r\nwho"))
 	must(t, err)
 	must(t, conn.Close())
-	if err := <-told; !errors.Is(err, webhook.ErrBody) {
+	if err := <-faults; !errors.Is(err, webhook.ErrBody) {
 		t.Error(err)
 	}
 }
 
-// What cannot be genuine is answered before its body has come: nobody can make the receiver hold bodies by headers that
-// are plainly wrong.
-func TestHeadersAreJudgedBeforeTheBodyIsRead(t *testing.T) {
+// A request with invalid headers is answered before its body has arrived. Otherwise anybody could make the receiver read and
+// keep large bodies.
+func TestHeadersAreCheckedBeforeTheBodyIsRead(t *testing.T) {
 	t.Parallel()
-	rig := newRig(t, func(http.ResponseWriter, *http.Request) { t.Error("called") }, nil)
+	rig := newRig(t, func(http.ResponseWriter, *http.Request) { t.Error("next is called, want that it is not") }, nil)
 	conn, err := net.Dial("tcp", strings.TrimPrefix(rig.url, "http://"))
 	must(t, err)
 	defer func() { _ = conn.Close() }()
@@ -177,7 +177,7 @@ func TestHeadersAreJudgedBeforeTheBodyIsRead(t *testing.T) {
 	must(t, err)
 	start := make([]byte, len("HTTP/1.1 400"))
 	if _, err = io.ReadFull(conn, start); err != nil || string(start) != "HTTP/1.1 400" {
-		t.Errorf("%q, %v", start, err)
+		t.Errorf("the answer begins with %q, %v; want a 400 before the body", start, err)
 	}
 }
 
@@ -186,7 +186,7 @@ func TestEveryFaultOfAHandlersConfigurationIsNamed(t *testing.T) {
 	_, err := webhook.NewHandler(nil, webhook.HandlerConfig{BodyBytesMax: -1})
 	for _, want := range []string{"Keys is empty", "BodyBytesMax is -1", "next is nil"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%v does not say %q", err, want)
+			t.Errorf("the error is %v, want %q in it", err, want)
 		}
 	}
 	if !errors.Is(err, webhook.ErrVerifier) {

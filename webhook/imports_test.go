@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// A receiver must not get a dependency by it, nor the rest of this module.
+// Package webhook must give a receiver no dependency, not even the rest of this module.
 func TestOnlyTheStandardLibraryIsLinked(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("*.go")
@@ -26,7 +26,7 @@ func TestOnlyTheStandardLibraryIsLinked(t *testing.T) {
 		for _, spec := range file.Imports {
 			path, err := strconv.Unquote(spec.Path.Value)
 			if first, _, _ := strings.Cut(path, "/"); err != nil || strings.Contains(first, ".") {
-				t.Errorf("%s imports %s", name, path)
+				t.Errorf("%s imports %s, want the standard library only", name, path)
 			}
 		}
 	}

@@ -13,8 +13,8 @@ import (
 	"github.com/seed-abbacb8b/epilogue/webhook"
 )
 
-// TestOfTwoThatTakeOverOneExpiredClaimOneIsTheFirst: both have seen that it has expired, and none has taken it yet.
-func TestOfTwoThatTakeOverOneExpiredClaimOneIsTheFirst(t *testing.T) {
+// TestOnlyOneOfTwoHandlersTakesOverAnExpiredClaim: both have read that it has expired before one of them takes it.
+func TestOnlyOneOfTwoHandlersTakesOverAnExpiredClaim(t *testing.T) {
 	t.Parallel()
 	db := testdb.NewEmpty(t)
 	s := newPostgres(t, db, "pgx", time.Hour)
@@ -38,7 +38,7 @@ func TestOfTwoThatTakeOverOneExpiredClaimOneIsTheFirst(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	for waiting := 0; waiting < 2; { // for the row: they have read it
+	for waiting := 0; waiting < 2; { // both wait for the row's lock after they have read the row
 		must(t, conn.QueryRowContext(ctx, `SELECT count(*) FROM pg_sleep(0.01), pg_stat_activity
 WHERE wait_event_type = 'Lock' AND strpos(query, $1) > 0`, db.Schema).Scan(&waiting))
 	}
@@ -48,15 +48,15 @@ WHERE wait_event_type = 'Lock' AND strpos(query, $1) > 0`, db.Schema).Scan(&wait
 		first, second = second, first
 	}
 	if first.State != webhook.First || second.State != webhook.InProgress {
-		t.Fatalf("%+v and %+v", first, second)
+		t.Fatalf("the claims are %+v and %+v, want one first and one in progress", first, second)
 	}
-	must(t, s.Finish(t.Context(), abandoned, false)) // its token is not the row's any more
+	must(t, s.Finish(t.Context(), abandoned, false)) // its token is no longer that of the row
 	claim(t, s, "id", webhook.InProgress)
 	must(t, s.Finish(t.Context(), first, false))
 	claim(t, s, "id", webhook.First)
 }
 
-// slow is a store whose answers take a while.
+// slow is a store whose answers take some time.
 type slow struct {
 	webhook.Store
 	takes    time.Duration
@@ -73,20 +73,20 @@ func (s slow) Finish(ctx context.Context, c webhook.Claim, processed bool) error
 	return s.Store.Finish(ctx, c, processed)
 }
 
-// TestAHandlersTimeIsCountedFromBeforeItsClaim: the store may have claimed at the beginning of a slow answer. What tells the
-// store of the end has five seconds of its own, and none of the request's.
+// TestAHandlersTimeIsCountedFromBeforeItsClaim: a store that answers slowly may have begun the lease early. The call of Finish
+// has five seconds of its own, independent of the request's context.
 func TestAHandlersTimeIsCountedFromBeforeItsClaim(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const lease, takes = time.Minute, 20 * time.Second
 		key := generate(t, webhook.HMAC)
 		memory := newMemory(t, webhook.MemoryConfig{Lease: lease})
-		told := false
+		called := false
 		store := slow{memory, takes, func(ctx context.Context) {
-			told = true
+			called = true
 			until, ok := ctx.Deadline()
 			if left := time.Until(until); ctx.Err() != nil || !ok || left != 5*time.Second {
-				t.Errorf("Finish has %v, %v; %v", left, ok, ctx.Err())
+				t.Errorf("Finish has %v, %v, with the context error %v; want 5 s and none", left, ok, ctx.Err())
 			}
 		}}
 		ctx, hangUp := context.WithCancel(t.Context())
@@ -95,7 +95,7 @@ func TestAHandlersTimeIsCountedFromBeforeItsClaim(t *testing.T) {
 			if left := time.Until(until); !ok || left != lease-takes {
 				t.Errorf("the handler has %v, %v; want %v", left, ok, lease-takes)
 			}
-			hangUp() // the sender's context is not the store's
+			hangUp() // the end of the sender's context must not end the store's
 		}
 		handler, err := webhook.NewHandler(http.HandlerFunc(next), webhook.HandlerConfig{
 			Verifier: webhook.Verifier{Keys: webhook.Keys{key}}, Store: store,
@@ -106,8 +106,8 @@ func TestAHandlersTimeIsCountedFromBeforeItsClaim(t *testing.T) {
 			q.Header[name] = values
 		}
 		handler.ServeHTTP(httptest.NewRecorder(), q)
-		if !told {
-			t.Error("the store was not told of the end")
+		if !called {
+			t.Error("Finish was not called, want that it is")
 		}
 	})
 }

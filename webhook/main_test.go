@@ -54,7 +54,7 @@ func headers(id, timestamp, signature string) http.Header {
 	return h
 }
 
-// at returns a verifier whose clock stands still.
+// at returns a verifier whose clock always shows this time.
 func at(now time.Time, keys ...webhook.Key) webhook.Verifier {
 	return webhook.Verifier{Keys: keys, Now: func() time.Time { return now }}
 }

@@ -22,14 +22,14 @@ func process(t *testing.T, s webhook.Store, id string) {
 	must(t, s.Finish(t.Context(), claim(t, s, id, webhook.First), true))
 }
 
-func TestAFullMemoryForgetsWhatWasProcessedLongestAgo(t *testing.T) {
+func TestAFullMemoryForgetsTheOldestProcessedMessage(t *testing.T) {
 	t.Parallel()
 	s := newMemory(t, webhook.MemoryConfig{Max: 3})
 	claim(t, s, "held", webhook.First)
 	for i := range 1000 {
 		process(t, s, fmt.Sprint(i))
 		if n := s.Len(); n > 3 {
-			t.Fatalf("%d are remembered", n)
+			t.Fatalf("%d messages are remembered, want 3 at most", n)
 		}
 	}
 	claim(t, s, "held", webhook.InProgress)
@@ -38,13 +38,13 @@ func TestAFullMemoryForgetsWhatWasProcessedLongestAgo(t *testing.T) {
 	claim(t, s, "997", webhook.First)
 }
 
-func TestAMemoryFullOfWorkTakesNoMore(t *testing.T) {
+func TestAMemoryFullOfClaimsRefusesMore(t *testing.T) {
 	t.Parallel()
 	s := newMemory(t, webhook.MemoryConfig{Max: 2, Lease: time.Hour})
 	a := claim(t, s, "a", webhook.First)
 	claim(t, s, "b", webhook.First)
 	if c, err := s.Claim(t.Context(), "c"); err == nil || c.State != 0 {
-		t.Errorf("%+v, %v", c, err)
+		t.Errorf("Claim returns %+v, %v; want an error", c, err)
 	}
 	must(t, s.Finish(t.Context(), a, false))
 	claim(t, s, "c", webhook.First)
@@ -65,12 +65,12 @@ func TestAMemoryForgetsAfterItsTTLAndClaimsEndAfterTheirLease(t *testing.T) {
 		time.Sleep(time.Nanosecond)
 		claim(t, s, "a", webhook.First)
 		if n := s.Len(); n != 1 {
-			t.Errorf("%d are remembered, want 1", n)
+			t.Errorf("%d messages are remembered, want 1", n)
 		}
 	})
 }
 
-func TestALateRecordFindsNoRoomInAMemoryFullOfWork(t *testing.T) {
+func TestAMemoryFullOfClaimsDropsALateRecord(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newMemory(t, webhook.MemoryConfig{Max: 1, Lease: time.Minute})
@@ -80,7 +80,7 @@ func TestALateRecordFindsNoRoomInAMemoryFullOfWork(t *testing.T) {
 		must(t, s.Finish(t.Context(), late, true))
 		claim(t, s, "other", webhook.InProgress)
 		if n := s.Len(); n != 1 {
-			t.Errorf("%d are remembered, the bound is 1", n)
+			t.Errorf("%d messages are remembered, want 1 at most", n)
 		}
 	})
 }
@@ -90,7 +90,7 @@ func TestEveryFaultOfAMemorysConfigurationIsNamed(t *testing.T) {
 	_, err := webhook.NewMemoryStore(webhook.MemoryConfig{Max: -1, TTL: -1, Lease: 1})
 	for _, want := range []string{"Max is -1", "TTL is -1ns", "Lease is 1ns"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%v does not say %q", err, want)
+			t.Errorf("the error is %v, want %q in it", err, want)
 		}
 	}
 }

@@ -27,12 +27,12 @@ func open(t *testing.T, db *testdb.DB, driver string) *sql.DB {
 	return conn
 }
 
-// newPostgres makes the table as a receiver would.
+// newPostgres creates the table as a receiver does.
 func newPostgres(t *testing.T, db *testdb.DB, driver string, lease time.Duration) *webhook.PostgresStore {
 	t.Helper()
 	conn := open(t, db, driver)
 	s, err := webhook.NewPostgresStore(conn, webhook.PostgresConfig{Table: db.Schema + ".order", Lease: lease})
-	must(t, err) // "order" shows that words of SQL will do
+	must(t, err) // the table is named "order" to show that SQL keywords work
 	_, err = conn.ExecContext(t.Context(), "CREATE SCHEMA IF NOT EXISTS "+db.Schema)
 	must(t, err)
 	for range 2 {
@@ -48,11 +48,11 @@ func TestTheDocumentedTableIsTheOneThatIsMade(t *testing.T) {
 	must(t, err)
 	for _, want := range []string{`EXISTS "webhook_delivery" (`, `EXISTS "webhook_delivery_received_at" ON "webhook_delivery" (`} {
 		if !strings.Contains(s.TableSQL(), want) {
-			t.Errorf("%s lacks %s", s.TableSQL(), want)
+			t.Errorf("TableSQL is %s, want %s in it", s.TableSQL(), want)
 		}
 	}
 	if strings.Contains(s.OnceSQL(), "$table") || !strings.Contains(s.OnceSQL(), `INTO "webhook_delivery"`) {
-		t.Error(s.OnceSQL())
+		t.Errorf("OnceSQL is %s, want the table's name in it", s.OnceSQL())
 	}
 }
 
@@ -88,13 +88,12 @@ func TestOfManyClaimsAtOnceOneIsTheFirst(t *testing.T) {
 			count[state]++
 		}
 		if count[webhook.First] != 1 || count[webhook.InProgress] != 7 {
-			t.Fatalf("states %v", count)
+			t.Fatalf("the states of eight claims are %v, want one first and 7 in progress", count)
 		}
 	}
 }
 
-// The work and the record are one transaction: however many copies run it at once, and however they end, the work is
-// done once.
+// The work and the record are in one transaction: the work is done once, however many copies run at once and however they end.
 func TestWorkInTheSameTransactionIsDoneOnce(t *testing.T) {
 	t.Parallel()
 	db := testdb.NewEmpty(t)
@@ -136,8 +135,8 @@ func TestWorkInTheSameTransactionIsDoneOnce(t *testing.T) {
 	}
 }
 
-// A handler that committed its work and then failed, or died, must not do it again.
-func TestWhatAHandlerCommittedItselfStaysProcessed(t *testing.T) {
+// A handler that committed its work and then failed must not do it again.
+func TestAMessageIsProcessedOnceItsHandlerHasCommitted(t *testing.T) {
 	t.Parallel()
 	db := testdb.NewEmpty(t)
 	s := newPostgres(t, db, "postgres", 0)
@@ -151,7 +150,7 @@ func TestWhatAHandlerCommittedItselfStaysProcessed(t *testing.T) {
 		}
 		first, err := s.Once(r.Context(), tx, d.ID)
 		if err := errors.Join(err, tx.Commit()); !first || err != nil {
-			t.Errorf("first %v, %v", first, err)
+			t.Errorf("Once returns %v, %v; want true", first, err)
 		}
 		panic("after the commit")
 	}, func(c *webhook.HandlerConfig) { c.Store = s })
@@ -173,11 +172,11 @@ func TestAClaimWaitsForATransactionThatRecords(t *testing.T) {
 		impatient, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		defer cancel()
 		if c, err := s.Claim(impatient, "id"); err == nil {
-			t.Errorf("%+v before the transaction ended", c)
+			t.Errorf("Claim returns %+v before the transaction ended, want that it waits", c)
 		}
 		if !commit {
 			must(t, tx.Rollback())
-			takeOver(t, s, "id") // the claim that gave up may have come through in this moment: its lease tells
+			takeOver(t, s, "id") // the claim that gave up may have succeeded at that moment; then its lease has to end first
 			continue
 		}
 		must(t, tx.Commit())
@@ -185,7 +184,7 @@ func TestAClaimWaitsForATransactionThatRecords(t *testing.T) {
 	}
 }
 
-func TestPruneDeletesTheOldAndNotWhatIsInProgress(t *testing.T) {
+func TestPruneDeletesOldRecordsAndNoClaims(t *testing.T) {
 	t.Parallel()
 	db := testdb.NewEmpty(t)
 	s := newPostgres(t, db, "pgx", 0)
@@ -226,7 +225,7 @@ func TestPruneWaitsForNoTransactionOfAHandler(t *testing.T) {
 	patient, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	if n, err := s.Prune(patient, 7*24*time.Hour, 5); err != nil || n != 1 {
-		t.Errorf("pruned %d, %v; want the row that nobody has locked", n, err)
+		t.Errorf("pruned %d, %v; want 1, the row that is not locked", n, err)
 	}
 }
 
@@ -236,10 +235,10 @@ func TestAMissingTableIsAnError(t *testing.T) {
 	s, err := webhook.NewPostgresStore(conn, webhook.PostgresConfig{Table: "nowhere_at_all"})
 	must(t, err)
 	if _, err := s.Claim(t.Context(), "id"); err == nil || !strings.Contains(err.Error(), "nowhere_at_all") {
-		t.Error(err)
+		t.Errorf("Claim returns %v, want an error that names the table", err)
 	}
 	if _, err := s.Prune(t.Context(), time.Hour, 1); err == nil {
-		t.Error("pruned")
+		t.Error("Prune returns no error, want one: there is no table")
 	}
 }
 
@@ -249,7 +248,7 @@ func TestEveryFaultOfAPostgresStoresConfigurationIsNamed(t *testing.T) {
 		_, err := webhook.NewPostgresStore(nil, webhook.PostgresConfig{Table: table, Lease: -1})
 		for _, want := range []string{"db is nil", "Table is", "Lease is -1ns"} {
 			if err == nil || !strings.Contains(err.Error(), want) {
-				t.Errorf("%q: %v does not say %q", table, err, want)
+				t.Errorf("%q: the error is %v, want %q in it", table, err, want)
 			}
 		}
 	}

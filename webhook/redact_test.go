@@ -15,8 +15,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/webhook"
 )
 
-// secrets returns every way in which a key's secret could show: its text, its bytes as they are, in hexadecimal, in
-// decimal.
+// secrets returns every form in which a key's secret could appear: as its text, as bytes, in hexadecimal, and in decimal.
 func secrets(t *testing.T, k webhook.Key) []string {
 	t.Helper()
 	_, encoded, _ := strings.Cut(k.Reveal(), "_")
@@ -30,7 +29,7 @@ func secrets(t *testing.T, k webhook.Key) []string {
 	}
 }
 
-func TestAKeyShowsItsSecretToNobody(t *testing.T) {
+func TestNoWayOfPrintingAKeyShowsItsSecret(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []webhook.Kind{webhook.HMAC, webhook.Ed25519} {
 		k := generate(t, kind)
@@ -55,16 +54,16 @@ func TestAKeyShowsItsSecretToNobody(t *testing.T) {
 		}
 		for _, secret := range secrets(t, k) {
 			if i := strings.Index(shown.String(), secret); i >= 0 {
-				t.Errorf("%s: shown in %q", kind, shown.String()[max(0, i-40):i])
+				t.Errorf("%s: the secret is shown after %q, want it hidden", kind, shown.String()[max(0, i-40):i])
 			}
 		}
 		if !strings.Contains(shown.String(), string(kind)+"_…(redacted") {
-			t.Errorf("%s: not even the kind is shown", kind)
+			t.Errorf("%s: the kind is not shown, want it shown", kind)
 		}
 	}
 }
 
-// show logs and encodes a thing in every way the standard library offers.
+// show prints, logs and encodes a value in every way that the standard library offers.
 func show(t *testing.T, to *strings.Builder, thing any) {
 	t.Helper()
 	var log bytes.Buffer
@@ -87,10 +86,10 @@ func TestARedactedKeyIsNotAKey(t *testing.T) {
 	text, err := json.Marshal(generate(t, webhook.HMAC))
 	must(t, err)
 	if string(text) != `"whsec_…(redacted)"` {
-		t.Errorf("as JSON: %s", text)
+		t.Errorf("the key as JSON is %s, want it redacted", text)
 	}
 	if _, err := webhook.ParseKey(strings.Trim(string(text), `"`)); err == nil {
-		t.Error("what was redacted is read as a key")
+		t.Error("ParseKey accepts a redacted key, want an error")
 	}
 }
 
@@ -98,9 +97,9 @@ func TestPublicKeysAreShown(t *testing.T) {
 	t.Parallel()
 	public := publicOf(t, generate(t, webhook.Ed25519))
 	if got := fmt.Sprint(public); got != public.Reveal() || !strings.HasPrefix(got, "whpk_") {
-		t.Errorf("shown as %q", got)
+		t.Errorf("the public key is shown as %q, want its text", got)
 	}
 	if got := fmt.Sprint(webhook.Key{}); got != "(no webhook key)" {
-		t.Errorf("the zero key is shown as %q", got)
+		t.Errorf("the zero key is shown as %q, want that it is no key", got)
 	}
 }

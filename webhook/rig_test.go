@@ -20,10 +20,10 @@ type rig struct {
 	client *http.Client
 
 	mu     sync.Mutex
-	errors []error // what OnError was told
+	errors []error // the arguments of OnError
 }
 
-// newRig serves next behind the middleware; change may change its configuration.
+// newRig serves next behind the middleware. change may change the middleware's configuration.
 func newRig(t *testing.T, next http.HandlerFunc, change func(*webhook.HandlerConfig)) *rig {
 	t.Helper()
 	rig := &rig{key: generate(t, webhook.HMAC), client: &http.Client{Transport: new(http.Transport)}}
@@ -41,7 +41,7 @@ func newRig(t *testing.T, next http.HandlerFunc, change func(*webhook.HandlerCon
 	handler, err := webhook.NewHandler(next, config)
 	must(t, err)
 	server := httptest.NewUnstartedServer(handler)
-	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug) // panics are meant
+	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug) // these tests panic on purpose
 	server.Start()
 	rig.url = server.URL
 	t.Cleanup(func() {
@@ -57,7 +57,7 @@ func (r *rig) faults() []error {
 	return append([]error(nil), r.errors...)
 }
 
-// request is a good delivery.
+// request returns a valid delivery.
 func (r *rig) request(t *testing.T, id string, body []byte) *http.Request {
 	t.Helper()
 	q, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.url, bytes.NewReader(body))
@@ -68,7 +68,7 @@ func (r *rig) request(t *testing.T, id string, body []byte) *http.Request {
 	return q
 }
 
-// answerTo returns the status and body of the answer; 0 when there was none.
+// answerTo returns the status and body of the answer; 0 if there was none.
 func (r *rig) answerTo(q *http.Request) (status int, text string) {
 	resp, err := r.client.Do(q)
 	if err != nil {
@@ -91,6 +91,6 @@ func (r *rig) deliver(t *testing.T, id string, body []byte) int {
 func (r *rig) want(t *testing.T, id string, status int) {
 	t.Helper()
 	if got := r.deliver(t, id, nil); got != status {
-		t.Errorf("%s: answered %d, want %d", id, got, status)
+		t.Errorf("%s: the answer is %d, want %d", id, got, status)
 	}
 }

@@ -14,8 +14,8 @@ import (
 	"github.com/seed-abbacb8b/epilogue/webhook"
 )
 
-// vectors are published by others, all for the message msg_p5jXN8AQM9LWM0D4loKWxJek at second 1614265330 with the body
-// {"test": 2432232314}.
+// vectors are test vectors that other projects publish, all for the message msg_p5jXN8AQM9LWM0D4loKWxJek at second 1614265330
+// with the body {"test": 2432232314}.
 var vectors = []struct{ source, key, public, signature string }{
 	{
 		source:    "the Standard Webhooks and Svix libraries, v1",
@@ -39,30 +39,30 @@ const vectorID, vectorBody = "msg_p5jXN8AQM9LWM0D4loKWxJek", `{"test": 243223231
 
 var vectorTime = time.Unix(1614265330, 0)
 
-func TestThePublishedVectorsAreMetBothWays(t *testing.T) {
+func TestPublishedVectorsAreSignedAndVerified(t *testing.T) {
 	t.Parallel()
 	for _, v := range vectors {
 		key := parse(t, v.key)
 		if got := (webhook.Keys{key}).Sign(vectorID, vectorTime, []byte(vectorBody)); got != v.signature {
-			t.Errorf("%s: signed %s, want %s", v.source, got, v.signature)
+			t.Errorf("%s: the signature is %s, want %s", v.source, got, v.signature)
 		}
 		verifiers := webhook.Keys{key}
 		if public, ok := key.Public(); ok {
 			verifiers = append(verifiers, public)
 			if v.public != "" && public.Reveal() != v.public {
-				t.Errorf("%s: public key %v, want %s", v.source, public, v.public)
+				t.Errorf("%s: the public key is %v, want %s", v.source, public, v.public)
 			}
 		}
 		for _, verifier := range verifiers {
 			header := headers(vectorID, "1614265330", v.signature)
 			if _, err := at(vectorTime, verifier).Verify(header, []byte(vectorBody)); err != nil {
-				t.Errorf("%s, with %v: %v", v.source, verifier, err)
+				t.Errorf("%s: with %v, Verify returns %v, want no error", v.source, verifier, err)
 			}
 		}
 	}
 }
 
-// The whole of RFC 8032, section 7.1, holds for crypto/ed25519, which tests it; here, that our keys are its keys.
+// crypto/ed25519 tests all vectors of RFC 8032, section 7.1. This test shows that our keys are its keys.
 func TestEd25519KeysAreThoseOfRFC8032(t *testing.T) {
 	t.Parallel()
 	for seed, public := range map[string]string{
@@ -74,7 +74,7 @@ func TestEd25519KeysAreThoseOfRFC8032(t *testing.T) {
 		must(t, err)
 		key := parse(t, encode("whsk_", raw))
 		if got := hex.EncodeToString(key.PublicBytes()); got != public {
-			t.Errorf("seed %s has the public key %s, want %s", seed, got, public)
+			t.Errorf("the seed %s has the public key %s, want %s", seed, got, public)
 		}
 	}
 }
@@ -89,7 +89,7 @@ func TestWhatIsSignedIsIDTimestampAndBody(t *testing.T) {
 	must(t, err)
 	content := "id." + webhook.Timestamp(now) + "." + string(body)
 	if !ok || !ed25519.Verify(key.PublicBytes(), []byte(content), signature) {
-		t.Error("the standard library does not verify it")
+		t.Error("crypto/ed25519 does not verify the signature over id, timestamp and body")
 	}
 }
 
@@ -102,7 +102,7 @@ func TestTheStandardWebhooksLibraryVerifiesWhatWeSign(t *testing.T) {
 		for _, body := range bodies() {
 			header := signed(webhook.Keys{generate(t, webhook.Ed25519), generate(t, webhook.HMAC), key}, "msg_1", time.Now(), body)
 			if err := oracle.Verify(body, header); err != nil {
-				t.Fatalf("a key of %d bytes, a body of %d: %v", n, len(body), err)
+				t.Fatalf("a key of %d bytes, a body of %d: the library returns %v, want no error", n, len(body), err)
 			}
 		}
 	}
@@ -120,7 +120,7 @@ func TestWeVerifyWhatTheStandardWebhooksLibrarySigns(t *testing.T) {
 		must(t, err)
 		d, err := verifier.Verify(headers("msg_1", webhook.Timestamp(now), signature), body)
 		if err != nil || d.ID != "msg_1" || d.Timestamp.Unix() != now.Unix() || d.KeyIndex != 1 {
-			t.Errorf("a body of %d bytes: %+v, %v", len(body), d, err)
+			t.Errorf("a body of %d bytes: Verify returns %+v, %v; want the delivery, by the second key", len(body), d, err)
 		}
 	}
 }
@@ -135,26 +135,26 @@ func TestEveryKeySignsInItsOrder(t *testing.T) {
 	one := func(k webhook.Key) string { return webhook.Keys{k}.Sign("id", vectorTime, nil) }
 	got := webhook.Keys{a, b, publicOf(t, b), {}, a}.Sign("id", vectorTime, nil)
 	if want := one(a) + " " + one(b) + " " + one(a); got != want {
-		t.Errorf("signed %q, want %q", got, want)
+		t.Errorf("the signatures are %q, want %q", got, want)
 	}
 }
 
-func TestNothingIsSignedWithoutAKeyOrUnderADoubtfulID(t *testing.T) {
+func TestNothingIsSignedWithoutAKeyOrWithAnInvalidID(t *testing.T) {
 	t.Parallel()
 	key := generate(t, webhook.Ed25519)
 	for name, keys := range map[string]webhook.Keys{"none": nil, "zero": {{}}, "public": {publicOf(t, key)}} {
 		if got := keys.Sign("id", vectorTime, nil); got != "" || keys.CanSign() {
-			t.Errorf("%s: signed %q", name, got)
+			t.Errorf("%s: the signature is %q, want none", name, got)
 		}
 	}
-	for _, id := range doubtfulIDs() {
+	for _, id := range invalidIDs() {
 		if got := (webhook.Keys{key}).Sign(id, vectorTime, nil); got != "" {
-			t.Errorf("id %q: signed %q", id, got)
+			t.Errorf("id %q: the signature is %q, want none", id, got)
 		}
 	}
 }
 
-func doubtfulIDs() []string {
+func invalidIDs() []string {
 	return []string{
 		"", "a.1", ".", "a b", "a\r\nwebhook-signature: v1,x", "a\x00", "a\x7f", "ä", "\xff", "\t",
 		strings.Repeat("a", webhook.IDBytesMax+1),
@@ -199,7 +199,7 @@ func BenchmarkSign(b *testing.B) {
 				b.SetBytes(int64(size))
 				for b.Loop() {
 					if keys.Sign("0190b7a5-5c3e-7c3a-9b1e-2f7d3c6a8e10", now, body) == "" {
-						b.Fatal("not signed")
+						b.Fatal("Sign returns no signature, want one")
 					}
 				}
 			})

@@ -20,7 +20,7 @@ func TestAnAlteredDeliveryIsRefused(t *testing.T) {
 		good := signed(webhook.Keys{key}, "id", now, body)
 		d, err := verifier.Verify(good, body)
 		if err != nil || d != (webhook.Delivery{ID: "id", Timestamp: now}) {
-			t.Fatalf("%s: %+v, %v", kind, d, err)
+			t.Fatalf("%s: Verify returns %+v, %v; want the delivery", kind, d, err)
 		}
 		for i := range body {
 			altered := append([]byte(nil), body...)
@@ -38,7 +38,7 @@ func TestAnAlteredDeliveryIsRefused(t *testing.T) {
 func refused(t *testing.T, v webhook.Verifier, h http.Header, body []byte, want error) {
 	t.Helper()
 	if d, err := v.Verify(h, body); !errors.Is(err, want) || d != (webhook.Delivery{}) {
-		t.Errorf("%v with body %q: %+v, %v; want %v", h, body, d, err, want)
+		t.Errorf("%v with body %q: Verify returns %+v, %v; want %v", h, body, d, err, want)
 	}
 }
 
@@ -48,7 +48,7 @@ func changed(h http.Header, name, value string) http.Header {
 	return h
 }
 
-func TestEachHeaderIsNeededOnceAndInItsForm(t *testing.T) {
+func TestEachHeaderMustBeThereOnceAndBeValid(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1_700_000_000, 0)
 	key := generate(t, webhook.HMAC)
@@ -63,7 +63,7 @@ func TestEachHeaderIsNeededOnceAndInItsForm(t *testing.T) {
 		twice.Add(name, good.Get(name))
 		refused(t, verifier, twice, nil, webhook.ErrInvalidHeader)
 	}
-	for _, id := range doubtfulIDs()[1:] {
+	for _, id := range invalidIDs()[1:] {
 		refused(t, verifier, changed(good, webhook.HeaderID, id), nil, webhook.ErrInvalidHeader)
 	}
 	for _, timestamp := range []string{
@@ -75,14 +75,14 @@ func TestEachHeaderIsNeededOnceAndInItsForm(t *testing.T) {
 	signature := good.Get(webhook.HeaderSignature)
 	many := strings.Repeat("v2,x ", webhook.SignaturesMax-1) + signature
 	if _, err := verifier.Verify(changed(good, webhook.HeaderSignature, many), nil); err != nil {
-		t.Errorf("as many signatures as are allowed: %v", err)
+		t.Errorf("with the largest number of signatures, Verify returns %v, want no error", err)
 	}
 	refused(t, verifier, changed(good, webhook.HeaderSignature, "v2,x "+many), nil, webhook.ErrInvalidHeader)
 	refused(t, verifier, changed(good, webhook.HeaderSignature, "v2,"+strings.Repeat("x", 5000)+" "+signature), nil,
 		webhook.ErrInvalidHeader)
 }
 
-// One signature, two readings: without the rule about full stops, both would be accepted.
+// One signature could be read in two ways: without the rule about full stops, both messages would be accepted.
 func TestASignatureFitsOneMessageOnly(t *testing.T) {
 	t.Parallel()
 	key := generate(t, webhook.HMAC)
@@ -91,7 +91,7 @@ func TestASignatureFitsOneMessageOnly(t *testing.T) {
 	second := headers("a.1700000000", "1700000001", first.Get(webhook.HeaderSignature))
 	verifier := at(time.Unix(1_700_000_000, 0), key)
 	if _, err := verifier.Verify(first, body); err != nil {
-		t.Error(err)
+		t.Errorf("Verify of the signed message returns %v, want no error", err)
 	}
 	refused(t, verifier, second, []byte("x"), webhook.ErrInvalidHeader)
 }
@@ -117,7 +117,7 @@ func TestTheToleranceHoldsInBothDirections(t *testing.T) {
 			verifier := at(c.now, key)
 			verifier.Tolerance = tolerance
 			if _, err := verifier.Verify(header, nil); !errors.Is(err, c.want) {
-				t.Errorf("tolerance %v, %v after sending: %v, want %v", tolerance, c.now.Sub(sent), err, c.want)
+				t.Errorf("tolerance %v, %v after sending: Verify returns %v, want %v", tolerance, c.now.Sub(sent), err, c.want)
 			}
 		}
 	}
@@ -147,7 +147,7 @@ func TestOneGoodSignatureAmongManyIsEnough(t *testing.T) {
 		} {
 			d, err := verifier.Verify(headers("id", webhook.Timestamp(now), s), nil)
 			if err != nil || d.KeyIndex != 2 {
-				t.Errorf("%q: %+v, %v", s, d, err)
+				t.Errorf("%q: Verify returns %+v, %v; want the delivery, by the third key", s, d, err)
 			}
 		}
 		for _, s := range []string{
@@ -171,7 +171,7 @@ func TestAVerifierWithoutKeysVerifiesNothing(t *testing.T) {
 	refused(t, webhook.Verifier{Keys: webhook.Keys{key}, Tolerance: -1}, header, nil, webhook.ErrVerifier)
 }
 
-func TestNoErrorSaysWhatWouldHaveMatched(t *testing.T) {
+func TestNoErrorShowsTheRightSignature(t *testing.T) {
 	t.Parallel()
 	now := time.Unix(1_700_000_000, 0)
 	key := generate(t, webhook.HMAC)
@@ -179,13 +179,13 @@ func TestNoErrorSaysWhatWouldHaveMatched(t *testing.T) {
 	_, err := at(now, key).Verify(headers("id", webhook.Timestamp(now), "v1,sent"), nil)
 	for _, hidden := range []string{want, strings.TrimPrefix(want, "v1,"), "sent", key.Reveal()} {
 		if err == nil || strings.Contains(err.Error(), hidden) {
-			t.Errorf("%v shows %q", err, hidden)
+			t.Errorf("the error is %v, want it without %q", err, hidden)
 		}
 	}
 }
 
-// The order of a rotation: whatever stage sender and receiver are in, within one step of each other, nothing is refused.
-func TestARotationRefusesNothing(t *testing.T) {
+// In a rotation, sender and receiver may be one step apart. At every step the receiver accepts what the sender signs.
+func TestDuringARotationNothingIsRefused(t *testing.T) {
 	t.Parallel()
 	for _, kinds := range [][2]webhook.Kind{
 		{webhook.HMAC, webhook.HMAC}, {webhook.HMAC, webhook.Ed25519}, {webhook.Ed25519, webhook.Ed25519},
@@ -203,7 +203,7 @@ func TestARotationRefusesNothing(t *testing.T) {
 				now := time.Now()
 				verifier := webhook.Verifier{Keys: other.receiver}
 				if _, err := verifier.Verify(signed(stage.sender, "id", now, nil), nil); err != nil {
-					t.Errorf("%v, stage %d: %v", kinds, i, err)
+					t.Errorf("%v, stage %d: Verify returns %v, want no error", kinds, i, err)
 				}
 			}
 		}

@@ -85,7 +85,7 @@ func TestEveryFaultOfTheConfigurationIsNamedByItsField(t *testing.T) {
 		var c Config
 		f.change(&c)
 		if err := c.Validate(); err == nil || !strings.HasPrefix(err.Error(), f.field) {
-			t.Errorf("case %d: the fault is in %s, the error is: %v", i, f.field, err)
+			t.Errorf("case %d: Validate returns %[3]v; want an error that begins with %[2]s", i, f.field, err)
 		}
 	}
 }
@@ -95,12 +95,12 @@ func TestAFieldThatIsFaultyByItselfIsOneFault(t *testing.T) {
 	for _, c := range []Config{{MaxInFlight: -1}, {DeliveryTimeout: -1}, {OpenFor: -1}} {
 		var faults FieldFaults
 		if err := c.Validate(); !errors.As(err, &faults) || len(faults) != 1 {
-			t.Errorf("want one fault, got: %v", err)
+			t.Errorf("Validate returns %v, want one fault", err)
 		}
 	}
 }
 
-func TestTheBoundsOfTheConfigurationBelongToIt(t *testing.T) {
+func TestAConfigurationAtItsBoundsIsValid(t *testing.T) {
 	t.Parallel()
 	for i, c := range []Config{
 		{PollInterval: 10 * time.Millisecond, DeliveryTimeout: 10 * time.Millisecond, Lease: 10*time.Millisecond + LeaseMargin},
@@ -115,7 +115,7 @@ func TestTheBoundsOfTheConfigurationBelongToIt(t *testing.T) {
 		{Name: strings.Repeat("x", 64), Schema: strings.Repeat("x", 46)},
 	} {
 		if err := c.Validate(); err != nil {
-			t.Errorf("case %d: %v", i, err)
+			t.Errorf("case %d: Validate returns %v, want no error", i, err)
 		}
 	}
 }
@@ -131,15 +131,15 @@ func TestAllFaultsAreReportedAtOnce(t *testing.T) {
 	pool := r.NewPool(t, func(p *pgxpool.Config) { p.MaxConns = ConnsMin - 1 })
 	_, err := New(pool, c)
 	if err == nil {
-		t.Fatal("no error")
+		t.Fatal("New returns no error, want one with all faults")
 	}
 	for field := range fields {
 		if !strings.Contains(err.Error(), field+" ") && !strings.Contains(err.Error(), field+":") {
-			t.Errorf("%s is not named in: %v", field, err)
+			t.Errorf("the error does not name %s: %v", field, err)
 		}
 	}
 	if !strings.Contains(err.Error(), "MaxConns is 5; want 6 or more (pool_max_conns in a connection string sets it)") {
-		t.Errorf("the pool is not named in: %v", err)
+		t.Errorf("the error does not name the fault of the pool: %v", err)
 	}
 }
 
@@ -148,7 +148,7 @@ func TestNoTwoWorkersShareAName(t *testing.T) {
 	for _, name := range []string{"", "host", strings.Repeat("x", 64)} {
 		a, b := uniqueName(name), uniqueName(name)
 		if a == b || !strings.HasPrefix(a, name) || len(a) > 64+len("/01234567") {
-			t.Errorf("%q became %q and %q", name, a, b)
+			t.Errorf("%q became %q and %q; want two names that begin with it and are not too long", name, a, b)
 		}
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// occupy opens connections until the server has none left, and returns what closes them.
+// occupy opens connections until the server has none left. The function that it returns closes them.
 func occupy(t testing.TB, url string) (free func()) {
 	t.Helper()
 	var held []*pgx.Conn
@@ -36,9 +36,9 @@ func occupy(t testing.TB, url string) (free func()) {
 	}
 }
 
-// TestNoConnectionLeftIsWaitedFor at the start and later: one line says what to do, and what is due is delivered when there
-// are some again.
-func TestNoConnectionLeftIsWaitedFor(t *testing.T) {
+// TestAWorkerWaitsForAFreeConnection at the start and later: one line says what to do, and when there are free connections
+// again, what is due is delivered.
+func TestAWorkerWaitsForAFreeConnection(t *testing.T) {
 	t.Parallel()
 	server := testdb.OwnServer(t)
 	r := newRigOn(t, testdb.NewAt(t, server.URL()))
@@ -47,7 +47,7 @@ func TestNoConnectionLeftIsWaitedFor(t *testing.T) {
 	must(t, server.Restart(t.Context()))
 	r.Pool.Reset()
 	to := newReceiver(t, nil)
-	id := r.writeTo(to.URL, "run-1") // the rig's connection, which it keeps
+	id := r.writeTo(to.URL, "run-1") // the rig opens its connection, and keeps it
 	lines := &logLines{}
 	c := r.config()
 	c.Logger = slog.New(slog.NewTextHandler(lines, nil))
@@ -55,29 +55,29 @@ func TestNoConnectionLeftIsWaitedFor(t *testing.T) {
 
 	free := occupy(t, server.URL())
 	r.run(c)
-	r.await("it says so", func() bool { return lines.count(away) == 1 })
+	r.await("the log says that the database cannot be used", func() bool { return lines.count(away) == 1 })
 	free()
 	r.awaitState(id, outbox.StateDelivered)
-	r.await("it says that it is over", func() bool { return lines.count(back) == 1 })
+	r.await("the log says that the database can be used again", func() bool { return lines.count(back) == 1 })
 
 	free = occupy(t, server.URL())
 	id = r.writeTo(to.URL, "run-2")
-	r.awaitState(id, outbox.StateDelivered) // with the connections that it has
+	r.awaitState(id, outbox.StateDelivered) // over the connections that the worker has
 	r.exec(`SELECT pg_terminate_backend(a.pid) FROM pg_stat_activity a, pg_stat_activity me
 WHERE me.pid = pg_backend_pid() AND a.backend_type = 'client backend' AND a.pid <> me.pid AND a.application_name = me.application_name`)
-	again := occupy(t, server.URL()) // which takes those that it lost, unless it was faster
+	again := occupy(t, server.URL()) // takes the connections that the worker lost, unless the worker was faster
 	id = r.writeTo(to.URL, "run-3")
 	free()
 	again()
 	r.awaitState(id, outbox.StateDelivered)
-	r.await("it is over", func() bool { return lines.count(away) == lines.count(back) })
+	r.await("the outage is over", func() bool { return lines.count(away) == lines.count(back) })
 	if n := lines.count("level=WARN") + lines.count("level=ERROR"); n > 6 || lines.count(away) > 3 || lines.count(advice) == 0 {
-		t.Errorf("%d lines for two outages:\n%s", n, lines.text.String())
+		t.Errorf("%d lines for two outages, want 6 at most, with the advice:\n%s", n, lines.text.String())
 	}
 }
 
-// TestASchemaThatIsGoneIsWaitedFor: the line says which command makes it, and then deliveries go on.
-func TestASchemaThatIsGoneIsWaitedFor(t *testing.T) {
+// TestAWorkerWaitsForASchemaThatWasDropped: the log names the command that makes the schema, and then deliveries go on.
+func TestAWorkerWaitsForASchemaThatWasDropped(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	to := newReceiver(t, nil)
@@ -86,16 +86,16 @@ func TestASchemaThatIsGoneIsWaitedFor(t *testing.T) {
 	c.Logger = slog.New(slog.NewTextHandler(lines, nil))
 	r.run(c)
 	r.awaitState(r.writeTo(to.URL, "run-1"), outbox.StateDelivered)
-	r.await("the schema is dropped", func() bool { // it takes many locks, and so may be sacrificed to the worker's statements
+	r.await("the schema is dropped", func() bool { // it takes many locks, and may lose a deadlock with the worker's statements
 		_, err := r.Pool.Exec(t.Context(), "DROP SCHEMA "+r.Schema+" CASCADE")
 		return err == nil
 	})
-	r.await("it says what to do", func() bool { return lines.count("outbox-worker migrate up") == 1 })
+	r.await("the log names the command", func() bool { return lines.count("outbox-worker migrate up") == 1 })
 	must(t, migrations.Up(t.Context(), r.Pool, migrations.Config{Schema: r.Schema}))
 	r.Pool.Reset() // its prepared statements were made for the old types
 	r.awaitState(r.writeTo(to.URL, "run-2"), outbox.StateDelivered)
-	r.await("it is over", func() bool { return lines.count("the database can be used again") == 1 })
+	r.await("the outage is over", func() bool { return lines.count("the database can be used again") == 1 })
 	if n := lines.count("level=WARN") + lines.count("level=ERROR"); n > 6 {
-		t.Errorf("%d lines for one outage:\n%s", n, lines.text.String())
+		t.Errorf("%d lines for one outage, want 6 at most:\n%s", n, lines.text.String())
 	}
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// logLines keeps what is logged, to be counted.
+// logLines keeps the log, so that a test can count texts in it.
 type logLines struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -36,8 +36,8 @@ func (l *logLines) count(part string) int {
 	return strings.Count(l.text.String(), part)
 }
 
-// TestADatabaseThatIsAwayIsWaitedFor at the start and later, is told of once each time, and costs no attempt.
-func TestADatabaseThatIsAwayIsWaitedFor(t *testing.T) {
+// TestAWorkerWaitsForADatabaseThatIsAway at the start and later. Each outage is logged once, and costs no attempt.
+func TestAWorkerWaitsForADatabaseThatIsAway(t *testing.T) {
 	t.Parallel()
 	server := testdb.OwnServer(t)
 	r := newRigOn(t, testdb.NewAt(t, server.URL()))
@@ -70,33 +70,33 @@ func TestADatabaseThatIsAwayIsWaitedFor(t *testing.T) {
 
 	down()
 	w, _ := r.run(c)
-	r.await("it says that the database is away", func() bool { return lines.count(away) == 1 })
+	r.await("the log says that the database is away", func() bool { return lines.count(away) == 1 })
 	if w.Ready(t.Context()) == nil {
-		t.Error("it is ready without a database")
+		t.Error("the worker is ready without a database")
 	}
 	up()
 	r.awaitState(first, outbox.StateDelivered)
-	r.await("it says that the database is back", func() bool { return lines.count(back) == 1 })
+	r.await("the log says that the database is back", func() bool { return lines.count(back) == 1 })
 
 	second := r.writeTo(to.URL+"/later", "run-2")
 	<-arrived
-	r.exec(`INSERT INTO outbox.endpoint (endpoint, reason) VALUES ('https://a.test', '')`) // flushes the claim, which did not wait for it
+	r.exec(`INSERT INTO outbox.endpoint (endpoint, reason) VALUES ('https://a.test', '')`) // this commit writes the claim's WAL to disk as well, for which the claim did not wait
 	down()
 	close(answer)
-	r.await("it says so again", func() bool { return lines.count(away) == 2 })
+	r.await("the log says again that the database is away", func() bool { return lines.count(away) == 2 })
 	up()
 	r.awaitState(second, outbox.StateDelivered)
-	r.await("it says that the database is back again", func() bool { return lines.count(back) == 2 })
+	r.await("the log says again that the database is back", func() bool { return lines.count(back) == 2 })
 	if d := r.state(second); len(d.AttemptList) != 1 || len(to.requests()) != 2 {
 		t.Errorf("%d attempts and %d requests in all, want 1 and 2", len(d.AttemptList), len(to.requests()))
 	}
 	if n := lines.count(away); n != 2 {
-		t.Errorf("%d lines for two outages", n)
+		t.Errorf("%d lines for two outages, want 2", n)
 	}
 }
 
-// TestRunRefusesWhatWaitingDoesNotChange: an error at once, that says what to do.
-func TestRunRefusesWhatWaitingDoesNotChange(t *testing.T) {
+// TestRunReturnsAnErrorThatWaitingDoesNotMend at once, and the error says what to do.
+func TestRunReturnsAnErrorThatWaitingDoesNotMend(t *testing.T) {
 	t.Parallel()
 
 	newer := func(t testing.TB) *testdb.DB {
@@ -134,10 +134,10 @@ func TestRunRefusesWhatWaitingDoesNotChange(t *testing.T) {
 			defer cancel()
 			err = w.Run(ctx)
 			if err == nil || c.is != nil && !errors.Is(err, c.is) || !strings.Contains(err.Error(), c.text) {
-				t.Errorf("Run: %v", err)
+				t.Errorf("Run returns %v, want %v that says %q", err, c.is, c.text)
 			}
 			if w.Ready(t.Context()) == nil {
-				t.Error("it is ready")
+				t.Error("the worker is ready after Run returned an error")
 			}
 		})
 	}
@@ -160,7 +160,7 @@ func TestNothingDependsOnTheSearchPath(t *testing.T) {
 	r.awaitState(r.writeTo(to.URL+"/a", "run-1"), outbox.StateDelivered)
 	r.awaitState(r.writeTo(to.URL+"/gone", "run-2"), outbox.StateDead)
 	r.awaitState(r.writeTo(retried.URL, "run-3"), outbox.StateDead)
-	r.await("the old is pruned", func() bool { return r.count(`SELECT count(*) FROM outbox.message WHERE run_id LIKE 'delivered%'`) == 0 })
+	r.await("the old message is pruned", func() bool { return r.count(`SELECT count(*) FROM outbox.message WHERE run_id LIKE 'delivered%'`) == 0 })
 	waker, err := outbox.NewWaker(pool, r.Schema)
 	if err != nil {
 		t.Fatal(err)

@@ -13,8 +13,9 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// TestAnEmbeddersDialsAndHandshakesStandBehindTheGuard: what it adds is used, and opens nothing that the guard closes.
-func TestAnEmbeddersDialsAndHandshakesStandBehindTheGuard(t *testing.T) {
+// TestAProgramsDialControlAndTLSOpenNoBlockedAddress: the worker uses what the embedding program gives, and the guard still
+// blocks every address that it blocks otherwise.
+func TestAProgramsDialControlAndTLSOpenNoBlockedAddress(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	t.Cleanup(server.Close)
@@ -38,7 +39,7 @@ func TestAnEmbeddersDialsAndHandshakesStandBehindTheGuard(t *testing.T) {
 			r.run(c)
 			r.awaitState(id, want)
 			if dialled := dials.Load() > 0; dialled != open {
-				t.Errorf("DialControl was called %d times", dials.Load())
+				t.Errorf("DialControl was called %d times, want calls: %v", dials.Load(), open)
 			}
 		})
 	}
@@ -49,7 +50,7 @@ func TestATLSConfigurationThatTrustsAnybodyIsRefused(t *testing.T) {
 	err := Config{TLSConfig: &tls.Config{InsecureSkipVerify: true, RootCAs: x509.NewCertPool()}, CAFile: "ca.pem"}.Validate()
 	for _, want := range []string{"InsecureSkipVerify", "RootCAs, and CAFile is set too"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%q is not in: %v", want, err)
+			t.Errorf("Validate returns %[2]v, want %[1]q in it", want, err)
 		}
 	}
 }

@@ -11,8 +11,9 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// TestAURLThatIsGoneTakesNoOtherWithIt: its messages die one by one, and the others of its origin are delivered.
-func TestAURLThatIsGoneTakesNoOtherWithIt(t *testing.T) {
+// TestAURLThatIsGoneHarmsNoOtherOfItsOrigin: its messages are tried one at a time and die, and the messages to other URLs
+// of its origin are delivered.
+func TestAURLThatIsGoneHarmsNoOtherOfItsOrigin(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	var now, most atomic.Int64
@@ -33,20 +34,20 @@ func TestAURLThatIsGoneTakesNoOtherWithIt(t *testing.T) {
 	}
 	for i := range dead {
 		if d := r.awaitState(dead[i], outbox.StateDead); *d.DeadReason != "gone" || d.Attempts != 1 {
-			t.Errorf("dead: %s after %d attempts", *d.DeadReason, d.Attempts)
+			t.Errorf("the message is dead as %s after %d attempts, want gone after 1", *d.DeadReason, d.Attempts)
 		}
 		r.awaitState(delivered[i], outbox.StateDelivered)
 	}
 	if n := most.Load(); n != 1 {
-		t.Errorf("%d of them were tried at once", n)
+		t.Errorf("%d messages of the URL were tried at once, want 1", n)
 	}
 	if n := r.count(`SELECT count(*) FROM outbox.endpoint WHERE paused OR open_until > now()`); n != 0 {
-		t.Errorf("%d endpoints are held back", n)
+		t.Errorf("%d endpoints are held back, want none", n)
 	}
 }
 
-// TestURLsThatAreGoneHaveOneLineInTheLog of each tenant, and not one each: there may be a URL for each message.
-func TestURLsThatAreGoneHaveOneLineInTheLog(t *testing.T) {
+// TestURLsOfATenantThatAreGoneHaveOneLineInTheLog, not one line each: each message may have a URL of its own.
+func TestURLsOfATenantThatAreGoneHaveOneLineInTheLog(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	to := newReceiver(t, func(w http.ResponseWriter, _ request) { w.WriteHeader(http.StatusGone) })
@@ -58,12 +59,12 @@ func TestURLsThatAreGoneHaveOneLineInTheLog(t *testing.T) {
 		r.awaitState(r.writeTo(fmt.Sprintf("%s/%d", to.URL, i), "run"), outbox.StateDead)
 	}
 	if n := lines.count("endpoint: gone"); n != 1 {
-		t.Errorf("%d lines say so", n)
+		t.Errorf("%d lines say that an endpoint is gone, want 1", n)
 	}
 }
 
-// TestAURLThatWasGoneIsDeliveredToAgain, when it answers.
-func TestAURLThatWasGoneIsDeliveredToAgain(t *testing.T) {
+// TestAURLThatWasGoneGetsMessagesAgain once it accepts one.
+func TestAURLThatWasGoneGetsMessagesAgain(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	var back atomic.Bool
@@ -80,7 +81,7 @@ func TestAURLThatWasGoneIsDeliveredToAgain(t *testing.T) {
 	}
 	r.await("nothing is due", func() bool { return r.count(`SELECT count(*) FROM outbox.due`) == 0 })
 	if n := r.count(`SELECT count(*) FROM outbox.endpoint WHERE failures > 0`); n != 0 {
-		t.Error("it counts as gone")
+		t.Errorf("%d endpoints have failures, want none", n)
 	}
 }
 
@@ -97,38 +98,38 @@ func TestRetryAfterHoldsItsURLAndNoOther(t *testing.T) {
 				}
 			})
 			first := r.writeTo(to.URL+"/busy", "run-1")
-			r.run(r.config()) // its own waits are of milliseconds
+			r.run(r.config()) // the worker's own retry waits take milliseconds
 			r.awaitState(first, outbox.StateRetrying)
 			if h := r.health(urlLane(to, "/busy")); h.Paused || h.OpenUntil == nil || h.Reason != "Retry-After" {
-				t.Errorf("it is remembered as %+v", h)
+				t.Errorf("the URL's row is %+v; want it held for Retry-After", h)
 			}
 
 			second := r.writeTo(to.URL+"/busy", "run-2")
 			r.awaitState(r.writeTo(to.URL+"/other", "run-3"), outbox.StateDelivered)
-			r.await("what was met is moved", func() bool {
+			r.await("the second message is moved into the URL's lane", func() bool {
 				return r.count(`SELECT count(*) FROM outbox.due WHERE message_id = $1 AND endpoint = $2 AND locked_by IS NULL`, second, urlLane(to, "/busy")) == 1
 			})
 			if d := r.state(second); d.Attempts != 0 {
-				t.Errorf("a message to the URL is %s with %d attempts", d.State, d.Attempts)
+				t.Errorf("the second message is %s after %d attempts, want none", d.State, d.Attempts)
 			}
 			if n := len(to.requests()); n != 2 {
-				t.Errorf("the URL asked to be left alone; %d requests came in all, want 2", n)
+				t.Errorf("the receiver got %d requests, want 2: one to the held URL and one to the other", n)
 			}
 
 			if n := r.count(`SELECT count(*) FROM outbox.endpoint WHERE open_until BETWEEN now() + interval '9 min' AND now() + interval '10 min'`); n != 1 {
-				t.Error("the URL is not held for the 600 s it asked for")
+				t.Errorf("%d endpoints are held for the 600 s of Retry-After, want 1", n)
 			}
-			r.exec(`UPDATE outbox.endpoint SET open_until = open_until - interval '600 s'`) // by the database's clock they go by
-			r.await("the second one is tried", func() bool { return len(r.state(second).AttemptList) == 1 })
+			r.exec(`UPDATE outbox.endpoint SET open_until = open_until - interval '600 s'`) // as if 600 s passed by the database's clock
+			r.await("the second message is tried", func() bool { return len(r.state(second).AttemptList) == 1 })
 			if d := r.state(first); d.State != outbox.StateRetrying {
-				t.Errorf("the message that was told to wait is %s", d.State)
+				t.Errorf("the first message is %s, want retrying", d.State)
 			}
 		})
 	}
 }
 
-// TestThreeURLsThatAskToBeLeftAloneHoldTheirOrigin: it is the origin then that has too much to do.
-func TestThreeURLsThatAskToBeLeftAloneHoldTheirOrigin(t *testing.T) {
+// TestRetryAfterFromThreeURLsHoldsTheirOrigin: then the whole origin seems to be overloaded.
+func TestRetryAfterFromThreeURLsHoldsTheirOrigin(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	to := newReceiver(t, func(w http.ResponseWriter, req request) {
@@ -140,17 +141,17 @@ func TestThreeURLsThatAskToBeLeftAloneHoldTheirOrigin(t *testing.T) {
 	r.run(r.config())
 	for i := range 3 {
 		if h := r.health(to.URL); h.OpenUntil != nil {
-			t.Errorf("after %d of them the origin is held", i)
+			t.Errorf("after %d URLs the origin is held, want it held after 3", i)
 		}
 		r.awaitState(r.writeTo(fmt.Sprintf("%s/%d", to.URL, i), "run"), outbox.StateRetrying)
 	}
 	if h := r.health(to.URL); h.OpenUntil == nil || h.Reason != "Retry-After" {
-		t.Errorf("after three it is remembered as %+v", h)
+		t.Errorf("after three URLs the origin's row is %+v; want it held for Retry-After", h)
 	}
 	other := r.writeTo(to.URL+"/other", "run")
-	r.awaitState(r.writeTo(newReceiver(t, nil).URL, "run"), outbox.StateDelivered) // claims went by
+	r.awaitState(r.writeTo(newReceiver(t, nil).URL, "run"), outbox.StateDelivered) // the worker has claimed meanwhile
 	if d := r.state(other); d.Attempts != 0 {
-		t.Errorf("a message to a fourth URL had %d attempts", d.Attempts)
+		t.Errorf("a message to a fourth URL had %d attempts, want none", d.Attempts)
 	}
 	r.exec(`UPDATE outbox.endpoint SET open_until = now()`)
 	r.awaitState(other, outbox.StateDelivered)
@@ -173,13 +174,13 @@ func TestRetryAfterIsCappedByTheWorker(t *testing.T) {
 		r.awaitState(id, outbox.StateRetrying)
 		if n := r.count(`SELECT count(*) FROM outbox.endpoint
 WHERE open_until > now() + interval '9 min' AND open_until <= now() + interval '10 min'`); n != held {
-			t.Errorf("%s: %d endpoints are held for what the cap allows, want %d", path, n, held)
+			t.Errorf("%s: %d endpoints are held for the cap of 10 min, want %d", path, n, held)
 		}
 		r.exec(`DELETE FROM outbox.endpoint`)
 	}
 }
 
-// TestRetryAfterCountsOnALaterFailureToo, when something of the endpoint is remembered already.
+// TestRetryAfterCountsOnALaterFailureToo, when the endpoint has a row already.
 func TestRetryAfterCountsOnALaterFailureToo(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -193,6 +194,6 @@ func TestRetryAfterCountsOnALaterFailureToo(t *testing.T) {
 	r.awaitState(r.writeTo(to.URL+"/first", "run-1"), outbox.StateRetrying)
 	r.awaitState(r.writeTo(to.URL+"/later", "run-2"), outbox.StateRetrying)
 	if n := r.count(`SELECT count(*) FROM outbox.endpoint WHERE open_until BETWEEN now() + interval '9 min' AND now() + interval '10 min'`); n != 1 {
-		t.Error("the endpoint is not held for the 600 s it asked for")
+		t.Errorf("%d endpoints are held for the 600 s of Retry-After, want 1", n)
 	}
 }

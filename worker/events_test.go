@@ -16,7 +16,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/webhook"
 )
 
-// heard keeps what a callback was called with.
+// heard keeps the arguments of a callback's calls.
 type heard[T any] struct {
 	mu  sync.Mutex
 	all []T
@@ -40,8 +40,8 @@ type eventReceiver struct {
 	key webhook.Key
 }
 
-// told is an event as a receiver reads it.
-type told struct {
+// receivedEvent is an event as a receiver reads it.
+type receivedEvent struct {
 	Type string
 	Data struct {
 		Outbox, Endpoint, Worker, Scope, Tenant string
@@ -51,16 +51,16 @@ type told struct {
 	}
 }
 
-// tellOperator has a configuration tell its events to a receiver, signed by a key of their own.
-func tellOperator(t *testing.T, c *Config, answer func(http.ResponseWriter, request)) *eventReceiver {
+// sendEventsTo makes a configuration send its events to a new receiver, signed with a key of their own.
+func sendEventsTo(t *testing.T, c *Config, answer func(http.ResponseWriter, request)) *eventReceiver {
 	t.Helper()
 	o := &eventReceiver{newReceiver(t, answer), generate(t, webhook.HMAC)}
 	c.EventsURL, c.Keys = o.URL+"/events", newRing(map[string]webhook.Keys{"events": {o.key}})
 	return o
 }
 
-// events are what came, verified.
-func (o *eventReceiver) events(t *testing.T) (all []told) {
+// events returns the events that arrived, verified.
+func (o *eventReceiver) events(t *testing.T) (all []receivedEvent) {
 	t.Helper()
 	for _, got := range o.requests() {
 		if got.path != "/events" {
@@ -69,7 +69,7 @@ func (o *eventReceiver) events(t *testing.T) (all []told) {
 		if _, err := (webhook.Verifier{Keys: webhook.Keys{o.key}}).Verify(got.header, []byte(got.body)); err != nil {
 			t.Fatal(err)
 		}
-		var x told
+		var x receivedEvent
 		if err := json.Unmarshal([]byte(got.body), &x); err != nil {
 			t.Fatal(err)
 		}
@@ -78,8 +78,8 @@ func (o *eventReceiver) events(t *testing.T) (all []told) {
 	return all
 }
 
-// of are those of one type.
-func of(all []told, kind string) (some []told) {
+// of returns the events of one type.
+func of(all []receivedEvent, kind string) (some []receivedEvent) {
 	for _, x := range all {
 		if x.Type == kind {
 			some = append(some, x)
@@ -88,62 +88,62 @@ func of(all []told, kind string) (some []told) {
 	return some
 }
 
-func TestAnOperatorHearsAtAForbiddenAddressWhatMessagesCannotReach(t *testing.T) {
+func TestEventsReachAnAddressThatIsForbiddenToMessages(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	c := r.config()
-	c.AllowHTTP, c.AllowedCIDRs = true, nil // loopback is closed
-	o := tellOperator(t, &c, nil)
+	c.AllowHTTP, c.AllowedCIDRs = true, nil // messages must not go to loopback
+	o := sendEventsTo(t, &c, nil)
 	r.run(c)
 	id := r.awaitState(r.writeTo(o.URL+"/events", "run-1"), outbox.StateDead).ID
-	r.await("the operator hears of it", func() bool { return len(o.events(t)) == 1 })
+	r.await("the event arrives", func() bool { return len(o.events(t)) == 1 })
 	x := o.events(t)[0]
 	if x.Type != "outbox.message.dead" || x.Data.Outbox != r.Schema || x.Data.Endpoint != o.URL || x.Data.Count != 1 || x.Data.Reasons["refused"] != 1 || x.Data.MessageID != id.String() {
-		t.Errorf("the event: %+v", x)
+		t.Errorf("the event is %+v; want one of the dead message", x)
 	}
 	r.awaitSettled(r.writeTo(o.URL+"/", "run-2"))
-	r.exec(`UPDATE outbox.event_told SET told_at = told_at - interval '5 minutes'`) // the second one's time
-	r.await("a second event", func() bool { return len(o.events(t)) == 2 })
+	r.exec(`UPDATE outbox.event_told SET told_at = told_at - interval '5 minutes'`) // the second event may be sent now
+	r.await("a second event arrives", func() bool { return len(o.events(t)) == 2 })
 	for _, got := range o.requests() { // none of them is a message
 		if got.runID != "" || got.status != "" {
-			t.Errorf("a message came: %+v", got)
+			t.Errorf("the receiver got a run's message: %+v; want events only", got)
 		}
 	}
 	list, err := r.store.List(t.Context(), operator.Filter{Endpoint: event.Lane})
 	if err != nil || len(list) != 2 || list[0].URL != event.URL || list[0].Kind == nil || *list[0].Kind != "event" {
-		t.Errorf("%+v, %v", list, err)
+		t.Errorf("the lane of events holds %+v, %v; want two events", list, err)
 	}
 }
 
-func TestManyDeathsAreOneEventAndThenOneWithACount(t *testing.T) {
+func TestManyDeadMessagesMakeOneEventAndThenOneWithACount(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	c := r.config()
-	o := tellOperator(t, &c, nil)
+	o := sendEventsTo(t, &c, nil)
 	refuses := newReceiver(t, func(w http.ResponseWriter, _ request) { w.WriteHeader(http.StatusNotFound) })
 	r.run(c)
 	r.writeTo(refuses.URL, "run-1")
-	r.await("the operator hears of the first", func() bool { return len(o.events(t)) == 1 })
+	r.await("the first event arrives", func() bool { return len(o.events(t)) == 1 })
 	r.due(refuses.URL, 2000, 1)
-	r.await("all are counted", func() bool { return r.count(`SELECT coalesce(sum(n), 0)::int FROM outbox.event_told`) == 2000 })
+	r.await("all other dead messages are counted", func() bool { return r.count(`SELECT coalesce(sum(n), 0)::int FROM outbox.event_told`) == 2000 })
 	if n := len(o.events(t)); n != 1 {
-		t.Errorf("%d events", n)
+		t.Errorf("%d events, want 1", n)
 	}
 	r.exec(`UPDATE outbox.event_told SET told_at = told_at - interval '5 minutes'`)
-	r.await("the operator hears of the others", func() bool { return len(o.events(t)) == 2 })
+	r.await("the second event arrives", func() bool { return len(o.events(t)) == 2 })
 	if first, second := o.events(t)[0].Data.Count, o.events(t)[1].Data.Count; first != 1 || second != 2000 {
-		t.Errorf("%d and %d are told of", first, second)
+		t.Errorf("the two events count %d and %d messages, want 1 and 2000", first, second)
 	}
 }
 
-func TestAnEventsURLThatFailsRaisesNoEventAndKeepsNothingFromItsOrigin(t *testing.T) {
+func TestAFailingEventsURLMakesNoEventAndHoldsBackNoMessage(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	c := r.config()
 	c.OpenAfter, c.OpenFor, c.OpenForMax = 2, 10*time.Millisecond, 10*time.Millisecond
 	var h heard[Event]
 	c.OnEvent = h.hear
-	o := tellOperator(t, &c, func(w http.ResponseWriter, req request) {
+	o := sendEventsTo(t, &c, func(w http.ResponseWriter, req request) {
 		if req.path == "/events" {
 			w.WriteHeader(http.StatusInternalServerError)
 		}
@@ -152,14 +152,14 @@ func TestAnEventsURLThatFailsRaisesNoEventAndKeepsNothingFromItsOrigin(t *testin
 	r.exec(`INSERT INTO outbox.event (kind, lane) SELECT 'breaker.opened', 'https://' || i || '.test' FROM generate_series(1, 5) i`)
 	r.await("the events are dead", func() bool { return r.count(`SELECT count(*) FROM outbox.dead WHERE endpoint = 'event'`) == 5 })
 	if n := r.count(`SELECT count(*) FROM outbox.endpoint WHERE split_part(endpoint, ' ', 1) = 'event' AND failures >= 2`); n == 0 {
-		t.Error("their circuit breaker never opened")
+		t.Error("no circuit breaker of an event's lane has opened, want at least one")
 	}
 	r.awaitState(r.writeTo(o.URL+"/", "run-1"), outbox.StateDelivered)
 	if list := h.list(); len(list) != 0 {
-		t.Errorf("events: %+v", list)
+		t.Errorf("OnEvent got %+v, want no event", list)
 	}
 	if n := r.count(`SELECT count(*) FROM outbox.message WHERE kind = 'event'`) + r.count(`SELECT count(*) FROM outbox.event`); n != 5 {
-		t.Errorf("%d events", n)
+		t.Errorf("%d events and notes, want 5", n)
 	}
 }
 
@@ -167,7 +167,7 @@ func TestANoteThatSomebodyWroteByHandKeepsNoOtherEventBack(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	c := r.config()
-	o := tellOperator(t, &c, nil)
+	o := sendEventsTo(t, &c, nil)
 	r.exec(`INSERT INTO outbox.event (at, kind, lane, n, reason) VALUES
     (now(), 'breaker.opened', (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 200) i), 1, 'longer than an index takes'),
     (now(), (SELECT string_agg(md5(i::text), '') FROM generate_series(1, 200) i), 'https://b.test', 1, 'no kind'),
@@ -177,38 +177,38 @@ func TestANoteThatSomebodyWroteByHandKeepsNoOtherEventBack(t *testing.T) {
     ('infinity', 'message.dead', '', 0, ''), ('-infinity', '', '', 0, ''),
     (now(), 'breaker.opened', 'https://a.test', 1, 'failing')`)
 	r.run(c)
-	r.await("the other one is told", func() bool {
-		return slices.ContainsFunc(of(o.events(t), "outbox.breaker.opened"), func(x told) bool { return x.Data.Endpoint == "https://a.test" })
+	r.await("the event of the good note arrives", func() bool {
+		return slices.ContainsFunc(of(o.events(t), "outbox.breaker.opened"), func(x receivedEvent) bool { return x.Data.Endpoint == "https://a.test" })
 	})
 	if n := r.count(`SELECT count(*) FROM outbox.event`); n != 0 {
-		t.Errorf("%d notes are left", n)
+		t.Errorf("%d notes are left, want none", n)
 	}
 }
 
-func TestAMissingWorkerIsToldOfOnceByTwoThatNoticeIt(t *testing.T) {
+func TestTwoWorkersThatNoticeAMissingOneSendOneEvent(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	c := r.config()
 	var h heard[Event]
 	c.OnEvent = h.hear
-	o := tellOperator(t, &c, nil)
+	o := sendEventsTo(t, &c, nil)
 	r.run(c)
 	r.run(c)
 	r.exec(`INSERT INTO outbox.worker (name, host, version, pid, backend_start, started, lease_ms) VALUES ('gone/1', 'gone', '1', 1, now(), now(), 60000)`)
-	r.await("both notice it", func() bool { return len(h.list()) >= 2 })
-	r.await("the notes are taken", func() bool { return len(o.events(t)) > 0 && r.count(`SELECT count(*) FROM outbox.event`) == 0 })
+	r.await("both workers notice it", func() bool { return len(h.list()) >= 2 })
+	r.await("the notes became messages", func() bool { return len(o.events(t)) > 0 && r.count(`SELECT count(*) FROM outbox.event`) == 0 })
 	r.exec(`UPDATE outbox.event_told SET told_at = told_at - interval '5 minutes'`)
-	r.exec(`INSERT INTO outbox.event (kind, lane) VALUES ('breaker.opened', 'https://a.test')`) // what comes after it
-	r.await("what comes after it", func() bool { return len(of(o.events(t), "outbox.breaker.opened")) == 1 })
+	r.exec(`INSERT INTO outbox.event (kind, lane) VALUES ('breaker.opened', 'https://a.test')`) // an event after that of the missing worker
+	r.await("the later event arrives", func() bool { return len(of(o.events(t), "outbox.breaker.opened")) == 1 })
 	if all := of(o.events(t), "outbox.worker.missing"); len(all) != 1 || all[0].Data.Worker != "gone/1" || all[0].Data.Count != 1 {
-		t.Errorf("told: %+v", all)
+		t.Errorf("the events of missing workers are %+v; want one, of gone/1", all)
 	}
 	if x := h.list()[0]; x.Kind != EventWorkerMissing || x.Worker != "gone/1" {
-		t.Errorf("called with %+v", x)
+		t.Errorf("OnEvent was called with %+v; want the missing worker gone/1", x)
 	}
 }
 
-func TestOnEventHearsOfDeathsAndOfCircuitBreakers(t *testing.T) {
+func TestOnEventIsCalledForDeadMessagesAndCircuitBreakers(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	var h heard[Event]
@@ -235,17 +235,17 @@ func TestOnEventHearsOfDeathsAndOfCircuitBreakers(t *testing.T) {
 	}
 	r.await("a circuit breaker opened", func() bool { return slices.Contains(kinds(), "breaker.opened url") })
 	fails.Delete("/fails")
-	r.await("it closed", func() bool { return slices.Contains(kinds(), "breaker.closed url") })
+	r.await("the circuit breaker closed", func() bool { return slices.Contains(kinds(), "breaker.closed url") })
 	death := h.list()[0]
 	if death.Kind != EventMessageDead || death.Message != id || death.Reason != "refused" || death.Endpoint != receiver.URL || death.Count != 1 || death.At.IsZero() {
-		t.Errorf("the death: %+v", death)
+		t.Errorf("the first event is %+v; want one of the dead message", death)
 	}
 	if n := r.count(`SELECT count(*) FROM outbox.event`); n != 0 {
-		t.Errorf("%d notes without a URL for events", n)
+		t.Errorf("%d notes, want none without a URL for events", n)
 	}
 }
 
-func TestOnAttemptHearsOfEachAttempt(t *testing.T) {
+func TestOnAttemptIsCalledForEachAttempt(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	var h heard[Attempt]
@@ -257,7 +257,7 @@ func TestOnAttemptHearsOfEachAttempt(t *testing.T) {
 	c.OnAttempt = h.hear
 	r.run(c)
 	id := r.awaitState(r.write(outbox.Message{Outcome: outbox.RunOutcome{RunID: "run-1", Status: outbox.Succeeded, Result: []byte("{}")}, URL: receiver.URL + "/x", Tenant: "acme"}), outbox.StateDelivered).ID
-	r.await("both are told", func() bool { return len(h.list()) == 2 })
+	r.await("OnAttempt was called twice", func() bool { return len(h.list()) == 2 })
 	for i, want := range []string{"1 status 503 retry", "2 delivered 200 delivered"} {
 		x := h.list()[i]
 		if got := fmt.Sprint(x.Number, " ", x.Class, " ", x.StatusCode, " ", x.Action); got != want ||
@@ -281,7 +281,7 @@ func TestACallbackThatPanicsIsCalledAgainAndStopsNothing(t *testing.T) {
 	for i := range 3 {
 		r.awaitState(r.writeTo(receiver.URL, fmt.Sprint("run-", i)), outbox.StateDelivered)
 	}
-	r.await("all are told", func() bool { return len(h.list()) == 3 })
+	r.await("OnAttempt was called for each message", func() bool { return len(h.list()) == 3 })
 }
 
 func TestAFullQueueOfACallbackDropsAndCounts(t *testing.T) {
@@ -298,15 +298,15 @@ func TestAFullQueueOfACallbackDropsAndCounts(t *testing.T) {
 	m := measure(t, &c)
 	r.run(c)
 	r.writeTo(receiver.URL, "run-1")
-	<-called // and hangs
+	<-called // this call hangs
 	r.due(receiver.URL, more, 1)
-	r.await("all are delivered", func() bool { return r.count(`SELECT count(*) FROM outbox.due`) == 0 })
+	r.await("all messages are delivered", func() bool { return r.count(`SELECT count(*) FROM outbox.due`) == 0 })
 	r.awaitSeries(m, "outbox.dropped{what=on_attempt}", more-callbacksMost)
 	close(hangs)
-	r.await("the others are told", func() bool { return len(called) == callbacksMost })
+	r.await("OnAttempt was called for all that were queued", func() bool { return len(called) == callbacksMost })
 }
 
-func TestACallbackThatHangsHoldsUpNoStop(t *testing.T) {
+func TestACallbackThatHangsDoesNotDelayAStop(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	receiver := newReceiver(t, nil)
@@ -323,13 +323,13 @@ func TestACallbackThatHangsHoldsUpNoStop(t *testing.T) {
 	close(hangs)
 }
 
-func TestEventsBeginWhenTheTablesAreThere(t *testing.T) {
+func TestEventsBeginWhenTheirTablesExist(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.exec(`CREATE OR REPLACE FUNCTION outbox.version() RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 8'`)
 	r.exec(`ALTER TABLE outbox.event RENAME TO not_yet`)
 	c := r.config()
-	o := tellOperator(t, &c, nil)
+	o := sendEventsTo(t, &c, nil)
 	w, stop := r.run(c)
 	refuses := newReceiver(t, func(w http.ResponseWriter, _ request) { w.WriteHeader(http.StatusNotFound) })
 	r.awaitState(r.writeTo(refuses.URL, "run-1"), outbox.StateDead)
@@ -341,17 +341,17 @@ func TestEventsBeginWhenTheTablesAreThere(t *testing.T) {
 	stop()
 	r.run(c)
 	r.awaitState(r.writeTo(refuses.URL, "run-2"), outbox.StateDead)
-	r.await("the operator hears of it", func() bool { return len(o.events(t)) == 1 })
+	r.await("an event arrives", func() bool { return len(o.events(t)) == 1 })
 }
 
 func TestEventsAreAlwaysSigned(t *testing.T) {
 	t.Parallel()
 	c := Config{EventsURL: "https://ops.example/x"}
 	if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "Keys") {
-		t.Errorf("without keys: %v", err)
+		t.Errorf("without keys, Validate returns %v; want an error that names Keys", err)
 	}
 	c = Config{EventsURL: "ftp://ops.example/secret", Keys: newRing(nil)}
 	if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "EventsURL") || strings.Contains(err.Error(), "secret") {
-		t.Errorf("a wrong URL: %v", err)
+		t.Errorf("with an ftp URL, Validate returns %v; want an error that names EventsURL and does not show the URL", err)
 	}
 }

@@ -8,7 +8,8 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// TestAMessageBehindManyThatExpiredIsDelivered, and none of those is sent: no answer leads to the next claim.
+// TestAMessageBehindManyThatExpiredIsDelivered: an expired message is not sent, so no answer leads to the next claim, and
+// the worker claims all the same.
 func TestAMessageBehindManyThatExpiredIsDelivered(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -21,10 +22,10 @@ func TestAMessageBehindManyThatExpiredIsDelivered(t *testing.T) {
 	id := r.writeTo(box.URL, "fresh")
 	r.run(r.config())
 	r.awaitState(id, outbox.StateDelivered)
-	r.await("all that expired are dead", func() bool {
+	r.await("all expired messages are dead", func() bool {
 		return r.count(`SELECT count(*) FROM outbox.dead WHERE reason = 'expired'`) == many
 	})
 	if n := r.count(`SELECT count(*) FROM outbox.attempt`); n != 1 {
-		t.Errorf("%d attempts, want the fresh one's", n)
+		t.Errorf("%d attempts, want 1, of the fresh message", n)
 	}
 }

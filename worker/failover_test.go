@@ -15,7 +15,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
-// at names another address of the rig's server, or servers. The rig's own pool is replaced, for it was the old server's.
+// at gives the rig another URL, and a new pool in place of the one that was connected to the old server.
 func (r *rig) at(url string) {
 	r.t.Helper()
 	r.URL = url
@@ -29,9 +29,9 @@ func (r *rig) at(url string) {
 	r.store = store
 }
 
-// TestAFailoverIsFollowed: the primary crashes and its standby is promoted. What was committed and replicated is delivered,
-// soon after the promotion. Without target_session_attrs the URL leads to a standby as well, which no session may be left on.
-func TestAFailoverIsFollowed(t *testing.T) {
+// TestAWorkerFollowsAFailover: the primary crashes and its standby is promoted. What was committed and replicated is
+// delivered soon after the promotion. Without target_session_attrs the URL also leads to a standby; no session may stay there.
+func TestAWorkerFollowsAFailover(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		synchronous bool
@@ -54,12 +54,12 @@ func TestAFailoverIsFollowed(t *testing.T) {
 			_, stop := r.runOn(pool, config)
 			r.awaitState(r.writeTo(to.URL, "before"), outbox.StateDelivered)
 
-			r.exec(`INSERT INTO outbox.endpoint (endpoint, paused, reason) VALUES ($1, true, '')`, to.URL) // kept for later
+			r.exec(`INSERT INTO outbox.endpoint (endpoint, paused, reason) VALUES ($1, true, '')`, to.URL) // these messages wait until after the failover
 			var waiting []outbox.ID
 			for range 50 {
 				waiting = append(waiting, r.writeTo(to.URL, "waiting"))
 			}
-			if !c.synchronous { // what the standby has not got yet may be lost
+			if !c.synchronous { // what the standby does not have yet may be lost
 				if err := cluster.Primary.WaitReplicated(t.Context()); err != nil {
 					t.Fatal(err)
 				}
@@ -69,14 +69,14 @@ func TestAFailoverIsFollowed(t *testing.T) {
 			r.at(cluster.Primary.URL())
 			r.exec(`DELETE FROM outbox.endpoint`)
 			after := r.writeTo(to.URL, "after")
-			r.await("something is tried", func() bool { return len(to.requests()) > 1 })
+			r.await("the first message is tried", func() bool { return len(to.requests()) > 1 })
 			t.Logf("tried %v after the promotion", time.Since(promoted))
 			for _, id := range append(waiting, after) {
 				r.awaitState(id, outbox.StateDelivered)
 			}
-			// The standby may be met before its promotion: what to do is then in a line more.
+			// A session may reach the standby before its promotion. Then one more line says what to do.
 			if n, advised := lines.count("the database cannot be used"), lines.count("the server is read-only"); n-advised > 1 || advised > 1 {
-				t.Errorf("%d lines for one outage, %d of them advise", n, advised)
+				t.Errorf("%d lines for one outage, %d of them with advice; want one of each at most", n, advised)
 			}
 			stop()
 			cluster.Rejoin(t) // the first host is now the standby
@@ -86,7 +86,7 @@ func TestAFailoverIsFollowed(t *testing.T) {
 	}
 }
 
-// pointAt has a pool's configuration name other hosts.
+// pointAt replaces the hosts in a pool's configuration.
 func pointAt(t testing.TB, p *pgxpool.Config, url string) {
 	t.Helper()
 	other, err := pgx.ParseConfig(url)
@@ -97,9 +97,9 @@ func pointAt(t testing.TB, p *pgxpool.Config, url string) {
 	p.ConnConfig.ValidateConnect = other.ValidateConnect
 }
 
-// TestAReadOnlyServerIsWaitedFor: sessions are refused or of no use for a while. It costs one line, two where
-// the first knew no advice, and deliveries go on when it ends. A session that was opened meanwhile would be read-only for as long as it lives.
-func TestAReadOnlyServerIsWaitedFor(t *testing.T) {
+// TestAWorkerWaitsForAReadOnlyServer: for a while the server refuses sessions, or makes them read-only. The log has one line,
+// or two when the first had no advice. Deliveries go on afterwards. A session that was opened meanwhile stays read-only.
+func TestAWorkerWaitsForAReadOnlyServer(t *testing.T) {
 	t.Parallel()
 	ask := func(r *rig, statements ...string) {
 		r.t.Helper()
@@ -148,17 +148,17 @@ func TestAReadOnlyServerIsWaitedFor(t *testing.T) {
 			} else {
 				ask(r, how.begin...)
 				r.Pool.Reset()
-				meanwhile = append(meanwhile, r.writeTo(to.URL, "meanwhile")) // so that the worker has to write
+				meanwhile = append(meanwhile, r.writeTo(to.URL, "meanwhile")) // makes the worker write
 			}
 			const said, advice = "the database cannot be used", "the server is read-only"
-			r.await("it says so", func() bool { return lines.count(said) > 0 && (how.begin == nil || lines.count(advice) == 1) })
+			r.await("the log says that the server is read-only", func() bool { return lines.count(said) > 0 && (how.begin == nil || lines.count(advice) == 1) })
 			tries := dialled.Load() + 50
-			r.await("its parts have tried many times", func() bool { return dialled.Load() > tries })
-			// River may have met it before the worker did.
-			// A lost session may have been told of in a line more, before the advice.
+			r.await("the worker's parts have tried to connect many times", func() bool { return dialled.Load() > tries })
+			// River may have logged the outage before the worker did.
+			// A lost session may have had a line of its own, before the advice.
 			n, more := lines.count("level=WARN")+lines.count("level=ERROR"), lines.count(said)-1
 			if n > 3+more || more > lines.count(advice) || lines.count(advice) > 1 {
-				t.Errorf("%d lines for one outage: %s", n, lines.text.String())
+				t.Errorf("%d lines for one outage, want 3 and one for each lost session at most: %s", n, lines.text.String())
 			}
 			if how.end == nil {
 				if err := server.Promote(t.Context()); err != nil {
@@ -173,14 +173,14 @@ func TestAReadOnlyServerIsWaitedFor(t *testing.T) {
 				r.awaitState(id, outbox.StateDelivered)
 			}
 			t.Logf("delivered %v after it was writable again", time.Since(writable))
-			r.await("it says that it is over", func() bool { return lines.count("the database can be used again") == 1 })
+			r.await("the log says that the database can be used again", func() bool { return lines.count("the database can be used again") == 1 })
 		})
 	}
 }
 
-// TestAFailoverKillsNoWorker: on the promoted server all locks are free. Three workers that live hold requests open over the
-// failover, and none of these is sent by another.
-func TestAFailoverKillsNoWorker(t *testing.T) {
+// TestAfterAFailoverNoWorkerIsTakenForDead: on the promoted server all locks are free. Three living workers have open
+// requests during the failover, and no other worker sends these messages.
+func TestAfterAFailoverNoWorkerIsTakenForDead(t *testing.T) {
 	t.Parallel()
 	cluster := testdb.NewCluster(t, true)
 	r, to := newRigOn(t, testdb.NewAt(t, cluster.Primary.URL())), hold(t)
@@ -196,8 +196,8 @@ func TestAFailoverKillsNoWorker(t *testing.T) {
 	for range messages {
 		r.writeTo(to.URL, "held")
 	}
-	r.await("its requests are open", func() bool { return len(to.requests()) == messages })
-	r.exec(`INSERT INTO outbox.endpoint (endpoint, reason) VALUES ('https://a.test', '')`) // flushes the claims, which did not wait for it
+	r.await("all requests are open", func() bool { return len(to.requests()) == messages })
+	r.exec(`INSERT INTO outbox.endpoint (endpoint, reason) VALUES ('https://a.test', '')`) // this commit writes the claims' WAL to disk as well, for which the claims did not wait
 	cluster.Failover(t)
 	r.at(cluster.Primary.URL())
 	promoted := time.Now()
@@ -207,7 +207,7 @@ func TestAFailoverKillsNoWorker(t *testing.T) {
 	to.letGo()
 	r.await("nothing is due", func() bool { return r.count(`SELECT count(*) FROM outbox.due`) == 0 })
 	if n := to.repeated(); n > 0 {
-		t.Errorf("%d of %d messages were sent twice, though no worker died", n, messages)
+		t.Errorf("%d of %d messages were sent twice, want none: no worker died", n, messages)
 	}
 	for _, stop := range stops {
 		stop()

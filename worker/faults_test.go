@@ -17,7 +17,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/worker/internal/database"
 )
 
-// throughProxy returns a pool that reaches the test's server through a proxy that can break.
+// throughProxy returns a pool that reaches the test's server through a proxy, which can break connections.
 func (r *rig) throughProxy(t *testing.T) (*pgxpool.Pool, *faulty.Proxy) {
 	t.Helper()
 	proxy, url := faulty.Between(t, r.URL)
@@ -30,8 +30,8 @@ func (r *rig) throughProxy(t *testing.T) (*pgxpool.Pool, *faulty.Proxy) {
 	}), proxy
 }
 
-// TestAWorkerDoesNotWaitForItsOwnDeadSession: a batch whose end never reached the server leaves a backend that holds its
-// rows. The worker ends that backend and goes on; the answer counts once, and others are not held up.
+// TestAWorkerDoesNotWaitForItsOwnDeadSession: when the end of a batch never reaches the server, a backend stays that holds
+// the batch's rows. The worker ends that backend and goes on. The answer counts once, and other messages do not wait.
 func TestAWorkerDoesNotWaitForItsOwnDeadSession(t *testing.T) {
 	t.Parallel()
 	for name, statement := range map[string]string{"a record": "finished AS", "a claim": "picked AS"} {
@@ -50,21 +50,21 @@ func TestAWorkerDoesNotWaitForItsOwnDeadSession(t *testing.T) {
 			second := r.writeTo(to.URL, "run-2")
 			r.awaitState(second, outbox.StateDelivered)
 			if d := r.awaitState(first, outbox.StateDelivered); d.Attempts != 1 {
-				t.Errorf("%d attempts", d.Attempts)
+				t.Errorf("the first message has %d attempts, want 1", d.Attempts)
 			}
 			if n := len(to.requests()); n != 2 {
-				t.Errorf("the receiver got %d requests for two messages", n)
+				t.Errorf("the receiver got %d requests, want 2", n)
 			}
 			if n := lines.count("ended sessions of this worker"); n != 1 {
-				t.Errorf("the log says %d times that a session was ended", n)
+				t.Errorf("the log says %d times that a session was ended, want once", n)
 			}
 		})
 	}
 }
 
-// TestSilentConnectionsAreGivenUp: every connection swallows what is sent, as with a host that vanished. Soon after, what is
-// due is delivered over new ones.
-func TestSilentConnectionsAreGivenUp(t *testing.T) {
+// TestAWorkerReplacesSilentConnections: every connection loses what is sent, as if the server's host had vanished. The worker
+// delivers what is due over new connections.
+func TestAWorkerReplacesSilentConnections(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	pool, proxy := r.throughProxy(t)
@@ -93,12 +93,12 @@ func TestAfterAStallWhatIsDueIsTriedWithinTwoPolls(t *testing.T) {
 	release()
 	released := time.Now()
 	r.awaitState(id, outbox.StateDelivered)
-	if took := time.Since(released); took > 15*c.PollInterval { // two, and what a loaded machine adds
-		t.Errorf("it was delivered %v after the stall ended, with a poll interval of %v", took, c.PollInterval)
+	if took := time.Since(released); took > 15*c.PollInterval { // 2 are promised; a loaded machine needs more
+		t.Errorf("the message was delivered %v after the stall ended, want 15 poll intervals of %v at most", took, c.PollInterval)
 	}
 }
 
-// childHolder is a worker's session in the middle of a transaction that holds every due row, on a host that then vanishes.
+// childHolder is a child process with a worker's session. Its open transaction has locked every due row when its host vanishes.
 func childHolder() int {
 	url, schema := testdb.ChildDatabase()
 	config, err := pgxpool.ParseConfig(url)
@@ -120,9 +120,9 @@ func childHolder() int {
 	select {}
 }
 
-// TestAHostThatVanishesHoldsNothingForLong: its session ends by the server's keepalives, and what it held is delivered. The
-// kernel's own would take two hours.
-func TestAHostThatVanishesHoldsNothingForLong(t *testing.T) {
+// TestTheRowsThatAVanishedHostHadLockedAreDelivered: the server ends its session by the keepalives that the worker sets. By
+// the kernel's default, that would take two hours.
+func TestTheRowsThatAVanishedHostHadLockedAreDelivered(t *testing.T) {
 	t.Parallel()
 	n := faulty.Namespace(t)
 	server := testdb.OwnServer(t)
@@ -148,7 +148,7 @@ func TestAHostThatVanishesHoldsNothingForLong(t *testing.T) {
 	t.Cleanup(func() { _ = child.Process.Kill(); _ = child.Wait() })
 	said, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil || said != "held <nil>\n" {
-		t.Fatalf("the child says %q: %v", said, err)
+		t.Fatalf("the child says %q: %v; want that it holds the rows", said, err)
 	}
 	n.Down(t)
 	_ = child.Process.Kill()

@@ -11,8 +11,8 @@ import (
 	"github.com/seed-abbacb8b/epilogue/worker/internal/delivery"
 )
 
-// TestAHooksConfigurationShapesItsRequests, from the hook through the row to the receiver.
-func TestAHooksConfigurationShapesItsRequests(t *testing.T) {
+// TestTheRequestIsAsTheHooksConfigurationSays, from the hook through the row to the receiver.
+func TestTheRequestIsAsTheHooksConfigurationSays(t *testing.T) {
 	t.Parallel()
 	const parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 	configs := map[string]hook.WebhookConfig{
@@ -42,7 +42,7 @@ func TestAHooksConfigurationShapesItsRequests(t *testing.T) {
 	for what, want := range wants {
 		req := got[what]
 		if req.method != want.method || req.path != "/hook" || want.body != "" && req.body != want.body {
-			t.Errorf("%s: %s %s %q", what, req.method, req.path, req.body)
+			t.Errorf("%s: got %s %s %q, want %s /hook %q", what, req.method, req.path, req.body, want.method, want.body)
 		}
 		for name, value := range want.header {
 			if values := req.header.Values(name); strings.Join(values, ", ") != value {
@@ -52,9 +52,9 @@ func TestAHooksConfigurationShapesItsRequests(t *testing.T) {
 	}
 }
 
-// TestOptionsThatCannotBeReadAreOneMessagesFault: written by hand, or by a writer that knows more than this worker. No
-// request goes out that is another than was asked for, and what is claimed beside it goes its way.
-func TestOptionsThatCannotBeReadAreOneMessagesFault(t *testing.T) {
+// TestAMessageWhoseOptionsCannotBeReadIsDead: somebody wrote them by hand, or a newer hook did. The worker sends no request
+// that differs from what the options ask for. The other messages of the claim are delivered.
+func TestAMessageWhoseOptionsCannotBeReadIsDead(t *testing.T) {
 	t.Parallel()
 	r, to := newRig(t), newReceiver(t, nil)
 	poisons := map[string]string{
@@ -81,35 +81,35 @@ func TestOptionsThatCannotBeReadAreOneMessagesFault(t *testing.T) {
 	headers := r.end(outbox.RunOutcome{RunID: "headers", Status: outbox.Succeeded, Headers: map[string]string{"callback_url": to.URL + "/poisoned", "X-A": "a"}})
 	r.exec(`UPDATE outbox.message SET headers = '{"X-A": [1]}' WHERE id = $1`, headers)
 	good := r.writeTo(to.URL+"/good", "good")
-	newer := r.writeTo(to.URL+"/good", "newer") // keys that nobody knows yet are passed over
+	newer := r.writeTo(to.URL+"/good", "newer") // the worker ignores options that it does not know
 	r.exec(`UPDATE outbox.message SET options = '{"priority": 9, "method": "PUT", "shape": {"a": [1]}}' WHERE id = $1`, newer)
 
 	r.run(r.patient())
 	for poison, says := range poisons {
 		d := r.awaitState(ids[poison], outbox.StateDead)
 		if *d.DeadReason != "refused" || len(d.AttemptList) != 1 || *d.LastClass != delivery.ClassBlocked || !strings.Contains(*d.DeadError, says) {
-			t.Errorf("%s: %s after %d attempts, %s: %s", poison, *d.DeadReason, d.Attempts, *d.LastClass, *d.DeadError)
+			t.Errorf("%s: the message is dead as %s after %d attempts, of class %s: %s; want it refused and blocked", poison, *d.DeadReason, d.Attempts, *d.LastClass, *d.DeadError)
 		}
 	}
 	if d := r.awaitState(headers, outbox.StateDead); !strings.Contains(*d.DeadError, "headers of the message") {
-		t.Errorf("headers: %s", *d.DeadError)
+		t.Errorf("the message whose headers are wrong is dead for %s, want for its headers", *d.DeadError)
 	}
 	r.awaitState(good, outbox.StateDelivered)
 	r.awaitState(newer, outbox.StateDelivered)
 	for _, got := range to.requests() {
 		if got.path != "/good" || got.runID == "newer" && got.method != http.MethodPut {
-			t.Errorf("%s %s went out for %s", got.method, got.path, got.runID)
+			t.Errorf("the receiver got %s %s for the run %s, want requests of good messages only", got.method, got.path, got.runID)
 		}
 	}
 }
 
-// TestOptionsOfARowThatAreOutOfBoundsAreHeldToThem.
-func TestOptionsOfARowThatAreOutOfBoundsAreHeldToThem(t *testing.T) {
+// Readable options that are out of bounds do no harm.
+func TestAMessageWhoseOptionsAreOutOfBoundsIsDelivered(t *testing.T) {
 	t.Parallel()
 	r, to := newRig(t), newReceiver(t, nil)
 	for what, options := range map[string]string{
 		"a negative timeout":     `{"timeout_ms": -5}`,
-		"a timeout of aeons":     `{"timeout_ms": 9223372036854775807}`,
+		"a timeout of ages":      `{"timeout_ms": 9223372036854775807}`,
 		"a bad traceparent":      `{"traceparent": "00-x\r\nX-Injected: 1"}`,
 		"a source with a break":  `{"format": "cloudevents", "source": "a\r\nX-Injected: 1"}`,
 		"bad headers":            `{"headers": {"X-Bad": "a\r\nX-Injected: 1", "bad name": "b", "": "c", "Webhook-Id": "forged"}}`,
@@ -125,16 +125,16 @@ func TestOptionsOfARowThatAreOutOfBoundsAreHeldToThem(t *testing.T) {
 	r.run(r.patient())
 	r.await("nothing is due", func() bool { return r.count(`SELECT count(*) FROM outbox.due`) == 0 })
 	if n := r.count(`SELECT count(*) FROM outbox.status WHERE state <> 'delivered'`); n != 0 {
-		t.Errorf("%d were not delivered", n)
+		t.Errorf("%d messages are not delivered, want none", n)
 	}
 	for _, got := range to.requests() {
 		if got.header.Get("X-Injected") != "" || got.header.Get("X-Bad") != "" || got.id == "forged" {
-			t.Errorf("%s: %v", got.runID, got.header)
+			t.Errorf("%s: the request has the headers %v; want none of the bad ones", got.runID, got.header)
 		}
 	}
 }
 
-// spanIs is a hook's Traceparent that always says the same.
+// spanIs is a function for WebhookConfig.Traceparent that always returns the same text.
 func spanIs(text string) func(context.Context) string {
 	return func(context.Context) string { return text }
 }

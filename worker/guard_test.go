@@ -30,11 +30,11 @@ func TestLoopbackIsRefusedAndNotReached(t *testing.T) {
 	for i, id := range ids {
 		d := r.awaitState(id, outbox.StateDead)
 		if *d.DeadReason != "refused" || d.AttemptList[0].Class != delivery.ClassBlocked || d.Attempts != 1 {
-			t.Errorf("%s: %s after %d attempts, %s", urls[i], *d.DeadReason, d.Attempts, d.AttemptList[0].Class)
+			t.Errorf("%s: the message is dead as %s after %d attempts, of class %s; want it refused and blocked after 1", urls[i], *d.DeadReason, d.Attempts, d.AttemptList[0].Class)
 		}
 	}
 	if n := to.conns.Load(); n != 0 {
-		t.Errorf("%d connections were made", n)
+		t.Errorf("%d connections were made, want none", n)
 	}
 }
 
@@ -49,11 +49,11 @@ func TestPlainHTTPIsRefusedUnlessItIsAllowed(t *testing.T) {
 	for _, id := range ids {
 		d := r.awaitState(id, outbox.StateDead)
 		if *d.DeadReason != "refused" || *d.LastClass != delivery.ClassBlocked || !strings.Contains(*d.DeadError, "AllowHTTP") {
-			t.Errorf("%s, %s: %s", *d.DeadReason, *d.LastClass, *d.DeadError)
+			t.Errorf("the message is dead as %s, of class %s: %s; want it refused and blocked, for AllowHTTP", *d.DeadReason, *d.LastClass, *d.DeadError)
 		}
 	}
 	if n := to.conns.Load(); n != 0 {
-		t.Errorf("%d connections were made", n)
+		t.Errorf("%d connections were made, want none", n)
 	}
 }
 
@@ -70,6 +70,6 @@ func TestTheDatabaseIsNeverDeliveredTo(t *testing.T) {
 	c.AllowedCIDRs = []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
 	r.run(c)
 	if d := r.awaitState(id, outbox.StateDead); *d.LastClass != delivery.ClassBlocked || !strings.Contains(*d.DeadError, "the database") {
-		t.Errorf("%s: %s", *d.LastClass, *d.DeadError)
+		t.Errorf("the attempt is of class %s: %s; want it blocked, because it leads to the database", *d.LastClass, *d.DeadError)
 	}
 }

@@ -23,7 +23,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// childWorker is a worker in a process of its own, to be killed. It ends by itself when its parent does.
+// childWorker is the main function of a worker process that tests kill.
 func childWorker() int {
 	url, schema := testdb.ChildDatabase()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -38,7 +38,7 @@ func childWorker() int {
 		Schema: schema, Name: "child", PollInterval: 50 * time.Millisecond, DeliveryTimeout: 5 * time.Second,
 		Lease: 5*time.Second + LeaseMargin, AllowHTTP: true, MaxInFlight: 32, EndpointMaxInFlight: 16,
 		AllowedCIDRs: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
-		// So many attempts that no message dies of the kills, and a circuit breaker that a loaded machine does not open for long.
+		// Enough attempts that the kills exhaust none, and a circuit breaker that stays open for a short time only.
 		RetrySchedule: slices.Repeat([]time.Duration{50 * time.Millisecond}, 20), OpenFor: time.Second, OpenForMax: time.Second,
 		Logger: slog.New(slog.DiscardHandler),
 	})
@@ -53,7 +53,8 @@ func childWorker() int {
 	return 0
 }
 
-// load commits messages, and rolls others back, until stopped. A commit whose answer was lost is looked up.
+// load commits some messages and rolls others back, until stopped. settle then finds out which commits without an answer
+// have succeeded.
 type load struct {
 	r         *rig
 	url       string
@@ -116,19 +117,19 @@ func (l *load) check(t *testing.T, got []request) {
 	repeats := 0
 	for _, r := range got {
 		if l.undone[r.runID] {
-			t.Errorf("%s was rolled back, and arrived", r.runID)
+			t.Errorf("%s was rolled back and arrived, want that it never arrives", r.runID)
 		}
 		if id, again := ids[r.runID]; again {
 			repeats++
 			if id != r.id {
-				t.Errorf("%s arrived as %s and as %s", r.runID, id, r.id)
+				t.Errorf("%s arrived with the webhook-ids %s and %s, want one id", r.runID, id, r.id)
 			}
 		}
 		ids[r.runID] = r.id
 	}
 	for runID := range l.committed {
 		if ids[runID] == "" {
-			t.Errorf("%s was committed, and never arrived", runID)
+			t.Errorf("%s was committed and never arrived, want that it arrives", runID)
 		}
 	}
 	t.Logf("%d arrived, %d repeats with the same webhook-id", len(ids), repeats)
@@ -148,10 +149,10 @@ func kill(t *testing.T, cmd *exec.Cmd) {
 	if err := cmd.Process.Kill(); err != nil {
 		t.Error(err)
 	}
-	_ = cmd.Wait() // says that it was killed
+	_ = cmd.Wait() // the error says that it was killed
 }
 
-// TestNothingIsLostWhenTheWorkerAndTheDatabaseAreKilled is at-least-once, shown by killing both repeatedly under load.
+// TestNothingIsLostWhenTheWorkerAndTheDatabaseAreKilled shows delivery at least once: it kills both repeatedly under load.
 func TestNothingIsLostWhenTheWorkerAndTheDatabaseAreKilled(t *testing.T) {
 	t.Parallel()
 	seed := rand.Uint64()
@@ -164,7 +165,7 @@ func TestNothingIsLostWhenTheWorkerAndTheDatabaseAreKilled(t *testing.T) {
 		case 0:
 			w.WriteHeader(http.StatusInternalServerError)
 		case 1:
-			panic(http.ErrAbortHandler) // the answer is lost: the connection is reset
+			panic(http.ErrAbortHandler) // resets the connection, so that the answer is lost
 		}
 	})
 	l := &load{r: r, url: to.URL, committed: map[string]bool{}, undone: map[string]bool{}}
@@ -173,7 +174,7 @@ func TestNothingIsLostWhenTheWorkerAndTheDatabaseAreKilled(t *testing.T) {
 
 	child := startChild(t, r.DB)
 	for i := range 6 {
-		time.Sleep(time.Duration(300+rng.IntN(700)) * time.Millisecond) // load, up to a random moment
+		time.Sleep(time.Duration(300+rng.IntN(700)) * time.Millisecond) // the load goes on until a random moment
 		if i%3 == 2 {
 			if err := server.Crash(); err != nil {
 				t.Fatal(err)
@@ -192,26 +193,26 @@ func TestNothingIsLostWhenTheWorkerAndTheDatabaseAreKilled(t *testing.T) {
 	r.await("nothing is due", func() bool { return r.count(`SELECT count(*) FROM outbox.due`) == 0 })
 	kill(t, child)
 	if n := r.count(`SELECT count(*) FROM outbox.dead`); n > 0 {
-		t.Errorf("%d messages are dead", n)
+		t.Errorf("%d messages are dead, want none", n)
 	}
 	l.check(t, to.requests())
 }
 
-func TestTwoWorkersShareTheLoadAndNeverHoldOneMessageAtOnce(t *testing.T) {
+func TestTwoWorkersShareTheLoadAndNeverSendOneMessageAtOnce(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	var mu sync.Mutex
 	holding := map[string]bool{}
-	both := make(chan struct{}) // closed once both workers hold messages: a fast one could drain them all before the other began
+	both := make(chan struct{}) // closed once both workers have a lease; otherwise the first one might deliver everything before the second began
 	to := newReceiver(t, func(w http.ResponseWriter, got request) {
 		<-both
 		mu.Lock()
 		if holding[got.id] {
-			t.Errorf("message %s is delivered by two at once", got.id)
+			t.Errorf("message %s is in flight twice at once, want once", got.id)
 		}
 		holding[got.id] = true
 		mu.Unlock()
-		time.Sleep(time.Millisecond) // a receiver's work, for the overlap to be seen
+		time.Sleep(time.Millisecond) // a receiver's work, so that an overlap would show
 		mu.Lock()
 		delete(holding, got.id)
 		mu.Unlock()
@@ -234,13 +235,13 @@ func TestTwoWorkersShareTheLoadAndNeverHoldOneMessageAtOnce(t *testing.T) {
 	t.Cleanup(letGo)
 	r.run(c)
 	r.run(c)
-	r.await("both workers hold messages", func() bool {
+	r.await("both workers have leases", func() bool {
 		return r.count(`SELECT count(DISTINCT locked_by) FROM outbox.due WHERE locked_until > now()`) == 2
 	})
 	letGo()
 	r.await("nothing is due", func() bool { return r.count(`SELECT count(*) FROM outbox.due`) == 0 })
 	if got := len(to.requests()); got != messages {
-		t.Errorf("%d requests for %d messages", got, messages)
+		t.Errorf("%d requests, want %d", got, messages)
 	}
 	if n := r.count(`SELECT count(DISTINCT worker) FROM outbox.attempt`); n != 2 {
 		t.Errorf("%d workers made attempts, want 2", n)

@@ -8,7 +8,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
-func TestALimitOfRequestsHoldsPerWorker(t *testing.T) {
+func TestAWorkerKeepsToALimitOfRequestsInFlight(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	release := make(chan struct{})
@@ -22,9 +22,9 @@ func TestALimitOfRequestsHoldsPerWorker(t *testing.T) {
 	c := r.config()
 	c.DeliveryTimeout, c.Lease = testPatience, 2*testPatience
 	r.run(c)
-	r.await("two are under way", func() bool { return len(to.requests()) == 2 })
+	r.await("two requests are under way", func() bool { return len(to.requests()) == 2 })
 	neighbour := newReceiver(t, nil)
-	for range 5 { // the worker goes on claiming
+	for range 5 { // meanwhile the worker claims
 		r.awaitState(r.writeTo(neighbour.URL, "run"), outbox.StateDelivered)
 	}
 	if n := len(to.requests()); n != 2 {

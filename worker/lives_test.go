@@ -23,10 +23,11 @@ import (
 	"github.com/seed-abbacb8b/epilogue/worker/internal/recording"
 )
 
-// longLease is far longer than these tests take: what another worker delivers before, it does because the owner died.
+// longLease is far longer than these tests take. When another worker delivers a leased message in a test, it does so because
+// the first one died, and not because the lease expired.
 const longLease = time.Minute
 
-// leasing is a worker with a long lease, whose requests may take long.
+// leasing is the configuration of a worker with a long lease, whose requests may take long.
 func leasing(c Config) Config {
 	c.Lease, c.DeliveryTimeout, c.PollInterval = longLease, longLease-LeaseMargin, 500*time.Millisecond
 	c.HeaderTimeout = c.DeliveryTimeout
@@ -56,7 +57,7 @@ func childLeaser() int {
 	return 0
 }
 
-// holding is a receiver that keeps the first request of each message open until it is let go.
+// holding is a receiver that keeps the first request of each message open until letGo is called.
 type holding struct {
 	*receiver
 	letGo func()
@@ -85,7 +86,7 @@ func hold(t *testing.T) *holding {
 	return h
 }
 
-// at makes the receiver listen at another address, too.
+// at makes the receiver listen at a second address.
 func (h *holding) at(t *testing.T, address netip.Addr) (url string) {
 	t.Helper()
 	l, err := net.Listen("tcp", netip.AddrPortFrom(address, 0).String())
@@ -98,19 +99,19 @@ func (h *holding) at(t *testing.T, address netip.Addr) (url string) {
 	return "http://" + l.Addr().String()
 }
 
-// firstAgain is when the first message comes a second time.
+// firstAgain waits until a message comes a second time, and returns when it did.
 func (h *holding) firstAgain(t *testing.T) time.Time {
 	t.Helper()
 	select {
 	case at := <-h.again:
 		return at
-	case <-time.After(longLease / 3): // leases end later: none is older than that when its worker dies
-		t.Fatal("nothing is delivered again long before leases end")
+	case <-time.After(longLease / 3): // no lease ends that early
+		t.Fatal("no message came a second time long before the leases end, want one")
 		return time.Time{}
 	}
 }
 
-// repeated are the messages that came more than once.
+// repeated returns how many messages came more than once.
 func (h *holding) repeated() (n int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -129,16 +130,15 @@ func (r *rig) awaitHeld(n int) {
 	})
 }
 
-// awaitBelievers waits until every one of n workers has had its lock for long enough to believe a death, and has seen the
-// others.
+// awaitBelievers waits until each of n workers has had its lock for long enough to take another worker for dead.
 func (r *rig) awaitBelievers(n int) {
 	r.t.Helper()
-	r.await(fmt.Sprintf("%d workers have known each other for a while", n), func() bool {
+	r.await(fmt.Sprintf("%d workers have had their locks for 11 s", n), func() bool {
 		return r.count(`SELECT count(*) FROM outbox.worker WHERE backend_start < now() - interval '11 s'`) == n
 	})
 }
 
-// leaser starts a worker's process, in which it claims n messages whose requests stay open.
+// leaser starts the process of a worker that claims n messages, whose requests stay open.
 func (r *rig) leaser(to *holding, url string, n int, cmd *exec.Cmd) *exec.Cmd {
 	r.t.Helper()
 	for i := range n {
@@ -148,32 +148,33 @@ func (r *rig) leaser(to *holding, url string, n int, cmd *exec.Cmd) *exec.Cmd {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	r.await("its requests are open", func() bool { return len(to.requests()) == n })
+	r.await("all requests are open", func() bool { return len(to.requests()) == n })
 	r.awaitHeld(n)
 	return cmd
 }
 
-// TestWhatAKilledWorkerHadIsDeliveredByAnother, within two seconds by the log's figure, and long before the lease ends.
-func TestWhatAKilledWorkerHadIsDeliveredByAnother(t *testing.T) {
+// TestMessagesOfAKilledWorkerAreDeliveredByAnother long before the lease ends. The test's log says how soon: two seconds are
+// promised.
+func TestMessagesOfAKilledWorkerAreDeliveredByAnother(t *testing.T) {
 	t.Parallel()
 	r, to := newRig(t), hold(t)
 	child := r.leaser(to, to.URL, 4, r.Command("leaser"))
 	r.run(leasing(r.config()))
 	r.awaitBelievers(2)
 	if n := len(to.requests()); n != 4 {
-		t.Fatalf("%d requests before anybody died", n)
+		t.Fatalf("%d requests before the worker was killed, want 4", n)
 	}
 	killed := time.Now()
 	kill(t, child)
 	t.Logf("delivered again %v after the SIGKILL", to.firstAgain(t).Sub(killed).Round(time.Millisecond))
 	r.await("nothing is due", func() bool { return r.count(`SELECT count(*) FROM outbox.due`) == 0 })
 	if n := r.count(`SELECT count(*) FROM outbox.attempt WHERE class = 'lost' AND error LIKE '%worker died%'`); n != 4 {
-		t.Errorf("%d of 4 lost attempts say that the worker died", n)
+		t.Errorf("%d lost attempts say that the worker died, want 4", n)
 	}
 }
 
-// TestWhatAVanishedHostHadIsDeliveredByAnother once the server's keepalives have given it up, which takes six seconds.
-func TestWhatAVanishedHostHadIsDeliveredByAnother(t *testing.T) {
+// TestMessagesOfAVanishedHostAreDeliveredByAnother once the server's keepalives have ended its session, after six seconds.
+func TestMessagesOfAVanishedHostAreDeliveredByAnother(t *testing.T) {
 	t.Parallel()
 	n := faulty.Namespace(t)
 	server := testdb.OwnServer(t)
@@ -195,9 +196,9 @@ func TestWhatAVanishedHostHadIsDeliveredByAnother(t *testing.T) {
 	t.Logf("delivered again %v after the host vanished", to.firstAgain(t).Sub(down).Round(time.Millisecond))
 }
 
-// TestARestartOfTheDatabaseKillsNoWorker: all locks are free then. Three workers that live hold requests open meanwhile, and
-// none of them is sent by another, though one worker needs three seconds more to find the database than the others.
-func TestARestartOfTheDatabaseKillsNoWorker(t *testing.T) {
+// TestAfterARestartOfTheDatabaseNoWorkerIsTakenForDead: after it all locks are free. Three living workers have open requests
+// meanwhile, and no other worker sends these messages, though one worker reaches the database three seconds after the others.
+func TestAfterARestartOfTheDatabaseNoWorkerIsTakenForDead(t *testing.T) {
 	t.Parallel()
 	server := testdb.OwnServer(t)
 	r, to := newRigOn(t, testdb.NewAt(t, server.URL())), hold(t)
@@ -211,8 +212,8 @@ func TestARestartOfTheDatabaseKillsNoWorker(t *testing.T) {
 	for i := range messages {
 		r.writeTo(to.URL, fmt.Sprint("run-", i))
 	}
-	r.await("its requests are open", func() bool { return len(to.requests()) == messages })
-	r.exec(`INSERT INTO outbox.endpoint (endpoint, reason) VALUES ('https://a.test', '')`) // flushes the claims, which did not wait for it
+	r.await("all requests are open", func() bool { return len(to.requests()) == messages })
+	r.exec(`INSERT INTO outbox.endpoint (endpoint, reason) VALUES ('https://a.test', '')`) // this commit writes the claims' WAL to disk as well, for which the claims did not wait
 	proxy.Refuse(true)
 	if err := server.Crash(); err != nil {
 		t.Fatal(err)
@@ -220,7 +221,7 @@ func TestARestartOfTheDatabaseKillsNoWorker(t *testing.T) {
 	if err := server.Restart(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	r.Pool.Reset() // the test's own sessions have ended, too
+	r.Pool.Reset() // the test's own sessions have ended as well
 	restarted := time.Now()
 	late := time.AfterFunc(3*time.Second, func() { proxy.Refuse(false) })
 	defer late.Stop()
@@ -231,12 +232,13 @@ func TestARestartOfTheDatabaseKillsNoWorker(t *testing.T) {
 	to.letGo()
 	r.await("nothing is due", func() bool { return r.count(`SELECT count(*) FROM outbox.due`) == 0 })
 	if n := to.repeated(); n > 0 {
-		t.Errorf("%d of %d messages were sent twice, though no worker died", n, messages)
+		t.Errorf("%d of %d messages were sent twice, want none: no worker died", n, messages)
 	}
 }
 
-// TestAStoppedProcessIsNotDead: its session lives, so its lease decides, and it goes on where it was.
-func TestAStoppedProcessIsNotDead(t *testing.T) {
+// TestAStoppedProcessIsNotTakenForDead: its session lives, so it keeps its messages until the lease ends, and it goes on when
+// the process does.
+func TestAStoppedProcessIsNotTakenForDead(t *testing.T) {
 	t.Parallel()
 	r, to := newRig(t), hold(t)
 	child := r.leaser(to, to.URL, 2, r.Command("leaser"))
@@ -245,23 +247,23 @@ func TestAStoppedProcessIsNotDead(t *testing.T) {
 	if err := child.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(6 * time.Second) // longer than a death takes to be believed
+	time.Sleep(6 * time.Second) // longer than it takes until a worker is taken for dead
 	to.letGo()
 	if err := child.Process.Signal(syscall.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
 	r.await("nothing is due", func() bool { return r.count(`SELECT count(*) FROM outbox.due`) == 0 })
 	if n := to.repeated(); n > 0 {
-		t.Errorf("%d messages were sent twice", n)
+		t.Errorf("%d messages were sent twice, want none", n)
 	}
 }
 
-// TestAWorkerWhoseSessionIsCutTakesItsLockAgain, by the server or on the way, and nothing is sent twice.
-func TestAWorkerWhoseSessionIsCutTakesItsLockAgain(t *testing.T) {
+// TestAWorkerThatLosesItsSessionTakesItsLockAgain, and nothing is sent twice.
+func TestAWorkerThatLosesItsSessionTakesItsLockAgain(t *testing.T) {
 	t.Parallel()
 	for name, cut := range map[string]func(*rig, *faulty.Proxy, int){
 		"ended by the server": func(r *rig, _ *faulty.Proxy, pid int) { r.exec(`SELECT pg_terminate_backend($1)`, pid) },
-		"lost on the way":     func(_ *rig, p *faulty.Proxy, _ int) { p.Do(faulty.Existing, faulty.CutClient(faulty.RST)) },
+		"lost connection":     func(_ *rig, p *faulty.Proxy, _ int) { p.Do(faulty.Existing, faulty.CutClient(faulty.RST)) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -275,20 +277,20 @@ func TestAWorkerWhoseSessionIsCutTakesItsLockAgain(t *testing.T) {
 			session := func() int { return r.count(`SELECT pid FROM outbox.worker ORDER BY started LIMIT 1`) }
 			before := session()
 			cut(r, proxy, before)
-			r.await("it has another session", func() bool { return session() != before })
-			time.Sleep(4 * time.Second) // longer than a death takes to be believed
+			r.await("the worker has another session", func() bool { return session() != before })
+			time.Sleep(4 * time.Second) // longer than it takes until a worker is taken for dead
 			to.letGo()
 			r.await("nothing is due", func() bool { return r.count(`SELECT count(*) FROM outbox.due`) == 0 })
 			if n := to.repeated(); n > 0 {
-				t.Errorf("%d messages were sent twice", n)
+				t.Errorf("%d messages were sent twice, want none", n)
 			}
 		})
 	}
 }
 
-// TestAWorkerThatIsCutOffSendsNothingThatItHadClaimedAhead: others take it for dead and deliver all that it has. What it had
-// not begun, it does not begin.
-func TestAWorkerThatIsCutOffSendsNothingThatItHadClaimedAhead(t *testing.T) {
+// TestAWorkerThatLosesTheDatabaseBeginsNoRequest: others take it for dead, and deliver the messages that it had claimed. So it
+// sends none of those that it had claimed ahead.
+func TestAWorkerThatLosesTheDatabaseBeginsNoRequest(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	pool, proxy := r.throughProxy(t)
@@ -316,20 +318,20 @@ func TestAWorkerThatIsCutOffSendsNothingThatItHadClaimedAhead(t *testing.T) {
 	c := leasing(r.config())
 	c.UserAgent, c.EndpointMaxInFlight = "first", 4
 	w, _ := r.runOn(pool, c)
-	r.due(to.URL, 2000, 0) // its answers come quickly, so it claims ahead
-	r.await("some are delivered", func() bool { return r.count(`SELECT count(*) FROM outbox.attempt`) > 200 })
+	r.due(to.URL, 2000, 0) // the answers come quickly, so the worker claims ahead
+	r.await("some messages are delivered", func() bool { return r.count(`SELECT count(*) FROM outbox.attempt`) > 200 })
 	mu.Lock()
 	slow = true
 	mu.Unlock()
-	r.await("all that begin are open", func() bool { mu.Lock(); defer mu.Unlock(); return began == c.EndpointMaxInFlight })
+	r.await("the worker's window is full of open requests", func() bool { mu.Lock(); defer mu.Unlock(); return began == c.EndpointMaxInFlight })
 	proxy.Refuse(true)
 	proxy.Do(faulty.Existing, faulty.Cut(faulty.RST))
-	r.await("it has noticed", w.senders.suspended.Load)
+	r.await("the worker has noticed that it lost its session", w.senders.suspended.Load)
 	letGo()
-	r.await("its requests have ended", func() bool { return w.scheduler.InFlight() == 0 })
+	r.await("the worker's requests have ended", func() bool { return w.scheduler.InFlight() == 0 })
 	mu.Lock()
 	if began > c.EndpointMaxInFlight {
-		t.Errorf("it began %d requests after it was cut off", began-c.EndpointMaxInFlight)
+		t.Errorf("the worker began %d requests after it lost the database, want none", began-c.EndpointMaxInFlight)
 	}
 	mu.Unlock()
 	c.UserAgent = "second"
@@ -344,35 +346,35 @@ func TestAWorkerThatIsCutOffSendsNothingThatItHadClaimedAhead(t *testing.T) {
 		}
 	}
 	t.Logf("%d of 2000 were sent twice", twice)
-	if most := c.EndpointMaxInFlight + recording.BatchMax; twice > most { // those that were open, and a batch of answers that was not recorded
-		t.Errorf("%d were sent twice", twice)
+	if most := c.EndpointMaxInFlight + recording.BatchMax; twice > most { // the open requests, and one batch of answers that was not recorded
+		t.Errorf("%d messages were sent twice, want %d at most", twice, most)
 	}
 }
 
-// TestAWorkerNextToItsDatabaseHasTheSameClock: within an hour, however late an answer is here. The first beat has measured nothing yet.
-func TestAWorkerNextToItsDatabaseHasTheSameClock(t *testing.T) {
+// TestAWorkersRowHoldsTheDifferenceOfTheClocks: on one machine it is less than an hour, however slow an answer is. The first
+// beat has measured nothing yet.
+func TestAWorkersRowHoldsTheDifferenceOfTheClocks(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.run(r.config())
-	r.await("its row says so", func() bool {
+	r.await("the worker's row holds a difference of less than an hour", func() bool {
 		return r.count(`SELECT count(*) FROM outbox.worker WHERE seen > started + interval '3 s' AND abs(clock_ahead_ms) < 3600000`) == 1
 	})
 }
 
-// TestAGracefulStopLeavesNoRow.
-func TestAGracefulStopLeavesNoRow(t *testing.T) {
+func TestAGracefulStopRemovesTheWorkersRow(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	_, stop := r.run(r.config())
-	r.await("it has a row", func() bool { return r.count(`SELECT count(*) FROM outbox.worker WHERE not_ready IS NULL`) == 1 })
+	r.await("the worker has a row", func() bool { return r.count(`SELECT count(*) FROM outbox.worker WHERE not_ready IS NULL`) == 1 })
 	stop()
 	if n := r.count(`SELECT count(*) FROM outbox.worker`); n > 0 {
-		t.Errorf("%d rows are left", n)
+		t.Errorf("%d rows are left, want none", n)
 	}
 }
 
-// TestASchemaWithoutTheTableIsWorkedOn, and the log says what is missing.
-func TestASchemaWithoutTheTableIsWorkedOn(t *testing.T) {
+// TestAWorkerDeliversWithoutTheTableOfWorkers, and the log says what is missing.
+func TestAWorkerDeliversWithoutTheTableOfWorkers(t *testing.T) {
 	t.Parallel()
 	r, to, lines := newRig(t), newReceiver(t, nil), &logLines{}
 	r.exec(`DROP TABLE outbox.worker`)
@@ -380,5 +382,5 @@ func TestASchemaWithoutTheTableIsWorkedOn(t *testing.T) {
 	c.Logger = slog.New(slog.NewTextHandler(lines, nil))
 	r.run(c)
 	r.awaitState(r.writeTo(to.URL, "run-1"), outbox.StateDelivered)
-	r.await("the log says so", func() bool { return lines.count("cannot register") == 1 })
+	r.await("the log says that the worker cannot register", func() bool { return lines.count("cannot register") == 1 })
 }

@@ -33,13 +33,13 @@ func TestALargeBodyArrivesWhole(t *testing.T) {
 	}
 	for _, n := range sizes {
 		if !got[n] {
-			t.Errorf("no body of %d bytes arrived; those that did: %v", n, got)
+			t.Errorf("no body of %d bytes arrived, want one; bodies of these sizes did: %v", n, got)
 		}
 	}
 }
 
-// TestLargeBodiesInFlightAreBounded: with room for two, no third is at the receiver while they are; it waits, and that is
-// no attempt.
+// TestLargeBodiesInFlightAreBounded: with room for two, a third is not sent while two are in flight. It waits, and the wait
+// is no attempt.
 func TestLargeBodiesInFlightAreBounded(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -51,7 +51,7 @@ func TestLargeBodiesInFlightAreBounded(t *testing.T) {
 				break
 			}
 		}
-		time.Sleep(20 * time.Millisecond) // a receiver's work, for the requests to meet
+		time.Sleep(20 * time.Millisecond) // a receiver's work, so that requests overlap
 		now.Add(-1)
 	})
 	var ids []outbox.ID
@@ -67,6 +67,6 @@ func TestLargeBodiesInFlightAreBounded(t *testing.T) {
 		}
 	}
 	if m := most.Load(); m > 2 {
-		t.Errorf("%d bodies were in flight at once, want 2 at the most", m)
+		t.Errorf("%d bodies were in flight at once, want 2 at most", m)
 	}
 }

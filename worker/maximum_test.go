@@ -2,7 +2,7 @@ package worker
 
 import "sync"
 
-// maximum is the most that was under way at once.
+// maximum counts how many things were under way at once at most.
 type maximum struct {
 	mu        sync.Mutex
 	now, most int

@@ -12,7 +12,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// measure has the worker of a configuration measured.
+// measure gives a configuration a MeterProvider whose metrics the test can read.
 func measure(t *testing.T, c *Config) *measured.Metrics {
 	m := measured.New(t)
 	c.MeterProvider = m.Provider()
@@ -31,7 +31,7 @@ func (r *rig) awaitSeries(m *measured.Metrics, series string, value float64) {
 	r.await(series, func() bool { now = m.Series()[series]; return now == value })
 }
 
-func TestMetricsTellWhatBecameOfEachAttemptAndMessage(t *testing.T) {
+func TestMetricsCountEachAttemptAndMessageByItsResult(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	receiver := newReceiver(t, func(w http.ResponseWriter, req request) {
@@ -81,11 +81,11 @@ func TestMetricsTellWhatBecameOfEachAttemptAndMessage(t *testing.T) {
 		"outbox.pool.wait{cause=claim}", "outbox.pool.wait{cause=scan}", "outbox.pool.wait{cause=record}", "outbox.pool.wait{cause=other}",
 	} {
 		if got[series] == 0 {
-			t.Errorf("%s is 0", series)
+			t.Errorf("%s is 0; want more", series)
 		}
 	}
 	if _, ok := got["outbox.clock.ahead{}"]; !ok {
-		t.Error("the difference of the clocks is not there")
+		t.Error("outbox.clock.ahead has no value, want one")
 	}
 	if t.Failed() {
 		t.Log(got)
@@ -95,13 +95,13 @@ func TestMetricsTellWhatBecameOfEachAttemptAndMessage(t *testing.T) {
 // awaitSettled waits until a message is delivered or dead.
 func (r *rig) awaitSettled(id outbox.ID) {
 	r.t.Helper()
-	r.await("it is settled", func() bool {
+	r.await("the message is settled", func() bool {
 		state := r.state(id).State
 		return state == outbox.StateDelivered || state == outbox.StateDead
 	})
 }
 
-// A label that a stranger can give values makes as many series as he likes.
+// If a stranger could choose a label's values, he could make any number of series.
 func TestNoLabelOfAMetricComesFromAMessage(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -117,18 +117,18 @@ func TestNoLabelOfAMetricComesFromAMessage(t *testing.T) {
 		_, labels, _ := strings.Cut(strings.TrimSuffix(series, "}"), "{")
 		for _, label := range strings.FieldsFunc(labels, func(r rune) bool { return r == ',' }) {
 			if name, _, _ := strings.Cut(label, "="); !slices.Contains(known, name) {
-				t.Errorf("%s has the label %s", series, name)
+				t.Errorf("%s has the label %s; want only the labels named here", series, name)
 			}
 		}
 		for _, secret := range []string{"127.0.0.1", "nowhere", "4711", "test/"} {
 			if strings.Contains(series, secret) {
-				t.Errorf("%s names %q", series, secret)
+				t.Errorf("%s contains %q, which comes from a message or a worker; want no such label", series, secret)
 			}
 		}
 	}
 }
 
-func TestAnEndpointThatTheConfigurationNamesIsMeasuredApart(t *testing.T) {
+func TestEndpointsThatTheConfigurationNamesHaveMetricsOfTheirOwn(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	named, other := newReceiver(t, nil), newReceiver(t, nil)
@@ -146,16 +146,16 @@ func TestAnEndpointThatTheConfigurationNamesIsMeasuredApart(t *testing.T) {
 		t.Errorf("%v attempts are counted; want 2", n)
 	}
 	if n := got["outbox.endpoint.attempt.duration{endpoint="+named.URL+"}"]; n != 2 {
-		t.Errorf("%v attempts are measured; want 2", n)
+		t.Errorf("the durations of %v attempts are measured; want 2", n)
 	}
 	for series := range got {
 		if strings.Contains(series, other.URL) {
-			t.Errorf("%s names an endpoint that the configuration does not", series)
+			t.Errorf("%s is about an endpoint that the configuration does not name", series)
 		}
 	}
 }
 
-func TestMetricsCountWhatTheDatabaseRefusesAndWhatIsSetAside(t *testing.T) {
+func TestMetricsCountRefusedStatementsAndMessagesThatAreSetAside(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	receiver := newReceiver(t, nil)
@@ -168,11 +168,11 @@ func TestMetricsCountWhatTheDatabaseRefusesAndWhatIsSetAside(t *testing.T) {
 	r.awaitSettled(bad)
 	r.awaitSeries(m, "outbox.set_aside{what=poison}", 1)
 	if m.Series()["outbox.refused_statements{statement=claim}"] == 0 {
-		t.Error("no refused statement was counted")
+		t.Error("outbox.refused_statements is 0, want more")
 	}
 }
 
-// What a worker watched must not be asked when it is gone: a program may make another one with the same provider.
+// After a worker's end nobody must call its gauges: a program may make another worker with the same provider.
 func TestGaugesEndWithTheWorker(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -182,11 +182,11 @@ func TestGaugesEndWithTheWorker(t *testing.T) {
 	r.awaitSeries(m, "outbox.ready{}", 1)
 	stop()
 	if _, still := m.Series()["outbox.ready{}"]; still {
-		t.Error("the gauge is still there")
+		t.Error("outbox.ready still has a value, want none after the stop")
 	}
 }
 
-// A counter that appears with its first event has had no increase, and an alert would miss it.
+// When a counter appears with its first event, Prometheus sees no increase, and an alert would miss the event.
 func TestCountersOfKnownLabelsBeginAtZero(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -200,7 +200,7 @@ func TestCountersOfKnownLabelsBeginAtZero(t *testing.T) {
 		"outbox.refused_statements{statement=claim}", "outbox.refused_statements{statement=record}", "outbox.connections{result=failed}",
 	} {
 		if n, there := got[series]; !there || n != 0 {
-			t.Errorf("%s is %v (%v)", series, n, there)
+			t.Errorf("%s is %v, present: %v; want 0, present", series, n, there)
 		}
 	}
 }

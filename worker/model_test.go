@@ -10,8 +10,8 @@ import (
 	"github.com/seed-abbacb8b/epilogue/worker/internal/postgres"
 )
 
-// model is the outbox as a child would keep it: maps, walked from end to end. What the real scheduler orders, and what the
-// real statements then do, must agree with it, whatever happens in whatever order.
+// model is the simplest possible outbox: maps that are searched from end to end. What the real scheduler orders and what the
+// real statements do must agree with it after any sequence of events.
 type model struct {
 	due      map[outbox.ID]*modelDue
 	attempts map[outbox.ID]map[int]string // "class by worker"
@@ -23,11 +23,11 @@ type model struct {
 
 type modelDue struct {
 	endpoint string
-	since    int    // seconds after modelEpoch; the lower, the longer due
+	since    int    // seconds after modelEpoch
 	future   bool   // not due yet
 	attempt  int    // claims so far
-	holder   string // the worker with the lease; "" when nobody has it
-	expired  bool   // the lease
+	holder   string // the worker that has the lease; "" when none has
+	expired  bool   // the lease has ended
 }
 
 func newModel() *model {
@@ -37,7 +37,7 @@ func newModel() *model {
 	}
 }
 
-// claimable is what can be claimed of an endpoint that has been due since a second or later, the longest due first.
+// claimable are the messages of an endpoint that a claim can take from the second from on, the longest due first.
 func (m *model) claimable(endpoint string, from int) (ids []outbox.ID) {
 	for _, bound := range bounds(endpoint) {
 		if m.paused[bound] || m.held[bound] {
@@ -53,11 +53,11 @@ func (m *model) claimable(endpoint string, from int) (ids []outbox.ID) {
 	return ids
 }
 
-// bounds are the lanes whose pauses and holds count for a lane.
+// bounds are the lanes whose pauses and holds stop a lane: its own, its owner's and its origin's.
 func bounds(of string) []string { return []string{of, lane.Owner(of), lane.Origin(of)} }
 
-// claim checks what a claim took against what it was asked for, and takes it. from gives each turn's beginning in seconds
-// after modelEpoch. It returns what is wrong.
+// claim checks what a claim took against its order, and does the same to the model. from is the second at which each turn
+// begins. It returns what is wrong.
 func (m *model) claim(worker string, o postgres.Order, from []int, took []postgres.Message) (faults []string) {
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
 	by := map[string][]outbox.ID{}
@@ -69,7 +69,7 @@ func (m *model) claim(worker string, o postgres.Order, from []int, took []postgr
 		want := waiting[:min(len(waiting), t.Most)]
 		got := by[t.Endpoint]
 		delete(by, t.Endpoint)
-		// A claim that took all it might need not have come to the last turns, nor to the end of one.
+		// A claim that took as many messages as it may can end within a turn, and before the last turns.
 		if len(got) < len(want) && len(took) == o.Most {
 			want = want[:len(got)]
 		}
@@ -80,16 +80,16 @@ func (m *model) claim(worker string, o postgres.Order, from []int, took []postgr
 	for endpoint, got := range by {
 		longest := m.claimable(endpoint, 0)
 		if len(got) > 1 || slices.Contains(o.Except, endpoint) || !slices.Contains(longest, got[0]) {
-			fault("%s gave %v without a turn; it is excepted: %v; it might give %v", endpoint, got, slices.Contains(o.Except, endpoint), longest)
+			fault("%s has no turn and gave %v; it is excepted: %v; want one of %v at most", endpoint, got, slices.Contains(o.Except, endpoint), longest)
 		}
 	}
 	if len(took) > o.Most || len(by) > o.Recent {
-		fault("%d taken, %d endpoints without a turn; asked for %d and %d", len(took), len(by), o.Most, o.Recent)
+		fault("%d messages taken, of %d endpoints without a turn; want %d and %d at most", len(took), len(by), o.Most, o.Recent)
 	}
 	for _, t := range took {
 		d := m.due[t.ID]
 		if d == nil || t.Attempt != d.attempt+1 {
-			fault("%s was taken as attempt %d; the model has %+v", t.ID, t.Attempt, d)
+			fault("%s was taken as attempt %d; want the one after that of the model: %+v", t.ID, t.Attempt, d)
 			continue
 		}
 		if d.holder != "" {
@@ -101,7 +101,7 @@ func (m *model) claim(worker string, o postgres.Order, from []int, took []postgr
 	return faults
 }
 
-// equallyDue reports that what a turn gave was waiting, and had been due as long as what it should have given.
+// equallyDue reports whether a turn gave waiting messages with the same due times as those that it should give.
 func (m *model) equallyDue(got, want, waiting []outbox.ID) bool {
 	since := func(ids []outbox.ID) (all []int) {
 		for _, id := range ids {
@@ -116,7 +116,7 @@ func (m *model) equallyDue(got, want, waiting []outbox.ID) bool {
 	return len(got) == len(want) && slices.Equal(since(got), since(want))
 }
 
-// record does what a result says, if its worker still holds the message under its attempt.
+// record does what a result says, if its worker still has the lease of this attempt.
 func (m *model) record(worker string, r postgres.Result, now int) {
 	d := m.due[r.ID]
 	if d == nil || d.attempt != r.Attempt || d.holder != worker {
@@ -145,7 +145,7 @@ func (m *model) record(worker string, r postgres.Result, now int) {
 	}
 	m.attempt(r.ID, r.Attempt, r.Class+" by "+worker)
 	for _, s := range r.Says {
-		if s.Failures == 0 && s.Hold == 0 && m.failing[s.Lane] { // it answers again: whatever held it back is over
+		if s.Failures == 0 && s.Hold == 0 && m.failing[s.Lane] { // it answers again, so nothing holds it back any more
 			m.held[s.Lane] = false
 		}
 		m.failing[s.Lane] = s.Failures > 0
@@ -160,7 +160,7 @@ func (m *model) attempt(id outbox.ID, n int, what string) {
 	m.attempts[id][n] = what
 }
 
-// cancel gives a due message up.
+// cancel makes a due message dead.
 func (m *model) cancel(id outbox.ID) {
 	if m.due[id] != nil {
 		delete(m.due, id)
@@ -168,7 +168,7 @@ func (m *model) cancel(id outbox.ID) {
 	}
 }
 
-// lines is the whole state as text, to be compared with [tables].
+// lines is the model's whole state as text, to be compared with that of tables.
 func (m *model) lines() string {
 	var lines []string
 	for id, d := range m.due {
@@ -191,7 +191,7 @@ func (m *model) lines() string {
 	return strings.Join(lines, "\n")
 }
 
-// tables is the same of the database.
+// tables is the database's whole state as text, in the form of model.lines.
 func (r *rig) tables() string {
 	r.t.Helper()
 	rows, err := r.Pool.Query(r.t.Context(), inSchema(`SELECT line FROM (

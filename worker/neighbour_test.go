@@ -10,8 +10,8 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// TestHangingReceiversDelayNoNeighbour: they hold their share of the slots, and what is left serves the others.
-func TestHangingReceiversDelayNoNeighbour(t *testing.T) {
+// TestHangingReceiversDelayNoOthers: they keep their share of the slots, and the other slots serve the other receivers.
+func TestHangingReceiversDelayNoOthers(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	var urls []string
@@ -25,7 +25,7 @@ func TestHangingReceiversDelayNoNeighbour(t *testing.T) {
 	c.DeliveryTimeout, c.Lease = testPatience, testPatience+LeaseMargin
 	c.MaxInFlight, c.EndpointMaxInFlight = 8, 2
 	_, stop := r.run(c)
-	// Two have their window; then half of the slots are taken, and the third gets one.
+	// Two receivers have a window of 2 each. Then half of the slots are taken, and the third receiver gets one.
 	held := func() bool { return hanging[0].conns.Load()+hanging[1].conns.Load()+hanging[2].conns.Load() == 5 }
 	r.await("each hanging receiver has its share of requests", held)
 
@@ -35,11 +35,11 @@ func TestHangingReceiversDelayNoNeighbour(t *testing.T) {
 		r.awaitState(id, outbox.StateDelivered)
 	}
 	if n := r.count(`SELECT count(*) FROM outbox.status WHERE state = 'delivering'`); n != 5 || !held() {
-		t.Errorf("%d requests are under way at those that hang, want 5", n)
+		t.Errorf("%d messages are delivering, want 5 at the receivers that hang", n)
 	}
 	stop()
 	if n := r.count(`SELECT count(*) FROM outbox.due WHERE attempt > 0 OR locked_by IS NOT NULL`); n > 0 {
-		t.Errorf("%d messages are leased or counted after the stop", n)
+		t.Errorf("%d messages have a lease or an attempt after the stop, want none", n)
 	}
 }
 
@@ -51,7 +51,7 @@ func TestRequestsUnderWayAreBoundedOverallAndPerEndpoint(t *testing.T) {
 		now, most     = map[string]int{}, map[string]int{}
 		all, mostEver int
 	)
-	met := make(chan struct{}) // closed once more requests are under way than one endpoint may have
+	met := make(chan struct{}) // closed once more requests are in flight than one endpoint may have
 	answer := func(_ http.ResponseWriter, req request) {
 		mu.Lock()
 		now[req.host]++
@@ -65,7 +65,7 @@ func TestRequestsUnderWayAreBoundedOverallAndPerEndpoint(t *testing.T) {
 		}
 		mu.Unlock()
 		<-met
-		time.Sleep(time.Millisecond) // a receiver's work, for requests to overlap
+		time.Sleep(time.Millisecond) // a receiver's work, so that requests overlap
 		mu.Lock()
 		now[req.host]--
 		all--

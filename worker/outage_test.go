@@ -7,13 +7,13 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// TestAnOutageOfOnePartIsToldOfOnce: when answers cannot be written while all else works (a full disk), the answers are
-// kept and the log is not filled.
-func TestAnOutageOfOnePartIsToldOfOnce(t *testing.T) {
+// TestAnOutageOfOnePartIsLoggedOnce: when answers cannot be recorded while everything else works, as with a full disk, the
+// worker keeps the answers and does not fill the log.
+func TestAnOutageOfOnePartIsLoggedOnce(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	for _, sql := range []string{
-		`CREATE SEQUENCE outbox.refused`, // counts whatever is rolled back
+		`CREATE SEQUENCE outbox.refused`, // a rollback does not undo its count
 		`CREATE FUNCTION outbox.refuse() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN
     PERFORM nextval('outbox.refused'); RAISE EXCEPTION USING ERRCODE = 'disk_full'; END$$`,
 		`CREATE TRIGGER refuse BEFORE DELETE ON outbox.due FOR EACH STATEMENT EXECUTE FUNCTION outbox.refuse()`,
@@ -26,12 +26,12 @@ func TestAnOutageOfOnePartIsToldOfOnce(t *testing.T) {
 	c := r.config()
 	c.Logger = slog.New(slog.NewTextHandler(lines, nil))
 	r.run(c)
-	r.await("the answer was refused some times", func() bool { return r.count(`SELECT last_value FROM outbox.refused`) >= 5 })
+	r.await("the answer was refused five times", func() bool { return r.count(`SELECT last_value FROM outbox.refused`) >= 5 })
 	if n := lines.count("the database cannot be used"); n != 1 {
-		t.Errorf("%d lines for one outage", n)
+		t.Errorf("%d lines for one outage, want 1", n)
 	}
 	if n := lines.count("the database can be used again"); n != 0 {
-		t.Errorf("it was told %d times that the database is back", n)
+		t.Errorf("the log says %d times that the database can be used again, want none yet", n)
 	}
 	r.exec(`DROP TRIGGER refuse ON outbox.due`)
 	d := r.awaitState(id, outbox.StateDelivered)

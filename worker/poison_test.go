@@ -10,8 +10,8 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// poison are rows that no writer of ours makes: their options and headers are JSON of the wrong shape, or their URL is
-// none.
+// poison are rows that the hook never writes: the JSON of their options or headers has the wrong shape, or their URL is
+// invalid.
 var poison = []struct{ url, headers, options string }{
 	{"", `{}`, `{"timeout_ms": "soon"}`},
 	{"", `{}`, `{"timeout_ms": 1e300}`},
@@ -27,8 +27,8 @@ var poison = []struct{ url, headers, options string }{
 	{"not a url\x7f", `{}`, `{}`},
 }
 
-// TestAPoisonRowEndsDeadAndHarmsNobodyElse, not even on its own endpoint and in its own claim.
-func TestAPoisonRowEndsDeadAndHarmsNobodyElse(t *testing.T) {
+// TestAPoisonRowIsDeadAndHarmsNoOther, not even of the same endpoint and the same claim.
+func TestAPoisonRowIsDeadAndHarmsNoOther(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	to := newReceiver(t, nil)
@@ -45,13 +45,13 @@ func TestAPoisonRowEndsDeadAndHarmsNobodyElse(t *testing.T) {
 INSERT INTO outbox.due (message_id, endpoint) SELECT id, endpoint FROM m`, id, fmt.Sprint("poison-", i), p.headers, url, to.URL, p.options)
 		ids, healthy = append(ids, id), append(healthy, r.writeTo(to.URL, fmt.Sprint("healthy-", i)))
 	}
-	// A due row without a message has nothing to be delivered, and must not keep others from it. It is removed.
+	// A due row without a message is removed, and must not delay others.
 	r.exec(`INSERT INTO outbox.due (message_id, endpoint, due_at) SELECT gen_random_uuid(), $1, '2000-01-01' FROM generate_series(1, 10)`, to.URL)
 	r.run(r.config())
 	for _, id := range healthy {
 		r.awaitState(id, outbox.StateDelivered)
 	}
-	r.await("the poison is dead", func() bool { return r.count(`SELECT count(*) FROM outbox.dead`) == len(poison) })
+	r.await("all poison rows are dead", func() bool { return r.count(`SELECT count(*) FROM outbox.dead`) == len(poison) })
 	r.await("nothing is due", func() bool { return r.count(`SELECT count(*) FROM outbox.due`) == 0 })
 	for i, id := range ids {
 		var reason, fault string
@@ -62,10 +62,10 @@ FROM outbox.dead d WHERE message_id = $1`, r.Schema)
 			t.Fatal(err)
 		}
 		if fault == "" || attempts == 0 {
-			t.Errorf("%+v died without a word: %q after %d attempts", poison[i], fault, attempts)
+			t.Errorf("%+v is dead with the error %q after %d attempts; want an error and an attempt", poison[i], fault, attempts)
 		}
 		if poison[i].url == "" && (reason != "refused" || attempts != 1 || !strings.Contains(fault, "cannot be read")) {
-			t.Errorf("%+v: %s after %d attempts: %s", poison[i], reason, attempts, fault)
+			t.Errorf("%+v is dead as %s after %d attempts: %s; want refused after 1, because it cannot be read", poison[i], reason, attempts, fault)
 		}
 	}
 	if n := len(to.requests()); n != len(healthy) {
@@ -73,8 +73,8 @@ FROM outbox.dead d WHERE message_id = $1`, r.Schema)
 	}
 }
 
-// TestWhatTheDatabaseRefusesStopsNobodyElse: neither what a claim cannot write nor what it cannot read.
-func TestWhatTheDatabaseRefusesStopsNobodyElse(t *testing.T) {
+// TestARowThatTheDatabaseRefusesStopsNoOther: neither one that a claim cannot update nor one that it cannot read.
+func TestARowThatTheDatabaseRefusesStopsNoOther(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ sql, fault string }{
 		"a trigger refuses it": {`CREATE FUNCTION outbox.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -83,7 +83,7 @@ END $$;
 UPDATE outbox.due SET attempt = 5, attempts_before = 5 WHERE message_id = $ID;
 CREATE TRIGGER refuse BEFORE UPDATE ON outbox.due FOR EACH ROW EXECUTE FUNCTION outbox.refuse()`,
 			"the database refuses it: SQLSTATE P0001"},
-		"a rule refuses it": {`UPDATE outbox.due SET attempt = 77 WHERE message_id = $ID;
+		"a constraint refuses it": {`UPDATE outbox.due SET attempt = 77 WHERE message_id = $ID;
 ALTER TABLE outbox.due ADD CONSTRAINT not_78 CHECK (attempt <> 78)`,
 			"the database refuses it: SQLSTATE 23514, table due, constraint not_78"},
 		"it cannot be read": {`ALTER DOMAIN outbox.run_status DROP CONSTRAINT message_status;
@@ -105,16 +105,16 @@ UPDATE outbox.message SET status = 'lost its way' WHERE id = $ID`,
 			for _, id := range healthy {
 				r.awaitState(id, outbox.StateDelivered)
 			}
-			r.await("it is dead", func() bool { return r.count(`SELECT count(*) FROM outbox.dead`) == 1 })
+			r.await("the bad message is dead", func() bool { return r.count(`SELECT count(*) FROM outbox.dead`) == 1 })
 			var reason, fault string
 			if err := r.Pool.QueryRow(t.Context(), inSchema(`SELECT reason, error FROM outbox.dead WHERE message_id = $1`, r.Schema), id).Scan(&reason, &fault); err != nil {
 				t.Fatal(err)
 			}
 			if reason != "poison" || fault != c.fault {
-				t.Errorf("it is %s: %s; want poison: %s", reason, fault, c.fault)
+				t.Errorf("the message is dead as %s: %s; want poison: %s", reason, fault, c.fault)
 			}
 			if n := r.count(`SELECT count(*) FROM outbox.attempt WHERE class <> 'delivered'`); n != 0 {
-				t.Errorf("%d attempts of the others failed", n)
+				t.Errorf("%d attempts of the others failed, want none", n)
 			}
 		})
 	}

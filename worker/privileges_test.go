@@ -16,7 +16,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
-// grants are those that docs/kubernetes.md tells for a role, for a role and schema of the test's own.
+// grants are the statements of docs/kubernetes.md for a role, with a role and a schema of the test's own.
 func (r *rig) grants(documented, role string) string {
 	r.t.Helper()
 	page, err := os.ReadFile("../docs/kubernetes.md")
@@ -25,13 +25,13 @@ func (r *rig) grants(documented, role string) string {
 	}
 	all := regexp.MustCompile(`(?m)^(CREATE ROLE|GRANT .*) `+documented+`;$`).FindAllString(string(page), -1)
 	if len(all) < 3 {
-		r.t.Fatalf("docs/kubernetes.md grants %s %q", documented, all)
+		r.t.Fatalf("docs/kubernetes.md grants %s only %q; want three statements at least", documented, all)
 	}
 	sql := strings.ReplaceAll(strings.Join(all, "\n"), documented, role)
 	return strings.ReplaceAll(sql, "SCHEMA outbox ", "SCHEMA "+r.Schema+" ") + "\nALTER ROLE " + role + " LOGIN;"
 }
 
-// poolOf connects as a role that has what the documentation says it needs, and nothing else.
+// poolOf connects as a role that has exactly the documented privileges.
 func (r *rig) poolOf(documented string) *pgxpool.Pool {
 	r.t.Helper()
 	role := r.Schema + "_role"
@@ -60,18 +60,18 @@ func TestARoleWithTheDocumentedPrivilegesRunsAWholeWorker(t *testing.T) {
 	r.awaitSettled(delivered)
 	r.awaitSettled(dead)
 	if state := r.state(delivered).State; state != outbox.StateDelivered {
-		t.Errorf("the message is %s", state)
+		t.Errorf("the message is %s, want delivered", state)
 	}
-	r.await("what is old is pruned", func() bool { return r.count(`SELECT count(*) FROM outbox.message WHERE run_id LIKE 'delivered%'`) == 0 })
-	r.await("the outbox is sampled", func() bool { return r.count(`SELECT count(*) FROM outbox.sample`) > 1 })
+	r.await("the old messages are pruned", func() bool { return r.count(`SELECT count(*) FROM outbox.message WHERE run_id LIKE 'delivered%'`) == 0 })
+	r.await("two samples are taken", func() bool { return r.count(`SELECT count(*) FROM outbox.sample`) > 1 })
 	if n := r.count(`SELECT count(*) FROM outbox.sample WHERE missing <> '{}'`); n > 0 {
-		t.Errorf("%d samples lack a figure", n)
+		t.Errorf("%d samples lack a figure, want none", n)
 	}
-	r.await("the worker is known", func() bool { return r.count(`SELECT count(*) FROM outbox.worker`) == 1 })
-	r.await("it is ready", func() bool { return w.Ready(t.Context()) == nil })
+	r.await("the worker has a row", func() bool { return r.count(`SELECT count(*) FROM outbox.worker`) == 1 })
+	r.await("the worker is ready", func() bool { return w.Ready(t.Context()) == nil })
 }
 
-func TestARoleThatMayOnlyReadSeesWhatCommandsShow(t *testing.T) {
+func TestTheDocumentedReadOnlyRoleCanReadWhatCommandsShow(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.writeTo("http://127.0.0.1:1", "run")
@@ -88,7 +88,7 @@ func TestARoleThatMayOnlyReadSeesWhatCommandsShow(t *testing.T) {
 		"sample":    func() error { _, _, err := reader.Sample(t.Context()); return err },
 	} {
 		if err := read(); err != nil {
-			t.Errorf("%s: %v", what, err)
+			t.Errorf("%s: got the error %v, want none", what, err)
 		}
 	}
 }

@@ -18,14 +18,14 @@ import (
 
 var (
 	modelEvents = flag.Int("model-events", 4000, "events of one run of the model")
-	modelSeed   = flag.Uint64("model-seed", 0, "its seed; a random one when 0")
+	modelSeed   = flag.Uint64("model-seed", 0, "seed of the model's run; 0: a random one")
 )
 
-// modelEpoch is when the model's second 0 was: all that is due has been so for long.
+// modelEpoch is the time of the model's second 0. It is long ago, so that every due time of the model is in the past.
 var modelEpoch = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// play does the same things to the outbox and to its model, at random. Its workers are real schedulers over the real
-// statements; only the requests are not made, and their clocks run ahead as the play goes on.
+// play does random things to the outbox, and the same to its model. Its workers are real schedulers over the real statements.
+// They make no requests, and their clocks run ahead of the real time.
 type play struct {
 	*rig
 	rng     *rand.Rand
@@ -33,7 +33,7 @@ type play struct {
 	workers []*player
 	drains  int           // River jobs that no worker has taken yet
 	second  int           // the model's clock
-	ahead   time.Duration // of the schedulers' clocks
+	ahead   time.Duration // how far the schedulers' clocks are ahead of the real time
 	named   int
 	log     []string
 }
@@ -48,13 +48,14 @@ type player struct {
 	draining  bool
 	scans     []schedule.ScanOrder // under way
 	inFlight  []*postgres.Message
-	stale     []*postgres.Message // answered or given up: whatever is recorded of them changes nothing
+	stale     []*postgres.Message // answered or lost: a result that is recorded for one of these must change nothing
 }
 
-// TestTheWorkersAgreeWithADumbModel plays writes (some committed late), wakes (some lost), scans, claims, answers (stale
-// ones among them), ended leases, waits, cancellations, pauses and crashes with several workers, and compares every claim
-// and, now and then, every table. In the end nothing more goes wrong, and all that is due must be delivered.
-func TestTheWorkersAgreeWithADumbModel(t *testing.T) {
+// TestTheWorkersAgreeWithASimpleModel plays random events with several workers: writes (some committed late), wakes (some
+// lost), scans, claims, answers (some of them stale), leases that end, waits, cancellations, pauses and crashes. It compares
+// every claim with the model, and all tables every 50 events. In the end nothing fails any more, and all that is due must be
+// delivered.
+func TestTheWorkersAgreeWithASimpleModel(t *testing.T) {
 	t.Parallel()
 	seed := *modelSeed
 	if seed == 0 {
@@ -95,7 +96,7 @@ func TestTheWorkersAgreeWithADumbModel(t *testing.T) {
 
 func (p *play) note(format string, args ...any) { p.log = append(p.log, fmt.Sprintf(format, args...)) }
 
-// modelLanes are origins, tenants at some of them, and a URL of each that may be set aside.
+// modelLanes are the lanes of origins, of tenants at some of them, and of one URL of each.
 var modelLanes = func() (all []string) {
 	for _, owner := range []string{"https://e0.test", "https://e0.test acme", "https://e0.test globex", "https://e1.test acme", "https://e2.test"} {
 		all = append(all, owner, lane.OfURL(owner, "u"))
@@ -125,8 +126,8 @@ func (p *play) player() *player {
 	}
 }
 
-// write makes a message that is due, or will be in an hour. One in four is committed late: its id and its due time are
-// older than what was claimed meanwhile. Not every write is followed by a wake.
+// write makes a message that is due, or will be in an hour. One in four is committed late: its id and due time are older than
+// those of messages that were claimed already. Every second write is followed by a wake.
 func (p *play) write() {
 	id, endpoint := outbox.NewID(), p.endpoint()
 	p.second++
@@ -147,7 +148,7 @@ func (p *play) write() {
 	}
 }
 
-// setDue writes the model's due time. The database's clock gave another; the order is the model's to give.
+// setDue replaces the due time that the database's clock gave by the model's.
 func (p *play) setDue(id outbox.ID, d *modelDue) {
 	at := modelEpoch.Add(time.Duration(d.since) * time.Second)
 	if d.future {
@@ -156,7 +157,7 @@ func (p *play) setDue(id outbox.ID, d *modelDue) {
 	p.exec(`UPDATE outbox.due SET due_at = $2 WHERE message_id = $1`, id, at)
 }
 
-// wake reaches some of the workers.
+// wake wakes some of the workers; for the others it is lost.
 func (p *play) wake() {
 	for _, w := range p.workers {
 		if p.rng.IntN(3) > 0 {
@@ -167,7 +168,7 @@ func (p *play) wake() {
 
 func (p *play) wait() { p.ahead += time.Duration(p.rng.IntN(int(3 * time.Second))) }
 
-// scan does what a worker's scan loop does next, or ends a scan that is under way.
+// scan does the next step of a worker's scan loop, or ends a scan that is under way.
 func (p *play) scan() { p.scanOf(p.worker()) }
 
 func (p *play) scanOf(w *player) (waits bool) {
@@ -191,7 +192,7 @@ func (p *play) scanOf(w *player) (waits bool) {
 	return false
 }
 
-// endScan makes the scan that began first; one in ten fails.
+// endScan runs the statement of the scan that began first. One in ten fails.
 func (p *play) endScan(w *player) {
 	order := w.scans[0]
 	w.scans = w.scans[1:]
@@ -213,7 +214,7 @@ func (p *play) endScan(w *player) {
 	w.scheduler.Scanned(order, candidates(scan.Candidates), scan.Took, p.now())
 }
 
-// takeDrain has some worker take a River job.
+// takeDrain makes a worker take a River job.
 func (p *play) takeDrain() {
 	if w := p.worker(); p.drains > 0 && !w.draining {
 		p.note("%s drains", w.name)
@@ -223,7 +224,7 @@ func (p *play) takeDrain() {
 	}
 }
 
-// claim does what a worker's claim loop does next.
+// claim does the next step of a worker's claim loop.
 func (p *play) claim() { p.claimOf(p.worker()) }
 
 func (p *play) claimOf(w *player) (waits bool) {
@@ -271,7 +272,7 @@ func (p *play) release(w *player, rows []*postgres.Message) {
 	}
 }
 
-// answer ends one request of a worker, or, one time in ten, records it twice, as after a commit whose answer was lost.
+// answer ends one request of a worker. One in ten answers is recorded twice, as after a commit whose answer was lost.
 func (p *play) answer() {
 	w := p.worker()
 	if len(w.inFlight) == 0 {
@@ -282,7 +283,7 @@ func (p *play) answer() {
 	w.inFlight = slices.Delete(w.inFlight, i, i+1)
 	names := []string{"delivered", "delivered", "retried", "again at once", "refused", "set aside", "moved", "failed", "timed out", "released"}
 	name := names[p.rng.IntN(len(names))]
-	if (name == "set aside" || name == "retried") && p.rng.IntN(4) > 0 { // now and then an endpoint is stopped
+	if (name == "set aside" || name == "retried") && p.rng.IntN(4) > 0 { // an endpoint is held back only now and then
 		name = "again at once"
 	}
 	p.answered(w, row, name)
@@ -304,7 +305,7 @@ func (p *play) answered(w *player, row *postgres.Message, name string) {
 	w.stale = append(w.stale, row)
 }
 
-// modelResult is a result by its name.
+// modelResult returns the result of this name for a message.
 func modelResult(row *postgres.Message, name string) (x postgres.Result, kind schedule.Kind) {
 	x = postgres.Result{ID: row.ID, Endpoint: row.Endpoint, Attempt: row.Attempt, StartedAt: time.Now()}
 	of, owner, origin := postgres.Saying{Lane: row.Endpoint}, lane.Owner(row.Endpoint), postgres.Saying{Lane: lane.Origin(row.Endpoint)}
@@ -356,7 +357,7 @@ func (p *play) record(w *player, x postgres.Result) {
 	}
 }
 
-// answerStale records an answer to a claim that was answered or lost long ago.
+// answerStale records another answer to a claim that was answered or lost before.
 func (p *play) answerStale() {
 	w := p.worker()
 	if len(w.stale) == 0 {
@@ -364,7 +365,7 @@ func (p *play) answerStale() {
 	}
 	row := w.stale[p.rng.IntN(len(w.stale))]
 	if d := p.model.due[row.ID]; d != nil && d.holder == w.name && d.attempt == row.Attempt {
-		return // a release gave its number back, and this worker claimed it anew: not stale (DESIGN, known limits)
+		return // not stale: a release gave the attempt's number back, and this worker claimed the message again (DESIGN, known limits)
 	}
 	names := []string{"delivered", "retried", "refused", "set aside", "moved", "released"}
 	x, _ := modelResult(row, names[p.rng.IntN(len(names))])
@@ -372,7 +373,7 @@ func (p *play) answerStale() {
 	p.record(w, x)
 }
 
-// crash replaces a worker by another one: what it held is taken up when its leases end.
+// crash replaces a worker by a new one. The old one's messages are claimed again when their leases end.
 func (p *play) crash() {
 	if p.rng.IntN(5) > 0 {
 		return
@@ -382,7 +383,7 @@ func (p *play) crash() {
 	p.workers[i] = p.player()
 }
 
-// pick returns one of the messages in some state of the model, or false.
+// pick returns one of the model's messages for which in holds, or false.
 func (p *play) pick(in func(*modelDue) bool) (id outbox.ID, d *modelDue, ok bool) {
 	var ids []outbox.ID
 	for id, d := range p.model.due {
@@ -446,21 +447,21 @@ func (p *play) compare() {
 	got, want := strings.Split(p.tables(), "\n"), strings.Split(p.model.lines(), "\n")
 	for _, line := range got {
 		if !slices.Contains(want, line) {
-			p.t.Errorf("only in the tables: %s", line)
+			p.t.Errorf("the tables have the line %q, and the model does not; want equal lines", line)
 		}
 	}
 	for _, line := range want {
 		if !slices.Contains(got, line) {
-			p.t.Errorf("only in the model: %s", line)
+			p.t.Errorf("the model has the line %q, and the tables do not; want equal lines", line)
 		}
 	}
 }
 
-// roundsMax bounds the rounds in which all that is due must be delivered, once nothing goes wrong any more: each is a poll
-// interval. Three workers with windows of one request deliver nine lanes' messages one by one.
+// roundsMax bounds the rounds after which all that is due must be delivered, once nothing fails any more. A round is a poll
+// interval. With windows of one request, the workers deliver the messages of all lanes one by one.
 const roundsMax = 400
 
-// settle has every lease end and every endpoint resumed, and then lets the workers work.
+// settle ends every lease, resumes every endpoint, and then lets the workers deliver all that is due.
 func (p *play) settle() {
 	for _, endpoint := range modelLanes {
 		p.resumed(endpoint)
@@ -498,5 +499,5 @@ func (p *play) settle() {
 		}
 		p.ahead += time.Second
 	}
-	p.t.Errorf("after %d rounds %d messages are still due", roundsMax, len(p.model.due))
+	p.t.Errorf("after %d rounds %d messages are still due, want none", roundsMax, len(p.model.due))
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// connect is a proxy's handler: it opens the tunnel that CONNECT asks for.
+// connect is the handler of a proxy: it opens the tunnel that a CONNECT request names.
 func connect(w http.ResponseWriter, req *http.Request) {
 	to, err := net.Dial("tcp", req.Host)
 	if err != nil || req.Method != http.MethodConnect {
@@ -29,9 +29,9 @@ func connect(w http.ResponseWriter, req *http.Request) {
 	_, _ = io.Copy(from, to)
 }
 
-// TestAMessageWaitsForItsProxy: it is pending, no attempt is counted, the row says what it waits for, and it goes out once
-// the proxy is there. The password is in no log.
-func TestAMessageWaitsForItsProxy(t *testing.T) {
+// TestAMessageWaitsForTheProxy: it is pending, no attempt is counted, and its row says what it waits for. It is sent once the
+// proxy works. The log does not contain the proxy's password.
+func TestAMessageWaitsForTheProxy(t *testing.T) {
 	t.Parallel()
 	r, to, lines := newRig(t), newReceiver(t, nil), &logLines{}
 	address := newReceiver(t, nil)
@@ -44,7 +44,7 @@ func TestAMessageWaitsForItsProxy(t *testing.T) {
 	r.await("the message waits", func() bool { return r.state(id).WaitsFor != nil })
 	d := r.state(id)
 	if d.State != outbox.StatePending || d.Attempts != 0 || len(d.AttemptList) != 0 || !strings.Contains(*d.WaitsFor, "connection refused") {
-		t.Errorf("%s after %d attempts, waits for %q", d.State, d.Attempts, *d.WaitsFor)
+		t.Errorf("the message is %s after %d attempts, and waits for %q; want it pending after none, because of a refused connection", d.State, d.Attempts, *d.WaitsFor)
 	}
 	l, err := net.Listen("tcp", strings.TrimPrefix(address.URL, "http://"))
 	if err != nil {
@@ -53,12 +53,12 @@ func TestAMessageWaitsForItsProxy(t *testing.T) {
 	proxy := &http.Server{Handler: http.HandlerFunc(connect)}
 	go func() { _ = proxy.Serve(l) }()
 	t.Cleanup(func() { _ = proxy.Close() })
-	r.exec(`UPDATE outbox.due SET due_at = now()`) // by the database's clock the wait goes by
+	r.exec(`UPDATE outbox.due SET due_at = now()`) // as if the wait were over by the database's clock
 	if d := r.awaitState(id, outbox.StateDelivered); d.Attempts != 1 || len(d.AttemptList) != 1 || d.WaitsFor != nil {
-		t.Errorf("delivered after %d attempts, %d in the list, waits for %v", d.Attempts, len(d.AttemptList), d.WaitsFor)
+		t.Errorf("the message is delivered after %d attempts, with %d in the list, and waits for %v; want 1, 1 and nothing", d.Attempts, len(d.AttemptList), d.WaitsFor)
 	}
 	if lines.count("waits_for") == 0 || lines.count("hunter2") > 0 {
-		t.Errorf("the log says %d times what is waited for, and the password %d times", lines.count("waits_for"), lines.count("hunter2"))
+		t.Errorf("the log names waits_for %d times and the password %d times; want some and none", lines.count("waits_for"), lines.count("hunter2"))
 	}
 }
 

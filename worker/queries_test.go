@@ -14,7 +14,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// queries counts what a worker asks of its database, River's questions included; a batch is one.
+// queries counts a worker's statements by kind. others are River's.
 type queries struct{ scans, claims, records, beats, others atomic.Int64 }
 
 func (q *queries) count(sql string) {
@@ -55,42 +55,42 @@ func (r *rig) counted() (*pgxpool.Pool, *queries) {
 	return r.NewPool(r.t, func(c *pgxpool.Config) { c.ConnConfig.Tracer = q }), q
 }
 
-// TestAnIdleWorkerAsksOnceAPollAndRiverNowAndThen: DESIGN.md states both.
-func TestAnIdleWorkerAsksOnceAPollAndRiverNowAndThen(t *testing.T) {
+// TestAnIdleWorkerMakesOneScanPerPollInterval. DESIGN.md states this, and how many statements River makes.
+func TestAnIdleWorkerMakesOneScanPerPollInterval(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	pool, q := r.counted()
 	c := r.config()
 	c.PollInterval, c.SampleInterval = 500*time.Millisecond, time.Hour
 	r.runOn(pool, c)
-	r.await("it has started, and made its sample", func() bool {
+	r.await("the worker has started, and taken its sample", func() bool {
 		return q.scans.Load() >= 3 && r.count(`SELECT count(*) FROM outbox.sample`) > 0
 	})
-	began := time.Now() // before the first count, as the end is after the last: whatever is late between is on the safe side
+	began := time.Now() // before the first count, and the end is after the last one, so the measured time is never too short
 	scans, others, claims, beats := q.scans.Load(), q.others.Load(), q.claims.Load(), q.beats.Load()
 	const polls = 20
-	r.await("it has polled", func() bool { return q.scans.Load() >= scans+polls })
+	r.await("the worker has polled 20 times", func() bool { return q.scans.Load() >= scans+polls })
 	scans, others, claims, beats = q.scans.Load()-scans, q.others.Load()-others, q.claims.Load()-claims, q.beats.Load()-beats
 	elapsed := time.Since(began)
 	if most := int64(elapsed/c.PollInterval) + 2; scans > most { // one more at each end
-		t.Errorf("%d scans in %d polls", scans, most)
+		t.Errorf("%d scans, want %d at most", scans, most)
 	}
 	if claims != 0 {
-		t.Errorf("%d claims while nothing is due", claims)
+		t.Errorf("%d claims while nothing is due, want none", claims)
 	}
-	if most := int64(elapsed/(5*time.Second)) + 2; beats > most { // it is alone, so it probes nobody
-		t.Errorf("%d beats of its lock in %v, want at most %d", beats, elapsed, most)
+	if most := int64(elapsed/(5*time.Second)) + 2; beats > most { // it is alone, so it probes no other worker
+		t.Errorf("%d statements on its lock and its row in %v, want at most %d", beats, elapsed, most)
 	}
-	t.Logf("%d scans and %d questions of River in %.1f s", scans, others, elapsed.Seconds())
+	t.Logf("%d scans and %d statements of River in %.1f s", scans, others, elapsed.Seconds())
 	if most := int64(riverQueriesPerSecond * (elapsed.Seconds() + 5)); others > most {
-		t.Errorf("River asked %d times in %v, want at most %d", others, elapsed, most)
+		t.Errorf("River made %d statements in %v, want at most %d", others, elapsed, most)
 	}
 }
 
-// riverQueriesPerSecond is what River asks for while nothing happens, by the intervals of its settings and its own.
+// riverQueriesPerSecond is how many statements River makes while nothing happens, by the intervals that we set and its own.
 const riverQueriesPerSecond = 5
 
-// TestABusyWorkerDoesNotPoll: it scans when a drain begins and ends, and asks for nothing but messages between.
+// TestABusyWorkerDoesNotPoll: it scans when a drain begins and ends. Between these it only claims and records.
 func TestABusyWorkerDoesNotPoll(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -105,18 +105,18 @@ func TestABusyWorkerDoesNotPoll(t *testing.T) {
 	r.runOn(pool, c)
 	r.await("everything is delivered", func() bool { return r.count(`SELECT count(*) FROM outbox.due`) == 0 })
 	if n := q.scans.Load(); n > 5 {
-		t.Errorf("%d scans for one endpoint's messages", n)
+		t.Errorf("%d scans for one endpoint's messages, want 5 at most", n)
 	}
 	claims, records := q.claims.Load(), q.records.Load()
 	t.Logf("%d claims, %d records", claims, records)
 	if claims > messages/4 || records > messages/4 {
-		t.Errorf("%d claims and %d records for %d messages", claims, records, messages)
+		t.Errorf("%d claims and %d records for %d messages, want a quarter of that at most", claims, records, messages)
 	}
 }
 
-// TestATrickleToManyEndpointsCostsAClaimAMessage: what is woken for is found and taken by the same claim, and looked for a
-// few times a second.
-func TestATrickleToManyEndpointsCostsAClaimAMessage(t *testing.T) {
+// TestAMessageNowAndThenCostsOneClaim: after a wake, one claim finds and takes the new message. Scans are made a few times a
+// second at most.
+func TestAMessageNowAndThenCostsOneClaim(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	var urls []string
@@ -132,10 +132,10 @@ func TestATrickleToManyEndpointsCostsAClaimAMessage(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = waker.Close(t.Context()) }()
-	r.writeTo(urls[0], "the first one rings for a drain")
+	r.writeTo(urls[0], "the first one starts a drain")
 	waker.Wake()
 	delivered := func(n int) {
-		r.await("it is delivered", func() bool { return r.count(`SELECT count(*) FROM outbox.attempt`) == n })
+		r.await("the message is delivered", func() bool { return r.count(`SELECT count(*) FROM outbox.attempt`) == n })
 	}
 	delivered(1)
 	began := time.Now()
@@ -149,16 +149,16 @@ func TestATrickleToManyEndpointsCostsAClaimAMessage(t *testing.T) {
 	claims, scans = q.claims.Load()-claims, q.scans.Load()-scans
 	took := time.Since(began)
 	t.Logf("%d claims and %d scans", claims, scans)
-	if claims > messages*5/4+scans { // what a scan finds is claimed, if the claim was not faster
-		t.Errorf("%d claims for %d messages, and %d scans", claims, messages, scans)
+	if claims > messages*5/4+scans { // a scan may find a message before the claim does, and leads to another claim
+		t.Errorf("%d claims for %d messages and %d scans, want 5/4 of the messages and one per scan at most", claims, messages, scans)
 	}
 	if most := int64(took/(100*time.Millisecond)) + 2; scans > most {
 		t.Errorf("%d scans in %v, want at most %d", scans, took, most)
 	}
 }
 
-// TestADrainHandsOverWithoutALook, which takes long while the MVCC horizon is pinned.
-func TestADrainHandsOverWithoutALook(t *testing.T) {
+// TestADrainHandsOverToTheNextWithoutAScan: while another session pins the MVCC horizon, a scan is slow.
+func TestADrainHandsOverToTheNextWithoutAScan(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	to := newReceiver(t, func(http.ResponseWriter, request) { time.Sleep(20 * time.Millisecond) }) // a receiver's work
@@ -175,13 +175,13 @@ func TestADrainHandsOverWithoutALook(t *testing.T) {
 	go func() { ended <- w.Run(ctx) }()
 	r.await("everything is delivered", func() bool { return r.count(`SELECT count(*) FROM outbox.due`) == 0 })
 	if n := q.scans.Load(); n > 5 {
-		t.Errorf("%d scans", n)
+		t.Errorf("%d scans, want 5 at most", n)
 	}
 	if n := r.count(`SELECT count(*) FROM outbox.river_job WHERE kind = 'outbox_drain'`); n < 5 {
-		t.Errorf("%d drains: none handed over", n)
+		t.Errorf("%d drains, want 5 at least: a drain hands over after 20 ms", n)
 	}
 	cancel()
 	if err := <-ended; err != nil {
-		t.Error(err)
+		t.Errorf("Run returns %v, want no error", err)
 	}
 }

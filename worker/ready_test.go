@@ -11,47 +11,47 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// awaitNotReady waits until the worker says that it is not ready because of something, and that the log, once, and its row say so.
+// awaitNotReady waits until the worker is not ready for this reason, and until its row and one line of the log say so.
 func (r *rig) awaitNotReady(w *Worker, lines *logLines, because string) {
 	r.t.Helper()
-	r.await("it is not ready: "+because, func() bool {
+	r.await("the worker is not ready: "+because, func() bool {
 		err := w.Ready(r.t.Context())
 		return err != nil && strings.Contains(err.Error(), because)
 	})
-	r.await("the log says so", func() bool { return lines.count("not ready: messages are not delivered") == 1 })
-	r.await("its row says so", func() bool {
+	r.await("one line of the log says that the worker is not ready", func() bool { return lines.count("not ready: messages are not delivered") == 1 })
+	r.await("the worker's row says why it is not ready", func() bool {
 		return r.count(`SELECT count(*) FROM outbox.worker WHERE strpos(not_ready, $1) > 0`, because) == 1
 	})
 }
 
-// readyRig is a worker with a short lease, and its log. What is late by its measures is so by seconds.
+// readyRig returns the configuration of a worker with a short lease, so that seconds make it unready, and its log.
 func readyRig(t *testing.T) (*rig, Config, *logLines) {
 	t.Helper()
 	r, lines := newRig(t), &logLines{}
 	c := r.config()
 	c.DeliveryTimeout, c.Lease = 2*time.Second, LeaseMargin+2*time.Second
-	c.PollInterval = time.Second // so that no healthy scan is late by three polls
+	c.PollInterval = time.Second // long enough that a healthy scan is never three polls late
 	c.Logger = slog.New(slog.NewTextHandler(lines, nil))
 	return r, c, lines
 }
 
-// TestAWorkerThatClaimsNothingIsNotReady: River's queue is paused, which no part of the worker fails by.
+// TestAWorkerThatClaimsNothingIsNotReady: River's queue is paused, and no part of the worker sees an error.
 func TestAWorkerThatClaimsNothingIsNotReady(t *testing.T) {
 	t.Parallel()
 	r, c, lines := readyRig(t)
 	r.exec(`INSERT INTO outbox.river_queue (name, created_at, metadata, paused_at, updated_at) VALUES ('outbox_drain', now(), '{}', now(), now())`)
 	w, _ := r.run(c)
-	r.await("it is ready while nothing is due", func() bool { return w.Ready(t.Context()) == nil })
+	r.await("the worker is ready while nothing is due", func() bool { return w.Ready(t.Context()) == nil })
 	id := r.writeTo(newReceiver(t, nil).URL, "run-1")
 	r.awaitNotReady(w, lines, "nobody has claimed any")
 	r.exec(`UPDATE outbox.river_queue SET paused_at = NULL`)
 	r.awaitState(id, outbox.StateDelivered)
-	r.await("it is ready again", func() bool { return w.Ready(t.Context()) == nil && lines.count("ready again") == 1 })
+	r.await("the worker is ready again", func() bool { return w.Ready(t.Context()) == nil && lines.count("ready again") == 1 })
 }
 
-// TestWhatIsHeldBackDoesNotMakeAWorkerUnready: paused, behind an open circuit breaker, at its rate, waiting for a key or for
-// its next attempt.
-func TestWhatIsHeldBackDoesNotMakeAWorkerUnready(t *testing.T) {
+// TestAWorkerIsReadyWhileItsMessagesAreHeldBack: by a pause, a Retry-After, an open circuit breaker, a rate limit, or until
+// their next attempt.
+func TestAWorkerIsReadyWhileItsMessagesAreHeldBack(t *testing.T) {
 	t.Parallel()
 	r, c, lines := readyRig(t)
 	for i, row := range []string{
@@ -64,15 +64,15 @@ func TestWhatIsHeldBackDoesNotMakeAWorkerUnready(t *testing.T) {
 	}
 	r.due(newReceiver(t, nil).URL, 1, -3600)
 	w, _ := r.run(c)
-	end := time.Now().Add(c.Lease + 4*c.PollInterval) // it would say so after two
-	r.await("the time has passed in which it would say so", func() bool {
+	end := time.Now().Add(c.Lease + 4*c.PollInterval) // if these messages made it unready, it would be so after the lease and two polls
+	r.await("the time has passed after which it would be unready", func() bool {
 		if err := w.Ready(t.Context()); err != nil && w.up.Load() {
-			t.Fatalf("it is not ready: %v", err)
+			t.Fatalf("the worker is not ready: %v; want it ready", err)
 		}
 		return time.Now().After(end)
 	})
 	if n := lines.count("not ready"); n > 0 {
-		t.Errorf("the log says so %d times", n)
+		t.Errorf("the log says %d times that the worker is not ready, want never", n)
 	}
 }
 
@@ -81,14 +81,14 @@ func TestAWorkerThatCannotScanIsNotReady(t *testing.T) {
 	t.Parallel()
 	r, c, lines := readyRig(t)
 	w, _ := r.run(c)
-	r.await("it is ready", func() bool { return w.Ready(t.Context()) == nil })
+	r.await("the worker is ready", func() bool { return w.Ready(t.Context()) == nil })
 	release := faulty.Hold(t, r.Pool, inSchema(`LOCK TABLE outbox.due IN ACCESS EXCLUSIVE MODE`, r.Schema))
 	r.awaitNotReady(w, lines, "no scan for due messages succeeded")
 	release()
-	r.await("it is ready again", func() bool { return w.Ready(t.Context()) == nil })
+	r.await("the worker is ready again", func() bool { return w.Ready(t.Context()) == nil })
 }
 
-// TestAWorkerThatCannotRecordIsNotReady: an answer waits, and nothing else is at fault.
+// TestAWorkerThatCannotRecordIsNotReady: an answer waits for a lock, and everything else works.
 func TestAWorkerThatCannotRecordIsNotReady(t *testing.T) {
 	t.Parallel()
 	r, c, lines := readyRig(t)
@@ -107,5 +107,5 @@ func TestAWorkerThatCannotRecordIsNotReady(t *testing.T) {
 	r.awaitNotReady(w, lines, "to be recorded")
 	release()
 	r.awaitState(id, outbox.StateDelivered)
-	r.await("it is ready again", func() bool { return w.Ready(t.Context()) == nil })
+	r.await("the worker is ready again", func() bool { return w.Ready(t.Context()) == nil })
 }

@@ -9,9 +9,9 @@ import (
 	"github.com/seed-abbacb8b/epilogue/worker/internal/postgres"
 )
 
-// TestARowThatTheDatabaseRefusesTakesNoOtherAlong, and is set aside: a delivery without what the receiver said, or as
-// poison. Only that row is named in the log.
-func TestARowThatTheDatabaseRefusesTakesNoOtherAlong(t *testing.T) {
+// TestAResultThatTheDatabaseRefusesIsSetAsideAlone: a delivery is recorded without the receiver's text; otherwise the message
+// is poison. The log names these messages only.
+func TestAResultThatTheDatabaseRefusesIsSetAsideAlone(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	for _, runID := range []string{"good-1", "bad reason", "good-2", "bad text", "bad status", "good-3"} {
@@ -21,7 +21,7 @@ func TestARowThatTheDatabaseRefusesTakesNoOtherAlong(t *testing.T) {
 	claimed, err := claimer.Claim(t.Context(), postgres.Order{Most: 10, Turns: []postgres.Turn{{Endpoint: "https://a.test", Most: 10}}})
 	rows := claimed.Messages
 	if err != nil || len(rows) != 6 {
-		t.Fatalf("%d messages claimed: %v", len(rows), err)
+		t.Fatalf("%d messages claimed, %v; want 6", len(rows), err)
 	}
 	var batch []postgres.Result
 	ids := map[string]outbox.ID{}
@@ -42,13 +42,13 @@ func TestARowThatTheDatabaseRefusesTakesNoOtherAlong(t *testing.T) {
 	x.hand(batch...)
 	x.stop()
 	if n := x.Unwritten(); n != 0 {
-		t.Fatalf("%d results are said to be unwritten", n)
+		t.Fatalf("Unwritten returns %d, want 0", n)
 	}
 	lines := x.lines
 	for runID, id := range ids {
 		bad := strings.HasPrefix(runID, "bad")
 		if named := lines.count(id.String()) == 1; named != bad {
-			t.Errorf("%s is named once in the log: %v", runID, named)
+			t.Errorf("%s: the log names it once: %v; want %v", runID, named, bad)
 		}
 		want := outbox.StateDelivered
 		if runID == "bad reason" {
@@ -59,10 +59,10 @@ func TestARowThatTheDatabaseRefusesTakesNoOtherAlong(t *testing.T) {
 			t.Errorf("%s is %s, want %s", runID, d.State, want)
 		}
 		if noted := len(d.AttemptList) == 1 && d.AttemptList[0].Note != nil; noted != (bad && want == outbox.StateDelivered) {
-			t.Errorf("%s: its attempts are %+v", runID, d.AttemptList)
+			t.Errorf("%s: its attempts are %+v; want a note on that of a bad delivery only", runID, d.AttemptList)
 		}
 	}
 	if n := lines.count("level=ERROR"); n != 3 {
-		t.Errorf("%d lines for three rows", n)
+		t.Errorf("%d error lines, want 3, one for each bad row", n)
 	}
 }

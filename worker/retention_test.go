@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// history writes n messages of an age in a state, each with an attempt, named by their state and number.
+// history writes n messages of this age and state, each with an attempt. Their run ids are the state and a number.
 func (r *rig) history(state string, n int, age time.Duration) {
 	r.t.Helper()
 	r.exec(`INSERT INTO outbox.message (id, run_id, status, result, final_step, url, endpoint, created_at)
@@ -27,5 +27,5 @@ func TestAWorkerPrunesByItself(t *testing.T) {
 	c := r.config()
 	c.Retention = time.Hour
 	r.run(c)
-	r.await("all is pruned", func() bool { return r.count(`SELECT count(*) FROM outbox.message`) == 0 })
+	r.await("all messages are pruned", func() bool { return r.count(`SELECT count(*) FROM outbox.message`) == 0 })
 }

@@ -11,17 +11,17 @@ import (
 	"github.com/seed-abbacb8b/epilogue/worker/internal/delivery"
 )
 
-// TestAReplayBeginsTheScheduleAnew: attempts go on counting, and there are as many again.
-func TestAReplayBeginsTheScheduleAnew(t *testing.T) {
+// TestAReplayedMessageHasAllAttemptsAgain: the retry schedule begins anew, and the attempts' numbers go on.
+func TestAReplayedMessageHasAllAttemptsAgain(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	to := newReceiver(t, func(w http.ResponseWriter, _ request) { w.WriteHeader(http.StatusBadGateway) })
 	id := r.writeTo(to.URL, "run-1")
-	r.run(r.config()) // two waits: three attempts
+	r.run(r.config()) // its schedule has two waits, so there are three attempts
 	for attempts := 3; attempts <= 6; attempts += 3 {
 		d := r.awaitState(id, outbox.StateDead)
 		if *d.DeadReason != "exhausted" || !strings.Contains(*d.DeadError, "502") {
-			t.Errorf("dead: %s, %s", *d.DeadReason, *d.DeadError)
+			t.Errorf("the message is dead as %s: %s; want exhausted, by a 502", *d.DeadReason, *d.DeadError)
 		}
 		if d.Attempts != attempts || len(d.AttemptList) != attempts || len(to.requests()) != attempts {
 			t.Fatalf("%d attempts, %d rows, %d requests; want %d", d.Attempts, len(d.AttemptList), len(to.requests()), attempts)
@@ -39,7 +39,7 @@ func TestAReplayBeginsTheScheduleAnew(t *testing.T) {
 	}
 	for _, got := range to.requests() {
 		if got.id != id.String() {
-			t.Errorf("a replay came as %s, want %s", got.id, id)
+			t.Errorf("a request has the webhook-id %s, want %s", got.id, id)
 		}
 	}
 }
@@ -54,14 +54,14 @@ func TestADeliveredMessageCanBeReplayed(t *testing.T) {
 	if _, err := r.store.Replay(t.Context(), []outbox.ID{id}, ""); err != nil {
 		t.Fatal(err)
 	}
-	r.await("it is delivered again", func() bool { return len(r.state(id).AttemptList) == 2 })
+	r.await("the message is delivered again", func() bool { return len(r.state(id).AttemptList) == 2 })
 	if d := r.state(id); d.State != outbox.StateDelivered || d.AttemptList[1].Attempt != 2 {
-		t.Errorf("%s after %+v", d.State, d.AttemptList)
+		t.Errorf("the message is %s after %+v; want it delivered, after attempts 1 and 2", d.State, d.AttemptList)
 	}
 }
 
-// TestAMessagesOwnTimeoutIsShorterThanTheWorkers, and never longer.
-func TestAMessagesOwnTimeoutIsShorterThanTheWorkers(t *testing.T) {
+// A message's own timeout counts when it is shorter than the worker's.
+func TestAMessagesOwnTimeoutIsNeverLongerThanTheWorkers(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	to := newSocket(t, hang)
@@ -87,7 +87,7 @@ func TestAMessagesOwnTimeoutIsShorterThanTheWorkers(t *testing.T) {
 	}
 }
 
-func TestTheWaitBeforeARetryIsTheSchedules(t *testing.T) {
+func TestARetryIsDueWhenTheScheduleSays(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	id := r.writeTo(newReceiver(t, func(w http.ResponseWriter, _ request) { w.WriteHeader(500) }).URL, "run-1")
@@ -96,11 +96,11 @@ func TestTheWaitBeforeARetryIsTheSchedules(t *testing.T) {
 	r.run(c)
 	r.awaitAttempts()
 	if n := r.count(`SELECT count(*) FROM outbox.due WHERE due_at BETWEEN now() + interval '59 min' AND now() + interval '1 h'`); n != 1 {
-		t.Error("the retry is not an hour away")
+		t.Errorf("%d messages are due in an hour, want 1", n)
 	}
-	r.exec(`UPDATE outbox.due SET due_at = due_at - interval '1 h'`) // by the database's clock: an hour goes by
+	r.exec(`UPDATE outbox.due SET due_at = due_at - interval '1 h'`) // as if an hour passed by the database's clock
 	d := r.awaitState(id, outbox.StateDead)
 	if *d.DeadReason != "exhausted" || d.Attempts != 2 {
-		t.Errorf("%s after %d attempts", *d.DeadReason, d.Attempts)
+		t.Errorf("the message is dead as %s after %d attempts, want exhausted after 2", *d.DeadReason, d.Attempts)
 	}
 }

@@ -24,13 +24,12 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	_ = flag.Set("test.parallel", "6") // these tests wait more than they work; -parallel overrules
+	_ = flag.Set("test.parallel", "6") // these tests mostly wait; the flag -parallel overrides this
 	testdb.Main(m, testdb.Child{Name: "worker", Run: childWorker}, testdb.Child{Name: "holder", Run: childHolder},
 		testdb.Child{Name: "leaser", Run: childLeaser})
 }
 
-// patience of the tests: how long a thing that must happen may take before the test fails. Nothing is asserted to be
-// fast.
+// testPatience is how long something that must happen may take before a test fails. No test asserts that anything is fast.
 const testPatience = time.Minute
 
 // request is what a receiver got.
@@ -40,7 +39,7 @@ type request struct {
 	header                  http.Header
 }
 
-// receiver is a real HTTP server that keeps what it got. answer decides what it says; 200 when nil.
+// receiver is a real HTTP server that keeps the requests it got. answer writes its answer; nil: 200.
 type receiver struct {
 	*httptest.Server
 	answer func(w http.ResponseWriter, r request)
@@ -124,8 +123,8 @@ func (r *rig) writeTo(url, runID string) outbox.ID {
 	return r.write(outbox.Message{Outcome: testdb.Outcome(runID, url), URL: url})
 }
 
-// config of a worker for tests: it may talk to loopback, and retries soon. Its timeout is long for a loaded machine, and a
-// lease that is left behind ends within the tests' patience.
+// config is a worker's configuration for tests. It allows loopback and retries soon. Its timeout is long enough for a loaded
+// machine, and a lease that a worker leaves behind ends within testPatience.
 func (r *rig) config() Config {
 	return Config{
 		Schema: r.Schema, Name: "test", PollInterval: 20 * time.Millisecond, DeliveryTimeout: 10 * time.Second,
@@ -141,7 +140,7 @@ func (r *rig) run(c Config) (w *Worker, stop func()) {
 	return r.runOn(r.NewPool(r.t, nil), c)
 }
 
-// runOn is run with a pool of one's own.
+// runOn does the same with a pool of the caller's.
 func (r *rig) runOn(pool *pgxpool.Pool, c Config) (w *Worker, stop func()) {
 	r.t.Helper()
 	w, err := New(pool, c)
@@ -161,7 +160,7 @@ func (r *rig) begin(w *Worker) (stop func()) {
 		select {
 		case err := <-done:
 			if err != nil {
-				r.t.Errorf("Run: %v", err)
+				r.t.Errorf("Run returns %v, want nil", err)
 			}
 		case <-time.After(testPatience):
 			r.t.Error("Run does not return")
@@ -171,7 +170,7 @@ func (r *rig) begin(w *Worker) (stop func()) {
 	return stop
 }
 
-// state of a message.
+// state reads a message and its state.
 func (r *rig) state(id outbox.ID) operator.MessageDetail {
 	r.t.Helper()
 	d, err := r.store.Show(r.t.Context(), id)
@@ -181,7 +180,7 @@ func (r *rig) state(id outbox.ID) operator.MessageDetail {
 	return d
 }
 
-// awaitState waits until a message stands there.
+// awaitState waits until a message has this state.
 func (r *rig) awaitState(id outbox.ID, want outbox.State) operator.MessageDetail {
 	r.t.Helper()
 	var d operator.MessageDetail
@@ -192,12 +191,12 @@ func (r *rig) awaitState(id outbox.ID, want outbox.State) operator.MessageDetail
 	return d
 }
 
-// await polls for what must come to be.
+// await polls until a condition holds, which must happen. No event tells the test when it does.
 func (r *rig) await(what string, ok func() bool) {
 	r.t.Helper()
 	for deadline := time.Now().Add(testPatience); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			r.t.Fatalf("after %v it is still not so that %s", testPatience, what)
+			r.t.Fatalf("waited %v, and this did not happen: %s", testPatience, what)
 		}
 	}
 }
@@ -229,7 +228,7 @@ func (w logWriter) Write(p []byte) (int, error) {
 // inSchema writes the test's schema into SQL that names the default one.
 func inSchema(sql, schema string) string { return strings.ReplaceAll(sql, "outbox.", schema+".") }
 
-// due makes n messages of an endpoint due, by SQL; the i-th of them has been so for ago + n - i seconds.
+// due makes n messages of an endpoint due, by SQL. The i-th of them has been due for ago + n - i seconds.
 func (r *rig) due(endpoint string, n, ago int) {
 	r.t.Helper()
 	r.exec(`WITH m AS (
@@ -262,20 +261,20 @@ func (r *rig) end(o outbox.RunOutcome) outbox.ID {
 	}
 	list, err := r.store.List(r.t.Context(), operator.Filter{RunID: o.RunID})
 	if err != nil || len(list) != 1 {
-		r.t.Fatalf("%d messages of run %q, %v", len(list), o.RunID, err)
+		r.t.Fatalf("%d messages of run %q, %v; want 1", len(list), o.RunID, err)
 	}
 	return list[0].ID
 }
 
-// patient is the rig's configuration for tests that count attempts: no healthy receiver is too slow for it, however
-// loaded the machine.
+// patient is a configuration for tests that count attempts: its timeout is so long that no healthy receiver is too slow,
+// however loaded the machine is.
 func (r *rig) patient() Config {
 	c := r.config()
 	c.DeliveryTimeout, c.Lease = testPatience, testPatience+LeaseMargin
 	return c
 }
 
-// patientOnce leaves what is to be retried where its first attempt left it.
+// patientOnce is patient, with a retry after an hour: a test sees the state after the first attempt.
 func (r *rig) patientOnce() Config {
 	c := r.patient()
 	c.RetrySchedule = []time.Duration{time.Hour}

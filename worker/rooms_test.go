@@ -6,16 +6,17 @@ import (
 	"testing"
 )
 
-// TestTheRoomsDoNotReachIntoEachOther: what each room must not link, and why.
+// TestTheRoomsDoNotReachIntoEachOther: a room is a package in worker/internal. The table says what each must not import, and
+// why.
 func TestTheRoomsDoNotReachIntoEachOther(t *testing.T) {
 	t.Parallel()
 	const module = "github.com/seed-abbacb8b/epilogue/"
 	const (
 		pure    = "a decision is a function of state and time: no I/O"
-		noSQL   = "one attempt is made of an URL and a body, wherever they came from"
-		noHTTP  = "statements and their rows know nothing of requests"
-		noRiver = "River carries the drain, which is the worker's affair"
-		noRooms = "the rooms do not know each other: worker translates between them"
+		noSQL   = "an attempt needs a URL and a body only, wherever they came from"
+		noHTTP  = "statements and rows are independent of HTTP requests"
+		noRiver = "only package worker knows that a drain is a River job"
+		noRooms = "the rooms are independent of each other: package worker translates between them"
 		upwards = "imports point down"
 	)
 	for room, forbidden := range map[string]map[string]string{
@@ -29,11 +30,11 @@ func TestTheRoomsDoNotReachIntoEachOther(t *testing.T) {
 			module + "worker/internal/schedule": noRooms, module + "worker/internal/postgres": noRooms, module + "worker": upwards,
 		},
 		"postgres": {
-			"net/http": noHTTP, "github.com/riverqueue/river": noRiver, "log/slog": "what went wrong is returned: the worker says it",
+			"net/http": noHTTP, "github.com/riverqueue/river": noRiver, "log/slog": "faults are returned, and package worker logs them",
 			module + "worker/internal/schedule": noRooms, module + "worker/internal/delivery": noRooms, module + "worker": upwards,
 		},
 		"database": {
-			"net/http": noHTTP, "github.com/riverqueue/river": noRiver, module + "worker/internal/postgres": "connections know no statement of the outbox",
+			"net/http": noHTTP, "github.com/riverqueue/river": noRiver, module + "worker/internal/postgres": "connections are independent of the outbox's statements",
 			module + "worker/internal/schedule": noRooms, module + "worker/internal/delivery": noRooms, module + "worker": upwards,
 		},
 		"recording": {
@@ -53,7 +54,7 @@ func TestTheRoomsDoNotReachIntoEachOther(t *testing.T) {
 	}
 }
 
-// importsOf are the packages that a package's own files import, without its tests.
+// importsOf returns what the files of a package import, without its tests.
 func importsOf(t *testing.T, pattern string) []string {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-f", `{{join .Imports "\n"}}`, pattern).Output()

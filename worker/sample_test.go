@@ -31,14 +31,14 @@ func TestEveryWorkerExportsTheNewestSample(t *testing.T) {
 			"outbox.retention.overdue{}": 0, "outbox.sample.estimated{}": 0, "outbox.breakers_open{}": 0,
 		} {
 			if value, there := got[series]; !there || value != want {
-				t.Errorf("%s is %v, %v; want %v", series, value, there, want)
+				t.Errorf("%s is %v, present: %v; want %v", series, value, there, want)
 			}
 		}
 	}
-	r.await("samples go on", func() bool { return r.count(`SELECT count(*) FROM outbox.sample`) > 2 })
+	r.await("there are more than two samples", func() bool { return r.count(`SELECT count(*) FROM outbox.sample`) > 2 })
 }
 
-func TestWhatASampleSaysIsLeftOutOnceItIsStale(t *testing.T) {
+func TestTheFiguresOfAStaleSampleAreNotExported(t *testing.T) {
 	t.Parallel()
 	n := int64(7)
 	old := func(age time.Duration) map[string]float64 {
@@ -49,10 +49,10 @@ func TestWhatASampleSaysIsLeftOutOnceItIsStale(t *testing.T) {
 		return m.Series()
 	}
 	if got := old(2 * time.Minute); got["outbox.messages{state=pending}"] != 7 || got["outbox.sample.age{}"] < 120 {
-		t.Errorf("a sample of two intervals ago: %v", got)
+		t.Errorf("of a sample two intervals old, the metrics are %v; want its figures, and its age", got)
 	}
 	got := old(4 * time.Minute)
 	if got["outbox.sample.age{}"] < 240 || len(got) != 1 {
-		t.Errorf("a sample of four intervals ago: %v", got)
+		t.Errorf("of a sample four intervals old, the metrics are %v; want its age only", got)
 	}
 }

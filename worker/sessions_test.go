@@ -11,7 +11,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// hostileSettings are what a role, a database or a URL may say, each of which stopped a worker or made it write wrong text.
+// hostileSettings are settings that a role, a database or a URL may have. Each would stop a worker or make it write wrong text.
 var hostileSettings = map[string]string{
 	"bytea_output": "escape", "DateStyle": "German, DMY", "IntervalStyle": "sql_standard", "TimeZone": "Asia/Kathmandu",
 	"client_encoding": "LATIN1", "default_transaction_isolation": "serializable", "default_transaction_deferrable": "on",
@@ -20,8 +20,8 @@ var hostileSettings = map[string]string{
 	"array_nulls": "off", "transform_null_equals": "on", "client_min_messages": "debug5",
 }
 
-// TestTheSessionsSettingsAreOurs, whatever the URL says, in every mode of the protocol: what is delivered, retried and dead
-// is so with its text unchanged, and nothing is lost.
+// TestTheSessionsSettingsAreOurs, whatever the URL says, in every mode of the protocol. Every text arrives unchanged, and no
+// attempt is lost.
 func TestTheSessionsSettingsAreOurs(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []pgx.QueryExecMode{
@@ -58,21 +58,20 @@ func TestTheSessionsSettingsAreOurs(t *testing.T) {
 				}
 			}
 			if a := d.AttemptList[0]; len(d.AttemptList) != 1 || a.Response == nil || *a.Response != text {
-				t.Errorf("the answer is kept as %+v", d.AttemptList)
+				t.Errorf("the attempts are %+v; want one, with the answer's text", d.AttemptList)
 			}
 			if n := r.count(`SELECT count(*) FROM outbox.attempt WHERE class = 'lost'`); n > 0 {
-				t.Errorf("%d attempts were lost", n)
+				t.Errorf("%d attempts were lost, want none", n)
 			}
 		})
 	}
 }
 
-// TestAPoolerIsNamedByItsMode: anything else is refused.
-func TestAPoolerIsNamedByItsMode(t *testing.T) {
+func TestPoolerAcceptsTheModesOfAPoolerOnly(t *testing.T) {
 	t.Parallel()
 	for pooler, ok := range map[string]bool{"": true, "auto": true, "none": true, "session": true, "transaction": true, "statement": false} {
 		if err := (Config{Pooler: pooler}).Validate(); (err == nil) != ok {
-			t.Errorf("%q: %v", pooler, err)
+			t.Errorf("%q: Validate returns %v; want it accepted: %v", pooler, err, ok)
 		}
 	}
 }

@@ -12,13 +12,13 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// work has a worker do all that it does: claim, send, record each kind of answer, take up a lost lease, prune, tell of it.
+// work makes a worker do all that it can: claim, send, record each kind of answer, claim after a lost lease, prune, send events.
 func (r *rig) work(t *testing.T, pool *pgxpool.Pool, change func(*Config)) {
 	t.Helper()
 	const text = `{"grüße":"\\ ' 🙂"}`
 	to := newReceiver(t, func(w http.ResponseWriter, req request) {
 		if req.body != text && req.path != "/lost" {
-			t.Errorf("%s got %q", req.path, req.body)
+			t.Errorf("%s got the body %q, want %q", req.path, req.body, text)
 		}
 		switch req.path {
 		case "/gone":
@@ -45,23 +45,23 @@ func (r *rig) work(t *testing.T, pool *pgxpool.Pool, change func(*Config)) {
 WHERE message_id IN (SELECT id FROM outbox.message WHERE url LIKE '%/lost')`)
 	c := r.config()
 	c.Retention, c.DeadRetention = time.Hour, time.Hour
-	operator := tellOperator(t, &c, nil)
+	events := sendEventsTo(t, &c, nil)
 	change(&c)
 	r.runOn(pool, c)
 	for id, want := range wants {
 		r.awaitState(id, want)
 	}
-	r.await("the old is pruned", func() bool {
+	r.await("the old messages are pruned", func() bool {
 		return r.count(`SELECT count(*) FROM outbox.message WHERE run_id LIKE '%#1'`) == 0
 	})
-	r.await("an operator hears of the dead", func() bool { return len(of(operator.events(t), "outbox.message.dead")) >= 3 }) // at three endpoints
+	r.await("the events of the dead messages arrive", func() bool { return len(of(events.events(t), "outbox.message.dead")) >= 3 }) // of three endpoints
 	if n := r.count(`SELECT count(*) FROM outbox.attempt WHERE class = 'lost'`); n != 1 {
-		t.Errorf("%d attempts were lost, want the one of the lease that ran out", n)
+		t.Errorf("%d attempts were lost, want 1, of the expired lease", n)
 	}
 }
 
-// TestAPlantedFunctionIsNeverCalled: whoever may create objects in a schema on the search path had the worker send, and
-// sign, what they wanted.
+// TestAPlantedFunctionIsNeverCalled: otherwise anybody who may create objects in a schema of the search path could make the
+// worker send and sign anything.
 func TestAPlantedFunctionIsNeverCalled(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []pgx.QueryExecMode{pgx.QueryExecModeCacheStatement, pgx.QueryExecModeSimpleProtocol} {
@@ -77,13 +77,13 @@ func TestAPlantedFunctionIsNeverCalled(t *testing.T) {
 				c.ConnConfig.RuntimeParams["search_path"] = "evil, pg_catalog, public"
 			}), func(*Config) {})
 			if n := shadows.Calls(t) - before; n != 0 {
-				t.Errorf("what was planted was called %d times", n)
+				t.Errorf("planted functions were called %d times, want never", n)
 			}
 		})
 	}
 }
 
-// TestAWorkerWorksThroughAPooler in transaction mode, and leaves no setting behind on the server's sessions.
+// TestAWorkerWorksThroughAPooler in transaction mode, and changes no setting of the server's sessions.
 func TestAWorkerWorksThroughAPooler(t *testing.T) {
 	t.Parallel()
 	r := newRigOn(t, testdb.NewAt(t, testdb.OwnServer(t).URL()))
@@ -110,7 +110,7 @@ func TestAWorkerWorksThroughAPooler(t *testing.T) {
 		"bytea_output": "escape", "default_transaction_isolation": "serializable", "plan_cache_mode": "force_custom_plan",
 		"lock_timeout": "7s", "synchronous_commit": "on", "enable_seqscan": "on",
 	} {
-		for range 10 { // whichever session the pooler lends
+		for range 10 { // the pooler may give any of its sessions
 			var got string
 			if err := pool.QueryRow(t.Context(), `SELECT current_setting($1)`, name).Scan(&got); err != nil || got != want {
 				t.Errorf("%s is %q on a session of the pooler's, want %q: %v", name, got, want, err)

@@ -11,31 +11,31 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// strangers are what one path of an origin may do to the others.
+// strangers are ways in which one path of an origin may harm the other paths.
 var strangers = map[string]struct {
 	messages int
 	answer   http.HandlerFunc
 }{
 	"is gone":                 {1, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusGone) }},
 	"are gone":                {40, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusGone) }},
-	"asks to be left alone":   {1, leaveAlone},
-	"ask to be left alone":    {40, leaveAlone},
+	"sends Retry-After":       {1, retryLater},
+	"send Retry-After":        {40, retryLater},
 	"hang":                    {40, neverAnswer},
 	"fail":                    {40, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }},
 	"reset their connections": {40, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }},
 }
 
 func neverAnswer(_ http.ResponseWriter, r *http.Request) {
-	_, _ = io.Copy(io.Discard, r.Body) // a server sees that its client is gone only then
+	_, _ = io.Copy(io.Discard, r.Body) // only after this does a server notice that its client has gone
 	<-r.Context().Done()
 }
 
-func leaveAlone(w http.ResponseWriter, _ *http.Request) {
+func retryLater(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Retry-After", "3600")
 	w.WriteHeader(http.StatusTooManyRequests)
 }
 
-// sharedReceiver is one origin at which /stranger does as it likes and every other path answers.
+// sharedReceiver is one origin. Its path /stranger has the given handler, and every other path answers 200.
 func sharedReceiver(t *testing.T, stranger http.HandlerFunc) *receiver {
 	t.Helper()
 	to := newReceiver(t, nil)
@@ -50,9 +50,9 @@ func sharedReceiver(t *testing.T, stranger http.HandlerFunc) *receiver {
 	return to
 }
 
-// TestAStrangersPathStopsNoOtherOfItsOrigin, with tenants and without, whatever the stranger does, and though his messages
-// were due first.
-func TestAStrangersPathStopsNoOtherOfItsOrigin(t *testing.T) {
+// TestOnePathStopsNoOtherOfItsOrigin, with and without tenants, whatever that path does, and although its messages were due
+// first.
+func TestOnePathStopsNoOtherOfItsOrigin(t *testing.T) {
 	t.Parallel()
 	for _, tenants := range []bool{false, true} {
 		for what, stranger := range strangers {
@@ -76,16 +76,16 @@ func TestAStrangersPathStopsNoOtherOfItsOrigin(t *testing.T) {
 				}
 				c := r.config()
 				c.RetrySchedule = []time.Duration{time.Second, time.Second, time.Second, time.Second, time.Second, time.Second, time.Second}
-				c.OpenFor, c.OpenForMax = time.Hour, time.Hour // who waits for a circuit breaker, waits too long
+				c.OpenFor, c.OpenForMax = time.Hour, time.Hour // a message that waits for a circuit breaker makes the test fail
 				r.run(c)
-				for range 30 { // and those that are written while the stranger is at work
+				for range 30 { // more messages, written while the stranger's are sent
 					time.Sleep(5 * time.Millisecond)
 					honest = append(honest, write("/honest", "honest"))
 				}
 				r.await("all honest messages are delivered", func() bool { return len(to.requests()) >= len(honest) })
 				for _, id := range honest {
 					if d := r.awaitState(id, outbox.StateDelivered); d.Attempts != 1 {
-						t.Errorf("%d attempts", d.Attempts)
+						t.Errorf("an honest message had %d attempts, want 1", d.Attempts)
 					}
 				}
 			})
@@ -93,7 +93,7 @@ func TestAStrangersPathStopsNoOtherOfItsOrigin(t *testing.T) {
 	}
 }
 
-// TestATenantsBacklogDelaysNoOtherTenantOfItsOrigin: each has turns and a part of the window of its own.
+// TestATenantsBacklogDelaysNoOtherTenantOfItsOrigin: each tenant has turns of its own, and a part of the window.
 func TestATenantsBacklogDelaysNoOtherTenantOfItsOrigin(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -114,18 +114,17 @@ INSERT INTO outbox.due (message_id, endpoint, due_at) SELECT id, endpoint || ' f
 		r.awaitState(r.write(m), outbox.StateDelivered)
 	}
 	if n := r.count(`SELECT count(*) FROM outbox.due WHERE endpoint LIKE '% flood'`); n == 0 {
-		t.Error("the backlog was delivered first")
+		t.Error("the whole backlog was delivered before the other tenant's messages; want some of it still due")
 	}
 }
 
-// TestTenantsTogetherKeepWithinTheWindowOfTheirOrigin.
-func TestTenantsTogetherKeepWithinTheWindowOfTheirOrigin(t *testing.T) {
+func TestTheTenantsOfAnOriginTogetherHaveOneWindow(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	var atOnce maximum
 	to := newReceiver(t, func(http.ResponseWriter, request) {
 		atOnce.begin()
-		time.Sleep(2 * time.Millisecond) // a receiver's work, for requests to meet
+		time.Sleep(2 * time.Millisecond) // a receiver's work, so that requests overlap
 		atOnce.end()
 	})
 	for i := range 400 {
@@ -136,6 +135,6 @@ func TestTenantsTogetherKeepWithinTheWindowOfTheirOrigin(t *testing.T) {
 	r.run(c)
 	r.await("nothing is due", func() bool { return r.count(`SELECT count(*) FROM outbox.due`) == 0 })
 	if n := atOnce.seen(); n > 6 || n < 2 {
-		t.Errorf("%d requests were in flight at once, want 6 at the most", n)
+		t.Errorf("%d requests were in flight at once, want 2 to 6", n)
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/webhook"
 )
 
-// ring is a keyring whose sets a test changes as it goes.
+// ring is a keyring that a test can change.
 type ring struct {
 	mu   sync.Mutex
 	sets map[string]webhook.Keys
@@ -56,7 +56,7 @@ func publicOf(t testing.TB, key webhook.Key) webhook.Key {
 	return public
 }
 
-// verifyByTheOracle lets the library of Standard Webhooks verify a request by an HMAC key.
+// verifyByTheOracle verifies a request with the library of Standard Webhooks and an HMAC key.
 func verifyByTheOracle(t testing.TB, key webhook.Key, got request) error {
 	t.Helper()
 	oracle, err := standardwebhooks.NewWebhook(key.Reveal())
@@ -66,7 +66,7 @@ func verifyByTheOracle(t testing.TB, key webhook.Key, got request) error {
 	return oracle.Verify([]byte(got.body), got.header)
 }
 
-// verify is how a receiver of ours verifies.
+// verify verifies a request with package webhook.
 func verify(got request, keys ...webhook.Key) error {
 	_, err := webhook.Verifier{Keys: keys}.Verify(got.header, []byte(got.body))
 	return err
@@ -85,12 +85,12 @@ func (r *rig) endBy(c hook.WebhookConfig, o outbox.RunOutcome) outbox.ID {
 	}
 	list, err := r.store.List(r.t.Context(), operator.Filter{RunID: o.RunID})
 	if err != nil || len(list) != 1 {
-		r.t.Fatalf("%d messages of run %q, %v", len(list), o.RunID, err)
+		r.t.Fatalf("%d messages of run %q, %v; want 1", len(list), o.RunID, err)
 	}
 	return list[0].ID
 }
 
-// byRun sorts what a receiver got.
+// byRun returns the requests by their run ids.
 func byRun(requests []request) map[string]request {
 	got := map[string]request{}
 	for _, r := range requests {
@@ -99,7 +99,7 @@ func byRun(requests []request) map[string]request {
 	return got
 }
 
-// succeeded is an outcome to be delivered to a URL, with further headers.
+// succeeded is the outcome of a succeeded run whose message goes to a URL, with more headers.
 func succeeded(runID, url, result string, headers map[string]string) outbox.RunOutcome {
 	all := map[string]string{hook.DefaultURLHeader: url}
 	maps.Copy(all, headers)

@@ -13,7 +13,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/webhook"
 )
 
-// gate is a receiver that lets in only what its keys of the moment verify.
+// gate is a receiver that accepts only requests that one of its present keys verifies.
 type gate struct {
 	*receiver
 	mu       sync.Mutex
@@ -47,15 +47,15 @@ func (g *gate) accept(keys ...webhook.Key) {
 	g.letIn = map[int]int{}
 }
 
-// by tells how many requests the key of that index let in, since the keys were last changed.
+// by returns how many requests the key of that index has verified since the keys were last changed.
 func (g *gate) by(index int) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.letIn[index]
 }
 
-// TestKeysAreRotatedUnderLoadWithoutARejectedDelivery, in the order that package webhook gives: the receivers' new key
-// first, then both at the sender, then the old one taken from the receivers, and last from the sender.
+// TestKeysAreRotatedUnderLoadWithoutARejectedDelivery, in the order that package webhook describes: the receiver accepts the
+// new key as well, the sender signs with both, the receiver drops the old key, and so does the sender.
 func TestKeysAreRotatedUnderLoadWithoutARejectedDelivery(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []webhook.Kind{webhook.HMAC, webhook.Ed25519} {
@@ -63,7 +63,7 @@ func TestKeysAreRotatedUnderLoadWithoutARejectedDelivery(t *testing.T) {
 			t.Parallel()
 			r := newRig(t)
 			old, next := generate(t, kind), generate(t, kind)
-			theirOld, theirNext := old, next // HMAC: the same secret at both ends
+			theirOld, theirNext := old, next // HMAC: both sides have the same secret
 			if kind == webhook.Ed25519 {
 				theirOld, theirNext = publicOf(t, old), publicOf(t, next)
 			}
@@ -75,12 +75,12 @@ func TestKeysAreRotatedUnderLoadWithoutARejectedDelivery(t *testing.T) {
 
 			written := 0
 			more := func() { written += r.writeMany(to.URL, written, 100) }
-			// half is reached when a batch is on its way: what comes next happens in the midst of it.
+			// half returns while a batch is being delivered, so that the next change happens in the middle of it.
 			half := func() {
-				r.await("half of it is delivered", func() bool { return len(to.requests()) >= written-50 })
+				r.await("half of the batch is delivered", func() bool { return len(to.requests()) >= written-50 })
 			}
-			settled := func(upTo int) { // of what was written before, nothing is under way any more
-				r.await("what was under way has arrived", func() bool { return len(byRun(to.requests())) >= upTo && r.olderDue(upTo) == 0 })
+			settled := func(upTo int) { // returns when none of the first messages is under way any more
+				r.await("the messages that were under way have arrived", func() bool { return len(byRun(to.requests())) >= upTo && r.olderDue(upTo) == 0 })
 			}
 			more()
 			half()
@@ -100,23 +100,23 @@ func TestKeysAreRotatedUnderLoadWithoutARejectedDelivery(t *testing.T) {
 			r.await("nothing is due", func() bool { return r.count(`SELECT count(*) FROM outbox.due`) == 0 })
 
 			if len(to.rejected) > 0 {
-				t.Errorf("%d rejected deliveries: %.500v", len(to.rejected), to.rejected)
+				t.Errorf("%d deliveries were rejected, want none: %.500v", len(to.rejected), to.rejected)
 			}
 			if n := r.count(`SELECT count(*) FROM outbox.status WHERE state <> 'delivered' OR attempts <> 1`); n > 0 || len(byRun(to.requests())) != written {
-				t.Errorf("%d of %d messages were not delivered at once; %d arrived", n, written, len(byRun(to.requests())))
+				t.Errorf("%d of %d messages were not delivered by their first attempt, and %d arrived; want none, and all", n, written, len(byRun(to.requests())))
 			}
 			if to.by(0) < 100 {
-				t.Errorf("only %d were let in by the new key alone", to.by(0))
+				t.Errorf("the new key alone verified %d requests, want 100 at least", to.by(0))
 			}
 			last := byRun(to.requests())[fmt.Sprint("run-", written-1)]
 			if err := verify(last, theirOld); err == nil {
-				t.Error("the old key still signs")
+				t.Error("the old key verifies the last request, want that only the new one does")
 			}
 		})
 	}
 }
 
-// writeMany commits n messages in one transaction, their runs numbered from first.
+// writeMany commits n messages in one transaction. Their runs are numbered from first on.
 func (r *rig) writeMany(url string, first, n int) int {
 	r.t.Helper()
 	err := pgx.BeginFunc(r.t.Context(), r.Pool, func(tx pgx.Tx) error {
@@ -134,7 +134,7 @@ func (r *rig) writeMany(url string, first, n int) int {
 	return n
 }
 
-// olderDue counts those of the first messages that are still due.
+// olderDue counts how many of the first messages are still due.
 func (r *rig) olderDue(first int) int {
 	r.t.Helper()
 	return r.count(`SELECT count(*) FROM outbox.due JOIN outbox.message m ON m.id = message_id WHERE substr(m.run_id, 5)::integer < $1`, first)

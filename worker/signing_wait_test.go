@@ -11,7 +11,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/webhook"
 )
 
-// awaitWait waits until a message says that it waits, and checks that this is all that happened to it.
+// awaitWait waits until a message's row says that it waits, and checks that nothing else has changed.
 func (r *rig) awaitWait(id outbox.ID) (waitsFor string) {
 	r.t.Helper()
 	var d operator.MessageDetail
@@ -20,12 +20,12 @@ func (r *rig) awaitWait(id outbox.ID) (waitsFor string) {
 		return d.WaitsFor != nil
 	})
 	if d.State != outbox.StatePending || d.Attempts != 0 || len(d.AttemptList) != 0 || d.LockedBy != nil {
-		r.t.Errorf("a message that waits is %s after %d attempts (%d in the list), held by %v", d.State, d.Attempts, len(d.AttemptList), d.LockedBy)
+		r.t.Errorf("a message that waits is %s after %d attempts (%d in the list), leased to %v; want it pending after none, leased to nobody", d.State, d.Attempts, len(d.AttemptList), d.LockedBy)
 	}
 	return *d.WaitsFor
 }
 
-// TestAMessageWhoseKeyIsUnknownWaits, is never sent unsigned, and goes out when the key is there.
+// TestAMessageWhoseKeyIsUnknownWaits: it is never sent unsigned, and it is sent once the key is there.
 func TestAMessageWhoseKeyIsUnknownWaits(t *testing.T) {
 	t.Parallel()
 	private := generate(t, webhook.Ed25519)
@@ -45,13 +45,13 @@ func TestAMessageWhoseKeyIsUnknownWaits(t *testing.T) {
 			}
 			_, stop := r.run(c)
 			if text := r.awaitWait(id); !strings.Contains(text, `"tenant-a"`) || !strings.Contains(text, "signing key") {
-				t.Errorf("it waits for %q", text)
+				t.Errorf("the message waits for %q, want the signing key tenant-a", text)
 			}
 			if n := r.count(`SELECT count(*) FROM outbox.overview WHERE state = 'pending' AND messages = 1`); n != 1 {
-				t.Error("the overview does not count it as pending")
+				t.Error("the overview does not count the message as pending")
 			}
 			key := generate(t, webhook.HMAC)
-			if keys == nil { // a worker that has one
+			if keys == nil { // replace the worker by one with a keyring
 				stop()
 				c.Keys = newRing(map[string]webhook.Keys{"tenant-a": {key}})
 				r.run(c)
@@ -59,12 +59,12 @@ func TestAMessageWhoseKeyIsUnknownWaits(t *testing.T) {
 				keys.set("tenant-a", key)
 			}
 			if n := len(to.requests()); n != 0 {
-				t.Fatalf("%d requests went out before there was a key", n)
+				t.Fatalf("%d requests were sent before there was a key, want none", n)
 			}
-			r.exec(`UPDATE outbox.due SET due_at = now()`) // by the database's clock the wait goes by
+			r.exec(`UPDATE outbox.due SET due_at = now()`) // as if the wait were over by the database's clock
 			d := r.awaitState(id, outbox.StateDelivered)
 			if d.Attempts != 1 || len(d.AttemptList) != 1 || d.WaitsFor != nil {
-				t.Errorf("delivered after %d attempts, waits for %v", d.Attempts, d.WaitsFor)
+				t.Errorf("the message is delivered after %d attempts, and waits for %v; want 1, and nothing", d.Attempts, d.WaitsFor)
 			}
 			if err := verifyByTheOracle(t, key, to.requests()[0]); err != nil {
 				t.Error(err)
@@ -73,8 +73,8 @@ func TestAMessageWhoseKeyIsUnknownWaits(t *testing.T) {
 	}
 }
 
-// TestAWaitIsNoEndpointsFault: others of its endpoint go out, and it is looked at again by itself.
-func TestAWaitIsNoEndpointsFault(t *testing.T) {
+// TestAMessageThatWaitsHoldsBackNoOther: other messages of its endpoint are sent, and it is claimed again by itself.
+func TestAMessageThatWaitsHoldsBackNoOther(t *testing.T) {
 	t.Parallel()
 	r, to := newRig(t), newReceiver(t, nil)
 	waits := r.endBy(hook.WebhookConfig{Options: outbox.Options{SigningKey: "later"}}, succeeded("waits", to.URL, "x", nil))
@@ -85,14 +85,14 @@ func TestAWaitIsNoEndpointsFault(t *testing.T) {
 	r.awaitWait(waits)
 	r.awaitState(r.writeTo(to.URL, "other"), outbox.StateDelivered)
 	if n := r.count(`SELECT count(*) FROM outbox.due WHERE due_at BETWEEN $1::timestamptz + interval '20 s' AND now() + interval '36 s'`, before); n != 1 {
-		t.Error("it is not due again in about half a minute")
+		t.Error("the message is not due again in about half a minute")
 	}
 	if r.count(`SELECT count(*) FROM outbox.endpoint`) != 0 {
-		t.Error("the endpoint is remembered for what is our own fault")
+		t.Error("the endpoint has a row, want none: the missing key is not its fault")
 	}
 }
 
-// TestADefaultSetThatCannotSignHoldsMessagesBack: there is a set, so receivers expect signatures.
+// TestADefaultSetThatCannotSignHoldsMessagesBack: there is a default set, so receivers expect signatures.
 func TestADefaultSetThatCannotSignHoldsMessagesBack(t *testing.T) {
 	t.Parallel()
 	r, to := newRig(t), newReceiver(t, nil)
@@ -102,13 +102,13 @@ func TestADefaultSetThatCannotSignHoldsMessagesBack(t *testing.T) {
 	r.run(c)
 	r.awaitWait(id)
 	if n := len(to.requests()); n != 0 {
-		t.Errorf("%d requests went out unsigned", n)
+		t.Errorf("%d requests were sent unsigned, want none", n)
 	}
 }
 
-// TestAStrangersKeyNameWaits: one that no key set can have is not another tenant's, keeps no run from ending, and is
-// shown nowhere, for it may be a key.
-func TestAStrangersKeyNameWaits(t *testing.T) {
+// TestAMessageThatNamesAnImpossibleKeySetWaits: it is not signed with another tenant's key, and its run has ended. The name is
+// shown nowhere, because it may be a key.
+func TestAMessageThatNamesAnImpossibleKeySetWaits(t *testing.T) {
 	t.Parallel()
 	r, to := newRig(t), newReceiver(t, nil)
 	secret := generate(t, webhook.HMAC).Reveal()
@@ -126,15 +126,15 @@ func TestAStrangersKeyNameWaits(t *testing.T) {
 	_, stop := r.run(config)
 	for name, id := range ids {
 		if text := r.awaitWait(id); len(text) > 200 || name != "unknown" && !strings.Contains(text, `"invalid-`) {
-			t.Errorf("%s: it waits for %q", name, text)
+			t.Errorf("%s: the message waits for %q, want a short text with an invalid- name", name, text)
 		}
 	}
 	stop()
 	if n := len(to.requests()); n != 0 {
-		t.Errorf("%d requests went out", n)
+		t.Errorf("%d requests were sent, want none", n)
 	}
 	if logged.count(secret) > 0 || r.count(`SELECT count(*) FROM outbox.due WHERE strpos(waits_for, $1) > 0`, secret) > 0 ||
 		r.count(`SELECT count(*) FROM outbox.message WHERE strpos(options::text, $1) > 0`, secret) > 0 {
-		t.Error("what was given for a name is shown")
+		t.Error("a key that was given as a name is in the log, in waits_for or in the options; want it nowhere")
 	}
 }

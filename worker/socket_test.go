@@ -10,14 +10,14 @@ import (
 	"testing"
 )
 
-// socket is a receiver that HTTP libraries would not let us build: it gets the bare connection, closed for it at last.
+// socket is a receiver that no HTTP library would let us build: it works on the bare connection.
 type socket struct {
 	URL   string // http://127.0.0.1:port
 	conns atomic.Int64
-	close func() // before the test ends, if need be
+	close func() // it may be called before the test ends
 }
 
-// newSocket serves each connection by handle, until the test ends.
+// newSocket calls handle with each connection, and closes the connection when handle returns or the test ends.
 func newSocket(t testing.TB, handle func(net.Conn)) *socket {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -59,7 +59,7 @@ func newSocket(t testing.TB, handle func(net.Conn)) *socket {
 	return s
 }
 
-// readRequest takes one request off a connection, with its body.
+// readRequest reads one request, with its body.
 func readRequest(conn net.Conn) {
 	req, err := http.ReadRequest(bufio.NewReader(conn))
 	if err == nil {
@@ -75,5 +75,5 @@ func sayAndClose(answer string) func(net.Conn) {
 	}
 }
 
-// hang does nothing until the other side gives up.
+// hang does nothing until the other side closes the connection.
 func hang(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) }

@@ -16,7 +16,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/worker/internal/delivery"
 )
 
-// writeAll commits a message to each URL, in one transaction; the URL is the run id too.
+// writeAll commits a message to each URL, in one transaction. The run id is the URL.
 func (r *rig) writeAll(urls ...string) []outbox.ID {
 	r.t.Helper()
 	var ids []outbox.ID
@@ -36,7 +36,7 @@ func (r *rig) writeAll(urls ...string) []outbox.ID {
 	return ids
 }
 
-// awaitAttempts waits until every message was tried, and none is under way.
+// awaitAttempts waits until every message was tried and none is under way.
 func (r *rig) awaitAttempts() {
 	r.t.Helper()
 	r.await("every message was tried", func() bool {
@@ -44,7 +44,7 @@ func (r *rig) awaitAttempts() {
 	})
 }
 
-// once is a configuration that leaves what is to be retried where its first attempt left it.
+// once is a configuration with a retry after an hour: a test sees the state after the first attempt.
 func (r *rig) once() Config {
 	c := r.config()
 	c.RetrySchedule = []time.Duration{time.Hour}
@@ -61,11 +61,11 @@ func wantOfStatus(status int) string {
 	return "dead refused"
 }
 
-// TestEveryStatusHasItsConsequence is the table of the retry policy, 410 apart, which stops its endpoint.
+// TestEveryStatusHasItsConsequence is the table of the retry policy, without 410, which sets its URL aside.
 func TestEveryStatusHasItsConsequence(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	var receivers [16]*receiver // so that none fails so often that it would be left alone
+	var receivers [16]*receiver // many, so that none fails so often that its circuit breaker opens
 	for i := range receivers {
 		receivers[i] = newReceiver(t, func(w http.ResponseWriter, req request) {
 			status, _ := strconv.Atoi(req.path[1:])
@@ -87,7 +87,7 @@ func TestEveryStatusHasItsConsequence(t *testing.T) {
 		requests += len(to.requests())
 	}
 	if requests != len(urls) {
-		t.Errorf("%d requests for %d messages", requests, len(urls))
+		t.Errorf("%d requests, want %d", requests, len(urls))
 	}
 	for i, id := range ids {
 		status, _ := strconv.Atoi(urls[i][strings.LastIndex(urls[i], "/")+1:])
@@ -106,13 +106,13 @@ func TestEveryStatusHasItsConsequence(t *testing.T) {
 	}
 }
 
-// TestInformationalAnswersAreNotTheAnswer: what counts is the final one, and an endpoint that sends none was reset.
-func TestInformationalAnswersAreNotTheAnswer(t *testing.T) {
+// TestInformationalAnswersDoNotCount: the final one counts. An endpoint that sends no final one has reset the connection.
+func TestInformationalAnswersDoNotCount(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	var urls []string
 	for status := 100; status < 200; status += 1 {
-		if status == http.StatusSwitchingProtocols { // a final answer: see the hostile receivers
+		if status == http.StatusSwitchingProtocols { // this one is final; package delivery tests it
 			continue
 		}
 		first := fmt.Sprintf("HTTP/1.1 %d Wait\r\n\r\n", status)
@@ -136,8 +136,8 @@ func TestInformationalAnswersAreNotTheAnswer(t *testing.T) {
 	}
 }
 
-// TestAStatusThatIsNoneEndsTheAttempt: what the tables cannot hold as a status must not keep the attempt from them.
-func TestAStatusThatIsNoneEndsTheAttempt(t *testing.T) {
+// TestAnAttemptWithAnImpossibleStatusIsRecorded: the tables cannot hold the number, and the attempt is recorded without it.
+func TestAnAttemptWithAnImpossibleStatusIsRecorded(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	var urls []string
@@ -149,7 +149,7 @@ func TestAStatusThatIsNoneEndsTheAttempt(t *testing.T) {
 	for i, id := range ids {
 		r.await("an attempt is recorded for "+urls[i], func() bool { return len(r.state(id).AttemptList) == 1 })
 		if d := r.state(id); d.State != outbox.StateRetrying && d.State != outbox.StateDead {
-			t.Errorf("%s: %s", urls[i], d.State)
+			t.Errorf("%s: the message is %s, want retrying or dead", urls[i], d.State)
 		}
 	}
 }
@@ -174,18 +174,18 @@ func TestARedirectIsNotFollowedAndItsTargetIsNamed(t *testing.T) {
 	for i, id := range ids {
 		d := r.state(id)
 		if d.State != outbox.StateDead || *d.DeadReason != "refused" {
-			t.Errorf("%s: %s %v", urls[i], d.State, d.DeadReason)
+			t.Errorf("%s: the message is %s %v, want dead as refused", urls[i], d.State, d.DeadReason)
 		}
 		for _, text := range []string{*d.DeadError, *d.AttemptList[0].Error} {
 			if !strings.Contains(text, target.URL) || strings.Contains(text, "/moved") || !strings.Contains(text, "not followed") {
-				t.Errorf("%s: the error does not tell where it pointed: %s", urls[i], text)
+				t.Errorf("%s: the error is %q; want the target's origin without its path, and \"not followed\"", urls[i], text)
 			}
 		}
 		if got := *d.AttemptList[0].Response; got != "over there" {
-			t.Errorf("%s: the start of the answer is kept as %q", urls[i], got)
+			t.Errorf("%s: the kept start of the answer is %q, want \"over there\"", urls[i], got)
 		}
 	}
 	if n := len(target.requests()); n > 0 {
-		t.Errorf("the target of the redirects got %d requests", n)
+		t.Errorf("the target of the redirects got %d requests, want none", n)
 	}
 }

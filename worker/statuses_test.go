@@ -8,8 +8,8 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// TestTheStatusesThatAreTriedAgainCanBeChosen, those of success and 410 apart.
-func TestTheStatusesThatAreTriedAgainCanBeChosen(t *testing.T) {
+// TestAnOperatorChoosesTheStatusesThatAreRetried, except 2xx and 410.
+func TestAnOperatorChoosesTheStatusesThatAreRetried(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	to := newReceiver(t, func(w http.ResponseWriter, got request) {
@@ -28,20 +28,20 @@ func TestTheStatusesThatAreTriedAgainCanBeChosen(t *testing.T) {
 	r.run(c)
 	for path, want := range wants {
 		if d := r.awaitState(ids[path], want); want == outbox.StateDead && *d.DeadReason != "refused" {
-			t.Errorf("%s: dead for %s", path, *d.DeadReason)
+			t.Errorf("%s: the message is dead as %s, want refused", path, *d.DeadReason)
 		}
 	}
 }
 
-func TestStatusesThatCannotBeChosenAreRefused(t *testing.T) {
+func TestStatusesThatCannotBeRetriedAreRefused(t *testing.T) {
 	t.Parallel()
 	for _, status := range []int{-1, 0, 100, 199, 200, 204, 299, 410, 600, 1000} {
 		err := Config{RetryStatuses: []int{503, status}}.Validate()
 		if err == nil || !strings.Contains(err.Error(), "RetryStatuses") {
-			t.Errorf("%d: %v", status, err)
+			t.Errorf("%d: Validate returns %v, want a fault of RetryStatuses", status, err)
 		}
 	}
 	if err := (Config{RetryStatuses: []int{}}).Validate(); err != nil {
-		t.Error(err)
+		t.Errorf("with an empty list, Validate returns %v, want no error", err)
 	}
 }

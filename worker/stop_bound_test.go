@@ -18,11 +18,11 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// stopSlack is what the promise allows beyond the shutdown timeout; stopLoad is what a loaded machine adds.
-// A stop without a bound would go on for as long as the disturbance does, which is longer than all of them.
+// stopSlack is how much longer than the shutdown timeout a stop may take, as promised. stopLoad is what a loaded machine adds.
+// A stop without a bound would last as long as the disturbance, which is longer than all of these together.
 const stopSlack, stopLoad = 2 * time.Second, 8 * time.Second
 
-// TestAStopIsBounded, the pool's end included, whatever the database does meanwhile.
+// TestAStopIsBounded, with the closing of the pool, whatever the database does meanwhile.
 func TestAStopIsBounded(t *testing.T) {
 	t.Parallel()
 	const shutdown = 3 * time.Second
@@ -66,14 +66,14 @@ func TestAStopIsBounded(t *testing.T) {
 			took := time.Since(began)
 			t.Logf("stopped in %v of %v", took, shutdown)
 			if took > shutdown+stopSlack+stopLoad {
-				t.Errorf("a stop of at most %v + %v took %v", shutdown, stopSlack, took)
+				t.Errorf("the stop took %[3]v, want at most %[1]v + %[2]v, and what a loaded machine adds", shutdown, stopSlack, took)
 			}
 			if name != "a lock on River's jobs" && (lines.count("answers not recorded") != 1 || lines.count("messages=2") != 1) {
-				t.Errorf("what was not recorded is not named in one line:\n%s", lines.text.String())
+				t.Errorf("want one line of the log that counts two answers as not recorded, got:\n%s", lines.text.String())
 			}
-			<-w.client.Stopped() // what was left behind ends soon, in a process that lives on
+			<-w.client.Stopped() // River's goroutines end soon, in a process that goes on
 			if name == "a server that is stopped" {
-				must(t, server.Restart(t.Context())) // for the schema's end
+				must(t, server.Restart(t.Context())) // so that the schema can be dropped
 			}
 		})
 	}
@@ -92,7 +92,7 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// TestAStopWhileStartingIsBounded: River asks the database when it starts, and what it asks for is locked or silent.
+// TestAStopWhileStartingIsBounded: when River starts, its statement waits for a lock or for a silent server.
 func TestAStopWhileStartingIsBounded(t *testing.T) {
 	t.Parallel()
 	for name, disturb := range map[string]func(t *testing.T, s stopped){
@@ -116,22 +116,22 @@ func TestAStopWhileStartingIsBounded(t *testing.T) {
 			c := r.config()
 			c.ShutdownTimeout = time.Second
 			_, stop := r.runOn(counted, c)
-			r.await("it connects", func() bool { return dialled.Load() > 0 })
+			r.await("the worker connects", func() bool { return dialled.Load() > 0 })
 			if strings.Contains(name, "lock") {
-				r.await("River waits", func() bool {
+				r.await("River waits for the lock", func() bool {
 					return r.count(`SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = $1::text::regclass`, r.Schema+".river_queue") > 0
 				})
 			}
 			began := time.Now()
 			stop()
 			if took := time.Since(began); took > c.ShutdownTimeout+stopSlack+stopLoad {
-				t.Errorf("it took %v", took)
+				t.Errorf("the stop took %v, want at most the shutdown timeout of %v and some seconds", took, c.ShutdownTimeout)
 			}
 		})
 	}
 }
 
-// TestAStopIsBoundedWhileALargeBodyLoads: the load waits for a database that is silent.
+// TestAStopIsBoundedWhileALargeBodyLoads: the database is silent while the worker loads a large body.
 func TestAStopIsBoundedWhileALargeBodyLoads(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -148,7 +148,7 @@ func TestAStopIsBoundedWhileALargeBodyLoads(t *testing.T) {
 	began := time.Now()
 	stop()
 	if took := time.Since(began); took > c.ShutdownTimeout+stopSlack+stopLoad {
-		t.Errorf("it took %v", took)
+		t.Errorf("the stop took %v, want at most the shutdown timeout of %v and some seconds", took, c.ShutdownTimeout)
 	}
 }
 

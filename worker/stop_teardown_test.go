@@ -11,11 +11,11 @@ import (
 	"github.com/seed-abbacb8b/epilogue/worker/internal/delivery"
 )
 
-// watched is a Sender that tells when a request begins, and may stop its answer on the way to the worker.
+// watched is a Sender that signals when a request begins, and may delay its answer on the way to the worker.
 type watched struct {
 	attempter
 	began  chan struct{}
-	answer func(ctx context.Context) // called with each answer; nil: nothing stops it
+	answer func(ctx context.Context) // called before each answer is passed on; nil: no delay
 }
 
 func (s watched) Send(ctx context.Context, m delivery.Message) delivery.Answer {
@@ -37,8 +37,8 @@ func (r *rig) watch(c Config, answer func(ctx context.Context)) (w *Worker, bega
 	return w, began, r.begin(w)
 }
 
-// TestAnAnswerThatComesWithTheTeardownCounts: it is on record, and its message is not sent again.
-func TestAnAnswerThatComesWithTheTeardownCounts(t *testing.T) {
+// TestAnAnswerThatComesAtTheEndOfAStopCounts: it is recorded, and its message is not sent again.
+func TestAnAnswerThatComesAtTheEndOfAStopCounts(t *testing.T) {
 	t.Parallel()
 	for status, want := range map[int]outbox.State{
 		http.StatusNoContent: outbox.StateDelivered, http.StatusBadGateway: outbox.StateRetrying, http.StatusNotFound: outbox.StateDead,
@@ -54,18 +54,18 @@ func TestAnAnswerThatComesWithTheTeardownCounts(t *testing.T) {
 			<-began
 			stop()
 			if d := r.state(id); d.State != want || d.Attempts != 1 || len(d.AttemptList) != 1 || d.LockedBy != nil {
-				t.Errorf("it is %s with %d attempts, %+v, held by %v", d.State, d.Attempts, d.AttemptList, d.LockedBy)
+				t.Errorf("the message is %s with %d attempts, %+v, leased to %v; want one attempt on record, and no lease", d.State, d.Attempts, d.AttemptList, d.LockedBy)
 			}
 			r.run(c)
-			r.awaitState(r.writeTo(newReceiver(t, nil).URL, "run-2"), outbox.StateDelivered) // another worker has looked
+			r.awaitState(r.writeTo(newReceiver(t, nil).URL, "run-2"), outbox.StateDelivered) // another worker has scanned
 			if n := len(to.requests()); n != 1 {
-				t.Errorf("%d requests", n)
+				t.Errorf("%d requests, want 1", n)
 			}
 		})
 	}
 }
 
-// TestARequestOutlivesRiversStop: River has no job any more, and the request goes on until it is answered.
+// TestARequestOutlivesRiversStop: River has ended the job, and the request goes on until it is answered.
 func TestARequestOutlivesRiversStop(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -75,20 +75,20 @@ func TestARequestOutlivesRiversStop(t *testing.T) {
 	c := r.patient()
 	c.ShutdownTimeout = testPatience
 	w, began, stop := r.watch(c, nil)
-	<-began // so that what is known of the worker is known here
+	<-began // Run has set w.client before this
 	<-arrived
 	stopped := make(chan struct{})
 	go func() { defer close(stopped); stop() }()
 	<-w.client.Stopped()
-	time.Sleep(300 * time.Millisecond) // for whatever would end it now
+	time.Sleep(300 * time.Millisecond) // time in which a fault would end the request
 	close(finish)
 	<-stopped
 	if d := r.state(id); d.State != outbox.StateDelivered || len(d.AttemptList) != 1 {
-		t.Errorf("the request ended in %s with %+v", d.State, d.AttemptList)
+		t.Errorf("the message is %s with %+v; want it delivered by one attempt", d.State, d.AttemptList)
 	}
 }
 
-// TestAStopGivesBackWhatWasClaimedAhead at once and uncounted, while requests go on; and none begins any more.
+// TestAStopGivesBackWhatWasClaimedAhead at once, and these attempts are not counted. Open requests go on, and none begins.
 func TestAStopGivesBackWhatWasClaimedAhead(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -112,28 +112,28 @@ func TestAStopGivesBackWhatWasClaimedAhead(t *testing.T) {
 	c := r.patient()
 	c.EndpointMaxInFlight, c.ShutdownTimeout = 4, testPatience
 	const messages = 2000
-	r.due(to.URL, messages, 0) // its answers come quickly, so it claims ahead
+	r.due(to.URL, messages, 0) // the answers come quickly, so the worker claims ahead
 	_, stop := r.run(c)
-	r.await("some are delivered", func() bool { return r.count(`SELECT count(*) FROM outbox.attempt`) > 200 })
+	r.await("some messages are delivered", func() bool { return r.count(`SELECT count(*) FROM outbox.attempt`) > 200 })
 	mu.Lock()
 	slow = true
 	mu.Unlock()
 	const leased = `SELECT count(*) FROM outbox.due WHERE locked_by IS NOT NULL`
-	r.await("all that begin are open, and more is claimed", func() bool {
+	r.await("the window is full of open requests, and more messages are claimed", func() bool {
 		mu.Lock()
 		defer mu.Unlock()
 		return open == c.EndpointMaxInFlight && r.count(leased) > open
 	})
 	stopped := make(chan struct{})
 	go func() { defer close(stopped); stop() }()
-	r.await("only what is open is leased", func() bool { return r.count(leased) == c.EndpointMaxInFlight })
+	r.await("only the messages of open requests are leased", func() bool { return r.count(leased) == c.EndpointMaxInFlight })
 	if n := r.count(`SELECT count(*) FROM outbox.due WHERE locked_by IS NULL AND attempt > 0`); n > 0 {
-		t.Errorf("%d messages that were given back are counted", n)
+		t.Errorf("%d messages that were given back have an attempt, want none", n)
 	}
 	letGo()
 	<-stopped
 	if open > c.EndpointMaxInFlight {
-		t.Errorf("%d requests began after the stop did", open-c.EndpointMaxInFlight)
+		t.Errorf("%d requests began after the stop, want none", open-c.EndpointMaxInFlight)
 	}
 	c.ShutdownTimeout = 5 * time.Second
 	r.run(c)
@@ -145,6 +145,6 @@ func TestAStopGivesBackWhatWasClaimedAhead(t *testing.T) {
 		}
 	}
 	if len(times) != messages || twice > 0 {
-		t.Errorf("%d of %d messages arrived, %d of them twice", len(times), messages, twice)
+		t.Errorf("%d of %d messages arrived, %d of them twice; want all, and none twice", len(times), messages, twice)
 	}
 }

@@ -40,7 +40,7 @@ func (p *traced) start(ctx context.Context, name string, options ...trace.SpanSt
 	return p.provider.Tracer("test").Start(ctx, name, options...)
 }
 
-// awaitSpans waits until so many spans were exported.
+// awaitSpans waits until n spans were exported.
 func (r *rig) awaitSpans(p *traced, n int) (spans tracetest.SpanStubs) {
 	r.t.Helper()
 	r.await("the spans are exported", func() bool { spans = p.exported.GetSpans(); return len(spans) >= n })
@@ -62,7 +62,7 @@ func tracedReceiver(t *testing.T, p *traced, answer func(http.ResponseWriter)) *
 	return s
 }
 
-// endTraced ends a run within a span of the service, by a hook that carries it on, and returns the span.
+// endTraced ends a run within a span of the service, with a hook that writes the span's context, and returns the span.
 func (r *rig) endTraced(p *traced, url string) (writer trace.Span) {
 	r.t.Helper()
 	h, err := hook.NewWebhook(hook.WebhookConfig{Schema: r.Schema, Traceparent: otelhook.Traceparent, Tracestate: otelhook.Tracestate})
@@ -93,7 +93,7 @@ func attributesOf(s tracetest.SpanStub) map[string]string {
 	return all
 }
 
-func TestTheWriterTheAttemptAndTheReceiverAreOneTree(t *testing.T) {
+func TestTheWritersAttemptsAndReceiversSpansAreOneTree(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	service, ours, theirs := newTraced(sdktrace.AlwaysSample()), newTraced(sdktrace.NeverSample()), newTraced(sdktrace.NeverSample())
@@ -110,10 +110,10 @@ func TestTheWriterTheAttemptAndTheReceiverAreOneTree(t *testing.T) {
 		t.Errorf("the receiver's parent is %v, want the attempt's span %v", received.Parent, attempt.SpanContext)
 	}
 	if got := received.Parent.TraceState().String(); got != "acme=1" {
-		t.Errorf("the receiver's tracestate is %q", got)
+		t.Errorf("the receiver's tracestate is %q, want acme=1", got)
 	}
 	if attempt.SpanKind != trace.SpanKindClient || attempt.Name != "POST" || attempt.Status.Code != codes.Unset || len(attempt.Links) != 0 {
-		t.Errorf("the attempt's span is %v %s, %v, %v", attempt.SpanKind, attempt.Name, attempt.Status, attempt.Links)
+		t.Errorf("the attempt's span is %v %s, %v, %v; want a client's POST, unset, without links", attempt.SpanKind, attempt.Name, attempt.Status, attempt.Links)
 	}
 	port := to.URL[strings.LastIndex(to.URL, ":")+1:]
 	got := attributesOf(attempt)
@@ -128,7 +128,7 @@ func TestTheWriterTheAttemptAndTheReceiverAreOneTree(t *testing.T) {
 	}
 	for _, name := range []string{"error.type", "http.request.resend_count"} {
 		if _, ok := got[name]; ok {
-			t.Errorf("%s is there", name)
+			t.Errorf("the span has the attribute %s, want it absent", name)
 		}
 	}
 }
@@ -150,24 +150,24 @@ func TestARetryHasATraceOfItsOwnWithALinkToTheWriter(t *testing.T) {
 	spans, received := r.awaitSpans(ours, 2), r.awaitSpans(theirs, 2)
 	first, retry := spans[0], spans[1]
 	if got := attributesOf(first); first.Parent.SpanID() != writer.SpanID() || first.Status.Code != codes.Error || got["error.type"] != "503" {
-		t.Errorf("the first attempt: parent %v, %v, %v", first.Parent, first.Status, got)
+		t.Errorf("the first attempt's span has parent %v, %v, %v; want the writer's span as parent, and the error 503", first.Parent, first.Status, got)
 	}
 	if retry.Parent.IsValid() || retry.SpanContext.TraceID() == writer.TraceID() {
-		t.Errorf("the retry is in trace %s, below %v", retry.SpanContext.TraceID(), retry.Parent)
+		t.Errorf("the retry is in trace %s with the parent %v, want a trace of its own without a parent", retry.SpanContext.TraceID(), retry.Parent)
 	}
 	if len(retry.Links) != 1 || retry.Links[0].SpanContext.SpanID() != writer.SpanID() || retry.Links[0].SpanContext.TraceID() != writer.TraceID() {
 		t.Errorf("the retry is linked to %v, want %v", retry.Links, writer)
 	}
 	if got := attributesOf(retry); got["http.request.resend_count"] != "1" || got["outbox.attempt"] != "2" {
-		t.Errorf("the retry says %v", got)
+		t.Errorf("the retry has the attributes %v, want resend_count 1 and attempt 2", got)
 	}
 	if received[1].Parent.SpanID() != retry.SpanContext.SpanID() || received[1].Parent.TraceState().Len() != 0 {
-		t.Errorf("the receiver was told %v of the retry, want %v", received[1].Parent, retry.SpanContext)
+		t.Errorf("the receiver got the span context %v of the retry, want %v without a tracestate", received[1].Parent, retry.SpanContext)
 	}
 }
 
-// Nobody is asked about a message whose writer was not sampled. Its attempts say a context of their own all the same.
-func TestWhatTheWriterDidNotSampleHasNoSpansAndAContextOfItsOwn(t *testing.T) {
+// When the writer's span was not sampled, the attempts have no spans. Each request has a span context of its own all the same.
+func TestWithoutASampledWriterAttemptsHaveNoSpans(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	ours := newTraced(sdktrace.AlwaysSample())
@@ -176,38 +176,38 @@ func TestWhatTheWriterDidNotSampleHasNoSpansAndAContextOfItsOwn(t *testing.T) {
 	c := r.config()
 	c.TracerProvider = ours.provider
 	r.run(c)
-	r.await("it was tried three times", func() bool { return len(to.requests()) == 3 })
-	said := map[string]bool{writer.SpanID().String(): true}
+	r.await("the message was tried three times", func() bool { return len(to.requests()) == 3 })
+	seen := map[string]bool{writer.SpanID().String(): true}
 	for i, got := range to.requests() {
 		ctx := propagation.TraceContext{}.Extract(t.Context(), propagation.HeaderCarrier(got.header))
 		span := trace.SpanContextFromContext(ctx)
-		if !span.IsValid() || span.IsSampled() || said[span.SpanID().String()] {
-			t.Errorf("attempt %d says %v", i+1, span)
+		if !span.IsValid() || span.IsSampled() || seen[span.SpanID().String()] {
+			t.Errorf("attempt %d has the span context %v, want a new one that is not sampled", i+1, span)
 		}
-		said[span.SpanID().String()] = true
+		seen[span.SpanID().String()] = true
 		if (span.TraceID() == writer.TraceID()) != (i == 0) || (span.TraceState().String() == "acme=1") != (i == 0) {
-			t.Errorf("attempt %d is in trace %s (%v), that of the writer is %s", i+1, span.TraceID(), span.TraceState(), writer.TraceID())
+			t.Errorf("attempt %d is in trace %s (%v), want the writer's trace %s for the first attempt only", i+1, span.TraceID(), span.TraceState(), writer.TraceID())
 		}
 	}
 	if spans := ours.exported.GetSpans(); len(spans) != 0 {
-		t.Errorf("spans: %v", spans)
+		t.Errorf("the spans are %v, want none", spans)
 	}
 }
 
-func TestWithoutATracerTheWritersSpanGoesOn(t *testing.T) {
+func TestWithoutATracerTheRequestHasTheWritersSpanContext(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	to := newReceiver(t, nil)
 	writer := r.endTraced(newTraced(sdktrace.AlwaysSample()), to.URL)
 	r.run(r.config())
-	r.await("it arrives", func() bool { return len(to.requests()) == 1 })
+	r.await("the message arrives", func() bool { return len(to.requests()) == 1 })
 	got := to.requests()[0].header
 	if want := otelhook.Traceparent(trace.ContextWithSpan(t.Context(), writer)); got.Get("traceparent") != want || got.Get("tracestate") != "acme=1" {
 		t.Errorf("traceparent %q and tracestate %q, want %q and acme=1", got.Get("traceparent"), got.Get("tracestate"), want)
 	}
 }
 
-// Chat services carry their token in the path; whoever reads traces must not get it.
+// The URLs of chat services have a token in their path. Whoever reads traces must not see it.
 func TestNoTokenOfAURLIsInASpan(t *testing.T) {
 	t.Parallel()
 	const token = "T0ken4711"
@@ -246,19 +246,19 @@ func TestNoTokenOfAURLIsInASpan(t *testing.T) {
 		}
 		for _, text := range append(texts, s.Attributes...) {
 			if strings.Contains(text.Value.String(), token) {
-				t.Errorf("%s is %q", text.Key, text.Value.String())
+				t.Errorf("%s is %q, want no token in it", text.Key, text.Value.String())
 			}
 		}
 	}
 	for _, class := range []string{"delivered", "status", "protocol", "dns", "connect", "blocked"} {
 		if !classes[class] {
-			t.Errorf("no attempt of class %s", class)
+			t.Errorf("no attempt is of class %s, want one of each", class)
 		}
 	}
 }
 
-// A message that waits for a key is looked at again and again. Nothing is sent, so there is nothing to trace.
-func TestWhatIsNoAttemptHasNoSpan(t *testing.T) {
+// A message that waits for a key is claimed again and again. Nothing is sent, so there is no span.
+func TestAMessageThatWaitsHasNoSpan(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	ours := newTraced(sdktrace.AlwaysSample())
@@ -267,9 +267,9 @@ func TestWhatIsNoAttemptHasNoSpan(t *testing.T) {
 	c := r.config()
 	c.TracerProvider = ours.provider
 	r.run(c)
-	r.await("it waits", func() bool { return text(r.state(waits).WaitsFor) != "" })
+	r.await("the message waits", func() bool { return text(r.state(waits).WaitsFor) != "" })
 	r.awaitSettled(r.writeTo(to.URL, "run"))
 	if spans := r.awaitSpans(ours, 1); attributesOf(spans[0])["outbox.run.id"] != "run" {
-		t.Errorf("the span is %v", spans[0].Attributes)
+		t.Errorf("the span has the attributes %v, want that of the other run", spans[0].Attributes)
 	}
 }

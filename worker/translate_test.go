@@ -14,7 +14,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/worker/internal/delivery"
 )
 
-// TestEveryFieldReachesTheDelivery: none of its configuration is left at zero when everything is configured.
+// When every field of Config is set, every field of package delivery's configuration is set.
 func TestEveryFieldReachesTheDelivery(t *testing.T) {
 	t.Parallel()
 	c := Config{
@@ -27,7 +27,7 @@ func TestEveryFieldReachesTheDelivery(t *testing.T) {
 	d := reflect.ValueOf(deliveryConfig(c, []delivery.Service{{What: "the database"}}))
 	for i := range d.NumField() {
 		if d.Field(i).IsZero() {
-			t.Errorf("%s is not set", d.Type().Field(i).Name)
+			t.Errorf("delivery.Config.%s is not set, want a value from Config", d.Type().Field(i).Name)
 		}
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/worker/internal/schedule"
 )
 
-// turns is the claim loop of a worker whose requests are all answered at once.
+// turns is the claim loop of a worker all of whose requests are answered at once.
 type turns struct {
 	*rig
 	scheduler *schedule.Scheduler
@@ -17,7 +17,7 @@ type turns struct {
 	now       time.Time
 }
 
-// newTurns scans once, and then drains.
+// newTurns scans once, and then begins a drain.
 func (r *rig) newTurns(slots, perEndpoint int) *turns {
 	r.t.Helper()
 	now := time.Now()
@@ -69,7 +69,7 @@ func TestAFloodingEndpointWaitsItsTurn(t *testing.T) {
 	r := newRig(t)
 	for _, flood := range []string{"a", "m15", "z"} {
 		r.exec(`TRUNCATE outbox.due`)
-		r.due(flood, 5000, 3600) // and longer so than the others
+		r.due(flood, 5000, 3600) // due for longer than the others
 		for i := range 20 {
 			r.due(fmt.Sprintf("m%02d.small", i), 1, 0)
 		}
@@ -80,21 +80,21 @@ func TestAFloodingEndpointWaitsItsTurn(t *testing.T) {
 					served[endpoint] += n
 				}
 			}
-			// A full circle is 20 messages of the small and a share of the flood's: 22, or 21 one by one. The first claims
-			// of eight take half, for all endpoints are unproven then and some slots are kept for what is new.
+			// A full circle is the 20 small endpoints' messages and the flood's share: 22, or 21 one by one. The first claims of
+			// eight take half: all endpoints are unproven then, and some slots are kept for new ones.
 			if want := 22/slots + 3; claims > want {
-				t.Errorf("flood at %q, %d at a time: all are served after %d claims, want %d", flood, slots, claims, want)
+				t.Errorf("flood at %q, %d at a time: all are served after %d claims, want %d at most", flood, slots, claims, want)
 			}
 			r.exec(`UPDATE outbox.due SET locked_by = NULL, locked_until = NULL`)
 		}
 	}
 }
 
-// TestTurnsAreEvenWhateverTheAgeOfTheMessages: ids, and with them the order of what a claim returns, decide nothing.
-func TestTurnsAreEvenWhateverTheAgeOfTheMessages(t *testing.T) {
+// TestEndpointsHaveEvenTurnsWhateverTheIDsOfTheirMessages: the ids decide in which order a claim returns messages.
+func TestEndpointsHaveEvenTurnsWhateverTheIDsOfTheirMessages(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	for _, endpoint := range []string{"a", "B", "c", "é", "z"} { // an order that collations do not agree on
+	for _, endpoint := range []string{"a", "B", "c", "é", "z"} { // collations order these names in different ways
 		r.due(endpoint, 100, 0)
 	}
 	c, served := r.newTurns(2, 1), map[string]int{}
@@ -110,10 +110,10 @@ func TestTurnsAreEvenWhateverTheAgeOfTheMessages(t *testing.T) {
 	}
 	for endpoint, n := range served {
 		if all < 2*claims || n < all/5-1 || n > all/5+1 {
-			t.Errorf("%s was served %d times of %d, want a fifth", endpoint, n, all)
+			t.Errorf("%s was served %d of %d times, want a fifth", endpoint, n, all)
 		}
 	}
 	if len(served) != 5 {
-		t.Errorf("served: %v", served)
+		t.Errorf("the endpoints served are %v, want all five", served)
 	}
 }

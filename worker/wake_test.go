@@ -7,7 +7,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// wakeRig is a worker that would not look by itself as long as the test lasts.
+// wakeRig runs a worker whose poll interval is longer than the test, so that only a wake makes it scan.
 func wakeRig(t *testing.T) (r *rig, w *Worker, wake func()) {
 	t.Helper()
 	r = newRig(t)
@@ -19,11 +19,11 @@ func wakeRig(t *testing.T) (r *rig, w *Worker, wake func()) {
 	c := r.config()
 	c.PollInterval = time.Hour
 	w, _ = r.run(c)
-	r.await("it listens", func() bool { return r.listeners() == 1 })
+	r.await("the worker listens", func() bool { return r.listeners() == 1 })
 	return r, w, waker.Wake
 }
 
-// listeners counts the sessions on which wakes are awaited: they hold the workers' locks, too.
+// listeners counts the sessions on which workers listen for wakes. The same sessions hold the workers' locks.
 func (r *rig) listeners() int {
 	return r.count(`SELECT count(*) FROM outbox.worker w JOIN pg_stat_activity a ON a.pid = w.pid AND a.application_name = $1`, r.Schema)
 }
@@ -32,15 +32,15 @@ func TestAWakeAfterTheCommitIsEnough(t *testing.T) {
 	t.Parallel()
 	r, _, wake := wakeRig(t)
 	to := newReceiver(t, nil)
-	for range 5 { // the first one rings for a drain, the others find it lingering
+	for range 5 { // the first wake starts a drain, which still runs at the others
 		id := r.writeTo(to.URL, "run")
 		wake()
 		r.awaitState(id, outbox.StateDelivered)
 	}
 }
 
-// TestAWakeIsHeardAfterADrainEnded: a long poll interval must not keep the doorbell from ringing twice within it.
-func TestAWakeIsHeardAfterADrainEnded(t *testing.T) {
+// TestAWakeWorksAfterADrainEnded: within one long poll interval, a second wake must start a second drain.
+func TestAWakeWorksAfterADrainEnded(t *testing.T) {
 	t.Parallel()
 	r, w, wake := wakeRig(t)
 	to := newReceiver(t, nil)
@@ -48,7 +48,7 @@ func TestAWakeIsHeardAfterADrainEnded(t *testing.T) {
 	wake()
 	r.awaitState(first, outbox.StateDelivered)
 	r.await("the drain ended", func() bool {
-		wake() // with nothing due
+		wake() // nothing is due
 		return !w.scheduler.Draining()
 	})
 	second := r.writeTo(to.URL, "run-2")
@@ -64,7 +64,7 @@ func TestAListenerThatIsCutOffListensAgain(t *testing.T) {
 		t.Fatalf("%d connections cut, want 1", cut)
 	}
 	id := r.writeTo(newReceiver(t, nil).URL, "run-1")
-	r.await("it listens again", func() bool { return r.listeners() == 1 })
+	r.await("the worker listens again", func() bool { return r.listeners() == 1 })
 	wake()
 	r.awaitState(id, outbox.StateDelivered)
 }
@@ -73,7 +73,7 @@ func TestWithoutWakesPollingGoesOn(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.run(r.config())
-	r.await("it listens", func() bool { return r.listeners() == 1 })
+	r.await("the worker listens", func() bool { return r.listeners() == 1 })
 	to := newReceiver(t, nil)
 	for range 3 {
 		r.awaitState(r.writeTo(to.URL, "run"), outbox.StateDelivered)

@@ -26,7 +26,7 @@ func TestACommittedOutcomeIsDelivered(t *testing.T) {
 		t.Errorf("the receiver got %+v, want %+v", got[0], want)
 	}
 	if len(d.AttemptList) != 1 || d.AttemptList[0].Class != "delivered" || *d.AttemptList[0].StatusCode != 200 {
-		t.Errorf("attempts: %+v", d.AttemptList)
+		t.Errorf("the attempts are %+v, want one that delivered with 200", d.AttemptList)
 	}
 }
 
@@ -44,29 +44,29 @@ func TestAFailedAttemptIsRetriedUnderTheSameID(t *testing.T) {
 	d := r.awaitState(id, outbox.StateDelivered)
 	for _, got := range to.requests() {
 		if got.id != id.String() {
-			t.Errorf("webhook-id %s, want %s", got.id, id)
+			t.Errorf("a request has the webhook-id %s, want %s", got.id, id)
 		}
 	}
 	if len(d.AttemptList) != 3 || d.Attempts != 3 {
-		t.Errorf("attempts %d, list %+v; want 3", d.Attempts, d.AttemptList)
+		t.Errorf("the message has %d attempts, and the list %+v; want 3 in both", d.Attempts, d.AttemptList)
 	}
 }
 
-// TestNewReturnsNoWorkerBesideAnError: there is nothing to run by mistake, and nothing to end.
-func TestNewReturnsNoWorkerBesideAnError(t *testing.T) {
+// With an error, New returns nil: the caller cannot run the worker by mistake, and has nothing to close.
+func TestNewReturnsNoWorkerWithAnError(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	for name, change := range map[string]func(*Config){
-		"a configuration that is at fault": func(c *Config) { c.Lease = time.Second },
-		"a file that is not there":         func(c *Config) { c.CAFile = "/nowhere/ca.pem" },
-		"certificates that are not to read": func(c *Config) {
+		"a faulty configuration": func(c *Config) { c.Lease = time.Second },
+		"a missing file":         func(c *Config) { c.CAFile = "/nowhere/ca.pem" },
+		"unreadable certificates": func(c *Config) {
 			c.ClientCertFile, c.ClientKeyFile, c.ClientCertOrigins = "/nowhere/c.pem", "/nowhere/k.pem", []string{"https://a.example"}
 		},
 	} {
 		c := r.config()
 		change(&c)
 		if w, err := New(r.Pool, c); w != nil || err == nil {
-			t.Errorf("%s: %v, %v", name, w, err)
+			t.Errorf("%s: New returns %v, %v; want nil and an error", name, w, err)
 		}
 	}
 }
@@ -89,11 +89,11 @@ func TestAWorkerOpensNoMoreConnectionsThanItsPoolAllows(t *testing.T) {
 		return n
 	}
 	r.await("everything is delivered", func() bool { return open() >= 0 && r.count(`SELECT count(*) FROM outbox.due`) == 0 })
-	r.await("it listens, and holds the lock for its name", func() bool {
+	r.await("the worker has its lock and its row", func() bool {
 		open()
 		return r.count(`SELECT count(*) FROM outbox.worker`) == 1
 	})
 	if most > ConnsMin {
-		t.Errorf("%d connections were open, the pool allows %d", most, ConnsMin)
+		t.Errorf("%d connections were open, want %d at most", most, ConnsMin)
 	}
 }

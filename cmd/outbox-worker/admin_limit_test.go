@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// Connections that say nothing keep no probe out.
-func TestSilentConnectionsKeepNoProbeOut(t *testing.T) {
+// Many connections that send nothing do not stop a probe.
+func TestSilentConnectionsDoNotStopAProbe(t *testing.T) {
 	t.Parallel()
 	a, err := listenAdmin(t.Context(), "127.0.0.1:0")
 	if err != nil {
@@ -29,8 +29,8 @@ func TestSilentConnectionsKeepNoProbeOut(t *testing.T) {
 	}
 }
 
-// A server has no more connections than its limit: those that have waited for longest are ended, and no request is.
-func TestAConnectionTooManyEndsTheOneThatWaitedForLongest(t *testing.T) {
+// Beyond its limit, the server closes the connections that have been silent for longest, and none with a request.
+func TestBeyondTheLimitTheLongestSilentConnectionsAreClosed(t *testing.T) {
 	t.Parallel()
 	const most = 4
 	begun, finish := make(chan struct{}), make(chan struct{})
@@ -55,15 +55,15 @@ func TestAConnectionTooManyEndsTheOneThatWaitedForLongest(t *testing.T) {
 	}()
 	<-begun
 	silent := dialSilently(t, listener.Addr().String(), 3*most)
-	for i, conn := range silent[:2*most+1] { // one of the connections that are left has the request
+	for i, conn := range silent[:2*most+1] { // one of the connections that stay open has the request
 		_ = conn.SetReadDeadline(time.Now().Add(30 * time.Second))
 		if _, err := conn.Read(make([]byte, 1)); isTimeout(err) {
-			t.Fatalf("connection %d of %d is still there", i+1, len(silent))
+			t.Fatalf("connection %d of %d is still open, want it closed", i+1, len(silent))
 		}
 	}
 	close(finish)
 	if err := <-answered; err != nil {
-		t.Errorf("the request that was under way: %v", err)
+		t.Errorf("the open request returns %v, want an answer", err)
 	}
 }
 
@@ -72,7 +72,7 @@ func isTimeout(err error) bool {
 	return ok && timeout.Timeout()
 }
 
-// dialSilently opens connections that say nothing until the test ends.
+// dialSilently opens connections that send nothing until the test ends.
 func dialSilently(t *testing.T, address string, n int) (conns []net.Conn) {
 	t.Helper()
 	for range n {

@@ -19,7 +19,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// stage has workers, each with an outbox of its own on one server, and a Prometheus with the rules.
+// stage is a set of workers, each with an outbox of its own on one server, and a Prometheus with the rules.
 type stage struct {
 	t       *testing.T
 	server  string
@@ -34,7 +34,7 @@ type staged struct {
 	admin string
 }
 
-// worker starts one. Prometheus must know it before anything is broken, for it takes no increase from a series' first value.
+// worker starts a worker. Prometheus must scrape it before anything is broken: the first value of a series does not count as an increase.
 func (s *stage) worker(settings ...string) *staged {
 	s.t.Helper()
 	db := testdb.NewAt(s.t, s.server)
@@ -44,7 +44,7 @@ func (s *stage) worker(settings ...string) *staged {
 	return w
 }
 
-// sooner are the rules with their patience taken away, and otherwise as they are.
+// sooner writes a copy of the rules with short durations and low thresholds.
 func sooner(t *testing.T) (file string) {
 	t.Helper()
 	text, err := os.ReadFile("../../monitoring/outbox.rules.yml")
@@ -62,7 +62,7 @@ func sooner(t *testing.T) (file string) {
 		"(outbox_retention_overdue_seconds) > 3600": "(outbox_retention_overdue_seconds) > 1",
 	} {
 		if strings.Count(rules, was) != 1 {
-			t.Fatalf("the rules do not hold %q once", was)
+			t.Fatalf("the rules contain %q not exactly once", was)
 		}
 		rules = strings.Replace(rules, was, is, 1)
 	}
@@ -73,7 +73,7 @@ func sooner(t *testing.T) (file string) {
 	return file
 }
 
-// watch starts Prometheus, and waits until it knows all workers.
+// watch starts Prometheus, and waits until it has scraped all workers.
 func (s *stage) watch() {
 	s.t.Helper()
 	var admins []string
@@ -86,16 +86,16 @@ func (s *stage) watch() {
 	}
 }
 
-// awaits waits until a query has an answer.
+// awaits waits until a query has a result.
 func (s *stage) awaits(query string) {
 	s.t.Helper()
-	for deadline := time.Now().Add(3 * patience); ; time.Sleep(100 * time.Millisecond) { // Prometheus tells nobody
+	for deadline := time.Now().Add(3 * patience); ; time.Sleep(100 * time.Millisecond) { // no event tells when Prometheus has scraped
 		if values, err := results(s.base, query); err == nil && len(values) > 0 {
 			return
 		}
 		if time.Now().After(deadline) {
 			firing, err := results(s.base, "ALERTS")
-			s.t.Fatalf("%s has no answer; %d alerts, %v", query, len(firing), err)
+			s.t.Fatalf("the query %s has no result, want one; %d alerts, %v", query, len(firing), err)
 		}
 	}
 }
@@ -109,7 +109,7 @@ func (s *stage) fires(w *staged, alerts ...string) {
 	}
 }
 
-// faulty is a receiver that answers as the path says.
+// faultyReceiver is a receiver whose path says how it answers.
 func faultyReceiver(t *testing.T) (url string) {
 	t.Helper()
 	ends := make(chan struct{})
@@ -137,7 +137,7 @@ func (w *staged) write(t *testing.T, n int, url string, options outbox.Options) 
 	return last
 }
 
-// forget begins a transaction that nobody ends until end is called.
+// forget begins a transaction, which stays open until end is called.
 func (w *staged) forget(t *testing.T, sql string) (end func()) {
 	t.Helper()
 	tx, err := w.db.Pool.Begin(t.Context())
@@ -150,14 +150,14 @@ func (w *staged) forget(t *testing.T, sql string) (end func()) {
 	return func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }
 }
 
-// refuse has the database refuse changes of a table.
+// refuse creates a trigger that refuses changes of a table.
 func (w *staged) refuse(t *testing.T, when, table, condition string) {
 	t.Helper()
 	execute(t, w.db, `CREATE FUNCTION outbox.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'no' USING ERRCODE = '23514'; END $$`)
 	execute(t, w.db, `CREATE TRIGGER refuse BEFORE `+when+` ON outbox.`+table+` FOR EACH ROW `+condition+` EXECUTE FUNCTION outbox.refuse()`)
 }
 
-// lockOut has a message answered while another session holds its row, until release is called.
+// lockOut makes an answer arrive while another session has locked the row of its message. release ends the lock.
 func (w *staged) lockOut(t *testing.T) (release func()) {
 	t.Helper()
 	arrived, answer := make(chan struct{}, 10), make(chan struct{})
@@ -167,25 +167,25 @@ func (w *staged) lockOut(t *testing.T) (release func()) {
 	}))
 	t.Cleanup(receiver.Close)
 	w.write(t, 1, receiver.URL, outbox.Options{})
-	<-arrived // so it is claimed, which would pass over a locked row
+	<-arrived // the message is claimed before the lock, because a claim skips locked rows
 	release = w.forget(t, "SELECT 1 FROM outbox.due FOR UPDATE")
 	close(answer)
 	return release
 }
 
-// ail has a receiver refuse, another one fail, a key missing, and a row that cannot be claimed.
-func (w *staged) ail(t *testing.T, url string) {
+// breakMessages writes messages that are refused, that fail, that lack a key, and one that cannot be claimed.
+func (w *staged) breakMessages(t *testing.T, url string) {
 	t.Helper()
 	w.write(t, 20, url+"/refuses", outbox.Options{})
 	w.write(t, 2, url+"/fails", outbox.Options{})
 	w.write(t, 1, url, outbox.Options{SigningKey: "nobody"})
-	bad := w.write(t, 1, url, outbox.Options{Delay: 2 * time.Second}) // not claimed before the trigger is there
+	bad := w.write(t, 1, url, outbox.Options{Delay: 2 * time.Second}) // because of the delay, it is not claimed before the trigger exists
 	w.refuse(t, "UPDATE", "due", "WHEN (OLD.message_id = '"+bad.String()+"')")
 }
 
-// TestEachAlertFiresWhenWhatItIsAboutIsBroken, by a real Prometheus. Only the patience of the rules is cut down; that they do not fire
-// without a reason is shown by promtool's tests of them.
-func TestEachAlertFiresWhenWhatItIsAboutIsBroken(t *testing.T) {
+// TestEachAlertFiresAfterItsFault in a real Prometheus, with the rules of sooner. promtool's tests of the rules show that they
+// do not fire without a fault.
+func TestEachAlertFiresAfterItsFault(t *testing.T) {
 	t.Parallel()
 	tool(t, "prometheus")
 	url := faultyReceiver(t)
@@ -197,11 +197,11 @@ func TestEachAlertFiresWhenWhatItIsAboutIsBroken(t *testing.T) {
 	blind := s.worker("OUTBOX_RETENTION=1s")
 	s.watch()
 
-	// A forgotten snapshot, which every outbox of the server sees; a full worker; what fails; a lock; a proxy that is away; a
-	// retention that is refused.
+	// A forgotten snapshot, which every outbox of the server sees; a full worker; messages that fail; a lock; a proxy that is
+	// away; a retention that the database refuses.
 	defer sick.forget(t, "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ; SELECT 1 FROM outbox.due")()
 	full.write(t, 3, url+"/hangs", outbox.Options{})
-	sick.ail(t, url)
+	sick.breakMessages(t, url)
 	release := blocked.lockOut(t)
 	defer release()
 	lacking.write(t, 1, url, outbox.Options{})
@@ -214,7 +214,7 @@ func TestEachAlertFiresWhenWhatItIsAboutIsBroken(t *testing.T) {
 	s.fires(lacking, "OutboxMessagesWait")
 	s.fires(blind, "OutboxRetentionBehind")
 
-	execute(t, blind.db, "DROP TABLE outbox.sample") // nobody measures any more
+	execute(t, blind.db, "DROP TABLE outbox.sample") // no worker can sample any more
 	s.fires(blind, "OutboxSampleStale")
 
 	release()
@@ -225,10 +225,10 @@ func TestEachAlertFiresWhenWhatItIsAboutIsBroken(t *testing.T) {
 	}
 	s.awaits(`ALERTS{alertname="OutboxNoWorker",alertstate="firing"}`)
 
-	s.fired = append(s.fired, "OutboxWorkerDown", "OutboxNoWorker", "OutboxClocksDiffer") // the last has a test of its own
+	s.fired = append(s.fired, "OutboxWorkerDown", "OutboxNoWorker", "OutboxClocksDiffer") // the last one has its own test
 	for _, r := range alertRules(t) {
 		if !slices.Contains(s.fired, r.Alert) {
-			t.Errorf("nobody has seen %s fire", r.Alert)
+			t.Errorf("the alert %s did not fire in any test, want each one to fire", r.Alert)
 		}
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-func TestValuesOutOfBoundsAreRefusedAndTheBoundsNamed(t *testing.T) {
+func TestTheErrorOfAValueOutOfBoundsNamesTheBounds(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	for _, c := range []struct{ args, bounds string }{
@@ -49,8 +49,8 @@ func TestValuesOutOfBoundsAreRefusedAndTheBoundsNamed(t *testing.T) {
 	}
 }
 
-// strange fills a schema with rows that somebody wrote by hand: infinite times, times of five digits and before our era,
-// counts at the end of their type, and rates that are no number, as far as the schema takes them.
+// strange fills a schema with rows as somebody may write them by hand: infinite times, years of five digits or before our era,
+// the largest counts of their type, and rates that are not a number, as far as the schema accepts them.
 func strange(t *testing.T, db *testdb.DB, times ...string) []outbox.ID {
 	t.Helper()
 	var ids []outbox.ID
@@ -72,7 +72,7 @@ VALUES ('https://' || md5($1::text), 'r', $1::text::timestamptz, $1::text::times
 	return ids
 }
 
-func TestRowsThatSomebodyWroteByHandAreShownAndOperatedOn(t *testing.T) {
+func TestCommandsWorkOnRowsThatSomebodyWroteByHand(t *testing.T) {
 	t.Parallel()
 	anything := []string{"infinity", "-infinity", "294276-12-31 23:59:59+00", "10000-01-01 00:00:00+00", "4713-01-01 00:00:00+00 BC", "2500-01-01 00:00:00+00"}
 	for name, c := range map[string]struct {
@@ -96,7 +96,7 @@ func TestRowsThatSomebodyWroteByHandAreShownAndOperatedOn(t *testing.T) {
 			ids := strange(t, db, anything...)
 			execute(t, db, `INSERT INTO outbox.endpoint (endpoint, reason, rate_per_second, max_in_flight)
 VALUES ('https://nan', 'r', 'NaN', 2147483647), ('https://inf', 'r', 'Infinity', 1), ('https://slow', 'r', 1e-300, 1)`)
-			if c.version == "" { // what is left in message, due and attempt stays as it was
+			if c.version == "" { // the migration repairs the rows of endpoint and dead only
 				sql := invoke(t, environment(db), "migrate", "sql", "--line", "outbox", "--from", "2")
 				if _, err := db.Pool.Exec(t.Context(), sql.stdout); err != nil {
 					t.Fatal(err)
@@ -110,11 +110,11 @@ VALUES ('https://nan', 'r', 'NaN', 2147483647), ('https://inf', 'r', 'Infinity',
 						continue
 					}
 					if got := invoke(t, env, append(args, "--json")...); got.status != exitOK || !json.Valid([]byte(got.stdout)) {
-						t.Errorf("%s: %v --json: %d %s %s", mode, args, got.status, got.stdout, got.stderr)
+						t.Errorf("%s: %v --json ends with %d, and writes %s %s; want 0 and JSON", mode, args, got.status, got.stdout, got.stderr)
 					}
 				}
 			}
-			for _, view := range []string{"status", "overview", "dead_message", "endpoint_status"} { // as psql shows them, and as JSON
+			for _, view := range []string{"status", "overview", "dead_message", "endpoint_status"} { // every row must be readable as text and as JSON
 				execute(t, db, "SELECT v::text, to_jsonb(v) FROM outbox."+view+" v")
 			}
 			invoke(t, environment(db), "status").wants(t, exitOK, "due in 1970 or before")
@@ -122,7 +122,7 @@ VALUES ('https://nan', 'r', 'NaN', 2147483647), ('https://inf', 'r', 'Infinity',
 			invoke(t, environment(db), "list").wants(t, exitOK, "in the year 9999 or later", "in the year 2500", "in 1970 or before")
 			for _, id := range ids {
 				if got := invoke(t, environment(db), "cancel", id.String()); got.status != exitOK && !strings.Contains(got.stderr, "only what is due") {
-					t.Errorf("cancel: %s", got.stderr)
+					t.Errorf("cancel fails with %s, want success, or that only what is due can be cancelled", got.stderr)
 				}
 				invoke(t, environment(db), "replay", id.String()).wants(t, exitOK, "is due again")
 			}
@@ -131,7 +131,7 @@ VALUES ('https://nan', 'r', 'NaN', 2147483647), ('https://inf', 'r', 'Infinity',
 	}
 }
 
-// withParameter adds one to a connection string of either form.
+// withParameter adds a parameter to a connection string of either form.
 func withParameter(url, name, value string) string {
 	if !strings.Contains(url, "://") {
 		return url + " " + name + "=" + value

@@ -11,7 +11,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
-// measuredAs writes a sample, as a worker that lives.
+// measuredAs writes a sample, like a worker.
 func measuredAs(t *testing.T, db *testdb.DB, columns, values string) {
 	t.Helper()
 	execute(t, db, `DELETE FROM outbox.sample`)
@@ -24,7 +24,7 @@ func lives(t *testing.T, db *testdb.DB) {
 VALUES ('one', 'host', 'v1', 1, now(), now(), now() + interval '1 hour', 30000)`)
 }
 
-func TestCheckTellsByItsStatusWhetherAllIsWell(t *testing.T) {
+func TestTheExitStatusOfCheckSaysWhetherAllIsWell(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	env := environment(db)
@@ -53,7 +53,7 @@ func TestCheckTellsByItsStatusWhetherAllIsWell(t *testing.T) {
 	invoke(t, env, "check", "--dead", "many").wants(t, exitUsage, "--dead is \"many\"; want WARNING,CRITICAL")
 }
 
-func TestStatusTellsFirstWhatHurtsNow(t *testing.T) {
+func TestStatusBeginsWithTheTroubles(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	lives(t, db)
@@ -64,7 +64,7 @@ func TestStatusTellsFirstWhatHurtsNow(t *testing.T) {
 	invoke(t, environment(db), "status", "--json").wants(t, exitOK, `"oldest_due": "`)
 }
 
-// An operator's terminal has 80 columns, or fewer.
+// An operator's terminal may have only 80 columns or fewer.
 func TestStatusListAndWorkersFitTheTerminal(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
@@ -72,27 +72,27 @@ func TestStatusListAndWorkersFitTheTerminal(t *testing.T) {
 	measuredAs(t, db, ", oldest_due, paused", `, now() - interval '2 min', 1`)
 	long := "https://" + strings.Repeat("long.", 12) + "example"
 	id := written(t, db, outbox.Message{Outcome: testdb.Outcome("run-"+strings.Repeat("4711", 20), long), URL: long + "/hook"})
-	execute(t, db, `INSERT INTO outbox.endpoint (endpoint, paused, reason) VALUES ($1, true, 'an operator paused it, for it was in the way of everything else')`, long)
+	execute(t, db, `INSERT INTO outbox.endpoint (endpoint, paused, reason) VALUES ($1, true, 'an operator paused it, because it delayed all other endpoints')`, long)
 	for _, columns := range []string{"80", "60", "44"} {
 		for _, args := range [][]string{{"status"}, {"list"}, {"workers"}, {"list", "--columns", "id,last"}} {
 			got := invoke(t, append(environment(db), "COLUMNS="+columns), args...)
 			got.wants(t, exitOK)
 			for line := range strings.Lines(got.stdout) {
 				if n := utf8.RuneCountInString(strings.TrimRight(line, "\n")); n > len(strings.Repeat("x", atoi(columns))) {
-					t.Errorf("%v at %s columns: %d in %q", args, columns, n, line)
+					t.Errorf("%v with %s columns prints a line of %d characters, want fewer: %q", args, columns, n, line)
 				}
 			}
 			if args[0] == "list" && !strings.Contains(got.stdout, id.String()) {
-				t.Errorf("%v at %s columns cuts the id:\n%s", args, columns, got.stdout)
+				t.Errorf("%v with %s columns cuts the id:\n%s", args, columns, got.stdout)
 			}
 		}
 	}
 	if got := invoke(t, environment(db), "list", "--columns", "state,id"); !strings.HasPrefix(got.stdout, "STATE    ID\n") {
-		t.Errorf("got\n%s", got.stdout)
+		t.Errorf("got\n%s\nwant the columns STATE and ID", got.stdout)
 	}
 	invoke(t, environment(db), "list", "--columns", "stat").wants(t, exitUsage, "there is no such column", "state")
 	if got := invoke(t, environment(db), "status"); !strings.Contains(got.stdout, long[:50]) {
-		t.Errorf("what is not a terminal gets all:\n%s", got.stdout)
+		t.Errorf("got\n%s\nwant no cut text if the output is not a terminal", got.stdout)
 	}
 }
 
@@ -103,7 +103,7 @@ func atoi(text string) (n int) {
 	return n
 }
 
-func TestStatusIsShownAgainAndAgain(t *testing.T) {
+func TestStatusWithWatchPrintsAgainAndAgain(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	r := begin(t, environment(db), "status", "--watch=100ms")
@@ -111,19 +111,19 @@ func TestStatusIsShownAgainAndAgain(t *testing.T) {
 		r.line("no worker seen")
 	}
 	if status, _ := r.end(); status != exitOK {
-		t.Errorf("exit status %d", status)
+		t.Errorf("exit status %d, want %d", status, exitOK)
 	}
 	invoke(t, environment(db), "status", "--watch=1ms").wants(t, exitUsage, "--watch is 1ms")
 }
 
-func TestWhatIsLessThanASecondOldIsNoTrouble(t *testing.T) {
+func TestADelayOfLessThanASecondIsNoTrouble(t *testing.T) {
 	t.Parallel()
 	now := time.Now()
 	for age, want := range map[time.Duration]int{999 * time.Millisecond: 0, time.Second: 3} {
 		since := now.Add(-age)
 		x := &operator.Sample{At: now, IntervalMS: 30_000, OldestDue: &since, HorizonSince: &since, RetentionFrom: &since}
 		if got := troublesOf([]operator.WorkerStatus{{Seen: now}}, x, now); len(got) != want {
-			t.Errorf("after %v: %+v", age, got)
+			t.Errorf("after %v the troubles are %+v, want %d", age, got, want)
 		}
 	}
 }

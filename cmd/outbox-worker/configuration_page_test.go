@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// updateVariable, when set, lets the test write what it would otherwise compare.
+// updateVariable, when set, makes the test write the page's table instead of comparing it.
 const updateVariable = "EPILOGUE_UPDATE"
 
 func TestThePageOfConfigurationListsEveryVariable(t *testing.T) {
@@ -20,7 +20,7 @@ func TestThePageOfConfigurationListsEveryVariable(t *testing.T) {
 	}
 	before, after, found := strings.Cut(string(data), marker)
 	if !found {
-		t.Fatalf("docs/configuration.md lacks the line %q", marker)
+		t.Fatalf("docs/configuration.md does not contain the line %q", marker)
 	}
 	table := "| variable | default | meaning |\n| --- | --- | --- |\n"
 	for _, v := range loadSettings(nil).variables() {
@@ -35,7 +35,7 @@ func TestThePageOfConfigurationListsEveryVariable(t *testing.T) {
 		return
 	}
 	if os.Getenv(updateVariable) == "" {
-		t.Fatalf("its table of variables is not what outbox-worker config tells; write it with\n\n\t%s=1 go test ./cmd/outbox-worker -run Configuration\n", updateVariable)
+		t.Fatalf("the table of variables in docs/configuration.md differs from outbox-worker config; write it with\n\n\t%s=1 go test ./cmd/outbox-worker -run Configuration\n", updateVariable)
 	}
 	if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
 		t.Fatal(err)

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestEveryCommandOfThePagesIsThere, with its flags: what the pages show for a shell is not run.
-func TestEveryCommandOfThePagesIsThere(t *testing.T) {
+// TestEveryCommandInTheDocumentsExists, with its flags. No test runs the documents' shell commands.
+func TestEveryCommandInTheDocumentsExists(t *testing.T) {
 	t.Parallel()
 	pages, err := filepath.Glob("../../docs/*.md")
 	if err != nil {
@@ -37,17 +37,17 @@ func TestEveryCommandOfThePagesIsThere(t *testing.T) {
 					err = cmd.ValidateArgs(cmd.Flags().Args())
 				}
 				if err != nil {
-					t.Errorf("%s: outbox-worker %s: %v", page, found[1], err)
+					t.Errorf("%s: outbox-worker %s returns %v, want no error", page, found[1], err)
 				}
 			}
 		}
 	}
 	if n < 20 {
-		t.Errorf("only %d commands were found", n)
+		t.Errorf("%d commands were found, want 20 at least", n)
 	}
 }
 
-// words splits as a shell does, as far as the pages need it: double quotes only.
+// words splits a line as a shell does, as far as the documents need it: with double quotes only.
 func words(line string) []string {
 	var all []string
 	for i, part := range strings.Split(line, `"`) {

@@ -19,7 +19,7 @@ func withSetting(t *testing.T, db *testdb.DB, change func(*url.URL)) []string {
 	return append(environment(db), "OUTBOX_DATABASE_URL="+u.String())
 }
 
-func TestAReadOnlyServerIsNamedByCommands(t *testing.T) {
+func TestCommandsSayThatTheServerIsReadOnly(t *testing.T) {
 	t.Parallel()
 	db, empty := testdb.New(t), testdb.NewEmpty(t)
 	readOnly := func(u *url.URL) {
@@ -38,7 +38,7 @@ func TestAReadOnlyServerIsNamedByCommands(t *testing.T) {
 	}), "status").wants(t, exitFailed, "the server is read-only")
 }
 
-func TestNoConnectionLeftIsNamedByCommands(t *testing.T) {
+func TestCommandsSayThatNoConnectionIsLeft(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	role := db.Schema + "_limited"
@@ -50,7 +50,7 @@ func TestNoConnectionLeftIsNamedByCommands(t *testing.T) {
 	}
 }
 
-func TestAMissingTableIsNamedByCommands(t *testing.T) {
+func TestCommandsSayThatATableIsMissing(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	execute(t, db, "DROP TABLE outbox.due CASCADE")

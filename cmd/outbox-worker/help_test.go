@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// commands walks the tree.
+// commands calls f with every command.
 func commands(root *cobra.Command, f func(*cobra.Command)) {
 	f(root)
 	for _, c := range root.Commands() {
@@ -26,18 +26,18 @@ func TestTheHelpOfEveryCommandShowsAnExample(t *testing.T) {
 		invoke(t, nil, args...).wants(t, exitOK, "Examples:", strings.TrimSpace(c.Example))
 		for line := range strings.Lines(c.Long + "\n" + c.Example) {
 			if len([]rune(line)) > 121 {
-				t.Errorf("%s: a line of its help is over 120 wide: %s", c.CommandPath(), line)
+				t.Errorf("%s: a line of its help is longer than 120: %s", c.CommandPath(), line)
 			}
 		}
 	})
 }
 
-func TestTheHelpTellsTheExitStatuses(t *testing.T) {
+func TestTheHelpNamesTheExitStatuses(t *testing.T) {
 	t.Parallel()
 	invoke(t, nil).wants(t, exitOK, "Exit status:", "  4  the schema is not migrated")
 }
 
-func TestASlipIsAnsweredWithTheNearestWord(t *testing.T) {
+func TestTheErrorOfATypingMistakeNamesTheNearestWord(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		args string
@@ -86,12 +86,12 @@ func TestASlipIsAnsweredWithTheNearestWord(t *testing.T) {
 	}
 }
 
-func TestVersionTellsWhatItWasBuiltFrom(t *testing.T) {
+func TestVersionNamesWhatTheProgramWasBuiltFrom(t *testing.T) {
 	t.Parallel()
 	got := invoke(t, nil, "version", "--json")
 	got.wants(t, exitOK)
 	if v := decoded[version](t, got); v.Tables < 1 || !strings.HasPrefix(v.Go, "go") || v.Version == "" {
-		t.Errorf("got %+v", v)
+		t.Errorf("got %+v, want a version, that of Go and that of the tables", v)
 	}
 	invoke(t, nil, "version").wants(t, exitOK, "outbox-worker ", "tables version ")
 	invoke(t, nil, "--version").wants(t, exitOK, "outbox-worker ")
@@ -107,7 +107,7 @@ func TestShellsCompleteCommandsFlagsAndStates(t *testing.T) {
 		{"completion z", "zsh"},
 		{"list --st", "--state"},
 		{"list --state de", "delivering\ndelivered\ndead"},
-		{"list --state dead,retrying,dea", "\n:"}, // dead is named already
+		{"list --state dead,retrying,dea", "\n:"}, // dead is in the list already
 		{"list --state dead,p", "dead,pending"},
 	} {
 		got := invoke(t, nil, append([]string{"__complete"}, strings.Fields(c.typed)...)...)

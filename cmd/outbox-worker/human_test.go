@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-func TestAgesAreToldInTwoUnits(t *testing.T) {
+func TestAgesAreShownInTwoUnits(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	for d, want := range map[time.Duration]string{
@@ -14,7 +14,7 @@ func TestAgesAreToldInTwoUnits(t *testing.T) {
 		76 * time.Hour: "3d4h ago", 72*time.Hour + time.Minute: "3d ago",
 	} {
 		if got := ago(now, now.Add(-d)); got != want {
-			t.Errorf("%v is told as %q, want %q", d, got, want)
+			t.Errorf("%v is shown as %q, want %q", d, got, want)
 		}
 	}
 	if got := until(now, now.Add(298*time.Second)); got != "in 4m58s" {
@@ -25,7 +25,7 @@ func TestAgesAreToldInTwoUnits(t *testing.T) {
 	}
 }
 
-func TestAPlainDurationReadsBack(t *testing.T) {
+func TestAShownDurationCanBeParsed(t *testing.T) {
 	t.Parallel()
 	for d, want := range map[time.Duration]string{
 		time.Hour: "1h", 90 * time.Minute: "1h30m", time.Hour + time.Second: "1h0m1s", 10 * time.Minute: "10m",
@@ -33,12 +33,12 @@ func TestAPlainDurationReadsBack(t *testing.T) {
 	} {
 		got := plainDuration(d)
 		if back, err := time.ParseDuration(got); got != want || err != nil || back != d {
-			t.Errorf("%v is written as %q, want %q", d, got, want)
+			t.Errorf("%v is shown as %q, want %q", d, got, want)
 		}
 	}
 }
 
-func TestWhatStrangersWroteCannotPlayWithTheTerminal(t *testing.T) {
+func TestControlCharactersOfMessagesDoNotReachTheTerminal(t *testing.T) {
 	t.Parallel()
 	const nasty = "a\x1b[31mred\x07\u202eb\r\nc\t\x00é☃\xff"
 	if got, want := printable(nasty), `a\x1b[31mred\a\u202eb\r\nc\t\x00é☃`+"\uFFFD"; got != want {
@@ -60,11 +60,11 @@ func TestCountsAreGrouped(t *testing.T) {
 		}
 	}
 	if plural(1, "message") != "1 message" || plural(2000, "message") != "2,000 messages" {
-		t.Error("plural")
+		t.Error("plural(1) and plural(2000) are not \"1 message\" and \"2,000 messages\"")
 	}
 }
 
-func TestTheNearestWordIsWithinATypingSlip(t *testing.T) {
+func TestTheNearestWordDiffersByATypingMistakeOnly(t *testing.T) {
 	t.Parallel()
 	known := []string{"list", "status", "replay", "resume"}
 	for word, want := range map[string]string{"lsit": "list", "stauts": "status", "re": "replay", "": "", "elephant": "", "rplay": "replay"} {

@@ -21,7 +21,7 @@ func generated(t *testing.T, kind webhook.Kind) webhook.Key {
 	return key
 }
 
-// keysFile writes a file of keys, and replaceKeys puts another in its place.
+// keysFile writes a file of keys. replaceKeys replaces it.
 func keysFile(t *testing.T, lines ...string) (path string) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "keys")
@@ -40,7 +40,7 @@ func replaceKeys(t *testing.T, path string, lines ...string) {
 	}
 }
 
-// traces are what would give a key away: the start of its secret, as text, bytes and hex.
+// traces returns texts that would give a key away: the start of its secret, as text, bytes and hex.
 func traces(t *testing.T, key webhook.Key) []string {
 	t.Helper()
 	_, encoded, _ := strings.Cut(key.Reveal(), "_")
@@ -51,13 +51,13 @@ func traces(t *testing.T, key webhook.Key) []string {
 	return []string{encoded[:16], string(raw[:12]), hex.EncodeToString(raw[:12])}
 }
 
-// hides checks that nothing of the keys is in the output.
+// hides checks that no trace of the keys is in the output.
 func (i invocation) hides(t *testing.T, keys ...webhook.Key) {
 	t.Helper()
 	for _, key := range keys {
 		for _, trace := range traces(t, key) {
 			if strings.Contains(i.stdout+i.stderr, trace) {
-				t.Errorf("the output shows %q of a key:\n%s%s", trace, i.stdout, i.stderr)
+				t.Errorf("the output contains %q of a key, want no trace of it:\n%s%s", trace, i.stdout, i.stderr)
 			}
 		}
 	}
@@ -74,18 +74,18 @@ func TestKeysGeneratePrintsAKeyAndNothingElse(t *testing.T) {
 		got.wants(t, exitOK)
 		key, err := webhook.ParseKey(got.stdout)
 		if err != nil || key.Kind() != c.kind || got.stdout != key.Reveal()+"\n" || seen[got.stdout] {
-			t.Errorf("%s prints %q, %v", c.args, got.stdout, err)
+			t.Errorf("%s prints %q, %v; want a new key of this kind", c.args, got.stdout, err)
 		}
 		seen[got.stdout] = true
 		if public := publicText(key); !strings.Contains(got.stderr, public) || public == "" && got.stderr != "" {
-			t.Errorf("%s tells %q", c.args, got.stderr)
+			t.Errorf("%s writes %q to stderr, want the public half, or nothing", c.args, got.stderr)
 		}
 		invocation{stderr: got.stderr}.hides(t, key)
 
 		got = invoke(t, nil, strings.Fields("keys generate --json "+c.args)...)
 		v := decoded[generatedKey](t, got)
 		if key, err = webhook.ParseKey(v.Key); err != nil || key.Kind() != c.kind || v.Public != publicText(key) || v.ID != key.ID() || got.stderr != "" {
-			t.Errorf("%s --json prints %+v and tells %q", c.args, v, got.stderr)
+			t.Errorf("%s --json prints %+v, and %q to stderr; want the key and its public half, and nothing", c.args, v, got.stderr)
 		}
 	}
 }
@@ -106,11 +106,11 @@ func TestKeysPublicAndListShowNoSecret(t *testing.T) {
 		got.hides(t, shared, old, fresh, acme)
 		keys := decoded[set](t, got).Keys
 		if keys == nil || len(keys) != len(want) || (len(want) == 0) != strings.Contains(got.stderr, "there is no ed25519 key") {
-			t.Fatalf("%s: %s%s", args, got.stdout, got.stderr)
+			t.Fatalf("%s prints %s%s\nwant %d keys", args, got.stdout, got.stderr, len(want))
 		}
 		for i, key := range want {
 			if keys[i]["x"] != base64.RawURLEncoding.EncodeToString(key.PublicBytes()) || !strings.HasSuffix(keys[i]["kid"], "/"+key.ID()) {
-				t.Errorf("%s: key %d is %v", args, i+1, keys[i])
+				t.Errorf("%s: key %d is %v, want the public bytes and the id of the key", args, i+1, keys[i])
 			}
 		}
 	}
@@ -120,7 +120,7 @@ func TestKeysPublicAndListShowNoSecret(t *testing.T) {
 	list.wants(t, exitOK, "default  hmac     -                 -\n", "acme     ed25519  "+acme.ID()+"  "+publicText(acme)+"\n")
 	asJSON := invoke(t, env, "keys", "list", "--json")
 	if keys := decoded[[]listedKey](t, asJSON); len(keys) != 5 || keys[0] != (listedKey{"acme", typeEd25519, acme.ID(), publicText(acme)}) {
-		t.Errorf("got %+v", keys)
+		t.Errorf("got %+v, want five keys, acme's Ed25519 key first", keys)
 	}
 	config := invoke(t, append(env, goodURL), "config")
 	config.wants(t, exitOK, "\nOUTBOX_SIGNING_KEYS=default=xxxxx,xxxxx;partner=xxxxx\n")
@@ -129,7 +129,7 @@ func TestKeysPublicAndListShowNoSecret(t *testing.T) {
 	}
 }
 
-func TestEveryFaultOfTheKeysIsToldAtOnceAndShowsNoKey(t *testing.T) {
+func TestAllFaultsOfTheKeysAreReportedAtOnceWithoutAKey(t *testing.T) {
 	t.Parallel()
 	good, cut := generated(t, webhook.HMAC), generated(t, webhook.Ed25519)
 	damaged := cut.Reveal()[:60]
@@ -149,10 +149,10 @@ func TestEveryFaultOfTheKeysIsToldAtOnceAndShowsNoKey(t *testing.T) {
 	invoke(t, []string{goodURL, "OUTBOX_SIGNING_KEYS_FILE=/nowhere/keys"}, "run").wants(t, exitUsage, "OUTBOX_SIGNING_KEYS_FILE: key file /nowhere/keys: no such file")
 	invoke(t, nil, "keys", "public").wants(t, exitUsage, "there are no signing keys: set OUTBOX_SIGNING_KEYS")
 	operator := invoke(t, []string{"OUTBOX_DATABASE_URL=postgres://127.0.0.1:1/app", "OUTBOX_SIGNING_KEYS_FILE=/nowhere/keys"}, "status")
-	operator.wants(t, exitFailed, "the database cannot be reached") // and is not kept out by a key
+	operator.wants(t, exitFailed, "the database cannot be reached") // status does not need the keys
 }
 
-func TestAKeyInTheWrongPlaceIsNotRepeated(t *testing.T) {
+func TestAKeyInTheWrongPlaceIsNotShown(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []webhook.Kind{webhook.HMAC, webhook.Ed25519} {
 		key := generated(t, kind)
@@ -163,7 +163,7 @@ func TestAKeyInTheWrongPlaceIsNotRepeated(t *testing.T) {
 		} {
 			got := invoke(t, []string{goodURL, "OUTBOX_SIGNING_KEYS=default=" + generated(t, webhook.HMAC).Reveal()}, args...)
 			if got.status == exitOK || got.stdout != "" {
-				t.Errorf("%v ends with %d: %s", args[:len(args)-1], got.status, got.stdout)
+				t.Errorf("%v ends with %d and prints %s, want a failure and no output", args[:len(args)-1], got.status, got.stdout)
 			}
 			got.hides(t, key)
 		}
@@ -176,7 +176,7 @@ func TestAKeyInTheWrongPlaceIsNotRepeated(t *testing.T) {
 		got.wants(t, exitOK, string(kind)+"_xxxxx")
 		got.hides(t, key)
 		if !json.Valid([]byte(got.stdout)) {
-			t.Error("config --json is no JSON")
+			t.Errorf("config --json prints %s, want JSON", got.stdout)
 		}
 	}
 }

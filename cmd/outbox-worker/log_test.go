@@ -26,11 +26,11 @@ func TestDurationsInJSONCarryTheirUnit(t *testing.T) {
 		} `json:"of"`
 	}
 	if err := json.Unmarshal(text.Bytes(), &line); err != nil || line.TookMS != 1.235 || line.Of.LeaseMS != 60_000 {
-		t.Errorf("%s (%v)", text.String(), err)
+		t.Errorf("got %s (%v), want took_ms 1.235 and of.lease_ms 60000", text.String(), err)
 	}
 }
 
-// put sends a level as curl -X PUT -d does.
+// put sends a level in the way of curl -X PUT -d.
 func put(t *testing.T, url, level string) (status int, text string) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPut, url, strings.NewReader(level))
@@ -49,29 +49,29 @@ func put(t *testing.T, url, level string) (status int, text string) {
 	return response.StatusCode, string(body)
 }
 
-func TestTheLevelOfTheLogChangesAtRuntime(t *testing.T) {
+func TestTheLogLevelCanBeChangedAtRuntime(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	receiver := beginReceiver(t)
 	worker, admin := beginWorker(t, environment(db))
 	url := "http://" + admin + "/log-level"
 	if status, text := get(t, url); status != http.StatusOK || text != "info\n" {
-		t.Errorf("GET: %d %s", status, text)
+		t.Errorf("GET returns %d %s, want 200 info", status, text)
 	}
 	if status, text := put(t, url, "loud"); status != http.StatusBadRequest || !strings.Contains(text, "debug, info, warn, error") {
-		t.Errorf("PUT of another word: %d %s", status, text)
+		t.Errorf("PUT of an unknown level returns %d %s, want 400 and the levels", status, text)
 	}
 	if status, text := put(t, url, "debug\n"); status != http.StatusOK || text != "debug\n" {
-		t.Errorf("PUT: %d %s", status, text)
+		t.Errorf("PUT returns %d %s, want 200 debug", status, text)
 	}
 	worker.line("the level of the log is changed")
 	id := written(t, db, outbox.Message{Outcome: testdb.Outcome("run-1", receiver.url), URL: receiver.url})
 	if line := worker.line("attempt: delivered"); !strings.Contains(line, id.String()) || !strings.Contains(line, `"level":"DEBUG"`) {
-		t.Error(line)
+		t.Errorf("the line is %s, want the message's id, at level DEBUG", line)
 	}
 }
 
-func TestOnlyTheWorkersOwnMachineChangesTheLevel(t *testing.T) {
+func TestOnlyTheWorkersOwnMachineMayChangeTheLogLevel(t *testing.T) {
 	t.Parallel()
 	level := new(slog.LevelVar)
 	handler := logLevelHandler(level, slog.New(slog.DiscardHandler))
@@ -81,12 +81,12 @@ func TestOnlyTheWorkersOwnMachineChangesTheLevel(t *testing.T) {
 		level.Set(slog.LevelInfo)
 		handler.ServeHTTP(answer, request)
 		if changed := level.Level() == slog.LevelError; answer.Code != want || changed != (want == http.StatusOK) {
-			t.Errorf("from %s: %d, changed: %v", from, answer.Code, changed)
+			t.Errorf("from %s the answer is %d, and the level changed: %v; want %d", from, answer.Code, changed, want)
 		}
 	}
 }
 
-func TestEachAttemptHasALineOnRequest(t *testing.T) {
+func TestWithLogAttemptsEachAttemptHasALine(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	receiver := beginReceiver(t)
@@ -94,7 +94,7 @@ func TestEachAttemptHasALineOnRequest(t *testing.T) {
 	for range 3 {
 		id := written(t, db, outbox.Message{Outcome: testdb.Outcome("run-1", receiver.url), URL: receiver.url})
 		if line := worker.line("attempt: delivered"); !strings.Contains(line, id.String()) || !strings.Contains(line, `"took_ms":`) {
-			t.Error(line)
+			t.Errorf("the line is %s, want the message's id and took_ms", line)
 		}
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// childProgram is this program as a process of its own, for what signals do to it.
+// childProgram names the child that runs this program in its own process, so that a test can send it signals.
 const childProgram = "outbox-worker"
 
 func TestMain(m *testing.M) { testdb.Main(m, testdb.Child{Name: childProgram, Run: start}) }
@@ -26,7 +26,7 @@ type invocation struct {
 	stdout, stderr string
 }
 
-// invoke runs the program to its end.
+// invoke runs the program until it ends.
 func invoke(t *testing.T, environ []string, args ...string) invocation {
 	t.Helper()
 	return invokeWith(t, environ, "", args...)
@@ -39,7 +39,7 @@ func invokeWith(t *testing.T, environ []string, stdin string, args ...string) in
 	return invocation{status, stdout.String(), stderr.String()}
 }
 
-// environment names a test's database, and lets a worker deliver to this machine.
+// environment names a test's database, and allows a worker to deliver to this machine.
 func environment(db *testdb.DB) []string {
 	return []string{
 		"OUTBOX_DATABASE_URL=" + db.URL, "OUTBOX_SCHEMA=" + db.Schema, "OUTBOX_ADMIN_ADDR=127.0.0.1:0",
@@ -47,7 +47,7 @@ func environment(db *testdb.DB) []string {
 	}
 }
 
-// wants checks the status, and that the output holds each text.
+// wants checks the exit status, and that the output contains each text.
 func (i invocation) wants(t *testing.T, status int, texts ...string) {
 	t.Helper()
 	if i.status != status {
@@ -55,7 +55,7 @@ func (i invocation) wants(t *testing.T, status int, texts ...string) {
 	}
 	for _, text := range texts {
 		if !strings.Contains(i.stdout+i.stderr, text) {
-			t.Errorf("the output lacks %q", text)
+			t.Errorf("the output does not contain %q", text)
 		}
 	}
 	if t.Failed() {
@@ -70,7 +70,7 @@ func decoded[T any](t *testing.T, i invocation) T {
 	decoder := json.NewDecoder(strings.NewReader(i.stdout))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&v); err != nil {
-		t.Fatalf("JSON: %v\nstdout:\n%s\nstderr:\n%s", err, i.stdout, i.stderr)
+		t.Fatalf("stdout is not the JSON that the test wants: %v\nstdout:\n%s\nstderr:\n%s", err, i.stdout, i.stderr)
 	}
 	return v
 }
@@ -105,7 +105,7 @@ func execute(t *testing.T, db *testdb.DB, sql string, args ...any) {
 	}
 }
 
-// running is a program that goes on until its context ends.
+// running is a program that runs until its context ends.
 type running struct {
 	t     *testing.T
 	stop  func()
@@ -145,14 +145,14 @@ func (r *running) read(from io.Reader) {
 	}
 }
 
-// said returns all lines so far, those that were waited for included.
+// said returns all lines so far, also those that line has returned.
 func (r *running) said() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.text.String()
 }
 
-// line waits for the next line that holds text.
+// line waits for the next line that contains text.
 func (r *running) line(text string) string {
 	r.t.Helper()
 	var seen []string
@@ -160,14 +160,14 @@ func (r *running) line(text string) string {
 		select {
 		case line, ok := <-r.lines:
 			if !ok {
-				r.t.Fatalf("ended without a line with %q; its lines:\n%s", text, strings.Join(seen, "\n"))
+				r.t.Fatalf("the program ended without a line that contains %q; its lines:\n%s", text, strings.Join(seen, "\n"))
 			}
 			if strings.Contains(line, text) {
 				return line
 			}
 			seen = append(seen, line)
 		case <-timeout:
-			r.t.Fatalf("no line with %q within %v; its lines:\n%s", text, patience, strings.Join(seen, "\n"))
+			r.t.Fatalf("no line contains %q within %v; the lines are:\n%s", text, patience, strings.Join(seen, "\n"))
 		}
 	}
 }
@@ -187,7 +187,7 @@ func (r *running) end() (status int, rest string) {
 			}
 			lines = append(lines, line)
 		case <-timeout:
-			r.t.Fatalf("did not end within %v", patience)
+			r.t.Fatalf("the program did not end within %v", patience)
 		}
 	}
 	return <-r.ended, strings.Join(lines, "\n")

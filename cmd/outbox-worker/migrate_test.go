@@ -29,7 +29,7 @@ func TestMigrateGoesUpAndDownAndSaysWhatWouldBeLost(t *testing.T) {
 		migrations.Versions
 	}](t, got)
 	if v.Schema != db.Schema || v.Outbox != v.OutboxLatest || v.RiverPending {
-		t.Errorf("got %+v", v)
+		t.Errorf("got %+v, want the schema's name, the newest version, and nothing pending", v)
 	}
 	written(t, db, outbox.Message{Outcome: testdb.Outcome("r", endpointA), URL: endpointA})
 	invoke(t, env, "migrate", "down").wants(t, exitUsage, "would lose 1 message in schema "+db.Schema+": 1 still to be delivered, 0 dead")
@@ -37,8 +37,8 @@ func TestMigrateGoesUpAndDownAndSaysWhatWouldBeLost(t *testing.T) {
 	invoke(t, env, "migrate", "status").wants(t, exitNotMigrated)
 }
 
-// The release after this one has migrated already: this one works on until it is replaced.
-func TestANewerSchemaThatIsCompatibleIsWorkedOn(t *testing.T) {
+// The next release has migrated already. This release continues to work until it is replaced.
+func TestAWorkerWorksOnANewerCompatibleSchema(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	execute(t, db, fmt.Sprintf(`CREATE OR REPLACE FUNCTION outbox.version() RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT %d'`, migrations.Latest()+1))
@@ -50,8 +50,8 @@ func TestANewerSchemaThatIsCompatibleIsWorkedOn(t *testing.T) {
 	invoke(t, environment(db), "cancel", unknownID).wants(t, exitNotFound)
 }
 
-// The release before this one has not migrated yet, or its migration waits: this one works on what it finds.
-func TestTheSchemaOfTheReleaseBeforeIsWorkedOn(t *testing.T) {
+// This release has not migrated yet, or its migration waits. It works on the schema of the release before.
+func TestAWorkerWorksOnTheSchemaOfTheReleaseBefore(t *testing.T) {
 	t.Parallel()
 	db := testdb.NewEmpty(t)
 	text := invoke(t, environment(db), "migrate", "sql", "--line", "outbox", "--to", fmt.Sprint(migrations.Needed))
@@ -94,13 +94,13 @@ func TestMigrateSQLPrintsWhatAnotherToolRuns(t *testing.T) {
 		got.wants(t, c.status, c.has...)
 		for _, text := range c.hasNot {
 			if strings.Contains(got.stdout, text) {
-				t.Errorf("migrate sql %v prints %q", c.args, text)
+				t.Errorf("migrate sql %v prints %q, want it left out", c.args, text)
 			}
 		}
 	}
 }
 
-func TestANewerSchemaIsLeftAlone(t *testing.T) {
+func TestCommandsRefuseAnIncompatibleNewerSchema(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	execute(t, db, `CREATE OR REPLACE FUNCTION outbox.version() RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 9999'`)

@@ -19,8 +19,8 @@ const (
 	unknownID = "0190b7a5-5c3e-7c3a-9b1e-2f7d3c6a8e10"
 )
 
-// shelf is a schema with a message in every state, by state.
-func shelf(t *testing.T) (*testdb.DB, map[outbox.State]outbox.ID) {
+// oneOfEach makes a schema with a message in every state, and returns the messages by state.
+func oneOfEach(t *testing.T) (*testdb.DB, map[outbox.State]outbox.ID) {
 	t.Helper()
 	db := testdb.New(t)
 	ids := map[outbox.State]outbox.ID{}
@@ -48,12 +48,12 @@ SELECT message_id, endpoint, $2, 'answered 404', now() - interval '2 h 5 min' FR
 	return db, ids
 }
 
-// states reads each message's state as list does.
+// states returns each message's state, as the command list prints it.
 func states(t *testing.T, db *testdb.DB) map[outbox.ID]outbox.State {
 	t.Helper()
 	got := invoke(t, environment(db), "list", "--json", "--limit", "10000")
 	if got.status != exitOK {
-		t.Fatalf("list: %s", got.stderr)
+		t.Fatalf("list fails with %s", got.stderr)
 	}
 	byID := map[outbox.ID]outbox.State{}
 	for _, m := range decoded[[]operator.MessageStatus](t, got) {
@@ -64,7 +64,7 @@ func states(t *testing.T, db *testdb.DB) map[outbox.ID]outbox.State {
 
 func TestStatusCountsEveryStateAndNamesTheWorstEndpoints(t *testing.T) {
 	t.Parallel()
-	db, _ := shelf(t)
+	db, _ := oneOfEach(t)
 	execute(t, db, `INSERT INTO outbox.endpoint (endpoint, paused, reason, since) VALUES ($1, true, E'gone\x1b', now() - interval '1 h')`, endpointB)
 	got := invoke(t, environment(db), "status")
 	got.wants(t, exitOK)
@@ -77,7 +77,7 @@ func TestStatusCountsEveryStateAndNamesTheWorstEndpoints(t *testing.T) {
 		`(?m)^https://a.example      1         0     3        1 +\S+`,
 	} {
 		if !regexp.MustCompile(line).MatchString(got.stdout) {
-			t.Errorf("no line matches %s:\n%s", line, got.stdout)
+			t.Errorf("no line matches %s, want one:\n%s", line, got.stdout)
 		}
 	}
 	invoke(t, environment(db), "status", "--endpoints", "1").wants(t, exitOK, "1 more endpoint is not listed, of which 0 have something waiting")
@@ -90,30 +90,30 @@ func TestStatusCountsEveryStateAndNamesTheWorstEndpoints(t *testing.T) {
 		Sample    *operator.Sample          `json:"sample"`
 	}](t, invoke(t, environment(db), "status", "--json", "--endpoints", "1"))
 	if len(v.States) != len(outbox.States) || v.States[4].Messages != 1 || len(v.Endpoints) != 1 || v.Endpoints[0].Waiting != 3 || v.Unlisted != 1 || v.At.IsZero() {
-		t.Errorf("got %+v", v)
+		t.Errorf("got %+v, want all states, one endpoint of two, and a time", v)
 	}
 }
 
-func TestAnEmptyOutboxSaysSo(t *testing.T) {
+func TestCommandsSayThatAnOutboxIsEmpty(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	invoke(t, environment(db), "status").wants(t, exitOK, "pending     0\n", "no endpoint has anything waiting or dead")
 	got := invoke(t, environment(db), "list")
 	got.wants(t, exitOK, "no messages\n")
 	if got.stdout != "" {
-		t.Errorf("stdout holds %q", got.stdout)
+		t.Errorf("stdout is %q, want it empty", got.stdout)
 	}
 	if got := invoke(t, environment(db), "list", "--json"); got.stdout != "[]\n" {
-		t.Errorf("want an empty array, got %q", got.stdout)
+		t.Errorf("list --json prints %q, want an empty array", got.stdout)
 	}
 	if got := invoke(t, environment(db), "status", "--json"); !strings.Contains(got.stdout, `"endpoints": []`) {
-		t.Errorf("want an empty array:\n%s", got.stdout)
+		t.Errorf("status --json prints\n%s\nwant an empty array of endpoints", got.stdout)
 	}
 }
 
-func TestListNarrowsByStateEndpointRunAndAge(t *testing.T) {
+func TestListFiltersByStateEndpointRunAndAge(t *testing.T) {
 	t.Parallel()
-	db, ids := shelf(t)
+	db, ids := oneOfEach(t)
 	young := written(t, db, outbox.Message{Outcome: testdb.Outcome("young", endpointA), URL: endpointA})
 	for _, c := range []struct {
 		args string
@@ -142,9 +142,9 @@ func TestListNarrowsByStateEndpointRunAndAge(t *testing.T) {
 	invoke(t, environment(db), "list", "--limit", "1").wants(t, exitOK, "only the newest 1 is listed; --limit lists more")
 }
 
-func TestListShowsATableWithTheLastWord(t *testing.T) {
+func TestListShowsATableWithTheLastError(t *testing.T) {
 	t.Parallel()
-	db, _ := shelf(t)
+	db, _ := oneOfEach(t)
 	got := invoke(t, environment(db), "list")
 	for _, line := range []string{
 		`(?m)^ID {36}STATE       RUN {15}STATUS     ENDPOINT               ATTEMPTS  WRITTEN  NEXT               LAST$`,
@@ -154,14 +154,14 @@ func TestListShowsATableWithTheLastWord(t *testing.T) {
 		`(?m) delivering  run-1-delivering +succeeded  https://a.example      1         3h ago   lease ends in \d\ds$`,
 	} {
 		if !regexp.MustCompile(line).MatchString(got.stdout) {
-			t.Errorf("no line matches %s:\n%s", line, got.stdout)
+			t.Errorf("no line matches %s, want one:\n%s", line, got.stdout)
 		}
 	}
 }
 
-func TestShowTellsTheMessageAndEveryAttempt(t *testing.T) {
+func TestShowPrintsTheMessageAndEveryAttempt(t *testing.T) {
 	t.Parallel()
-	db, ids := shelf(t)
+	db, ids := oneOfEach(t)
 	id := ids[outbox.StateRetrying].String()
 	got := invoke(t, environment(db), "show", id)
 	got.wants(t, exitOK, "message    "+id+"\n", "state      retrying, next attempt in ", "run        run-2-retrying, succeeded at step 2\n",
@@ -169,16 +169,16 @@ func TestShowTellsTheMessageAndEveryAttempt(t *testing.T) {
 		"2h5m ago  12ms  status  503     host/1  answered 503 · busy \\x1b[31m\n")
 	d := decoded[operator.MessageDetail](t, invoke(t, environment(db), "show", id, "--json"))
 	if d.ID.String() != id || string(d.Result) != `{"ok":true}` || len(d.AttemptList) != 1 || *d.AttemptList[0].StatusCode != 503 {
-		t.Errorf("got %+v", d)
+		t.Errorf("got %+v, want the message with its result and one attempt", d)
 	}
 	if got := invoke(t, environment(db), "show", id, "--body"); got.stdout != `{"ok":true}` {
-		t.Errorf("--body writes %q", got.stdout)
+		t.Errorf("--body writes %q, want the bare body", got.stdout)
 	}
 	invoke(t, environment(db), "show", ids[outbox.StateDead].String()).wants(t, exitOK, "state      dead 2h5m ago, refused: answered 404", "no attempts yet")
 	invoke(t, environment(db), "show", unknownID).wants(t, exitNotFound, "no such message")
 }
 
-func TestShowBoundsAndGuardsTheBody(t *testing.T) {
+func TestShowPrintsABoundedPartOfTheBodyWithoutControlCharacters(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	show := func(o outbox.RunOutcome) invocation {
@@ -197,25 +197,25 @@ func TestShowBoundsAndGuardsTheBody(t *testing.T) {
 
 func TestReplayMakesMessagesDueAgain(t *testing.T) {
 	t.Parallel()
-	db, ids := shelf(t)
+	db, ids := oneOfEach(t)
 	dead, delivered := ids[outbox.StateDead], ids[outbox.StateDelivered]
 	invoke(t, environment(db), "replay", dead.String(), delivered.String()).wants(t, exitOK, dead.String()+" is due again\n", "2 messages replayed")
 	if s := states(t, db); s[dead] != outbox.StatePending || s[delivered] != outbox.StatePending {
-		t.Errorf("states %v", s)
+		t.Errorf("the states are %v, want those that the output says", s)
 	}
 	got := invoke(t, environment(db), "replay", ids[outbox.StateCancelled].String(), "--url", endpointB+"/new", "--json")
 	done := decoded[[]operator.Replayed](t, got)
 	if len(done) != 1 || done[0].ID != ids[outbox.StateCancelled] || states(t, db)[done[0].New] != outbox.StatePending {
-		t.Errorf("got %+v", done)
+		t.Errorf("got %+v, want a new pending message", done)
 	}
 }
 
-func TestReplayWarnsOfAPausedEndpoint(t *testing.T) {
+func TestReplayWarnsThatAnEndpointIsPaused(t *testing.T) {
 	t.Parallel()
-	db, ids := shelf(t)
+	db, ids := oneOfEach(t)
 	dead := ids[outbox.StateDead].String()
 	if got := invoke(t, environment(db), "replay", dead); strings.Contains(got.stderr, "warning") {
-		t.Errorf("nothing is paused: %s", got.stderr)
+		t.Errorf("got the warning %q, want none: nothing is paused", got.stderr)
 	}
 	invoke(t, environment(db), "pause", endpointB).wants(t, exitOK)
 	invoke(t, environment(db), "replay", dead).wants(t, exitOK, "1 message replayed", "warning: 1 message waits to "+endpointB+": it is paused")
@@ -224,31 +224,31 @@ func TestReplayWarnsOfAPausedEndpoint(t *testing.T) {
 	invoke(t, environment(db), "replay", "--dead", "--endpoint", endpointB).wants(t, exitOK, "warning: 1 message waits to "+endpointB)
 }
 
-func TestReplayNamesEveryMessageInTheWayAndChangesNone(t *testing.T) {
+func TestReplayNamesEveryMessageItCannotReplayAndChangesNone(t *testing.T) {
 	t.Parallel()
-	db, ids := shelf(t)
+	db, ids := oneOfEach(t)
 	got := invoke(t, environment(db), "replay", ids[outbox.StateDead].String(), ids[outbox.StateDelivering].String(), unknownID)
 	got.wants(t, exitNotFound, ids[outbox.StateDelivering].String()+" is being delivered now", unknownID+" is not there")
 	if s := states(t, db); s[ids[outbox.StateDead]] != outbox.StateDead {
-		t.Errorf("states %v", s)
+		t.Errorf("the states are %v, want those that the output says", s)
 	}
 	invoke(t, environment(db), "replay", ids[outbox.StateDelivering].String()).wants(t, exitFailed, "is being delivered now")
 }
 
 func TestReplayReadsIDsFromStdinAsListPrintsThem(t *testing.T) {
 	t.Parallel()
-	db, ids := shelf(t)
+	db, ids := oneOfEach(t)
 	for _, args := range [][]string{{"list", "--state", "dead"}, {"list", "--state", "cancelled", "--ids"}} {
 		listed := invoke(t, environment(db), args...)
 		invokeWith(t, environment(db), "# these\n\n"+listed.stdout, "replay", "-").wants(t, exitOK, "1 message replayed")
 	}
 	if s := states(t, db); s[ids[outbox.StateDead]] != outbox.StatePending || s[ids[outbox.StateCancelled]] != outbox.StatePending {
-		t.Errorf("states %v", s)
+		t.Errorf("the states are %v, want those that the output says", s)
 	}
 	invokeWith(t, environment(db), "one\ntwo\n", "replay", "-").wants(t, exitUsage, `not a message id: "one"`, `not a message id: "two"`)
 }
 
-func TestReplayTakesAllThatIsDeadAtAnEndpoint(t *testing.T) {
+func TestReplayTakesAllDeadMessagesOfAnEndpoint(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	const many = 1203 // more than two batches
@@ -259,51 +259,51 @@ SELECT id, endpoint, CASE WHEN substr(run_id, 5)::int > $1 THEN 'invalid' ELSE '
 	got := invoke(t, environment(db), "replay", "--dead", "--endpoint", endpointA, "--json")
 	got.wants(t, exitOK, "700 dead messages left: invalid from the beginning")
 	if done := decoded[[]operator.Replayed](t, got); len(done) != many {
-		t.Errorf("%d were replayed, want %d", len(done), many)
+		t.Errorf("%d messages were replayed, want %d", len(done), many)
 	}
 	invoke(t, environment(db), "replay", "--dead", "--endpoint", endpointB).wants(t, exitNotFound, "nothing that can be replayed is dead at "+endpointB)
 }
 
-func TestCancelGivesUpWhatIsDueAndNothingElse(t *testing.T) {
+func TestCancelTakesDueMessagesOnly(t *testing.T) {
 	t.Parallel()
-	db, ids := shelf(t)
+	db, ids := oneOfEach(t)
 	pending := ids[outbox.StatePending]
 	invoke(t, environment(db), "cancel", pending.String(), ids[outbox.StateDelivered].String()).wants(t, exitFailed, "is delivered; only what is due can be cancelled")
 	if s := states(t, db); s[pending] != outbox.StatePending {
-		t.Errorf("states %v", s)
+		t.Errorf("the states are %v, want those that the output says", s)
 	}
 	got := invoke(t, environment(db), "cancel", pending.String(), "--reason", "the customer left", "--json")
 	got.wants(t, exitOK)
 	if list := decoded[[]idState](t, got); len(list) != 1 || list[0].State != outbox.StateCancelled {
-		t.Errorf("got %+v", list)
+		t.Errorf("got %+v, want one cancelled message", list)
 	}
 	invoke(t, environment(db), "show", pending.String()).wants(t, exitOK, "state      cancelled ", ": the customer left")
 	invoke(t, environment(db), "cancel", unknownID).wants(t, exitNotFound, unknownID+" is not there")
 }
 
-func TestPauseAndResumeTellWhatTheyDid(t *testing.T) {
+func TestPauseAndResumePrintWhatTheyDid(t *testing.T) {
 	t.Parallel()
-	db, _ := shelf(t)
+	db, _ := oneOfEach(t)
 	invoke(t, environment(db), "pause", endpointA, "--reason", "maintenance").wants(t, exitOK, endpointA+" is paused\n")
 	invoke(t, environment(db), "status").wants(t, exitOK, "paused ", ": maintenance")
 	got := invoke(t, environment(db), "resume", endpointA, "--json")
 	got.wants(t, exitOK)
 	if v := decoded[endpointPaused](t, got); v.Paused || v.Endpoint != endpointA {
-		t.Errorf("got %+v", v)
+		t.Errorf("got %+v, want the endpoint without a pause or a limit", v)
 	}
 	invoke(t, environment(db), "resume", endpointA).wants(t, exitNotFound, "is not held back")
 }
 
-func TestLimitTellsWhatItSetAndStatusShowsIt(t *testing.T) {
+func TestLimitPrintsWhatItSetAndStatusShowsIt(t *testing.T) {
 	t.Parallel()
-	db, _ := shelf(t)
+	db, _ := oneOfEach(t)
 	invoke(t, environment(db), "limit", endpointA, "--rate", "2.5", "--max-in-flight", "3").
 		wants(t, exitOK, endpointA+": at most 3 at once, of each worker, at most 2.5 per second\n")
 	invoke(t, environment(db), "status").wants(t, exitOK, "at most 2.5 per second: limited by an operator")
 	got := invoke(t, environment(db), "limit", endpointA, "--none", "--json")
 	got.wants(t, exitOK, `"max_in_flight": null`, `"rate_per_second": null`)
 	if v := decoded[endpointLimited](t, got); v != (endpointLimited{Endpoint: endpointA}) {
-		t.Errorf("got %+v", v)
+		t.Errorf("got %+v, want the endpoint without a pause or a limit", v)
 	}
 	invoke(t, environment(db), "limit", endpointA).wants(t, exitUsage, "nothing to limit")
 	invoke(t, environment(db), "limit", endpointA, "--none", "--rate", "1").wants(t, exitUsage, "--none takes the limits away")
@@ -317,6 +317,6 @@ func TestJSONLeavesURLsReadable(t *testing.T) {
 	id := written(t, db, outbox.Message{Outcome: testdb.Outcome("r", url), URL: url})
 	got := invoke(t, environment(db), "show", id.String(), "--json")
 	if !strings.Contains(got.stdout, url) || !json.Valid([]byte(got.stdout)) {
-		t.Errorf("got %s", got.stdout)
+		t.Errorf("got %s, want JSON with the URL as it is", got.stdout)
 	}
 }

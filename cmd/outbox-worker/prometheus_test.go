@@ -20,7 +20,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// tool is a program of Prometheus's own, which CI installs (.ci/install-tools).
+// tool returns the path of one of Prometheus's programs, which CI installs (.ci/install-tools).
 func tool(t *testing.T, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
@@ -30,7 +30,7 @@ func tool(t *testing.T, name string) string {
 	return path
 }
 
-// freePort is a port that nobody listens on, a moment ago.
+// freePort returns an address whose port was free a moment ago.
 func freePort(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -41,13 +41,13 @@ func freePort(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-// scrape starts a Prometheus that scrapes an admin address, and returns where it is asked.
+// scrape starts a Prometheus that scrapes an admin address, and returns Prometheus's URL.
 func scrape(t *testing.T, admin string) (base string) {
 	t.Helper()
 	return scrapeAll(t, "", admin)
 }
 
-// scrapeAll is scrape with a file of rules and several addresses.
+// scrapeAll does the same with a file of rules and several addresses.
 func scrapeAll(t *testing.T, rules string, admins ...string) (base string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -77,16 +77,16 @@ func scrapeAll(t *testing.T, rules string, admins ...string) (base string) {
 	return "http://" + address
 }
 
-// ask returns the one value of a query, and whether there is one.
+// ask returns the value of a query. ok is false if it does not have exactly one.
 func ask(base, query string) (value string, ok bool) {
 	values, err := results(base, query)
 	if err != nil || len(values) != 1 {
-		return "", false // it starts
+		return "", false // Prometheus is still starting
 	}
 	return values[0], true
 }
 
-// results are the values of a query.
+// results returns the values of a query.
 func results(base, query string) (values []string, err error) {
 	response, err := http.Get(base + "/api/v1/query?query=" + url.QueryEscape(query))
 	if err != nil {
@@ -133,7 +133,7 @@ func TestARealPrometheusScrapesAWorkerUnderLoad(t *testing.T) {
 		{`count(outbox_sample_age_seconds < 60)`, "1"},
 	} {
 		value := ""
-		for deadline := time.Now().Add(3 * patience); value != want.value; time.Sleep(50 * time.Millisecond) { // Prometheus tells nobody that it has scraped
+		for deadline := time.Now().Add(3 * patience); value != want.value; time.Sleep(50 * time.Millisecond) { // no event tells when Prometheus has scraped
 			if value, _ = ask(base, want.query); time.Now().After(deadline) {
 				t.Fatalf("%s is %q; want %s", want.query, value, want.value)
 			}
@@ -141,7 +141,7 @@ func TestARealPrometheusScrapesAWorkerUnderLoad(t *testing.T) {
 	}
 }
 
-func TestPromtoolFindsNothingInTheMetrics(t *testing.T) {
+func TestPromtoolAcceptsTheMetrics(t *testing.T) {
 	t.Parallel()
 	promtool := tool(t, "promtool")
 	db := testdb.New(t)
@@ -152,6 +152,6 @@ func TestPromtoolFindsNothingInTheMetrics(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), promtool, "check", "metrics")
 	cmd.Stdin = bytes.NewReader([]byte(metrics))
 	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
-		t.Errorf("promtool check metrics: %v\n%s", err, out)
+		t.Errorf("promtool check metrics returns %v, want no complaints:\n%s", err, out)
 	}
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// question is a query of an alert rule or of the dashboard, and what its text shows of the answer.
+// question is a query of an alert rule or of the dashboard, and the labels that its text shows.
 type question struct {
 	where, expr string
 	shows       []string // labels
@@ -39,12 +39,12 @@ func alertRules(t *testing.T) []alertRule {
 	}
 	var file struct{ Groups []struct{ Rules []alertRule } }
 	if err := yaml.Unmarshal(text, &file); err != nil || len(file.Groups) != 1 {
-		t.Fatalf("%d groups: %v", len(file.Groups), err)
+		t.Fatalf("the file has %d groups of rules, %v; want 1", len(file.Groups), err)
 	}
 	return file.Groups[0].Rules
 }
 
-// questions are all queries of the rules and of the dashboard, whose variables are replaced.
+// questions returns all queries of the rules and of the dashboard, with values in place of the dashboard's variables.
 func questions(t *testing.T) (all []question) {
 	t.Helper()
 	shown := func(pattern, text string) (labels []string) {
@@ -84,7 +84,7 @@ func questions(t *testing.T) (all []question) {
 	return all
 }
 
-// series is a time series as Prometheus has it.
+// series is a time series.
 type series struct {
 	name   string
 	labels map[string]string
@@ -92,7 +92,7 @@ type series struct {
 
 var label = regexp.MustCompile(`(\w+)\s*(=~|!~|!=|=)\s*"((?:[^"\\]|\\.)*)"`)
 
-// seriesOf reads what /metrics says. Prometheus adds job and instance, and up.
+// seriesOf reads the text of /metrics. Prometheus adds the labels job and instance, and the metric up.
 func seriesOf(metrics string) []series {
 	scraped := func() map[string]string { return map[string]string{"job": "outbox-worker", "instance": "w:1"} }
 	all := []series{{"up", scraped()}}
@@ -113,7 +113,7 @@ func seriesOf(metrics string) []series {
 // selector is a metric of a query, with its matchers.
 type selector struct{ name, matchers string }
 
-// matches tells which of the series a selector means.
+// matches returns the series that a selector selects.
 func (x selector) matches(all []series) (found []series) {
 	for _, s := range all {
 		ok := s.name == x.name
@@ -140,8 +140,8 @@ var (
 	word     = regexp.MustCompile(`[a-zA-Z_]\w*\s*\(?`)
 )
 
-// taken takes a query apart: its metrics, the labels that it groups by, and the labels that its matchers name.
-func taken(expr string) (metrics []selector, groups, named []string) {
+// parts returns a query's metrics, the labels that it groups by, and the labels that its matchers name.
+func parts(expr string) (metrics []selector, groups, named []string) {
 	for _, found := range matched.FindAllStringSubmatch(expr, -1) {
 		metrics = append(metrics, selector{found[1], found[2]})
 		for _, m := range label.FindAllStringSubmatch(found[2], -1) {
@@ -161,9 +161,9 @@ func taken(expr string) (metrics []selector, groups, named []string) {
 	return metrics, groups, named
 }
 
-// fault says what is wrong with a query, given what a worker has.
+// fault says what is wrong with a query, given the series of a worker.
 func (q question) fault(all []series) string {
-	metrics, groups, named := taken(q.expr)
+	metrics, groups, named := parts(q.expr)
 	there := map[string]bool{}
 	for _, x := range metrics {
 		found := x.matches(all)
@@ -196,7 +196,7 @@ func (q question) fault(all []series) string {
 	return ""
 }
 
-// underLoad is a worker that delivers, fails and waits, and where its metrics are.
+// underLoad starts a worker with messages that are delivered, fail and wait, and returns its admin address.
 func underLoad(t *testing.T) (admin string) {
 	t.Helper()
 	db := testdb.New(t)
@@ -220,12 +220,12 @@ func underLoad(t *testing.T) (admin string) {
 	return admin
 }
 
-// A rule about a metric that nobody has never fires, and nobody notices.
-func TestEachQueryOfRulesAndDashboardIsAboutWhatAWorkerUnderLoadHas(t *testing.T) {
+// An alert about a metric that does not exist never fires, and nobody notices.
+func TestEachQueryOfRulesAndDashboardNamesMetricsOfAWorkerUnderLoad(t *testing.T) {
 	t.Parallel()
 	admin := underLoad(t)
 	var faults []string
-	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) { // a worker tells nobody of its metrics
+	for deadline := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) { // no event tells when a metric has changed
 		_, metrics := get(t, "http://"+admin+"/metrics")
 		all := seriesOf(metrics)
 		faults = faults[:0]
@@ -243,8 +243,8 @@ func TestEachQueryOfRulesAndDashboardIsAboutWhatAWorkerUnderLoadHas(t *testing.T
 	}
 }
 
-// The test above would be of no use if it found nothing wrong with anything.
-func TestAQueryAboutWhatNoWorkerHasIsFound(t *testing.T) {
+// This shows that the test above finds queries without metrics.
+func TestAQueryForAMissingMetricIsFound(t *testing.T) {
 	t.Parallel()
 	all := seriesOf("# HELP a_total x\na_total{outbox=\"o\",result=\"x\"} 1\nb 2\n")
 	for expr, want := range map[string]string{
@@ -259,12 +259,12 @@ func TestAQueryAboutWhatNoWorkerHasIsFound(t *testing.T) {
 	} {
 		got := question{where: "it", expr: expr, shows: []string{"outbox"}}.fault(all)
 		if want == "" && got != "" || !strings.Contains(got, want) {
-			t.Errorf("%s: %q, want %q", expr, got, want)
+			t.Errorf("%s: the fault is %q, want %q", expr, got, want)
 		}
 	}
 }
 
-// Prometheus itself takes each query, and has an answer for each of the dashboard.
+// Prometheus accepts each query, and each one of the dashboard has a result.
 func TestARealPrometheusAnswersEachQueryOfTheDashboard(t *testing.T) {
 	t.Parallel()
 	tool(t, "prometheus")
@@ -276,7 +276,7 @@ func TestARealPrometheusAnswersEachQueryOfTheDashboard(t *testing.T) {
 				break
 			}
 			if time.Now().After(deadline) {
-				t.Fatalf("%s: %s has no answer: %v", q.where, q.expr, err)
+				t.Fatalf("%s: the query %s has no result, want one: %v", q.where, q.expr, err)
 			}
 		}
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/webhook"
 )
 
-// sign posts a body that was signed at a time, and returns the answer.
+// sign sends a body that was signed at this time, and returns the answer's status.
 func (r receiving) sign(keys webhook.Keys, at time.Time, id, body string) int {
 	r.t.Helper()
 	q, err := http.NewRequestWithContext(r.t.Context(), http.MethodPut, r.url+"/hook", strings.NewReader(body))
@@ -30,13 +30,13 @@ func (r receiving) sign(keys webhook.Keys, at time.Time, id, body string) int {
 	return response.StatusCode
 }
 
-func TestAReceiverWithKeysRefusesWhatNoneOfThemSigned(t *testing.T) {
+func TestAReceiverWithKeysRefusesRequestsThatNoneOfThemSigned(t *testing.T) {
 	t.Parallel()
 	shared, private, stranger := generated(t, webhook.HMAC), generated(t, webhook.Ed25519), generated(t, webhook.HMAC)
 	file := keysFile(t, "# of both kinds", shared.Reveal(), publicText(private)+" # public")
 	r := beginReceiver(t, "--keys-file", file, "--body")
 	now := time.Now()
-	big := strings.Repeat("x", bodyBytesKept+1) // more than it keeps, and all of it is verified
+	big := strings.Repeat("x", bodyBytesKept+1) // longer than the part that is kept; the whole body is verified
 	for _, c := range []struct {
 		key    webhook.Key
 		at     time.Time
@@ -53,10 +53,10 @@ func TestAReceiverWithKeysRefusesWhatNoneOfThemSigned(t *testing.T) {
 		{stranger, now, "m1", "a", 401, "NOT VERIFIED"},
 	} {
 		if got := r.sign(webhook.Keys{c.key}, c.at, c.id, c.body); got != c.answer {
-			t.Errorf("%s is answered %d, want %d (%s)", c.id, got, c.answer, c.line)
+			t.Errorf("the answer to %s is %d, want %d (%s)", c.id, got, c.answer, c.line)
 		}
 		if line := r.line(c.line); !strings.Contains(line, c.id) {
-			t.Errorf("got %q", line)
+			t.Errorf("the line is %q, want it to be about %s", line, c.id)
 		}
 	}
 	r.mustPost("m4", "unsigned", http.StatusBadRequest)
@@ -64,43 +64,43 @@ func TestAReceiverWithKeysRefusesWhatNoneOfThemSigned(t *testing.T) {
 	_, rest := r.end()
 	if !strings.Contains(rest, "7 requests for 2 messages: 3 accepted, 4 refused, 0 unanswered; 0 retries, 1 duplicate") ||
 		!strings.Contains(rest, "4 requests refused: not verified") {
-		t.Errorf("summary:\n%s", rest)
+		t.Errorf("the summary is\n%s\nwant 3 accepted and 4 refused, because they are not verified", rest)
 	}
 }
 
-func TestAReceiverTakesKeysFromTheEnvironmentOrSaysThatItDoesNotVerify(t *testing.T) {
+func TestWithoutKeysAReceiverSaysThatItDoesNotVerify(t *testing.T) {
 	t.Parallel()
 	key, other := generated(t, webhook.HMAC), generated(t, webhook.HMAC)
 	env := []string{"OUTBOX_RECEIVE_KEYS=" + other.Reveal() + "," + key.Reveal()}
 	r := beginReceiverIn(t, env, "--json")
 	if got := r.sign(webhook.Keys{key}, time.Now(), "m1", "a"); got != 200 {
-		t.Errorf("answered %d", got)
+		t.Errorf("the answer is %d, want 200", got)
 	}
 	var d delivery
 	if err := json.Unmarshal([]byte(r.line("delivery")), &d); err != nil || d.Verified == nil || !*d.Verified || d.Key != 2 {
-		t.Errorf("got %+v, %v", d, err)
+		t.Errorf("got %+v, %v; want it verified by key 2", d, err)
 	}
 	if got := r.sign(webhook.Keys{generated(t, webhook.HMAC)}, time.Now(), "m2", "a"); got != 401 {
-		t.Errorf("answered %d", got)
+		t.Errorf("the answer is %d, want 401", got)
 	}
 	if err := json.Unmarshal([]byte(r.line("delivery")), &d); err != nil || *d.Verified || !strings.Contains(d.NotVerified, "no webhook signature") {
-		t.Errorf("got %+v, %v", d, err)
+		t.Errorf("got %+v, %v; want it not verified, because no signature fits", d, err)
 	}
 	r.end()
 
-	r = beginReceiverIn(t, env, "--keys-file", keysFile(t, key.Reveal())) // comes before the environment
+	r = beginReceiverIn(t, env, "--keys-file", keysFile(t, key.Reveal())) // the flag overrides the environment
 	if got := r.sign(webhook.Keys{other}, time.Now(), "m1", "a"); got != 401 {
-		t.Errorf("answered %d", got)
+		t.Errorf("the answer is %d, want 401", got)
 	}
 	r.end()
 
 	r = beginReceiver(t)
 	r.line("signatures are not verified")
 	if got := r.sign(webhook.Keys{other}, time.Now(), "m1", "a"); got != 200 {
-		t.Errorf("answered %d", got)
+		t.Errorf("the answer is %d, want 200", got)
 	}
 	if line := r.line("m1"); strings.Contains(line, "verified") {
-		t.Errorf("got %q", line)
+		t.Errorf("the line is %q, want nothing about verification", line)
 	}
 	r.end()
 }

@@ -20,7 +20,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// beginWorker starts a worker and returns where its admin server listens.
+// beginWorker starts a worker, and returns the address of its admin server.
 func beginWorker(t *testing.T, environ []string) (*running, string) {
 	t.Helper()
 	r := begin(t, environ, "run")
@@ -31,7 +31,7 @@ func adminOf(t *testing.T, line string) string {
 	t.Helper()
 	var entry struct{ Admin string }
 	if err := json.Unmarshal([]byte(line), &entry); err != nil || entry.Admin == "" {
-		t.Fatalf("the log line names no admin address: %s (%v)", line, err)
+		t.Fatalf("the log line is %s (%v), want an admin address in it", line, err)
 	}
 	return entry.Admin
 }
@@ -59,19 +59,19 @@ func TestARunningWorkerDeliversAndStopsWhenAsked(t *testing.T) {
 	worker, admin := beginWorker(t, environment(db))
 	line := receiver.line(id.String())
 	if !strings.Contains(line, `"run_id":"run-1"`) || !strings.Contains(line, `{\"ok\":true}`) {
-		t.Errorf("got %s", line)
+		t.Errorf("the receiver's line is %s, want the run and the body", line)
 	}
 	if status, text := get(t, "http://"+admin+"/healthz"); status != http.StatusOK || text != "alive\n" {
-		t.Errorf("/healthz: %d %s", status, text)
+		t.Errorf("/healthz returns %d %s, want 200 alive", status, text)
 	}
 	if status, text := get(t, "http://"+admin+"/readyz"); status != http.StatusOK || text != "ready\n" {
-		t.Errorf("/readyz: %d %s", status, text)
+		t.Errorf("/readyz returns %d %s, want 200 ready", status, text)
 	}
 	env := append(environment(db), "OUTBOX_ADMIN_ADDR="+admin)
 	invoke(t, env, "healthcheck").wants(t, exitOK, "alive\n")
 	invoke(t, env, "healthcheck", "--ready").wants(t, exitOK, "ready\n")
 	if status, rest := worker.end(); status != exitOK || !strings.Contains(rest, "asked to stop") {
-		t.Errorf("exit status %d:\n%s", status, rest)
+		t.Errorf("exit status %d, want 0, and that it was asked to stop:\n%s", status, rest)
 	}
 	invoke(t, env, "healthcheck").wants(t, exitFailed, "connection refused")
 	invoke(t, environment(db), "show", id.String()).wants(t, exitOK, "state      delivered\n")
@@ -83,34 +83,34 @@ func TestAWorkerWithoutADatabaseIsAliveButNotReady(t *testing.T) {
 	db := testdb.NewEmpty(t)
 	worker, admin := beginWorker(t, append(environment(db), "OUTBOX_DATABASE_URL=postgres://app:hunter2@127.0.0.1:1/app?pool_max_conns=2"))
 	if status, _ := get(t, "http://"+admin+"/healthz"); status != http.StatusOK {
-		t.Errorf("/healthz: %d", status)
+		t.Errorf("/healthz returns %d, want 200", status)
 	}
 	status, text := get(t, "http://"+admin+"/readyz")
 	if status != http.StatusServiceUnavailable || text == "" {
-		t.Errorf("/readyz: %d %s", status, text)
+		t.Errorf("/readyz returns %d %s, want 503 and a reason", status, text)
 	}
 	env := []string{"OUTBOX_ADMIN_ADDR=" + admin}
 	invoke(t, env, "healthcheck", "--ready").wants(t, exitFailed, "healthcheck: 503")
 	ended, rest := worker.end()
 	if ended != exitOK || strings.Contains(rest+text, "hunter2") {
-		t.Errorf("exit status %d:\n%s\n%s", ended, text, rest)
+		t.Errorf("exit status %d, want 0, and no password in the output:\n%s\n%s", ended, text, rest)
 	}
 }
 
-func TestTheAdminServerCanBeOff(t *testing.T) {
+func TestTheAdminServerCanBeTurnedOff(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	worker, admin := beginWorker(t, append(environment(db), "OUTBOX_ADMIN_ADDR=off"))
 	if admin != "off" {
-		t.Errorf("it listens on %s", admin)
+		t.Errorf("the admin server listens on %s, want off", admin)
 	}
 	invoke(t, []string{"OUTBOX_ADMIN_ADDR=off"}, "healthcheck").wants(t, exitUsage, "the worker answers no probes")
 	if status, rest := worker.end(); status != exitOK {
-		t.Errorf("exit status %d:\n%s", status, rest)
+		t.Errorf("exit status %d, want 0:\n%s", status, rest)
 	}
 }
 
-// process starts the program as a process of its own, which logs to the returned lines.
+// process starts the program as a process of its own, and returns the lines that it logs.
 func process(t *testing.T, db *testdb.DB, environ []string, args ...string) (*exec.Cmd, *bufio.Scanner) {
 	t.Helper()
 	cmd := db.Command(childProgram, environ...)
@@ -140,7 +140,7 @@ func scanTo(t *testing.T, lines *bufio.Scanner, text string) {
 		}
 		seen = append(seen, lines.Text())
 	}
-	t.Fatalf("no line with %q:\n%s", text, strings.Join(seen, "\n"))
+	t.Fatalf("no line contains %q:\n%s", text, strings.Join(seen, "\n"))
 }
 
 func TestTheFirstSignalStopsAWorkerGracefullyAndTheSecondAtOnce(t *testing.T) {
@@ -163,12 +163,12 @@ func TestTheFirstSignalStopsAWorkerGracefullyAndTheSecondAtOnce(t *testing.T) {
 	}
 	_ = cmd.Wait()
 	if got := cmd.ProcessState.ExitCode(); got != exitFailed {
-		t.Errorf("exit status %d", got)
+		t.Errorf("exit status %d, want %d", got, exitFailed)
 	}
 	receiver.end()
 }
 
-// TestSIGTERMEndsAWorkerWhoseDatabaseIsSilent, the whole process, with a request under way.
+// SIGTERM ends the whole process in time, though the database is silent and a request is under way.
 func TestSIGTERMEndsAWorkerWhoseDatabaseIsSilent(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
@@ -184,20 +184,19 @@ func TestSIGTERMEndsAWorkerWhoseDatabaseIsSilent(t *testing.T) {
 		t.Fatal(err)
 	}
 	scanTo(t, lines, `"answers not recorded: the database did not take them in time`)
-	for lines.Scan() { // until it ends
+	for lines.Scan() { // until the process ends
 	}
 	_ = cmd.Wait()
 	took := time.Since(began)
 	t.Logf("ended in %v", took)
 	if promised, load := 4*time.Second, 8*time.Second; took > promised+load || cmd.ProcessState.ExitCode() != exitOK {
-		t.Errorf("exit status %d after %v; promised are %v", cmd.ProcessState.ExitCode(), took, promised)
+		t.Errorf("exit status %d after %v, want 0 after %v, and what a loaded machine adds", cmd.ProcessState.ExitCode(), took, promised)
 	}
 	receiver.end()
 }
 
-// TestSIGHUPRereadsFilesAndEndsNothing: the worker signs with the new keys. It logs a file that it cannot read, and keeps the
-// keys that it has.
-func TestSIGHUPRereadsFilesAndEndsNothing(t *testing.T) {
+// After SIGHUP a worker signs with the new keys. If it cannot read a file, it logs that, and keeps the keys that it has.
+func TestSIGHUPMakesAWorkerReadItsFilesAgain(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	dir := t.TempDir()
@@ -239,7 +238,7 @@ func TestSIGHUPRereadsFilesAndEndsNothing(t *testing.T) {
 	scanTo(t, lines, "stopped")
 	_ = cmd.Wait()
 	if got := cmd.ProcessState.ExitCode(); got != exitOK {
-		t.Errorf("exit status %d", got)
+		t.Errorf("exit status %d, want %d", got, exitOK)
 	}
 }
 
@@ -256,10 +255,10 @@ func inFlight(t *testing.T, db *testdb.DB) {
 			return
 		}
 	}
-	t.Fatalf("nothing was leased within %v", patience)
+	t.Fatalf("no message was leased within %v, want one", patience)
 }
 
-func TestASignalEndsAnOperatorsCommandThatWaits(t *testing.T) {
+func TestASignalEndsACommandThatWaitsForALock(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	tx, err := db.Pool.Begin(t.Context())
@@ -284,6 +283,6 @@ AND relation = $1::text::regclass) FROM pg_sleep(0.01)`, db.Schema+".message").S
 	scanTo(t, lines, "outbox-worker: interrupted: received the signal: interrupt")
 	_ = cmd.Wait()
 	if got := cmd.ProcessState.ExitCode(); got != exitFailed {
-		t.Errorf("exit status %d", got)
+		t.Errorf("exit status %d, want %d", got, exitFailed)
 	}
 }

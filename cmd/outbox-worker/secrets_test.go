@@ -36,7 +36,7 @@ func spawn(t *testing.T, db *testdb.DB, environ []string, args ...string) (*runn
 	cmd.Stdout, cmd.Stderr = writer, writer
 	r := &running{
 		t: t, stop: func() { _ = cmd.Process.Signal(syscall.SIGTERM) },
-		lines: make(chan string, 10_000), ended: make(chan int, 1), // nobody reads while much is logged
+		lines: make(chan string, 10_000), ended: make(chan int, 1), // large, because the test does not read while much is logged
 	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -51,7 +51,7 @@ func spawn(t *testing.T, db *testdb.DB, environ []string, args ...string) (*runn
 	return r, cmd
 }
 
-// egressProxy tunnels for whoever knows its password, once it is open.
+// egressProxy opens tunnels for clients with its password, once it is open.
 type egressProxy struct {
 	url, credentials string
 	open             atomic.Bool
@@ -90,12 +90,12 @@ func (p *egressProxy) ServeHTTP(w http.ResponseWriter, q *http.Request) {
 	_, _ = io.Copy(from, to)
 }
 
-// withPassword returns the database's URL for a role of its own, which is dropped when the test ends.
+// withPassword returns the database's URL with a role of its own, which is dropped when the test ends.
 func withPassword(t *testing.T, db *testdb.DB, password string) string {
 	t.Helper()
 	u, err := url.Parse(db.URL)
 	if err != nil || u.Scheme == "" {
-		t.Fatalf("this test wants the database's URL in the form of a URL (%v)", err)
+		t.Fatalf("the database is not named by a URL (%v), want one for this test", err)
 	}
 	role, owner := db.Schema+"_role", ""
 	if err := db.Pool.QueryRow(t.Context(), "SELECT current_user").Scan(&owner); err != nil {
@@ -111,14 +111,14 @@ func withPassword(t *testing.T, db *testdb.DB, password string) string {
 	return u.String()
 }
 
-// secrets are what must be found nowhere, and where it was looked for.
+// secrets holds texts that must appear nowhere, and the texts in which the test searches for them.
 type secrets struct {
 	t      *testing.T
-	traces map[string]string // what is searched for: whose it is
-	looked map[string]string // place: what is there
+	traces map[string]string // by trace: the secret that it belongs to
+	looked map[string]string // by place: the text found there
 }
 
-// everything adds the rows of every table, as text: JSON, and bytea in hex.
+// everything adds the rows of every table as text, with bytea in hex.
 func (s *secrets) everything(db *testdb.DB) {
 	s.t.Helper()
 	rows, err := db.Pool.Query(s.t.Context(), "SELECT tablename FROM pg_tables WHERE schemaname = $1", db.Schema)
@@ -127,7 +127,7 @@ func (s *secrets) everything(db *testdb.DB) {
 	}
 	tables, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil || len(tables) < 5 {
-		s.t.Fatalf("tables %v, %v", tables, err)
+		s.t.Fatalf("the tables are %v, %v; want 5 at least", tables, err)
 	}
 	for _, table := range tables {
 		var text string
@@ -139,18 +139,18 @@ func (s *secrets) everything(db *testdb.DB) {
 	}
 }
 
-// search fails for each trace that is found. That a place can be searched at all is shown by what must be in it.
+// search fails for each trace that it finds. presence names a word that must be in a place, which shows that the search works.
 func (s *secrets) search(presence map[string]string) {
 	s.t.Helper()
 	for place, word := range presence {
 		if !strings.Contains(s.looked[place], word) {
-			s.t.Errorf("%s lacks %q: was it looked at?\n%s", place, word, s.looked[place])
+			s.t.Errorf("%s does not contain %q, so the search in it proves nothing:\n%s", place, word, s.looked[place])
 		}
 	}
 	for place, text := range s.looked {
 		for trace, whose := range s.traces {
 			if i := strings.Index(text, trace); i >= 0 {
-				s.t.Errorf("%s is in %s: …%q…", whose, place, text[max(0, i-200):min(len(text), i+len(trace)+50)])
+				s.t.Errorf("%s is in %s, want it nowhere: …%q…", whose, place, text[max(0, i-200):min(len(text), i+len(trace)+50)])
 			}
 		}
 	}
@@ -161,7 +161,7 @@ func (s *secrets) cmdline(name string, cmd *exec.Cmd) {
 	s.t.Helper()
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", cmd.Process.Pid))
 	if err != nil {
-		return // only Linux has it
+		return // only Linux has these files
 	}
 	s.looked["arguments of "+name] = string(bytes.ReplaceAll(text, []byte{0}, []byte(" ")))
 }
@@ -196,12 +196,12 @@ func TestSecretsAppearNowhere(t *testing.T) {
 		"show": "answered 401", "/.well-known/jwks.json": private.ID(), "keys list": private.ID(), "status": "retrying",
 	})
 	if _, ok := s.looked["arguments of worker"]; !ok && runtime.GOOS == "linux" {
-		t.Error("the processes' arguments were not looked at")
+		t.Error("the test did not search the processes' arguments, want that it does on Linux")
 	}
 }
 
-// fullRun is a worker and a receiver as processes, and what they go through: a proxy that refuses, a key that is missing,
-// a file of keys that is wrong, a receiver that has another key, a database that ends its connections.
+// fullRun is a worker and a receiver as processes, and the faults that they meet: a proxy that refuses, a missing key, a wrong
+// file of keys, a receiver with another key, a database that ends connections.
 type fullRun struct {
 	t               *testing.T
 	db              *testdb.DB
@@ -240,13 +240,13 @@ func (f fullRun) everything(s *secrets) {
 	f.look(s, "", admin, refused.String())
 	for name, r := range map[string]*running{"worker": worker, "receiver": receiver} {
 		if status, rest := r.end(); status != exitOK {
-			f.t.Errorf("%s ends with %d:\n%s", name, status, rest)
+			f.t.Errorf("%s ends with %d, want 0:\n%s", name, status, rest)
 		}
 		s.looked[name] = r.said()
 	}
 }
 
-// look keeps what the admin server and the operator's commands say.
+// look adds what the admin server and the operator's commands print.
 func (f fullRun) look(s *secrets, when, admin, id string) {
 	for _, path := range []string{"/healthz", "/readyz", "/.well-known/jwks.json"} {
 		_, text := get(f.t, "http://"+admin+path)
@@ -262,7 +262,7 @@ func (f fullRun) look(s *secrets, when, admin, id string) {
 		}
 		got := invoke(f.t, f.env, args...)
 		if got.status != exitOK {
-			f.t.Errorf("%s ends with %d:\n%s", command, got.status, got.stderr)
+			f.t.Errorf("%s ends with %d, want 0:\n%s", command, got.status, got.stderr)
 		}
 		s.looked[strings.TrimSpace(command+" "+when)] = got.stdout + got.stderr
 	}

@@ -9,9 +9,9 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// A database may have settings of its own for new sessions. The commands work, and print the same, under each of them and in
-// every protocol mode.
-func TestWhatADatabaseSetsChangesNoCommand(t *testing.T) {
+// A database may have settings for new sessions. With each of them, and in every protocol mode, the commands work and print
+// the same.
+func TestSettingsOfTheDatabaseChangeNoCommand(t *testing.T) {
 	t.Parallel()
 	db := testdb.NewAt(t, testdb.OwnServer(t).URL())
 	id := written(t, db, outbox.Message{
@@ -40,7 +40,7 @@ func TestWhatADatabaseSetsChangesNoCommand(t *testing.T) {
 		execute(t, db, "ALTER DATABASE "+db.Pool.Config().ConnConfig.Database+" SET "+sql)
 	}
 	db.Pool.Reset()
-	t.Cleanup(func() { // or the test's schema could not be dropped within its timeout
+	t.Cleanup(func() { // otherwise dropping the test's schema would take longer than its timeout
 		if _, err := db.Pool.Exec(context.Background(), "ALTER DATABASE "+db.Pool.Config().ConnConfig.Database+" RESET ALL"); err != nil {
 			t.Error(err)
 		}
@@ -61,7 +61,7 @@ func TestWhatADatabaseSetsChangesNoCommand(t *testing.T) {
 		} {
 			invoke(t, env, args...).wants(t, exitOK)
 		}
-		want[0], want[1], want[2] = look(env, looks[0]), look(env, looks[1]), look(env, looks[2]) // the operations left their traces
+		want[0], want[1], want[2] = look(env, looks[0]), look(env, looks[1]), look(env, looks[2]) // the operations have changed what the commands print
 		invoke(t, env, "migrate", "up").wants(t, exitOK)
 	}
 	invoke(t, envs["simple_protocol"], "migrate", "down", "--yes").wants(t, exitOK)

@@ -18,7 +18,7 @@ import (
 
 const goodURL = "OUTBOX_DATABASE_URL=postgres://app:hunter2@db.example:5432/app"
 
-func TestEveryFaultOfTheConfigurationIsToldAtOnceByItsVariable(t *testing.T) {
+func TestAllFaultsOfTheConfigurationAreReportedAtOnceByVariable(t *testing.T) {
 	t.Parallel()
 	for _, command := range []string{"run", "config"} {
 		got := invoke(t, []string{
@@ -35,21 +35,21 @@ func TestEveryFaultOfTheConfigurationIsToldAtOnceByItsVariable(t *testing.T) {
 			"OUTBOX_RETRY_JITTER is 3; want 0 to 1", `OUTBOX_ALLOW_HTTP is "ja"; want true or false`, "want 10.0.0.0/8",
 			`OUTBOX_LOG_LEVEL is "inf"; want one of debug, info, warn, error; did you mean info?`, "OUTBOX_NAME has 65 bytes")
 		if strings.Contains(got.stdout+got.stderr, "hunter2") {
-			t.Errorf("%s shows the password:\n%s%s", command, got.stdout, got.stderr)
+			t.Errorf("%s shows the password, want it hidden:\n%s%s", command, got.stdout, got.stderr)
 		}
 	}
 }
 
-func TestARelationIsNotToldOfAVariableThatCouldNotBeRead(t *testing.T) {
+func TestAVariableThatCannotBeReadIsNotComparedWithOthers(t *testing.T) {
 	t.Parallel()
 	got := invoke(t, []string{goodURL, "OUTBOX_LEASE=2 minutes", "OUTBOX_DELIVERY_TIMEOUT=60s"}, "config")
 	got.wants(t, exitUsage, `OUTBOX_LEASE is "2 minutes"`)
 	if strings.Contains(got.stderr, "OUTBOX_LEASE is 30s") {
-		t.Errorf("the default is blamed:\n%s", got.stderr)
+		t.Errorf("the error compares the default of OUTBOX_LEASE, want it to name the unreadable value only:\n%s", got.stderr)
 	}
 }
 
-func TestARelationNamesBothVariables(t *testing.T) {
+func TestAFaultOfTwoVariablesNamesBoth(t *testing.T) {
 	t.Parallel()
 	invoke(t, []string{goodURL, "OUTBOX_LEASE=10s", "OUTBOX_DELIVERY_TIMEOUT=60s"}, "config").
 		wants(t, exitUsage, "OUTBOX_LEASE is 10s; want at least OUTBOX_DELIVERY_TIMEOUT (1m0s) + 5s")
@@ -60,11 +60,11 @@ func TestAVariableThatIsFaultyByItselfIsOneFault(t *testing.T) {
 	got := invoke(t, []string{goodURL, "OUTBOX_MAX_IN_FLIGHT=-1"}, "config")
 	got.wants(t, exitUsage, "OUTBOX_MAX_IN_FLIGHT is -1; want 1 to 10000")
 	if strings.Contains(got.stderr, "faults") || strings.Contains(got.stderr, "ENDPOINT") {
-		t.Errorf("want one fault:\n%s", got.stderr)
+		t.Errorf("want one fault, got:\n%s", got.stderr)
 	}
 }
 
-func TestAFaultOfThePoolIsToldByTheURL(t *testing.T) {
+func TestAFaultOfThePoolNamesTheURLsParameter(t *testing.T) {
 	t.Parallel()
 	config, err := pgxpool.ParseConfig("postgres://127.0.0.1:1/app?pool_max_conns=2")
 	if err != nil {
@@ -78,7 +78,7 @@ func TestAFaultOfThePoolIsToldByTheURL(t *testing.T) {
 	_, err = worker.New(pool, worker.Config{Lease: -1})
 	if got := inVariables(err); !strings.Contains(got, "OUTBOX_LEASE is -1ns; want at least OUTBOX_DELIVERY_TIMEOUT (15s)") ||
 		!strings.Contains(got, "pool_max_conns in OUTBOX_DATABASE_URL is 2; want 6 or more") {
-		t.Errorf("got: %v", got)
+		t.Errorf("got %v, want a fault of OUTBOX_LEASE and one of pool_max_conns", got)
 	}
 }
 
@@ -103,7 +103,7 @@ func TestConfigShowsMeaningDefaultAndValueInForce(t *testing.T) {
 	}
 	for _, v := range list {
 		if v.Meaning == "" {
-			t.Errorf("%s has no meaning", v.Name)
+			t.Errorf("the variable %s has no meaning, want one", v.Name)
 		}
 		w, ok := want[v.Name]
 		delete(want, v.Name)
@@ -112,27 +112,27 @@ func TestConfigShowsMeaningDefaultAndValueInForce(t *testing.T) {
 		}
 	}
 	if len(want) > 0 {
-		t.Errorf("not listed: %v", want)
+		t.Errorf("these variables are not listed: %v", want)
 	}
 	text := invoke(t, []string{goodURL, "OUTBOX_LEASE=2m"}, "config")
 	text.wants(t, exitOK, "\nOUTBOX_LEASE=2m\n", "\n#OUTBOX_POLL_INTERVAL=1s\n", "OUTBOX_DATABASE_URL=postgres://app:xxxxx@db.example:5432/app\n")
 	if strings.Contains(got.stdout+text.stdout, "hunter2") {
-		t.Error("config shows the password")
+		t.Error("config shows the password, want it hidden")
 	}
 }
 
 func TestTheVariablesCoverTheWorkersConfiguration(t *testing.T) {
 	t.Parallel()
-	ours := []string{"Logger", "UserAgent", "DeniedAddrs", "Keys", "MeterProvider", "TracerProvider", "Resolver", "DialControl", "TLSConfig", "OnEvent", "OnAttempt"} // given by a program
+	ours := []string{"Logger", "UserAgent", "DeniedAddrs", "Keys", "MeterProvider", "TracerProvider", "Resolver", "DialControl", "TLSConfig", "OnEvent", "OnAttempt"} // only an embedding program sets these
 	for _, f := range reflect.VisibleFields(reflect.TypeFor[worker.Config]()) {
 		_, ok := reflect.TypeFor[settings]().FieldByName(f.Name)
 		if f.IsExported() && ok == slices.Contains(ours, f.Name) {
-			t.Errorf("worker.Config.%s: has a variable: %v", f.Name, ok)
+			t.Errorf("worker.Config.%s has a variable: %v, want the opposite", f.Name, ok)
 		}
 	}
 	for _, f := range settingFields() {
 		if f.Tag.Get("help") == "" || variableName(f) == envPrefix {
-			t.Errorf("settings.%s: want the tags env and help", f.Name)
+			t.Errorf("settings.%s lacks the tag env or help", f.Name)
 		}
 	}
 }
@@ -149,14 +149,14 @@ func TestSettingsReachTheWorker(t *testing.T) {
 	w := c.settings.worker(nil).WithDefaults()
 	if w.Schema != "billing" || *w.RetryJitter != 0 || !slices.Equal(w.RetrySchedule, []time.Duration{time.Second, 2 * time.Minute}) ||
 		len(w.AllowedCIDRs) != 1 || !w.AllowHTTP || w.Lease != 30*time.Second {
-		t.Errorf("got %+v", w)
+		t.Errorf("got %+v, want the values of the environment", w)
 	}
 	if w := loadSettings(nil).settings.worker(nil); !reflect.DeepEqual(w, worker.Config{}) {
 		t.Errorf("an empty environment gives %+v; want the zero value, so that the defaults are the worker's own", w)
 	}
 }
 
-func TestListsReadBackAsTheyAreShown(t *testing.T) {
+func TestListsCanBeReadAsTheyAreShown(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ name, text, shown, fault string }{
 		{"RETRY_STATUSES", "408, 429,500-503,599", "408,429,500-503,599", ""},
@@ -180,14 +180,14 @@ func TestListsReadBackAsTheyAreShown(t *testing.T) {
 			got.wants(t, exitUsage, c.fault)
 		}
 		if strings.Contains(got.stdout+got.stderr, "hunter2") {
-			t.Errorf("%s=%s shows the password", c.name, c.text)
+			t.Errorf("%s=%s: the output shows the password, want it hidden", c.name, c.text)
 		}
 	}
 	missing := invoke(t, []string{goodURL, "OUTBOX_ADMIN_ADDR=off", "OUTBOX_CA_FILE=/nowhere/ca.pem"}, "run")
 	missing.wants(t, exitUsage, "OUTBOX_CA_FILE: open /nowhere/ca.pem")
 }
 
-func TestAnUnknownVariableIsAWarningWithTheNearestName(t *testing.T) {
+func TestTheWarningOfAnUnknownVariableNamesTheNearestOne(t *testing.T) {
 	t.Parallel()
 	got := invoke(t, []string{
 		goodURL, "OUTBOX_POLL_INTERVALL=3s", "OTHER=1",
@@ -196,20 +196,20 @@ func TestAnUnknownVariableIsAWarningWithTheNearestName(t *testing.T) {
 	}, "config")
 	got.wants(t, exitOK, "OUTBOX_POLL_INTERVALL is set, but there is no such variable; did you mean OUTBOX_POLL_INTERVAL?")
 	if n := strings.Count(got.stderr, "\n"); n != 1 {
-		t.Errorf("want one warning and nothing of Kubernetes' own:\n%s", got.stderr)
+		t.Errorf("want one warning, and none about variables that Kubernetes sets, got:\n%s", got.stderr)
 	}
 }
 
-func TestASlipInTheWorkersSettingsDoesNotKeepAnOperatorOut(t *testing.T) {
+func TestOperatorsCommandsIgnoreFaultsOfTheWorkersSettings(t *testing.T) {
 	t.Parallel()
 	got := invoke(t, []string{"OUTBOX_DATABASE_URL=postgres://app:hunter2@127.0.0.1:1/app", "OUTBOX_LEASE=x"}, "status")
 	got.wants(t, exitFailed, "the database cannot be reached", "127.0.0.1:1", "check that it is up, and OUTBOX_DATABASE_URL")
 	if strings.Contains(got.stderr, "hunter2") || strings.Count(got.stderr, "connection refused") != 1 {
-		t.Errorf("want the fault once, and no password:\n%s", got.stderr)
+		t.Errorf("want the fault once, and no password, got:\n%s", got.stderr)
 	}
 }
 
-func TestWithoutADatabaseURLEachCommandNamesIt(t *testing.T) {
+func TestEachCommandSaysThatTheDatabaseURLIsMissing(t *testing.T) {
 	t.Parallel()
 	const id = "0190b7a5-5c3e-7c3a-9b1e-2f7d3c6a8e10"
 	for _, args := range [][]string{
@@ -237,7 +237,7 @@ func TestAFaultOfTLSInAConnectionStringNamesItsParameter(t *testing.T) {
 	}
 }
 
-func TestNoFaultOfAConnectionStringShowsItsPassword(t *testing.T) {
+func TestNoErrorShowsThePasswordOfAConnectionString(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{
 		"postgres://app:hunter2@db:notaport/app", "postgres://app:hunter2/x@db/app", "postgres://app:hun@hunter2@db/app",
@@ -251,7 +251,7 @@ func TestNoFaultOfAConnectionStringShowsItsPassword(t *testing.T) {
 			got := invoke(t, []string{"OUTBOX_DATABASE_URL=" + text}, command)
 			got.wants(t, exitUsage, "OUTBOX_DATABASE_URL")
 			if strings.Contains(got.stdout+got.stderr, "hunter2") {
-				t.Errorf("%s with %q shows it:\n%s%s", command, text, got.stdout, got.stderr)
+				t.Errorf("%s with %q shows the password, want it hidden:\n%s%s", command, text, got.stdout, got.stderr)
 			}
 		}
 	}
@@ -272,19 +272,19 @@ func TestAConnectionStringIsShownWithoutItsSecrets(t *testing.T) {
 	}
 }
 
-func TestAFlagForTheSchemaComesBeforeTheEnvironment(t *testing.T) {
+func TestTheFlagForTheSchemaOverridesTheEnvironment(t *testing.T) {
 	t.Parallel()
 	got := invoke(t, []string{goodURL, "OUTBOX_SCHEMA=one"}, "config", "--schema", "two")
 	got.wants(t, exitOK, "\nOUTBOX_SCHEMA=two\n")
 	invoke(t, []string{goodURL}, "config", "--schema", "Public").wants(t, exitUsage, "--schema: invalid schema name")
 }
 
-func TestOutputThatCannotBeWrittenIsAFailure(t *testing.T) {
+func TestACommandFailsIfItsOutputCannotBeWritten(t *testing.T) {
 	t.Parallel()
 	var stderr bytes.Buffer
 	status := run(t.Context(), []string{"version"}, nil, nil, full{}, &stderr)
 	if status != exitFailed || !strings.Contains(stderr.String(), "writing the output: no space left") {
-		t.Errorf("exit status %d: %s", status, stderr.String())
+		t.Errorf("exit status %d, want %d and that the output cannot be written: %s", status, exitFailed, stderr.String())
 	}
 }
 

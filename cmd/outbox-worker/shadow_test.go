@@ -18,9 +18,9 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
-// A role that may create objects in a schema on the search_path plants one under the name of each function, operator and
-// type that Postgres has. None of ours calls any of them: not the migrations, by whatever tool they are run, not the hook
-// in its caller's session, not the store in its caller's, not the commands.
+// A role that may create objects in a schema of the search_path plants one with the name of each function, operator and type
+// of Postgres. Nothing of ours calls them: not the migrations, with any tool, not the hook or the store in their caller's
+// session, not the commands.
 func TestAPlantedFunctionIsNeverCalled(t *testing.T) {
 	t.Parallel()
 	server := testdb.OwnServer(t)
@@ -41,19 +41,19 @@ func TestAPlantedFunctionIsNeverCalled(t *testing.T) {
 			mustExec(t, clean, "ALTER DATABASE "+database+" SET search_path = "+c.path)
 			hostile := &testdb.DB{Schema: "outbox", URL: withDatabase(t, server.URL(), database)}
 			hostile.Pool = hostile.NewPool(t, nil)
-			if c.schema == "evil" { // in public, Postgres's own come first where they match as well
+			if c.schema == "evil" { // from public, Postgres prefers its own function when it matches as well
 				if _, err := hostile.Pool.Exec(t.Context(), "SELECT now()"); err == nil || !strings.Contains(err.Error(), "a planted now() was called") {
-					t.Fatalf("the planted function is not found: %v", err)
+					t.Fatalf("a statement that should call the planted function returns %v, want the planted error", err)
 				}
 			}
 			if _, err := hostile.Pool.Exec(t.Context(), `SELECT pg_column_size('{}'::pg_catalog.jsonb)`); err == nil || !strings.Contains(err.Error(), "a planted") {
-				t.Fatalf("the planted function is not found: %v", err)
+				t.Fatalf("a statement that should call the planted function returns %v, want the planted error", err)
 			}
 			before := shadows.Calls(t)
 			unharmed := func(what string) {
 				t.Helper()
 				if n := shadows.Calls(t); n != before {
-					t.Errorf("%s: %d calls of what was planted", what, n-before)
+					t.Errorf("%s: planted objects were called %d times, want never", what, n-before)
 					before = n
 				}
 			}
@@ -65,7 +65,7 @@ func TestAPlantedFunctionIsNeverCalled(t *testing.T) {
 			unharmed("migrate status")
 			bound(t, clean, "outbox")
 
-			mustExec(t, clean, `INSERT INTO outbox.event_wanted (seen) VALUES (now())`) // what operators do is noted
+			mustExec(t, clean, `INSERT INTO outbox.event_wanted (seen) VALUES (now())`) // makes the store write notes of events
 			writeUnderShadows(t, hostile)
 			unharmed("the hook")
 			storeUnderShadows(t, hostile)
@@ -93,7 +93,7 @@ func mustExec(t *testing.T, pool *pgxpool.Pool, sql string) {
 	}
 }
 
-// withDatabase names another database of the same server.
+// withDatabase returns the URL of another database of the same server.
 func withDatabase(t *testing.T, url, database string) string {
 	t.Helper()
 	base, query, _ := strings.Cut(url, "?")
@@ -104,7 +104,7 @@ func withDatabase(t *testing.T, url, database string) string {
 	return base[:i+1] + database + "?" + query
 }
 
-// bound looks whether a constraint, view, default or index of ours uses what is not Postgres's or ours.
+// bound checks that no constraint, view, default or index of ours uses an object that is neither Postgres's nor ours.
 func bound(t *testing.T, pool *pgxpool.Pool, schema string) {
 	t.Helper()
 	rows, err := pool.Query(t.Context(), `SELECT pg_describe_object(d.classid, d.objid, 0) || ' uses ' || pg_describe_object(d.refclassid, d.refobjid, 0)
@@ -118,7 +118,7 @@ WHERE (pg_identify_object(d.refclassid, d.refobjid, 0)).schema IN ('evil', 'publ
 	}
 	list, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil || len(list) > 0 {
-		t.Errorf("%v, %v", list, err)
+		t.Errorf("these of our objects use planted ones: %v, %v; want none", list, err)
 	}
 }
 
@@ -142,7 +142,7 @@ func writeUnderShadows(t *testing.T, db *testdb.DB) {
 	}
 	end := func(tx outbox.Tx, way string) error {
 		for _, o := range outcomes {
-			for range 2 { // the second time it is a duplicate
+			for range 2 { // the second one is a duplicate
 				o := o
 				o.RunID += way
 				if _, err := h.Write(t.Context(), tx, o); err != nil {
@@ -165,7 +165,7 @@ func writeUnderShadows(t *testing.T, db *testdb.DB) {
 			err = end(tx, mode.String())
 		}
 		if err != nil {
-			t.Errorf("%v: %v", mode, err)
+			t.Errorf("in mode %v the hook returns %v, want no error", mode, err)
 		}
 	}
 	pq, err := sql.Open("postgres", db.URL)
@@ -178,7 +178,7 @@ func writeUnderShadows(t *testing.T, db *testdb.DB) {
 		err = end(outbox.SQLTx(tx), "pq")
 	}
 	if err != nil {
-		t.Errorf("lib/pq: %v", err)
+		t.Errorf("with lib/pq the hook returns %v, want no error", err)
 	}
 	waker, err := outbox.NewWaker(db.Pool, db.Schema)
 	if err != nil {
@@ -201,11 +201,11 @@ func storeUnderShadows(t *testing.T, db *testdb.DB) {
 		States: []outbox.State{outbox.StatePending}, Endpoint: endpointA, NewerThan: time.Hour, Limit: 3,
 	})
 	if err != nil || len(all) < 2 {
-		t.Fatalf("%d messages are listed: %v", len(all), err)
+		t.Fatalf("%d messages are listed, %v; want 2 at least", len(all), err)
 	}
-	failed, err := store.List(ctx, operator.Filter{States: []outbox.State{outbox.StatePending}, Endpoint: endpointB}) // they have no result
+	failed, err := store.List(ctx, operator.Filter{States: []outbox.State{outbox.StatePending}, Endpoint: endpointB}) // these have no result
 	if err != nil || len(failed) == 0 {
-		t.Fatalf("%d messages are listed: %v", len(failed), err)
+		t.Fatalf("%d messages are listed, %v; want some", len(failed), err)
 	}
 	id := []outbox.ID{all[0].ID, failed[0].ID}
 	_, showErr := store.Show(ctx, id[0])
@@ -216,7 +216,7 @@ func storeUnderShadows(t *testing.T, db *testdb.DB) {
 	pauseErr := store.Pause(ctx, endpointA, "")
 	_, resumeErr := store.Resume(ctx, endpointA)
 	limitErr := store.Limit(ctx, endpointA, operator.Limits{MaxInFlight: 1, RatePerSecond: 2}, "")
-	_, resumeAgainErr := store.Resume(ctx, endpointA) // which is not paused, so that the other conditions are looked at
+	_, resumeAgainErr := store.Resume(ctx, endpointA) // the endpoint is not paused any more, so that Postgres evaluates the other conditions
 	_, overviewErr := store.Overview(ctx)
 	_, endpointsErr := store.Endpoints(ctx, 3)
 	_, deadErr := store.List(ctx, operator.Filter{States: []outbox.State{outbox.StateDead, outbox.StateCancelled}, RunID: "x", OlderThan: time.Second})
@@ -229,7 +229,7 @@ func storeUnderShadows(t *testing.T, db *testdb.DB) {
 	}
 }
 
-// tenantUnderShadows does what a store of a tenant does beside that.
+// tenantUnderShadows calls what only a tenant's store does.
 func tenantUnderShadows(t *testing.T, db *testdb.DB) error {
 	t.Helper()
 	store, err := operator.NewStore(db.Pool, db.Schema)
@@ -280,7 +280,7 @@ func commandsUnderShadows(t *testing.T, db *testdb.DB) {
 	t.Helper()
 	list := decoded[[]operator.MessageStatus](t, invoke(t, environment(db), "list", "--state", "pending", "--json"))
 	if len(list) < 2 {
-		t.Fatalf("%d messages are pending", len(list))
+		t.Fatalf("%d messages are pending, want 2 at least", len(list))
 	}
 	id := list[0].ID.String()
 	for _, args := range [][]string{
@@ -289,7 +289,7 @@ func commandsUnderShadows(t *testing.T, db *testdb.DB) {
 		{"limit", endpointA, "--rate", "5"}, {"limit", endpointA, "--none"}, {"status", "--by", "tenant"}, {"migrate", "status", "--json"}, {"migrate", "up"},
 	} {
 		invoke(t, environment(db), args...).wants(t, exitOK)
-		through := append(environment(db), "OUTBOX_POOLER=transaction") // nothing is set beyond a transaction
+		through := append(environment(db), "OUTBOX_POOLER=transaction") // with this, settings last for one transaction
 		if args[0] == "status" || args[0] == "list" || args[0] == "show" || args[0] == "limit" {
 			invoke(t, through, args...).wants(t, exitOK)
 		}

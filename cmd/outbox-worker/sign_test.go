@@ -11,7 +11,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/webhook"
 )
 
-// awaitMessage waits until a message's row of the view status is as the condition says.
+// awaitMessage waits until a condition holds for a message's row of the view status.
 func awaitMessage(t *testing.T, db *testdb.DB, id outbox.ID, condition string) {
 	t.Helper()
 	sql := "SELECT EXISTS (SELECT FROM " + db.Schema + ".status WHERE id = $1 AND " + condition + ") FROM pg_sleep(0.01)"
@@ -24,10 +24,10 @@ func awaitMessage(t *testing.T, db *testdb.DB, id outbox.ID, condition string) {
 			return
 		}
 	}
-	t.Fatalf("%s was not met within %v:\n%s", condition, patience, invoke(t, environment(db), "show", id.String()).stdout)
+	t.Fatalf("the condition %s did not hold within %v:\n%s", condition, patience, invoke(t, environment(db), "show", id.String()).stdout)
 }
 
-// askForKeys asks a worker for its public keys, which makes it look at the file, until the answer is as wanted.
+// askForKeys gets a worker's public keys until the answer is as wanted. The worker checks its file for each request.
 func askForKeys(t *testing.T, admin, what string, wanted func(jwks string) bool) {
 	t.Helper()
 	tick := time.NewTicker(50 * time.Millisecond)
@@ -37,7 +37,7 @@ func askForKeys(t *testing.T, admin, what string, wanted func(jwks string) bool)
 			return
 		}
 	}
-	t.Fatalf("no %s within %v", what, patience)
+	t.Fatalf("got no %s within %v", what, patience)
 }
 
 func awaitJWKS(t *testing.T, admin, text string) {
@@ -45,7 +45,7 @@ func awaitJWKS(t *testing.T, admin, text string) {
 	askForKeys(t, admin, "JWKS with "+text, func(jwks string) bool { return strings.Contains(jwks, text) })
 }
 
-// awaitKeyLog waits for what a worker logs when it looks at the file, and returns the line.
+// awaitKeyLog waits for a line that a worker logs when it checks its file, and returns it.
 func awaitKeyLog(t *testing.T, worker *running, admin, text string) (line string) {
 	t.Helper()
 	askForKeys(t, admin, "line with "+text, func(string) bool {
@@ -55,7 +55,7 @@ func awaitKeyLog(t *testing.T, worker *running, admin, text string) (line string
 	return line
 }
 
-// signedBy writes a message that names a set of keys.
+// signedBy writes a message that names a key set.
 func signedBy(t *testing.T, db *testdb.DB, url, set string) outbox.ID {
 	t.Helper()
 	return written(t, db, outbox.Message{Outcome: testdb.Outcome("run-"+set, url), URL: url, Options: outbox.Options{SigningKey: set}})
@@ -72,14 +72,14 @@ func TestASignedDeliveryIsVerifiedByTheReceiver(t *testing.T) {
 	for id, want := range map[outbox.ID]string{byDefault: "verified by key 1", byName: "verified by key 2"} {
 		awaitMessage(t, db, id, "state = 'delivered'")
 		if got := receiver.said(); !strings.Contains(lineWith(got, id.String()), want) {
-			t.Errorf("%s: want %s:\n%s", id, want, got)
+			t.Errorf("no line about %s contains %q:\n%s", id, want, got)
 		}
 	}
 	worker.end()
 	receiver.end()
 }
 
-func TestAMessageWaitsForItsKeyAndGoesWhenTheFileGetsIt(t *testing.T) {
+func TestAMessageWaitsForItsKeyAndIsSentWhenTheFileHasIt(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	shared, private := generated(t, webhook.HMAC), generated(t, webhook.Ed25519)
@@ -94,19 +94,19 @@ func TestAMessageWaitsForItsKeyAndGoesWhenTheFileGetsIt(t *testing.T) {
 
 	replaceKeys(t, file, "default = "+shared.Reveal(), "acme = "+private.Reveal())
 	awaitJWKS(t, admin, `"acme/`+private.ID())
-	invoke(t, environment(db), "replay", id.String()).wants(t, exitOK) // or half a minute later by itself
+	invoke(t, environment(db), "replay", id.String()).wants(t, exitOK) // without this, the next attempt comes after half a minute
 	receiver.line("verified by key 1")
 	awaitMessage(t, db, id, "state = 'delivered' AND attempts = 1 AND waits_for IS NULL")
 	_, rest := worker.end()
 	line := lineWith(rest, "signing keys in force")
 	if !strings.Contains(line, `"names":["acme","default"]`) {
-		t.Errorf("the change is logged as %q", line)
+		t.Errorf("the line about the change is %q, want the names of both sets", line)
 	}
 	invocation{stdout: worker.said()}.hides(t, shared, private)
 	receiver.end()
 }
 
-// lineWith returns the first line of a text that holds a word.
+// lineWith returns the first line of a text that contains a word.
 func lineWith(text, word string) string {
 	for line := range strings.Lines(text) {
 		if strings.Contains(line, word) {
@@ -123,7 +123,7 @@ func TestAReceiverWithAnotherKeyRefusesAndTheOperatorSeesWhy(t *testing.T) {
 	id := signedBy(t, db, receiver.url, "")
 	worker, _ := beginWorker(t, append(environment(db), "OUTBOX_SIGNING_KEYS=default="+generated(t, webhook.HMAC).Reveal()))
 	if line := receiver.line("NOT VERIFIED: no webhook signature matches: 1 given, 1 keys"); !strings.Contains(line, "401") {
-		t.Errorf("got %q", line)
+		t.Errorf("the line is %q, want a 401", line)
 	}
 	awaitMessage(t, db, id, "state = 'dead'")
 	invoke(t, environment(db), "show", id.String()).wants(t, exitOK, ", refused: answered 401 Unauthorized", "no webhook signature matches")
@@ -131,11 +131,11 @@ func TestAReceiverWithAnotherKeyRefusesAndTheOperatorSeesWhy(t *testing.T) {
 	worker.end()
 	_, rest := receiver.end()
 	if !strings.Contains(rest, "1 request refused: not verified") {
-		t.Errorf("summary:\n%s", rest)
+		t.Errorf("the summary is\n%s\nwant one request refused", rest)
 	}
 }
 
-func TestAKeyFileThatBreaksLaterIsToldOfAndChangesNothing(t *testing.T) {
+func TestAKeyFileThatBecomesFaultyIsLoggedAndChangesNothing(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	private, damaged := generated(t, webhook.Ed25519), generated(t, webhook.Ed25519)
@@ -143,12 +143,12 @@ func TestAKeyFileThatBreaksLaterIsToldOfAndChangesNothing(t *testing.T) {
 	file := keysFile(t, "acme = "+private.Reveal())
 	worker, admin := beginWorker(t, append(environment(db), "OUTBOX_SIGNING_KEYS_FILE="+file))
 	if !strings.Contains(worker.said(), "messages that name no key are sent unsigned") {
-		t.Errorf("no warning of a set called default that is missing:\n%s", worker.said())
+		t.Errorf("the log does not warn that the default set is missing:\n%s", worker.said())
 	}
 	replaceKeys(t, file, "acme = "+damaged.Reveal()[:50], "default = ")
 	line := awaitKeyLog(t, worker, admin, "the file of signing keys changed and cannot be used; the keys in force stay")
 	if !strings.Contains(line, `line 1: set \"acme\": key 1: webhook key`) || !strings.Contains(line, `line 2: set \"default\": 0 keys`) {
-		t.Errorf("got %s", line)
+		t.Errorf("the line is %s, want both faults", line)
 	}
 	id := signedBy(t, db, receiver.url, "acme")
 	awaitMessage(t, db, id, "state = 'delivered'")
@@ -170,11 +170,11 @@ func TestTheAdminServerServesTheJWKS(t *testing.T) {
 	}
 	_ = response.Body.Close()
 	if h := response.Header; h.Get("Content-Type") != "application/jwk-set+json" || h.Get("Cache-Control") != "max-age=300" {
-		t.Errorf("headers %v", h)
+		t.Errorf("the headers are %v, want the type of a JWK set, and max-age=300", h)
 	}
 	status, text := get(t, "http://"+admin+"/.well-known/jwks.json")
 	if printed := invoke(t, env, "keys", "public"); status != http.StatusOK || text != printed.stdout || !strings.Contains(text, private.ID()) {
-		t.Errorf("%d; it serves\n%sand keys public prints\n%s", status, text, printed.stdout)
+		t.Errorf("the answer is %d\n%swant that of keys public:\n%s", status, text, printed.stdout)
 	}
 	worker.end()
 }
@@ -190,7 +190,7 @@ func TestWithoutKeysAWorkerWarnsOnceAndSendsUnsigned(t *testing.T) {
 	awaitJWKS(t, admin, `"keys": []`)
 	worker.end()
 	if n := strings.Count(worker.said(), "sent unsigned"); n != 1 {
-		t.Errorf("%d warnings:\n%s", n, worker.said())
+		t.Errorf("%d warnings, want 1:\n%s", n, worker.said())
 	}
 	receiver.end()
 }

@@ -17,25 +17,25 @@ func TestATableFitsTheWidthOfItsTerminal(t *testing.T) {
 		got := fitted(lines, width, []string{"RUN", "ENDPOINT"})
 		for _, line := range got {
 			if line[0] != "ID" && len(line[0]) != 36 {
-				t.Fatalf("at %d, an id is cut: %q", width, line)
+				t.Fatalf("with %d columns an id is cut: %q", width, line)
 			}
 		}
 		widths := shrunk(got, 1000, 1000)
 		if most := max(width, 36+columnGap+columnMin+columnGap+columnMin); total(widths) > most {
-			t.Fatalf("at %d, it takes %d: %q", width, total(widths), got)
+			t.Fatalf("with %d columns the table takes %d: %q", width, total(widths), got)
 		}
 		for _, line := range got {
 			for _, text := range line {
 				if !utf8.ValidString(text) {
-					t.Fatalf("%q", text)
+					t.Fatalf("the cut text %q is not valid UTF-8", text)
 				}
 			}
 		}
 	}
 	if got := fitted(lines, 200, nil); len(got[0]) != 5 || got[1][4] != lines[1][5] {
-		t.Errorf("with room, only the empty column is left out: %q", got)
+		t.Errorf("with enough room the table is %q, want only the empty column left out", got)
 	}
 	if got := fitted(lines, 80, []string{"RUN", "ENDPOINT"}); strings.Join(got[0], " ") != "ID STATE ENDPOINT LAST" {
-		t.Errorf("at 80: %q", got)
+		t.Errorf("with 80 columns the table is %q, want the columns that have to stay, and LAST", got)
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// scraped waits until /metrics holds each text, and returns it.
+// scraped waits until /metrics contains each text, and returns it.
 func scraped(t *testing.T, admin string, texts ...string) (metrics string) {
 	t.Helper()
 	deadline := time.Now().Add(patience)
@@ -31,9 +31,9 @@ func scraped(t *testing.T, admin string, texts ...string) (metrics string) {
 			return metrics
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("/metrics lacks %q:\n%s", missing, metrics)
+			t.Fatalf("/metrics does not contain %q:\n%s", missing, metrics)
 		}
-		time.Sleep(20 * time.Millisecond) // the worker tells nobody that a metric has changed
+		time.Sleep(20 * time.Millisecond) // no event tells when a metric has changed
 	}
 }
 
@@ -73,12 +73,12 @@ func TestMetricsGoToACollectorByOTLP(t *testing.T) {
 				return
 			}
 		case <-time.After(patience):
-			t.Fatal("no metric of a settled message arrived")
+			t.Fatalf("no metric of a settled message arrived within %v", patience)
 		}
 	}
 }
 
-func TestAnotherProtocolOfOTLPThanHTTPIsAnError(t *testing.T) {
+func TestOTLPOverAnythingButHTTPIsAnError(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	invoke(t, append(environment(db), "OTEL_EXPORTER_OTLP_ENDPOINT=http://127.0.0.1:4317", "OTEL_EXPORTER_OTLP_PROTOCOL=grpc"), "run").
@@ -91,7 +91,7 @@ func TestAnotherProtocolOfOTLPThanHTTPIsAnError(t *testing.T) {
 		wants(t, exitUsage, `OTEL_TRACES_SAMPLER_ARG is "2"`)
 }
 
-func TestTheStandardVariablesAskForOTLP(t *testing.T) {
+func TestTheStandardVariablesTurnOTLPOn(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]asks{
 		"":                                     {},
@@ -106,11 +106,11 @@ func TestTheStandardVariablesAskForOTLP(t *testing.T) {
 		"OTEL_METRICS_EXPORTER=none OTEL_EXPORTER_OTLP_ENDPOINT=http://c":                                               {traces: true},
 		"OTEL_METRICS_EXPORTER=prometheus OTEL_EXPORTER_OTLP_ENDPOINT=http://c":                                         {traces: true},
 		"OTEL_SDK_DISABLED=true OTEL_METRICS_EXPORTER=otlp":                                                             {nothing: true},
-		"OTEL_EXPORTER_OTLP_PROTOCOL=grpc":                                                                              {}, // asks for nothing by itself
+		"OTEL_EXPORTER_OTLP_PROTOCOL=grpc":                                                                              {}, // turns nothing on by itself
 		"OTEL_METRICS_EXPORTER=otlp OTEL_EXPORTER_OTLP_PROTOCOL=grpc OTEL_EXPORTER_OTLP_METRICS_PROTOCOL=http/protobuf": {otlp: true},
 	} {
 		if got, err := askedOfOTLP(variablesOf(strings.Fields(text))); err != nil || got != want {
-			t.Errorf("%q asks for %+v, %v; want %+v", text, got, err, want)
+			t.Errorf("%q turns on %+v, %v; want %+v", text, got, err, want)
 		}
 	}
 }

@@ -15,13 +15,13 @@ func ofTenant(tenant, runID string) outbox.Message {
 	return outbox.Message{Outcome: testdb.Outcome(runID, endpointA), URL: endpointA + "/hook", Tenant: tenant}
 }
 
-func TestCommandsAreNarrowedToATenant(t *testing.T) {
+func TestWithTenantCommandsConcernOneTenantOnly(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	mine, others := written(t, db, ofTenant("acme", "r1")).String(), written(t, db, ofTenant("other", "r2")).String()
 	env := environment(db)
 	if got := invoke(t, env, "list", "--tenant", "acme", "--ids"); got.stdout != mine+"\n" {
-		t.Errorf("list prints %q", got.stdout)
+		t.Errorf("list prints %q, want the tenant's message only", got.stdout)
 	}
 	invoke(t, env, "list").wants(t, exitOK, "TENANT")
 	invoke(t, env, "show", mine).wants(t, exitOK, "tenant     acme\n")
@@ -35,14 +35,14 @@ func TestCommandsAreNarrowedToATenant(t *testing.T) {
 	got := invoke(t, env, "status", "--tenant", "acme")
 	got.wants(t, exitOK, "pending     1 ", "TENANT", "acme")
 	if strings.Contains(got.stdout, "delivered") || strings.Contains(got.stdout, "other") {
-		t.Errorf("the status of acme says\n%s", got.stdout)
+		t.Errorf("the status of acme is\n%s\nwant nothing of other tenants", got.stdout)
 	}
 	for _, args := range []string{"list --tenant=", "status --tenant no|tenant", "purge --tenant é"} {
 		invoke(t, env, strings.Split(strings.ReplaceAll(args, "no|tenant", "no\ttenant"), " ")...).wants(t, exitUsage, "--tenant is ", "want the name of a tenant")
 	}
 }
 
-func TestStatusByTenantListsTenants(t *testing.T) {
+func TestStatusCanListTenants(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	for _, tenant := range []string{"acme", "", "zeta"} {
@@ -62,7 +62,7 @@ func TestStatusByTenantListsTenants(t *testing.T) {
 	invoke(t, environment(db), "status", "--by", "run").wants(t, exitUsage, "want endpoint or tenant")
 }
 
-func TestATenantAndAURLArePausedAndResumedByThemselves(t *testing.T) {
+func TestATenantOrAURLCanBePausedAndResumedAlone(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	env := environment(db)
@@ -81,20 +81,20 @@ func TestATenantAndAURLArePausedAndResumedByThemselves(t *testing.T) {
 	invoke(t, env, "pause").wants(t, exitUsage, "name one endpoint")
 }
 
-func TestAPauseOrLimitThatNothingGoesToIsWarnedOf(t *testing.T) {
+func TestPauseAndLimitWarnOfAnEndpointWithoutMessages(t *testing.T) {
 	t.Parallel()
-	db, _ := shelf(t)
+	db, _ := oneOfEach(t)
 	const warning = "check the spelling"
 	invoke(t, environment(db), "pause", endpointA+":4430").wants(t, exitOK, warning)
 	invoke(t, environment(db), "limit", endpointA, "--tenant", "acme", "--rate", "1").wants(t, exitOK, warning)
 	for _, args := range [][]string{{"pause", endpointA}, {"limit", endpointB, "--rate", "1"}, {"limit", endpointA + ":4430", "--none"}} {
 		if got := invoke(t, environment(db), args...); got.status != exitOK || strings.Contains(got.stderr, warning) {
-			t.Errorf("%v: %s", args, got.stderr)
+			t.Errorf("%v writes %s, want success without a warning", args, got.stderr)
 		}
 	}
 }
 
-func TestAMessageThatIsHeldBackSaysWhySinceWhenAndUntilWhen(t *testing.T) {
+func TestCommandsSayWhyAndUntilWhenAMessageIsHeldBack(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ columns, values, show, list, status string }{
 		"a pause": {", paused", ", true", `held back since (\S+ )?\d\d:\d\d UTC \(1m\d*s? ago\): the endpoint is paused: maintenance`,
@@ -114,12 +114,12 @@ func TestAMessageThatIsHeldBackSaysWhySinceWhenAndUntilWhen(t *testing.T) {
 			for command, want := range map[string]string{"show " + id: c.show, "list": c.list, "status": c.status} {
 				got := invoke(t, environment(db), strings.Fields(command)...)
 				if got.status != exitOK || !regexp.MustCompile(want).MatchString(got.stdout) || strings.Contains(got.stdout, "next attempt") {
-					t.Errorf("%s does not match %s:\n%s%s", command, want, got.stdout, got.stderr)
+					t.Errorf("the output of %s does not match %s:\n%s%s", command, want, got.stdout, got.stderr)
 				}
 			}
 			m := decoded[[]operator.MessageStatus](t, invoke(t, environment(db), "list", "--json"))[0]
 			if m.HeldBy == nil || m.HeldReason == nil || *m.HeldReason != "maintenance" {
-				t.Errorf("JSON says %+v", m.Hold)
+				t.Errorf("the JSON's hold is %+v, want the reason maintenance", m.Hold)
 			}
 		})
 	}

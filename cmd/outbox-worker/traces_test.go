@@ -17,7 +17,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// collected is a collector of traces. It returns where it is, and the spans that arrive.
+// collected starts a collector of traces. It returns its URL and the spans that arrive.
 func collected(t *testing.T) (url string, spans chan *v1.Span) {
 	t.Helper()
 	spans = make(chan *v1.Span, 1000)
@@ -48,20 +48,20 @@ func TestTracesGoToACollectorByOTLP(t *testing.T) {
 	m := outbox.Message{Outcome: testdb.Outcome("run-1", receiver.url), URL: receiver.url + "/hook"}
 	m.Options.Traceparent = "00-" + trace + "-" + span + "-01"
 	id := written(t, db, m)
-	// Nothing but the writer's decision has the span sampled.
+	// Only the writer's decision makes the span sampled.
 	process(t, db, append(environment(db), "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT="+to+"/v1/traces", "OTEL_BSP_SCHEDULE_DELAY=50", "OTEL_TRACES_SAMPLER=parentbased_always_off"), "run")
 	receiver.line(id.String())
 	select {
 	case got := <-spans:
 		if hex.EncodeToString(got.GetTraceId()) != trace || hex.EncodeToString(got.GetParentSpanId()) != span || got.GetKind() != v1.Span_SPAN_KIND_CLIENT {
-			t.Errorf("the span is %v", got)
+			t.Errorf("the span is %v, want a client's span below that of the writer", got)
 		}
 	case <-time.After(patience):
-		t.Fatal("no span arrived")
+		t.Fatalf("no span arrived within %v", patience)
 	}
 }
 
-// What was not sent yet when the worker is told to stop is sent then.
+// When the worker stops, it sends the spans that it has not sent yet.
 func TestTheLastSpansAreSentAtTheStop(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
@@ -76,6 +76,6 @@ func TestTheLastSpansAreSentAtTheStop(t *testing.T) {
 	select {
 	case <-spans:
 	case <-time.After(patience):
-		t.Fatal("no span arrived")
+		t.Fatalf("no span arrived within %v", patience)
 	}
 }

@@ -7,8 +7,8 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 )
 
-// TestStatusAndWorkersTellWhoWorks: who lives, who is gone, and what keeps one from delivering.
-func TestStatusAndWorkersTellWhoWorks(t *testing.T) {
+// TestStatusAndWorkersShowTheWorkers: which are alive, which are gone, and why one does not deliver.
+func TestStatusAndWorkersShowTheWorkers(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	env := environment(db)
@@ -31,7 +31,7 @@ VALUES ($1, 'host', 'v1.2.3', 1, now(), now(), now() - $2::text::interval, 30000
 	invoke(t, env, "workers").wants(t, exitOK, "gone/1", "+1.5s", "v1.2.3", "ready", "not ready: no scan succeeded")
 	for _, args := range [][]string{{"workers", "--json"}, {"status", "--json"}} {
 		if got := invoke(t, env, args...); got.status != exitOK || !json.Valid([]byte(got.stdout)) {
-			t.Errorf("%v: %d %s %s", args, got.status, got.stdout, got.stderr)
+			t.Errorf("%v ends with %d and prints %s %s, want 0 and JSON", args, got.status, got.stdout, got.stderr)
 		}
 	}
 	if _, err := db.Pool.Exec(t.Context(), `DROP TABLE `+db.Schema+`.worker`); err != nil {

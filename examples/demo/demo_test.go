@@ -21,7 +21,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/throwaway"
 )
 
-// programVariable makes the test program behave as the demo, its guard included, so that tests can kill it.
+// programVariable makes the test program behave like the demo with its guard, so that tests can kill it.
 const programVariable = "EPILOGUE_DEMO_TEST_PROGRAM"
 
 func TestMain(m *testing.M) {
@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 	leakcheck.Main(m)
 }
 
-// rig is a demo with a server that is not its own, and a TMPDIR of its own.
+// rig is a demo that uses the server of the test, and has its own TMPDIR.
 type rig struct {
 	cmd  *exec.Cmd
 	url  string
@@ -49,7 +49,7 @@ func newRig(t *testing.T, args ...string) *rig {
 	return r
 }
 
-// until starts the demo and returns when it has told a line with the words.
+// until starts the demo and returns when it has printed a line with the words.
 func (r *rig) until(t *testing.T, words string) (rest io.Reader) {
 	t.Helper()
 	out, err := r.cmd.StdoutPipe()
@@ -58,12 +58,12 @@ func (r *rig) until(t *testing.T, words string) (rest io.Reader) {
 	must(t, r.cmd.Start())
 	t.Cleanup(func() { _ = r.cmd.Process.Kill(); _ = r.cmd.Wait() })
 	lines := bufio.NewReader(out)
-	var told strings.Builder
+	var printed strings.Builder
 	for {
 		line, err := lines.ReadString('\n')
-		told.WriteString(line)
+		printed.WriteString(line)
 		if err != nil {
-			t.Fatalf("it never told of %q:\n%s", words, told.String())
+			t.Fatalf("the demo never printed %q:\n%s", words, printed.String())
 		}
 		if strings.Contains(line, words) {
 			return lines
@@ -71,8 +71,7 @@ func (r *rig) until(t *testing.T, words string) (rest io.Reader) {
 	}
 }
 
-// left lists what is still there of the demo: files, schemas, and processes that have its TMPDIR in their environment
-// or run from it.
+// left lists what the demo has not removed: files, schemas, and processes that have its TMPDIR in their environment.
 func (r *rig) left(t *testing.T) (left []string) {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(r.temp, "*"))
@@ -86,7 +85,7 @@ func (r *rig) left(t *testing.T) (left []string) {
 	schemas, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	must(t, err)
 	left = append(left, schemas...)
-	processes, err := filepath.Glob("/proc/[0-9]*") // nothing where there is no /proc
+	processes, err := filepath.Glob("/proc/[0-9]*") // nothing on a system without /proc
 	must(t, err)
 	for _, process := range processes {
 		environment, _ := os.ReadFile(filepath.Join(process, "environ"))
@@ -98,9 +97,9 @@ func (r *rig) left(t *testing.T) (left []string) {
 	return left
 }
 
-// The tests below run one after the other: each looks for what is left of any demo on the server.
+// The tests below are not parallel: each looks for what any demo has left on the server.
 
-func TestTheDemoTellsThatAllIsWellAndLeavesNothing(t *testing.T) {
+func TestTheDemoReportsSuccessAndLeavesNothing(t *testing.T) {
 	r := newRig(t, "-files", "150", "-kill=false")
 	out, err := r.cmd.CombinedOutput()
 	if err != nil {
@@ -110,15 +109,15 @@ func TestTheDemoTellsThatAllIsWellAndLeavesNothing(t *testing.T) {
 		"every run ended: 150 of 150", "every committed outcome arrived: 150 of 150", "arrived but never committed: 0",
 	} {
 		if !strings.Contains(string(out), "  ok     ") || !strings.Contains(string(out), want) {
-			t.Errorf("it does not tell that %q:\n%s", want, out)
+			t.Errorf("the demo did not print %q:\n%s", want, out)
 		}
 	}
 	if left := r.left(t); len(left) > 0 {
-		t.Errorf("left behind: %q", left)
+		t.Errorf("the demo has left %q, want nothing", left)
 	}
 }
 
-func TestASignalInTheMidstLeavesNothing(t *testing.T) {
+func TestADemoThatASignalStopsLeavesNothing(t *testing.T) {
 	for words, signal := range map[string]os.Signal{
 		"building":      os.Interrupt,
 		"runs ended":    syscall.SIGTERM,
@@ -132,16 +131,16 @@ func TestASignalInTheMidstLeavesNothing(t *testing.T) {
 			must(t, err)
 			err = r.cmd.Wait()
 			if exit, ok := err.(*exec.ExitError); !ok || exit.ExitCode() != exitInterrupted {
-				t.Errorf("it ended with %v, want status %d; it told:\n%s", err, exitInterrupted, out)
+				t.Errorf("the demo ended with %v, want the status %d; it printed:\n%s", err, exitInterrupted, out)
 			}
 			if left := r.left(t); len(left) > 0 {
-				t.Errorf("left behind: %q", left)
+				t.Errorf("the demo has left %q, want nothing", left)
 			}
 		})
 	}
 }
 
-func TestWhoStopsReadingLeavesNothing(t *testing.T) {
+func TestADemoWhoseOutputIsClosedLeavesNothing(t *testing.T) {
 	r := newRig(t, "-files", "6000", "-kill=false")
 	out, err := r.cmd.StdoutPipe()
 	must(t, err)
@@ -150,10 +149,10 @@ func TestWhoStopsReadingLeavesNothing(t *testing.T) {
 	must(t, err)
 	must(t, out.Close())
 	if err := r.cmd.Wait(); err == nil {
-		t.Error("it went on to its end")
+		t.Error("the demo ran to its end, want an error because nobody reads its output")
 	}
 	if left := r.left(t); len(left) > 0 {
-		t.Errorf("left behind: %q", left)
+		t.Errorf("the demo has left %q, want nothing", left)
 	}
 }
 
@@ -165,16 +164,16 @@ func TestTheGuardCleansUpAfterADemoThatWasKilled(t *testing.T) {
 	deadline := time.Now().Add(time.Minute)
 	for left := r.left(t); len(left) > 0; left = r.left(t) {
 		if time.Now().After(deadline) {
-			t.Fatalf("left behind: %q", left)
+			t.Fatalf("the guard has left %q, want nothing", left)
 		}
-		time.Sleep(50 * time.Millisecond) // no event tells of the end of another's child
+		time.Sleep(50 * time.Millisecond) // there is no event for the end of another process's child
 	}
 }
 
 func TestBadFlagsAreRefused(t *testing.T) {
 	for _, args := range [][]string{{"-files", "-1"}, {"now"}, {"-speed"}} {
 		if status := run(args); status != exitUsage {
-			t.Errorf("%q: status %d, want %d", args, status, exitUsage)
+			t.Errorf("%q: the status is %d, want %d", args, status, exitUsage)
 		}
 	}
 }

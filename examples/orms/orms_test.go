@@ -25,7 +25,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outboxtest"
 )
 
-// TestMain starts a server for the tests. Nobody looks for goroutines here: GORM leaves one behind for each pool.
+// TestMain starts a server for the tests. It does not check for leaked goroutines, because GORM leaks one for each pool.
 func TestMain(m *testing.M) {
 	server, err := throwaway.Start(context.Background(), throwaway.Options{})
 	if err == nil {
@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// acknowledgers are the four libraries, each on the same database, and GORM twice.
+// acknowledgers returns a function for each of the four libraries, and two for GORM, all on the same database.
 func acknowledgers(t *testing.T, db *sql.DB) map[string]func(context.Context, hook.TerminalHook, outbox.RunOutcome) error {
 	t.Helper()
 	open := func(prepare bool) *gorm.DB {
@@ -76,7 +76,7 @@ func acknowledgers(t *testing.T, db *sql.DB) map[string]func(context.Context, ho
 func TestTheOutcomeIsCommittedWithTheStepOrNeitherIs(t *testing.T) {
 	d := testdb.New(t)
 	config := d.Pool.Config().ConnConfig.Copy()
-	config.RuntimeParams["search_path"] = d.Schema // the service's own table is there, too
+	config.RuntimeParams["search_path"] = d.Schema // the table of the service is there, too
 	db := stdlib.OpenDB(*config)
 	t.Cleanup(func() { must(t, db.Close()) })
 	_, err := db.Exec(`CREATE TABLE steps (id serial PRIMARY KEY, run_id text UNIQUE NOT NULL, state text NOT NULL DEFAULT 'ready')`)
@@ -85,25 +85,25 @@ func TestTheOutcomeIsCommittedWithTheStepOrNeitherIs(t *testing.T) {
 	must(t, err)
 	box := outboxtest.In(t, d.Schema)
 	for name, acknowledge := range acknowledgers(t, db) {
-		for _, run := range []string{name + " ascii", name + " nicht ascii: ü 🎉"} { // the second one goes as bytes
+		for _, run := range []string{name + " ascii", name + " nicht ascii: ü 🎉"} { // the header of the second one is sent as bytes
 			_, err := db.Exec(`INSERT INTO steps (run_id) VALUES ($1)`, run)
 			must(t, err)
 			outcome := testdb.Outcome(run, "https://receiver.example/hook")
 			outcome.Headers["tenant"] = "acme"
 			if err := acknowledge(t.Context(), failing{terminal}, outcome); !errors.Is(err, errFails) {
-				t.Errorf("%s: a hook that fails: %v", name, err)
+				t.Errorf("%s: with a hook that fails, the error is %v, want %v", name, err, errFails)
 			}
 			box.RequireMessages(d.Pool, run, 0)
 			must(t, acknowledge(t.Context(), terminal, outcome))
 			box.RequireMessages(d.Pool, run, 1)
 			if err := acknowledge(t.Context(), terminal, outcome); !errors.Is(err, errNotReady) {
-				t.Errorf("%s: a step is acknowledged twice: %v", name, err)
+				t.Errorf("%s: a second acknowledgement returns %v, want %v", name, err, errNotReady)
 			}
 		}
 	}
 }
 
-func TestAPoolOfALibraryIsNoTransaction(t *testing.T) {
+func TestAPoolOfALibraryIsNotATransaction(t *testing.T) {
 	d := testdb.New(t)
 	db, err := sql.Open("pgx", d.URL)
 	must(t, err)
@@ -118,13 +118,13 @@ func TestAPoolOfALibraryIsNoTransaction(t *testing.T) {
 	} {
 		err := terminal.OnTermination(t.Context(), outbox.ExecTx(pool), testdb.Outcome("run", "https://receiver.example/hook"))
 		if !errors.Is(err, outbox.ErrTransaction) {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: the error is %v, want %v", name, err, outbox.ErrTransaction)
 		}
 	}
 	outboxtest.In(t, d.Schema).RequireMessages(d.Pool, "run", 0)
 }
 
-// failing writes, and then fails: what it wrote must be rolled back.
+// failing writes, and then fails, so that its write must be rolled back.
 type failing struct{ hook.TerminalHook }
 
 var errFails = errors.New("it fails")

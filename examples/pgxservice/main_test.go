@@ -18,8 +18,8 @@ import (
 
 func TestMain(m *testing.M) { leakcheck.Main(m) }
 
-// newDatabase returns the URL of a database whose outbox is migrated in a schema of its own; unqualified names, like
-// the example's own table, are in that schema, too.
+// newDatabase returns the URL of a database with a migrated outbox in its own schema. Names without a schema, like that of
+// the example's table, belong to that schema, too.
 func newDatabase(t *testing.T) (databaseURL, schema string, pool *pgxpool.Pool) {
 	t.Helper()
 	server, err := throwaway.Start(t.Context(), throwaway.Options{Log: t.Logf})
@@ -54,14 +54,14 @@ FROM it.example_step s JOIN it.message m ON m.run_id = s.run_id JOIN it.due d ON
 	must(t, err)
 	want := `done succeeded https://example.com/hook {"answer":42}`
 	if len(got) != 2 || got[0] != want || got[1] != want {
-		t.Errorf("the steps and their messages are %q, want twice %q", got, want)
+		t.Errorf("the steps and their messages are %q, want %q twice", got, want)
 	}
 	if strings.Count(out.String(), "its outcome is on its way\n") != 2 {
-		t.Errorf("it printed %q", out.String())
+		t.Errorf("the example printed %q, want \"its outcome is on its way\" twice", out.String())
 	}
 }
 
-func TestWhatIsMissingIsNamed(t *testing.T) {
+func TestTheErrorNamesTheMissingArgument(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		databaseURL string

@@ -33,7 +33,7 @@ func TestTheRunEndsWithItsBookingAndItsMessage(t *testing.T) {
 	var out bytes.Buffer
 	must(t, run(t.Context(), server.URL(), schema, []string{"https://example.com/hook"}, &out))
 	if !strings.Contains(out.String(), "succeeded after step 2: its outcome is on its way\n") {
-		t.Errorf("it printed %q", out.String())
+		t.Errorf("the example printed %q, want that the run succeeded after step 2", out.String())
 	}
 	var got string
 	must(t, pool.QueryRow(t.Context(), `SELECT format('%s %s %s', m.status, m.url, b.item) FROM `+schema+`.message m
@@ -43,7 +43,7 @@ JOIN `+schema+`.due d ON d.message_id = m.id JOIN `+serviceSchema+`.booking b ON
 	}
 }
 
-func TestWhatIsMissingIsNamed(t *testing.T) {
+func TestTheErrorNamesTheMissingArgument(t *testing.T) {
 	t.Parallel()
 	for want, args := range map[string][]string{"DATABASE_URL": {"", "https://example.com"}, "callback URL": {"postgres://localhost"}} {
 		err := run(t.Context(), args[0], "", args[1:], &bytes.Buffer{})

@@ -38,23 +38,23 @@ func TestTheUIShowsTheStepsOfARun(t *testing.T) {
 	ended, err := s.steps.Wait(t.Context(), "example")
 	must(t, err)
 	if ended.Step != 2 {
-		t.Errorf("it ended with step %d", ended.Step)
+		t.Errorf("the run ended with step %d, want 2", ended.Step)
 	}
 	ui := httptest.NewServer(s.handler)
 	defer ui.Close()
-	deadline := time.Now().Add(time.Minute) // River writes a job's end a moment after the run's
+	deadline := time.Now().Add(time.Minute) // River writes the end of a job a moment after the end of the run
 	for {
 		body := get(t, ui.URL+"/river/api/jobs?state=completed&limit=20")
 		if strings.Count(body, `"kind":"workflow_step"`) == 3 {
 			break
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("the UI's list is %s", body)
+			t.Fatalf("the list of the UI is %s, want the steps of the run", body)
 		}
-		time.Sleep(50 * time.Millisecond) // the UI tells nobody
+		time.Sleep(50 * time.Millisecond) // the UI sends no event
 	}
 	if page := get(t, ui.URL+"/river/"); !strings.Contains(page, "<html") {
-		t.Errorf("the page is %.200s", page)
+		t.Errorf("the page is %.200s, want HTML", page)
 	}
 }
 

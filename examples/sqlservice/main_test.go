@@ -21,8 +21,8 @@ import (
 
 func TestMain(m *testing.M) { leakcheck.Main(m) }
 
-// newDatabase returns the URL of a database whose outbox is migrated in a schema of its own; unqualified names, like
-// the example's own table, are in that schema, too.
+// newDatabase returns the URL of a database with a migrated outbox in its own schema. Names without a schema, like that of
+// the example's table, belong to that schema, too.
 func newDatabase(t *testing.T) (databaseURL, schema string, pool *pgxpool.Pool) {
 	t.Helper()
 	server, err := throwaway.Start(t.Context(), throwaway.Options{Log: t.Logf})
@@ -62,11 +62,11 @@ func TestTheOutcomeIsCommittedWithItsStep(t *testing.T) {
 		t.Errorf("%d steps have their message, want 1", n)
 	}
 	if !strings.HasSuffix(out.String(), "failed: its outcome is on its way\n") {
-		t.Errorf("it printed %q", out.String())
+		t.Errorf("the example printed %q, want \"its outcome is on its way\" at the end", out.String())
 	}
 }
 
-// TestLibPQWorksTheSame holds the program's first comment to its word.
+// TestLibPQWorksTheSame checks the first comment of the program.
 func TestLibPQWorksTheSame(t *testing.T) {
 	t.Parallel()
 	databaseURL, schema, pool := newDatabase(t)
@@ -83,14 +83,14 @@ func TestLibPQWorksTheSame(t *testing.T) {
 	must(t, acknowledge(t.Context(), db, terminal, outcome))
 	wake(t.Context(), db, schema)
 	if err := acknowledge(t.Context(), db, terminal, outcome); err == nil {
-		t.Error("a step was acknowledged twice")
+		t.Error("a second acknowledgement returns no error, want one")
 	}
 	if n := count(t, pool, schema); n != 1 {
 		t.Errorf("%d steps have their message, want 1", n)
 	}
 }
 
-func TestWhatIsMissingIsNamed(t *testing.T) {
+func TestTheErrorNamesTheMissingArgument(t *testing.T) {
 	t.Parallel()
 	for want, c := range map[string]struct {
 		databaseURL string

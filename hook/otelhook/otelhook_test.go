@@ -13,7 +13,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/header"
 )
 
-func TestTheSpanIsSaidAsOpenTelemetrySaysIt(t *testing.T) {
+func TestTheHeadersAreThoseThatOpenTelemetryWrites(t *testing.T) {
 	t.Parallel()
 	state, err := trace.ParseTraceState("acme=1,rojo=00f067aa0ba902b7")
 	if err != nil {
@@ -29,21 +29,21 @@ func TestTheSpanIsSaidAsOpenTelemetrySaysIt(t *testing.T) {
 		propagation.TraceContext{}.Inject(ctx, theirs)
 		parent, state := otelhook.Traceparent(ctx), otelhook.Tracestate(ctx)
 		if parent != theirs["traceparent"] || state != theirs["tracestate"] {
-			t.Errorf("%s: %q and %q, want %v", name, parent, state, theirs)
+			t.Errorf("%s: traceparent %q and tracestate %q, want %v", name, parent, state, theirs)
 		}
 		if err := header.CheckTraceparent(parent); (err == nil) != (parent != "") {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: the error of the check is %v; only an empty value should have one", name, err)
 		}
 		if err := header.CheckTracestate(state); (err == nil) != (state != "") {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: the error of the check is %v; only an empty value should have one", name, err)
 		}
 	}
 	if otelhook.Traceparent(context.Background())+otelhook.Tracestate(context.Background()) != "" {
-		t.Error("a context without a span has one")
+		t.Error("a context without a span gives a header, want none")
 	}
 }
 
-// A service links this package beside the hook, and chooses its SDK itself.
+// A service links this package together with the hook, and chooses its SDK itself.
 func TestOnlyTheAPIOfOpenTelemetryIsLinked(t *testing.T) {
 	t.Parallel()
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", ".").Output()
@@ -52,10 +52,10 @@ func TestOnlyTheAPIOfOpenTelemetryIsLinked(t *testing.T) {
 	}
 	for _, path := range strings.Fields(string(out)) {
 		if !strings.Contains(path, "go.opentelemetry.io/otel") && !strings.HasPrefix(path, "github.com/cespare/xxhash") && !strings.HasSuffix(path, "/otelhook") {
-			t.Errorf("%s is linked", path)
+			t.Errorf("%s is linked, want only the API of OpenTelemetry", path)
 		}
 		if strings.Contains(path, "/sdk") && !strings.Contains(path, "auto/sdk") {
-			t.Errorf("%s is linked", path)
+			t.Errorf("%s is linked, want only the API of OpenTelemetry", path)
 		}
 	}
 }

@@ -20,11 +20,11 @@ const runID = "order-4711"
 // cause is one way in which a run can end.
 type cause struct {
 	runner   riverstep.Runner
-	spec     riverstep.RunSpec                      // its ID is runID; three attempts unless it says otherwise
-	change   func(*riverstep.Config, *river.Config) // of the service
+	spec     riverstep.RunSpec                      // its ID is always runID; three attempts if it has no number
+	change   func(*riverstep.Config, *river.Config) // changes the service's configuration
 	before   func(*rig)                             // between the submission and the start of the worker
-	during   func(r *rig, running <-chan struct{})  // once the worker works; running is closed when the runner is called
-	status   outbox.TerminalStatus                  // what is wanted from here on
+	during   func(r *rig, running <-chan struct{})  // after the worker's start; running is closed when the runner is called
+	status   outbox.TerminalStatus                  // the fields from here on are what the test wants
 	result   string
 	reason   string
 	step     uint32
@@ -72,10 +72,10 @@ func (c cause) check(t *testing.T) {
 	status := r.wait(runID)
 	job := r.job(runID)
 	if status.State != riverstep.State(c.status) || string(status.Result) != c.result || status.Step != c.step {
-		t.Errorf("the run is %+v", status)
+		t.Errorf("the run is %+v, want %s at step %d with the result %q", status, c.status, c.step, c.result)
 	}
 	if !strings.Contains(status.Error, c.reason) || (c.reason == "") != (status.Error == "") {
-		t.Errorf("its error is %q, want %q", status.Error, c.reason)
+		t.Errorf("the run's error is %q, want %q", status.Error, c.reason)
 	}
 	if job.State != c.job || job.Attempt != c.attempts {
 		t.Errorf("the job is %s after attempt %d, want %s after %d; errors %v", job.State, job.Attempt, c.job, c.attempts, job.Errors)
@@ -94,10 +94,10 @@ func (c cause) checkMessage(t *testing.T, r *rig, status riverstep.RunStatus) {
 	m := messages[0]
 	if m.Status != c.status || string(m.Result) != c.result || m.FinalStep != c.step || m.Headers["tenant"] != "blue" ||
 		m.Headers[riverstep.InstanceHeader] != status.Instance {
-		t.Errorf("the message is %+v", m)
+		t.Errorf("the message is %+v, want the run's outcome, headers and instance", m)
 	}
 	if c.status != outbox.Succeeded && (m.Error == nil || *m.Error != status.Error) {
-		t.Errorf("the message's error is %v", m.Error)
+		t.Errorf("the message's error is %v, want that of the run: %q", m.Error, status.Error)
 	}
 }
 
@@ -196,7 +196,8 @@ func errorsOfTheRunner() map[string]cause {
 	}
 }
 
-// crashed makes the run's job one whose worker died in its nth attempt, a minute ago. River's own rescuer finds it.
+// crashed changes the run's job so that its worker seems to have died during this attempt, a minute ago. River's rescuer finds
+// it.
 func (r *rig) crashed(attempt int) {
 	r.t.Helper()
 	r.execute("UPDATE "+r.db.Schema+`.river_job SET state = 'running', attempt = $1, attempted_at = now() - interval '1 minute',
@@ -234,14 +235,14 @@ func cancels() map[string]cause {
 			runner: always(riverstep.Succeed(nil), nil), spec: riverstep.RunSpec{RunAt: time.Now().Add(time.Hour)}, before: cancelWaiting,
 			status: outbox.Cancelled, job: rivertype.JobStateCancelled,
 		},
-		"cancelled from outside while it runs, and continues":                  cancelledWhileRunning(riverstep.Continue(nil), nil),
-		"cancelled from outside while it runs, and succeeds":                   cancelledWhileRunning(riverstep.Succeed(nil), nil),
-		"cancelled from outside while it runs, and fails":                      cancelledWhileRunning(riverstep.Fail("late"), nil),
-		"cancelled from outside while it runs, and errs":                       cancelledWhileRunning(riverstep.Verdict{}, errors.New("interrupted")),
-		"cancelled from outside while it runs, and errs for the last time":     last,
-		"cancelled from outside while it runs, and errs for good":              cancelledWhileRunning(riverstep.Verdict{}, riverstep.Permanent(errors.New("x"))),
-		"cancelled from outside while it runs, and cancels for its own reason": own,
-		"cancelled from outside, its worker dead": {
+		"cancelled from outside while it runs, and continues":                            cancelledWhileRunning(riverstep.Continue(nil), nil),
+		"cancelled from outside while it runs, and succeeds":                             cancelledWhileRunning(riverstep.Succeed(nil), nil),
+		"cancelled from outside while it runs, and fails":                                cancelledWhileRunning(riverstep.Fail("late"), nil),
+		"cancelled from outside while it runs, and returns an error":                     cancelledWhileRunning(riverstep.Verdict{}, errors.New("interrupted")),
+		"cancelled from outside while it runs, and returns an error in the last attempt": last,
+		"cancelled from outside while it runs, and returns a permanent error":            cancelledWhileRunning(riverstep.Verdict{}, riverstep.Permanent(errors.New("x"))),
+		"cancelled from outside while it runs, and cancels for its own reason":           own,
+		"cancelled from outside after its worker died": {
 			runner: always(riverstep.Succeed(nil), nil),
 			before: func(r *rig) { r.crashed(1); cancelWaiting(r) },
 			change: func(c *riverstep.Config, rc *river.Config) {
@@ -283,9 +284,9 @@ func damages() map[string]cause {
 	discarded.attempts = 0
 	discarded.change = func(c *riverstep.Config, _ *river.Config) { c.SweepInterval = 100 * time.Millisecond }
 	return map[string]cause{
-		"arguments of another type":   damaged(`UPDATE outbox.river_job SET args = '{"step": "one"}'`, "job arguments cannot be decoded"),
-		"arguments without the run":   damaged(`UPDATE outbox.river_job SET args = '{}'`, "job arguments cannot be decoded: instance is missing"),
-		"headers that are no strings": damaged(`UPDATE outbox.riverstep_run SET headers = headers || '{"number": 1}'`, `headers cannot be decoded: "number" is not a string`),
-		"discarded by others":         discarded,
+		"arguments of another type":    damaged(`UPDATE outbox.river_job SET args = '{"step": "one"}'`, "job arguments cannot be decoded"),
+		"arguments without the run":    damaged(`UPDATE outbox.river_job SET args = '{}'`, "job arguments cannot be decoded: instance is missing"),
+		"headers that are not strings": damaged(`UPDATE outbox.riverstep_run SET headers = headers || '{"number": 1}'`, `headers cannot be decoded: "number" is not a string`),
+		"discarded by others":          discarded,
 	}
 }

@@ -17,10 +17,10 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// The tests here stop one of two transactions that exclude each other in its midst, have the other come as far as it can,
-// and let the first go on: in both orders.
+// The tests here run two transactions that exclude each other. They stop one in the middle, let the other run until it waits,
+// and then let the first one continue. They do so in both orders.
 
-// gate is a point that somebody is stopped at.
+// gate is a point at which a test stops a goroutine.
 type gate struct {
 	reached, open chan struct{}
 	once          sync.Once
@@ -32,7 +32,7 @@ func newGate(t *testing.T) *gate {
 	return g
 }
 
-// stop is called by who is stopped, the first time.
+// stop waits at the gate, when it is called for the first time.
 func (g *gate) stop() {
 	select {
 	case <-g.reached:
@@ -52,19 +52,19 @@ func (r *rig) awaitWaiter() {
 	})
 }
 
-// mustEndAs checks how the run ended, and that one message tells of it.
+// mustEndAs checks how the run ended, and that one message reports it.
 func (r *rig) mustEndAs(state riverstep.State, reason string) {
 	r.t.Helper()
 	got := r.wait(runID)
 	if got.State != state || got.Error != reason {
 		r.t.Errorf("the run is %+v, want %s %q", got, state, reason)
 	}
-	if told := r.messages(runID); len(told) != 1 || string(told[0].Status) != string(state) {
-		r.t.Errorf("%d messages tell of it: %+v", len(told), told)
+	if all := r.messages(runID); len(all) != 1 || string(all[0].Status) != string(state) {
+		r.t.Errorf("%d messages report it: %+v; want 1, with the run's status", len(all), all)
 	}
 }
 
-// TestACancelThatComesDuringASettlingIsTooLate: the settling has locked the job and ended the run, and is not committed.
+// TestACancelThatComesDuringASettlingIsTooLate: the settling has locked the job and ended the run, but is not committed.
 func TestACancelThatComesDuringASettlingIsTooLate(t *testing.T) {
 	t.Parallel()
 	for name, verdict := range map[string]riverstep.Verdict{"an end": riverstep.Succeed(nil), "a next step": riverstep.Continue(nil)} {
@@ -89,20 +89,20 @@ func TestACancelThatComesDuringASettlingIsTooLate(t *testing.T) {
 			second.letGo()
 			if name == "an end" {
 				if !errors.Is(err, riverstep.ErrEnded) {
-					t.Errorf("the cancel: %v", err)
+					t.Errorf("Cancel returns %v, want ErrEnded", err)
 				}
 				r.mustEndAs(riverstep.Succeeded, "")
 				return
 			}
 			if err != nil { // it finds the run at its next step
-				t.Errorf("the cancel: %v", err)
+				t.Errorf("Cancel returns %v, want no error", err)
 			}
 			r.mustEndAs(riverstep.Cancelled, "")
 		})
 	}
 }
 
-// TestASettlingThatComesDuringACancelEndsTheRunAsCancelled: the cancel has locked the job and is not committed.
+// TestASettlingThatComesDuringACancelEndsTheRunAsCancelled: the cancel has locked the job, but is not committed.
 func TestASettlingThatComesDuringACancelEndsTheRunAsCancelled(t *testing.T) {
 	t.Parallel()
 	for name, returned := range map[string]struct {
@@ -130,13 +130,13 @@ func TestASettlingThatComesDuringACancelEndsTheRunAsCancelled(t *testing.T) {
 			must(t, tx.Commit(t.Context()))
 			r.mustEndAs(riverstep.Cancelled, "")
 			if n := len(r.calls.all()); n != 1 {
-				t.Errorf("the runner was called %d times", n)
+				t.Errorf("the runner was called %d times, want once", n)
 			}
 		})
 	}
 }
 
-// gated is a hook that stops the first who tells of an end.
+// gated is a hook that stops its first caller at a gate.
 type gated struct {
 	hook.TerminalHook
 	at *gate
@@ -147,7 +147,7 @@ func (g gated) OnTermination(ctx context.Context, tx outbox.Tx, o outbox.RunOutc
 	return g.TerminalHook.OnTermination(ctx, tx, o)
 }
 
-// orphan is a run whose job was discarded by others; the sweep ends it, and is stopped at the gate when there is one.
+// orphan submits a run and discards its job. The sweep ends such a run, and stops at the gate if there is one.
 func orphan(t *testing.T, at *gate, wakes *atomic.Int32) (*rig, *lines) {
 	t.Helper()
 	log := &lines{}
@@ -162,7 +162,7 @@ func orphan(t *testing.T, at *gate, wakes *atomic.Int32) (*rig, *lines) {
 	return r, log
 }
 
-// TestACancelThatComesDuringASweepIsTooLate: the sweep has locked the job and ended the run, and is not committed.
+// TestACancelThatComesDuringASweepIsTooLate: the sweep has locked the job and ended the run, but is not committed.
 func TestACancelThatComesDuringASweepIsTooLate(t *testing.T) {
 	t.Parallel()
 	sweeping, wakes := newGate(t), atomic.Int32{}
@@ -174,14 +174,13 @@ func TestACancelThatComesDuringASweepIsTooLate(t *testing.T) {
 	r.awaitWaiter()
 	sweeping.letGo()
 	if err := <-answer; !errors.Is(err, riverstep.ErrEnded) {
-		t.Errorf("the cancel: %v", err)
+		t.Errorf("Cancel returns %v, want ErrEnded", err)
 	}
 	r.mustEndAs(riverstep.Failed, "the step's job was discarded")
-	r.until(func() bool { return wakes.Load() == 1 }) // the sweep's; a cancel that ended nothing wakes nobody
+	r.until(func() bool { return wakes.Load() == 1 }) // the wake comes from the sweep: a cancel that ended no run makes none
 }
 
-// TestASweepThatComesDuringACancelLeavesTheRunToIt.
-func TestASweepThatComesDuringACancelLeavesTheRunToIt(t *testing.T) {
+func TestASweepThatComesDuringACancelDoesNotEndTheRun(t *testing.T) {
 	t.Parallel()
 	wakes := atomic.Int32{}
 	r, log := orphan(t, nil, &wakes)
@@ -193,14 +192,14 @@ func TestASweepThatComesDuringACancelLeavesTheRunToIt(t *testing.T) {
 	r.until(func() bool { return len(log.with("55P03")) > 0 }) // a sweep met the lock
 	must(t, tx.Commit(t.Context()))
 	swept := r.sweeps()
-	r.until(func() bool { return r.sweeps() > swept+1 }) // one that began after the commit is over
+	r.until(func() bool { return r.sweeps() > swept+1 }) // a sweep that began after the commit has ended
 	r.mustEndAs(riverstep.Cancelled, "")
 	if n := wakes.Load(); n != 0 {
-		t.Errorf("%d wakes for a run that the sweep did not end", n)
+		t.Errorf("%d wakes, want none: the sweep did not end the run", n)
 	}
 }
 
-// sweeps counts those that are over.
+// sweeps counts the sweeps that have ended.
 func (r *rig) sweeps() int {
 	r.t.Helper()
 	return one[int](r.t, r.db.Pool, r.in(`SELECT count(*) FROM outbox.river_job WHERE kind = 'workflow_sweep' AND finalized_at IS NOT NULL`))

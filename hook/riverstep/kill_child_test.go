@@ -25,15 +25,15 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// The environment of a worker that is to be killed.
+// The environment variables of a worker that the test kills.
 const (
 	childSeed    = "RIVERSTEP_TEST_SEED"
 	childName    = "RIVERSTEP_TEST_NAME"
-	childDeadly  = "RIVERSTEP_TEST_DEADLY" // one in so many boundaries kills it; 0: none does
+	childDeadly  = "RIVERSTEP_TEST_DEADLY" // it kills itself at one of this many boundaries, on average; 0: at none
 	childWorkers = 6
 )
 
-// doomed is a worker process: it works steps, cancels runs, and dies at boundaries that its seed chooses.
+// doomed is a worker process. It works steps, cancels runs, and kills itself at boundaries that its seed chooses.
 type doomed struct {
 	pool   *pgxpool.Pool
 	schema string
@@ -78,7 +78,7 @@ func work() error {
 		return err
 	}
 	d.steps, err = riverstep.New(d.pool, d, riverstep.Config{
-		Schema: schema, Hook: hook.Multi(d, webhook, d), Wake: func() { d.maybeDie() }, // before and after the message; after the commit
+		Schema: schema, Hook: hook.Multi(d, webhook, d), Wake: func() { d.maybeDie() }, // boundaries before and after the message, and after the commit
 		Logger: slog.New(slog.DiscardHandler), SweepInterval: 200 * time.Millisecond,
 	})
 	if err != nil {
@@ -103,7 +103,7 @@ func work() error {
 			}
 		}()
 	}
-	_, _ = io.Copy(io.Discard, os.Stdin) // ends when the parent says so, or does
+	_, _ = io.Copy(io.Discard, os.Stdin) // returns when the parent closes it or ends
 	return client.Stop(ctx)
 }
 
@@ -119,13 +119,13 @@ func (d *doomed) maybeDie() {
 	}
 }
 
-// OnTermination is a boundary before the commit that ends a run.
+// OnTermination is a boundary: it is called before the commit that ends a run.
 func (d *doomed) OnTermination(context.Context, outbox.Tx, outbox.RunOutcome) error {
 	d.maybeDie()
 	return nil
 }
 
-// RunStep does what the run's id implies, and notes each settled step.
+// RunStep does what the run's id implies, and records each settled step.
 func (d *doomed) RunStep(ctx context.Context, s riverstep.Step) (riverstep.Verdict, error) {
 	d.maybeDie()
 	select {
@@ -149,7 +149,7 @@ func (d *doomed) RunStep(ctx context.Context, s riverstep.Step) (riverstep.Verdi
 	}), nil
 }
 
-// cancelOne cancels a run, and notes it in the same transaction.
+// cancelOne cancels a run, and records that in the same transaction.
 func (d *doomed) cancelOne(ctx context.Context) error {
 	<-time.After(time.Duration(d.intN(15)) * time.Millisecond) // the moment that the seed chose
 	var id string
@@ -174,7 +174,7 @@ func (d *doomed) cancelOne(ctx context.Context) error {
 	return err
 }
 
-// implied is how a run goes: the number of its last step, and how that ends. Both follow from its id alone.
+// implied returns the number of a run's last step, and how that step ends. Both depend on the run's id alone.
 func implied(runID string) (steps int, end func(riverstep.Step) (riverstep.Verdict, error)) {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(runID))

@@ -21,7 +21,7 @@ func TestKilledWorkersLeaveOneOutcomeForEachRun(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
-	// Our own client works none of the steps. It leads, so that the sweep does not depend on those that die.
+	// The test's own client works no steps. It is River's leader, so that the sweep does not depend on the killed workers.
 	r := newRig(t, echo(), func(c *riverstep.Config, rc *river.Config) {
 		rc.Queues, c.SweepInterval = map[string]river.QueueConfig{"idle": {MaxWorkers: 1}}, 200*time.Millisecond
 	})
@@ -66,11 +66,11 @@ FROM outbox.riverstep_run r LEFT JOIN outbox.river_job j ON j.id = r.job_id WHER
 		one[int](t, r.db.Pool, r.in(`SELECT count(*) FROM outbox.riverstep_run WHERE status = 'cancelled' AND error = ''`)), kills[0]+kills[1])
 }
 
-// submitUntil keeps some runs going. An id is used again once its run has ended.
+// submitUntil submits runs, so that some are always active. It uses an id again once its run has ended.
 func (r *rig) submitUntil(until time.Time, random *rand.Rand) error {
 	for time.Now().Before(until) {
 		id := fmt.Sprint("run-", random.IntN(120))
-		// A few have no second attempt: a crash must end them.
+		// A few have one attempt only: a crash must end them.
 		_, err := r.steps.Submit(r.t.Context(), riverstep.RunSpec{ID: id, Attempts: []int{1, 50, 50, 50}[random.IntN(4)]})
 		if err != nil {
 			return err
@@ -80,7 +80,7 @@ func (r *rig) submitUntil(until time.Time, random *rand.Rand) error {
 	return nil
 }
 
-// killWorker starts a worker, lets it live for so long unless it dies before, kills it and has its jobs rescued.
+// killWorker starts a worker and kills it after life, unless it kills itself earlier. Then it rescues the worker's jobs.
 func (r *rig) killWorker(name string, seed uint64, deadly int, life time.Duration) error {
 	cmd := r.db.Command("worker", fmt.Sprint(childSeed, "=", seed), fmt.Sprint(childDeadly, "=", deadly), childName+"="+name)
 	in, err := cmd.StdinPipe()
@@ -99,10 +99,10 @@ func (r *rig) killWorker(name string, seed uint64, deadly int, life time.Duratio
 	return r.rescue(name)
 }
 
-// rescue does to a dead worker's jobs what River's rescuer does, which looks only every 30 seconds: one job after the
-// other, for the dead one's last statement may still hold several.
+// rescue does to a dead worker's jobs what River's rescuer does, which runs only every 30 seconds. It takes one job after the
+// other, because the worker's last statement may still have locked several.
 func (r *rig) rescue(name string) error {
-	for left := 1; left > 0; <-time.After(5 * time.Millisecond) { // its backends, which may yet take jobs for it
+	for left := 1; left > 0; <-time.After(5 * time.Millisecond) { // until the worker's backends, which may still take jobs, have ended
 		err := r.db.Pool.QueryRow(r.t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE application_name = $1`, r.db.Schema+name).Scan(&left)
 		if err != nil {
 			return err
@@ -127,7 +127,7 @@ WHERE id = $1 AND state = 'running' AND attempted_by[array_upper(attempted_by, 1
 	return err
 }
 
-// mustBeImplied holds each run against what its id implies, and its settled steps against the run.
+// mustBeImplied compares each run with what its id implies, and its settled steps with the run.
 func (r *rig) mustBeImplied() {
 	r.t.Helper()
 	found, err := r.db.Pool.Query(r.t.Context(), r.in(`SELECT r.run_id, r.status, coalesce(r.error, ''), coalesce(r.result, ''), r.step, r.attempts,
@@ -145,23 +145,23 @@ FROM outbox.riverstep_run r`))
 		steps, end := implied(id)
 		v, verr := end(riverstep.Step{RunID: id, Attempt: 2})
 		outside := status == "cancelled" && text == ""
-		lost := status == "failed" && attempts == 1 // its only attempt crashed, or was busy
+		lost := status == "failed" && attempts == 1 // its only attempt crashed or failed
 		want := step + 1                            // each step up to the last is settled
 		if outside || lost || verr != nil {
-			want = step // the last one ended without a verdict
+			want = step // the last step ended without a verdict
 		}
 		switch {
 		case outside && !cancelled:
-			r.t.Errorf("%s: cancelled by nobody", id)
+			r.t.Errorf("%s is cancelled, and no worker cancelled it", id)
 		case settled != want && !(lost && settled == step+1):
 			r.t.Errorf("%s (%s %q): %d steps are settled, want %d", id, status, text, settled, want)
 		case outside || lost:
 		case step != steps:
-			r.t.Errorf("%s: ended at step %d, want %d", id, step, steps)
+			r.t.Errorf("%s ended at step %d, want %d", id, step, steps)
 		case verr != nil && (status != "failed" || text != verr.Error()):
-			r.t.Errorf("%s: %s %q, want %v", id, status, text, verr)
+			r.t.Errorf("%s is %s %q, want failed with %v", id, status, text, verr)
 		case verr == nil && !same(v, status, text, result, id):
-			r.t.Errorf("%s: %s %q %q", id, status, text, result)
+			r.t.Errorf("%s is %s %q with the result %q, want what its id implies", id, status, text, result)
 		}
 	}
 	must(r.t, found.Err())

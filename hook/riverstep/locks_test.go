@@ -18,7 +18,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/hook/riverstep"
 )
 
-// hold locks rows as a forgotten psql does, until release is called or the test ends.
+// hold locks rows, as a forgotten psql session does, until release is called or the test ends.
 func (r *rig) hold(sql string, args ...any) (release func()) {
 	r.t.Helper()
 	tx, err := r.db.NewPool(r.t, nil).Begin(context.Background())
@@ -26,7 +26,7 @@ func (r *rig) hold(sql string, args ...any) (release func()) {
 	tag, err := tx.Exec(r.t.Context(), r.in(sql), args...)
 	must(r.t, err)
 	if tag.RowsAffected() == 0 {
-		r.t.Fatal("nothing is held")
+		r.t.Fatal("the statement locked no row, want one")
 	}
 	once := sync.OnceFunc(func() { must(r.t, tx.Rollback(context.Background())) })
 	r.t.Cleanup(once)
@@ -38,10 +38,10 @@ const (
 	holdJob = `SELECT FROM outbox.river_job WHERE kind = 'workflow_step' AND args->>'run_id' = $1 FOR UPDATE`
 )
 
-func TestARowThatIsHeldDelaysOnlyItsRun(t *testing.T) {
+func TestALockedRowDelaysOnlyItsRun(t *testing.T) {
 	t.Parallel()
 	for name, sql := range map[string]string{"of the run": holdRun, "of the job": holdJob} {
-		for how, busy := range map[string]error{"succeeds": nil, "errs": errors.New("busy")} {
+		for how, busy := range map[string]error{"succeeds": nil, "returns an error": errors.New("busy")} {
 			t.Run(name+", whose step "+how, func(t *testing.T) {
 				t.Parallel()
 				running, goOn := make(chan struct{}), make(chan struct{})
@@ -53,12 +53,12 @@ func TestARowThatIsHeldDelaysOnlyItsRun(t *testing.T) {
 						<-goOn
 						return riverstep.Succeed(nil), busy
 					case s.Attempt == 1:
-						return riverstep.Verdict{}, errors.New("tried again, which takes River to write it down")
+						return riverstep.Verdict{}, errors.New("one failure, which River records before the next attempt")
 					}
 					return riverstep.Succeed(nil), nil
 				}), func(c *riverstep.Config, rc *river.Config) {
 					c.Logger, c.SettleTimeout = slog.New(slog.NewTextHandler(log, nil)), time.Second
-					c.Timeout = 2 * time.Second // the step's own does not end the wait
+					c.Timeout = 2 * time.Second // the step's own timeout does not end the wait
 				})
 				r.start()
 				r.submit(riverstep.RunSpec{ID: "held", Attempts: 3})
@@ -71,11 +71,11 @@ func TestARowThatIsHeldDelaysOnlyItsRun(t *testing.T) {
 				}
 				for i := range 20 {
 					if got := r.wait(fmt.Sprint("free-", i)); got.State != riverstep.Succeeded {
-						t.Errorf("%+v", got)
+						t.Errorf("the run is %+v, want succeeded", got)
 					}
 				}
 				if said := log.with("another session is in the way"); !strings.Contains(said[0], "run_id=held") || !strings.Contains(said[0], "sqlstate=55P03") {
-					t.Errorf("the log says %q", said[0])
+					t.Errorf("the log is %q, want the run \"held\" and the SQLSTATE in it", said[0])
 				}
 				release()
 				want := 1
@@ -83,14 +83,14 @@ func TestARowThatIsHeldDelaysOnlyItsRun(t *testing.T) {
 					want = 2
 				}
 				if got := r.wait("held"); got.State != riverstep.Succeeded || r.callsOf("held") != want {
-					t.Errorf("%+v after %d calls, want %d", got, r.callsOf("held"), want)
+					t.Errorf("the run is %+v after %d calls, want succeeded after %d", got, r.callsOf("held"), want)
 				}
 			})
 		}
 	}
 }
 
-func TestAHeldRowDoesNotKeepTheClientFromStopping(t *testing.T) {
+func TestALockedRowDoesNotDelayTheClientsStop(t *testing.T) {
 	t.Parallel()
 	var r *rig
 	log := &lines{}
@@ -107,11 +107,11 @@ func TestAHeldRowDoesNotKeepTheClientFromStopping(t *testing.T) {
 	r.until(func() bool { return len(log.with("another session is in the way")) > 1 })
 	r.stop() // fails the test if it does not end
 	if got := r.stepState(); got == "running" {
-		t.Errorf("the job is %s", got)
+		t.Errorf("the job is %s, want it not running", got)
 	}
 }
 
-func TestTheSweepPassesOverWhatIsHeld(t *testing.T) {
+func TestTheSweepSkipsLockedRows(t *testing.T) {
 	t.Parallel()
 	for name, sql := range map[string]string{"a run": holdRun, "a job": holdJob} {
 		t.Run(name, func(t *testing.T) {
@@ -120,7 +120,7 @@ func TestTheSweepPassesOverWhatIsHeld(t *testing.T) {
 			r := newRig(t, echo(), func(c *riverstep.Config, _ *river.Config) {
 				c.SweepInterval, c.Logger = 100*time.Millisecond, slog.New(slog.NewTextHandler(log, nil))
 			})
-			for _, id := range []string{"a", "b", "c"} { // the order of the sweep
+			for _, id := range []string{"a", "b", "c"} { // in the sweep's order
 				r.submit(riverstep.RunSpec{ID: id})
 			}
 			r.execute(r.in(`UPDATE outbox.river_job SET state = 'cancelled', finalized_at = now()`))
@@ -128,16 +128,16 @@ func TestTheSweepPassesOverWhatIsHeld(t *testing.T) {
 			r.start()
 			for _, id := range []string{"b", "c"} {
 				if got := r.wait(id); got.State != riverstep.Cancelled {
-					t.Errorf("%+v", got)
+					t.Errorf("the run is %+v, want cancelled", got)
 				}
 			}
 			r.until(func() bool { return len(log.with(`run \"a\"`)) > 0 })
 			if said := log.with(`run \"a\"`); !strings.Contains(said[0], "55P03") {
-				t.Errorf("the log says %q", said[0])
+				t.Errorf("the log is %q, want the SQLSTATE of the lock", said[0])
 			}
 			release()
 			if got := r.wait("a"); got.State != riverstep.Cancelled {
-				t.Errorf("%+v", got)
+				t.Errorf("the run is %+v, want cancelled", got)
 			}
 		})
 	}
@@ -157,13 +157,13 @@ finalized_at = CASE WHEN args->>'run_id' = 'b' THEN 'infinity' ELSE now() END`))
 	r.start()
 	for _, id := range []string{"a", "c"} {
 		if got := r.wait(id); got.State != riverstep.Cancelled {
-			t.Errorf("%+v", got)
+			t.Errorf("the run is %+v, want cancelled", got)
 		}
 	}
 	r.until(func() bool { return len(log.with(`run \"b\"`)) > 0 })
 }
 
-func TestPruningPassesOverWhatIsHeldAndWhatCannotBeRemoved(t *testing.T) {
+func TestPruningSkipsLockedRowsAndRowsThatCannotBeDeleted(t *testing.T) {
 	t.Parallel()
 	log := &lines{}
 	r := newRig(t, echo(), func(c *riverstep.Config, _ *river.Config) {
@@ -171,7 +171,7 @@ func TestPruningPassesOverWhatIsHeldAndWhatCannotBeRemoved(t *testing.T) {
 	})
 	r.execute(r.in(`INSERT INTO outbox.riverstep_run (instance, run_id, attempts, input_sha256, status, job_end, ended_at)
 SELECT gen_random_uuid(), 'run-' || n, 1, '', 'succeeded', 'completed', now() - interval '1 day' + n * interval '1 s' FROM generate_series(1, 2500) n`))
-	r.execute(r.in(`CREATE TABLE outbox.receipt (instance uuid REFERENCES outbox.riverstep_run)`)) // of the service's
+	r.execute(r.in(`CREATE TABLE outbox.receipt (instance uuid REFERENCES outbox.riverstep_run)`)) // a table of the service
 	r.execute(r.in(`INSERT INTO outbox.receipt SELECT instance FROM outbox.riverstep_run WHERE run_id IN ('run-3', 'run-1500')`))
 	release := r.hold(holdRun, "run-7")
 	r.start()
@@ -186,37 +186,37 @@ SELECT gen_random_uuid(), 'run-' || n, 1, '', 'succeeded', 'completed', now() - 
 	})
 }
 
-func TestACancelOfARunThatIsHeldEndsWithTheReason(t *testing.T) {
+func TestTheErrorOfACancelThatMeetsALockHasItsSQLSTATE(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, echo(), func(c *riverstep.Config, _ *river.Config) { c.SettleTimeout = 3 * time.Second })
 	r.submit(riverstep.RunSpec{ID: runID})
 	release := r.hold(holdRun, runID)
 	var pgErr *pgconn.PgError
 	if err := r.steps.Cancel(t.Context(), runID); !errors.As(err, &pgErr) || pgErr.Code != "55P03" {
-		t.Errorf("the cancel: %v", err)
+		t.Errorf("Cancel returns %v, want SQLSTATE 55P03", err)
 	}
 	release()
 	must(t, r.steps.Cancel(t.Context(), runID))
 }
 
-// The client's side of the bound is the context; this is the server's, for a client that has gone silent.
+// On the client's side the context bounds a transaction. For a client that has gone silent, the server bounds it.
 func TestTheServerReleasesTheLocksOfASilentClient(t *testing.T) {
 	t.Parallel()
 	settling, goOn := make(chan struct{}), make(chan struct{})
 	var once sync.Once
 	r := newRig(t, always(riverstep.Succeed(nil).With(func(context.Context, pgx.Tx) error {
 		once.Do(func() { close(settling) })
-		<-goOn // deaf to its context, and so the connection is not closed either
+		<-goOn // it ignores its context, so the connection stays open
 		return nil
 	}), nil), func(c *riverstep.Config, _ *river.Config) { c.SettleTimeout = time.Second })
 	defer close(goOn)
 	r.start()
 	r.submit(riverstep.RunSpec{ID: runID})
 	<-settling
-	r.hold(holdJob, runID)() // ends when the server has ended the silent session
+	r.hold(holdJob, runID)() // returns when the server has ended the silent session
 }
 
-func TestADeadlockIsSettledWithoutRunningTheStepsAgain(t *testing.T) {
+func TestAfterADeadlockNoStepRunsAgain(t *testing.T) {
 	t.Parallel()
 	var r *rig
 	var both sync.WaitGroup
@@ -243,7 +243,7 @@ func TestADeadlockIsSettledWithoutRunningTheStepsAgain(t *testing.T) {
 	}
 	for id := range meet {
 		if got := r.wait(id); got.State != riverstep.Succeeded || r.callsOf(id) != 1 {
-			t.Errorf("%+v after %d calls", got, r.callsOf(id))
+			t.Errorf("the run is %+v after %d calls, want succeeded after 1", got, r.callsOf(id))
 		}
 	}
 	if n := one[int](t, r.db.Pool, r.in(`SELECT sum(n) FROM outbox.stock`)); n != 4 {

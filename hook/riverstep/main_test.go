@@ -22,7 +22,7 @@ import (
 
 func TestMain(m *testing.M) { testdb.Main(m, testdb.Child{Name: "worker", Run: runKilledWorker}) }
 
-// patience is how long a thing that must happen may take. Nothing is asserted to be fast.
+// patience is how long a test waits for something that must happen before it fails. No test checks that something is fast.
 const patience = time.Minute
 
 const receiver = "https://receiver.example/hook"
@@ -36,12 +36,12 @@ type rig struct {
 	calls  *calls
 }
 
-// soon is a retry policy without patience.
+// soon is a retry policy that retries after some milliseconds.
 type soon struct{}
 
 func (soon) NextRetry(*rivertype.JobRow) time.Time { return time.Now().Add(5 * time.Millisecond) }
 
-// riverConfig is a service's River configuration, quick and quiet.
+// riverConfig is a service's River configuration, with short intervals and no log.
 func riverConfig(schema string) *river.Config {
 	return &river.Config{
 		Schema: schema, Logger: slog.New(slog.DiscardHandler), Queues: map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 8}},
@@ -54,7 +54,7 @@ func newHook(schema string) (*hook.WebhookTerminalHook, error) {
 	return hook.NewWebhook(hook.WebhookConfig{Schema: schema, DefaultURL: receiver, DedupeKey: riverstep.DedupeKey})
 }
 
-// newRig makes a service that is not started yet.
+// newRig makes a service; start starts it.
 func newRig(t *testing.T, runner riverstep.Runner, change func(*riverstep.Config, *river.Config)) *rig {
 	t.Helper()
 	return newRigOn(t, testdb.New(t), runner, change)
@@ -79,7 +79,7 @@ func newRigOn(t *testing.T, db *testdb.DB, runner riverstep.Runner, change func(
 	return r
 }
 
-// start works until the test ends.
+// start runs the client until the test ends.
 func (r *rig) start() {
 	r.t.Helper()
 	must(r.t, r.client.Start(context.Background()))
@@ -112,7 +112,7 @@ func (r *rig) wait(runID string) riverstep.RunStatus {
 func (r *rig) job(runID string) *rivertype.JobRow {
 	r.t.Helper()
 	id := one[int64](r.t, r.db.Pool, "SELECT job_id FROM "+r.db.Schema+".riverstep_run WHERE run_id = $1 ORDER BY submitted_at DESC LIMIT 1", runID)
-	for deadline := time.Now().Add(patience); ; <-time.After(5 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); ; <-time.After(5 * time.Millisecond) { // no event tells when River has written the end
 		row, err := r.client.JobGet(r.t.Context(), id)
 		must(r.t, err)
 		if row.FinalizedAt != nil || time.Now().After(deadline) {
@@ -121,12 +121,12 @@ func (r *rig) job(runID string) *rivertype.JobRow {
 	}
 }
 
-// until returns when the condition holds.
+// until polls until the condition holds. No event tells the test when.
 func (r *rig) until(holds func() bool) {
 	r.t.Helper()
 	for deadline := time.Now().Add(patience); !holds(); <-time.After(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			r.t.Error("it does not happen")
+			r.t.Errorf("waited %v, and the condition in this line does not hold", patience)
 			return
 		}
 	}

@@ -12,7 +12,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/measured"
 )
 
-func TestMetricsTellHowStepsAreSettled(t *testing.T) {
+func TestMetricsCountStepsByTheirResult(t *testing.T) {
 	t.Parallel()
 	m := measured.New(t)
 	r := newRig(t, riverstep.RunnerFunc(func(_ context.Context, s riverstep.Step) (riverstep.Verdict, error) {
@@ -45,7 +45,7 @@ func TestMetricsTellHowStepsAreSettled(t *testing.T) {
 	}
 }
 
-func TestMetricsCountTransactionsThatAreMadeAgain(t *testing.T) {
+func TestMetricsCountRetriedTransactions(t *testing.T) {
 	t.Parallel()
 	m := measured.New(t)
 	running, goOn := make(chan struct{}), make(chan struct{})

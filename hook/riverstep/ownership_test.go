@@ -15,21 +15,21 @@ import (
 	"github.com/seed-abbacb8b/epilogue/hook/riverstep"
 )
 
-// meanwhile is what happens to a step's job, or to its run, while its runner is at work.
+// meanwhile is what happens to a step's job, or to its run, while its runner works.
 type meanwhile struct {
-	sql   string // of the job unless it names the run; $1 is the run's id
-	lost  bool   // nothing may be written then
-	job   string // the job's state afterwards when the step was lost
-	swept string // and how the run stands after the next sweep; empty: as before
+	sql   string // changes the job or the run; $1 is the run's id
+	lost  bool   // the step is lost: its worker must write nothing
+	job   string // the job's state afterwards, if the step was lost
+	swept string // the run after the next sweep; empty: as before
 }
 
 const (
 	jobOf = `WHERE kind = 'workflow_step' AND args->>'run_id' = $1`
-	again = "succeeded 0 again" // the next taking-up is settled
+	again = "succeeded 0 again" // the next attempt is settled
 )
 
-// meanwhiles are all that can happen to a job. A job that another worker has is completed by the stale one's River, which does
-// not ask whose it is; the sweep has it tried again then.
+// meanwhiles are all that can happen to a job. When another worker has taken a job, the first worker's River completes it all
+// the same, because it does not check whose job it is. Then the sweep makes it run again.
 var meanwhiles = map[string]meanwhile{
 	"untouched":            {sql: `SELECT FROM outbox.river_job ` + jobOf},
 	"completed-by-another": {sql: `UPDATE outbox.river_job SET state = 'completed', finalized_at = now() ` + jobOf},
@@ -41,11 +41,11 @@ var meanwhiles = map[string]meanwhile{
 		sql:  `UPDATE outbox.river_job SET attempt = attempt + 1, attempted_at = attempted_at + interval '1 s' ` + jobOf,
 		lost: true, job: "completed", swept: again,
 	},
-	"retaken-after-a-snooze": { // which takes the number back
+	"retaken-after-a-snooze": { // a snooze takes the attempt's number back
 		sql:  `UPDATE outbox.river_job SET attempted_at = attempted_at + interval '1 s' ` + jobOf,
 		lost: true, job: "completed", swept: again,
 	},
-	"retaken-at-the-same-time": { // by a clock that was set back
+	"retaken-at-the-same-time": { // a clock was set back
 		sql: `UPDATE outbox.river_job SET attempt = attempt + 1 ` + jobOf, lost: true, job: "completed", swept: again,
 	},
 	"cancelled": {
@@ -72,26 +72,26 @@ payload = NULL WHERE run_id = $1`,
 	"cancelled-in-river-too": {sql: `UPDATE outbox.river_job SET metadata = metadata || '{"cancel_attempted_at": "2026-01-01T00:00:00Z"}' ` + jobOf},
 }
 
-// doing is what a runner did.
+// doing is what a runner does.
 type doing struct {
 	verdict  riverstep.Verdict
 	err      error
 	attempts int
-	run, job string // what becomes of them when the job is untouched
-	own      bool   // its own ending comes before a cancel from outside
+	run, job string // the run and the job afterwards, if the job is untouched
+	own      bool   // its own end counts before a cancel from outside
 }
 
 var doings = map[string]doing{
-	"succeeds":          {verdict: riverstep.Succeed([]byte("mine")), run: "succeeded 0 mine", job: "completed"},
-	"fails":             {verdict: riverstep.Fail("no stock"), run: "failed 0 no stock", job: "completed"},
-	"cancels":           {verdict: riverstep.Cancel("not wanted"), run: "cancelled 0 not wanted", job: "completed", own: true},
-	"continues":         {verdict: riverstep.Continue([]byte("next")), run: "succeeded 1 again", job: "completed"},
-	"errs":              {err: errors.New("busy"), run: "active 0 released", job: "retryable"},
-	"errs-the-last-one": {err: errors.New("busy"), attempts: 1, run: "failed 0 busy", job: "discarded"},
-	"errs-for-good":     {err: riverstep.Permanent(errors.New("no such order")), run: "failed 0 no such order", job: "discarded"},
+	"succeeds":                       {verdict: riverstep.Succeed([]byte("mine")), run: "succeeded 0 mine", job: "completed"},
+	"fails":                          {verdict: riverstep.Fail("no stock"), run: "failed 0 no stock", job: "completed"},
+	"cancels":                        {verdict: riverstep.Cancel("not wanted"), run: "cancelled 0 not wanted", job: "completed", own: true},
+	"continues":                      {verdict: riverstep.Continue([]byte("next")), run: "succeeded 1 again", job: "completed"},
+	"returns-an-error":               {err: errors.New("busy"), run: "active 0 released", job: "retryable"},
+	"returns-an-error-the-last-time": {err: errors.New("busy"), attempts: 1, run: "failed 0 busy", job: "discarded"},
+	"returns-a-permanent-error":      {err: riverstep.Permanent(errors.New("no such order")), run: "failed 0 no such order", job: "discarded"},
 }
 
-// wants are the run and the job once the runner has returned.
+// wants returns the run and the job that the test wants once the runner has returned.
 func (m meanwhile) wants(name string, d doing) (run, job string) {
 	switch {
 	case name == "ended-by-another":
@@ -101,17 +101,17 @@ func (m meanwhile) wants(name string, d doing) (run, job string) {
 	case strings.HasPrefix(name, "cancel") && !d.own:
 		return "cancelled 0 ", "cancelled"
 	case name == "completed-by-another":
-		return d.run, "completed" // an end of River's is never changed
+		return d.run, "completed" // a job that River has ended is never changed
 	}
 	return d.run, d.job
 }
 
-// wantsSwept is the run after a sweep.
+// wantsSwept returns the run that the test wants after a sweep.
 func (m meanwhile) wantsSwept(name string, d doing) string {
 	run, _ := m.wants(name, d)
 	switch {
 	case name == "completed-by-another" && d.run == "active 0 released":
-		return again // a step that was released, and nobody would take up again
+		return again // the step was released, and without the sweep no worker would take it again
 	case m.swept == again && d.attempts == 1:
 		return "failed 0 attempt 1 of 1 did not report its end: it was lost with its worker"
 	case m.swept != "":
@@ -120,13 +120,13 @@ func (m meanwhile) wantsSwept(name string, d doing) string {
 	return run
 }
 
-// states works every case of the table at once, each in a run of its own.
+// states works all cases of the table at the same time, each in a run of its own.
 type states struct {
 	*rig
 	log   *lines
 	wakes atomic.Int32
 	mu    sync.Mutex
-	atIt  map[string]chan struct{} // closed when the runner is at work
+	atIt  map[string]chan struct{} // closed when the runner works
 	goOn  map[string]chan struct{} // closed when it may return
 	cases map[string]doing
 }
@@ -136,7 +136,7 @@ func (s *states) run(_ context.Context, step riverstep.Step) (riverstep.Verdict,
 	atIt, goOn, d := s.atIt[step.RunID], s.goOn[step.RunID], s.cases[step.RunID]
 	s.mu.Unlock()
 	select {
-	case <-atIt: // it was here before
+	case <-atIt: // not its first call
 		return riverstep.Succeed([]byte("again")), nil
 	default:
 	}
@@ -145,20 +145,20 @@ func (s *states) run(_ context.Context, step riverstep.Step) (riverstep.Verdict,
 	return d.verdict, d.err
 }
 
-// standing is a run as "status step result-or-error".
+// standing returns a run as "status step result-or-error".
 func (r *rig) standing(runID string) string {
 	r.t.Helper()
 	return one[string](r.t, r.db.Pool, r.in(`SELECT status || ' ' || step || ' ' || coalesce(convert_from(result, 'UTF8'), error,
 CASE WHEN released_at IS NULL THEN '' ELSE 'released' END) FROM outbox.riverstep_run WHERE run_id = $1`), runID)
 }
 
-// jobState is the state of the first job of a run, "" when it is gone.
+// jobState returns the state of a run's first job, "" if it is gone.
 func (r *rig) jobState(runID string) string {
 	r.t.Helper()
 	return one[string](r.t, r.db.Pool, r.in(`SELECT coalesce((SELECT state::text FROM outbox.river_job `+jobOf+` ORDER BY id LIMIT 1), '')`), runID)
 }
 
-// awaitStanding waits until a run and its job stand as wanted.
+// awaitStanding waits until a run and its job are as wanted.
 func (r *rig) awaitStanding(runID, run, job string) {
 	r.t.Helper()
 	deadline := time.Now().Add(patience)
@@ -166,7 +166,7 @@ func (r *rig) awaitStanding(runID, run, job string) {
 		if time.Now().After(deadline) {
 			r.t.Fatalf("%s: the run is %q and the job %q, want %q and %q", runID, r.standing(runID), r.jobState(runID), run, job)
 		}
-		<-time.After(5 * time.Millisecond)
+		<-time.After(5 * time.Millisecond) // no event tells when both have changed
 	}
 }
 
@@ -188,12 +188,12 @@ func newStates(t *testing.T) *states {
 	return s
 }
 
-// TestOnlyTheWorkerThatHasTheJobSettlesItsStep is the table of job ownership: what happened to the job meanwhile × what the
-// runner did → the run, the job and the outcome. Then a sweep ends what nobody else would.
+// TestOnlyTheWorkerThatHasTheJobSettlesItsStep combines each thing that can happen to a job with each end of its runner, and
+// checks the run, the job and the outcome. Then a sweep ends the runs that no worker would end.
 func TestOnlyTheWorkerThatHasTheJobSettlesItsStep(t *testing.T) {
 	t.Parallel()
 	s := newStates(t)
-	s.until(func() bool { // the sweep of the start is over, and the next one is an hour away
+	s.until(func() bool { // the first sweep has ended, and the next one is due in an hour
 		return one[int](t, s.db.Pool, s.in(`SELECT count(*) FROM outbox.river_job WHERE kind = 'workflow_sweep' AND state = 'completed'`)) == 1
 	})
 	for id := range s.cases {
@@ -208,19 +208,19 @@ func TestOnlyTheWorkerThatHasTheJobSettlesItsStep(t *testing.T) {
 		m := meanwhiles[what]
 		if said := func() bool { return len(s.log.with("run_id="+id+" ")) > 0 }; m.lost {
 			if s.until(said); t.Failed() {
-				t.Fatalf("%s: nothing was lost", id)
+				t.Fatalf("%s: the log does not say that the step was lost", id)
 			}
 			if line := s.log.with("run_id=" + id + " "); len(line) != 1 || !strings.Contains(line[0], "lost to another worker") {
-				t.Errorf("%s: the log says %q", id, line)
+				t.Errorf("%s: the log is %q, want one line that says lost to another worker", id, line)
 			}
 			lost++
 		}
 		run, job := m.wants(what, d)
 		s.awaitStanding(id, run, job)
 	}
-	s.mustHaveTold()
+	s.mustHaveReported()
 	settled := one[int](t, s.db.Pool, s.in(`SELECT count(*) FROM outbox.riverstep_run WHERE status <> 'active' AND coalesce(error, '') <> 'elsewhere'`))
-	s.until(func() bool { return int(s.wakes.Load()) == settled }) // once for each end, and for nothing else
+	s.until(func() bool { return int(s.wakes.Load()) == settled }) // one wake for each end of a run
 	t.Logf("%d cases, %d of them lost, %d ended", len(s.cases), lost, settled)
 
 	s.stop()
@@ -236,21 +236,21 @@ func TestOnlyTheWorkerThatHasTheJobSettlesItsStep(t *testing.T) {
 			t.Fatalf("%s: after a sweep the run is %q, want %q", id, got, want)
 		}
 	}
-	s.mustHaveTold()
+	s.mustHaveReported()
 }
 
-// mustHaveTold checks that each run that ended was told of once, as it ended, and no other.
-func (s *states) mustHaveTold() {
+// mustHaveReported checks that there is one message of each run that ended, with its end, and none of other runs.
+func (s *states) mustHaveReported() {
 	s.t.Helper()
 	for name, sql := range map[string]string{
-		"runs that ended are not told of as they did": `SELECT count(*) FROM outbox.riverstep_run r WHERE status <> 'active' AND coalesce(error, '') <> 'elsewhere' AND
+		"ended runs have no message, or one that differs from their end": `SELECT count(*) FROM outbox.riverstep_run r WHERE status <> 'active' AND coalesce(error, '') <> 'elsewhere' AND
 1 <> (SELECT count(*) FROM outbox.message m WHERE m.dedupe_key = 'riverstep/' || r.instance AND
       (m.status, m.error, m.result, m.final_step) IS NOT DISTINCT FROM (r.status, r.error, r.result, r.step))`,
-		"messages are of runs that go on": `SELECT count(*) FROM outbox.riverstep_run r JOIN outbox.message m ON m.dedupe_key = 'riverstep/' || r.instance
+		"messages are of active runs": `SELECT count(*) FROM outbox.riverstep_run r JOIN outbox.message m ON m.dedupe_key = 'riverstep/' || r.instance
 WHERE r.status = 'active'`,
 	} {
 		if n := one[int](s.t, s.db.Pool, s.in(sql)); n != 0 {
-			s.t.Errorf("%d %s", n, name)
+			s.t.Errorf("%d %s, want none", n, name)
 		}
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/hook/riverstep"
 )
 
-// racer ends each run in one of these ways, at the moment when it is cancelled.
+// racer is a runner that ends each run in a random way, at about the time when the test cancels it.
 type racer struct {
 	mu     sync.Mutex
 	random *rand.Rand
@@ -102,7 +102,7 @@ func TestACancelThatRacesTheSettlingCommitLeavesOneOutcome(t *testing.T) {
 	}
 	t.Logf("%d races: the cancel came first in %d", races, won)
 	if won < races/20 || won > races*19/20 {
-		t.Error("one of the orders was hardly tried")
+		t.Errorf("the cancel came first in %d of %d races, want both orders often", won, races)
 	}
 	r.mustAgree()
 }
@@ -115,16 +115,16 @@ func (r *rig) mustHaveOneEnd(id string, answer error) bool {
 	outside := got.State == riverstep.Cancelled && got.Error == ""
 	switch {
 	case answer == nil && got.State != riverstep.Cancelled:
-		r.t.Errorf("%s was cancelled, and ended as %+v", id, got)
+		r.t.Errorf("%s: Cancel returned nil, and the run is %+v, want cancelled", id, got)
 	case errors.Is(answer, riverstep.ErrEnded) && outside:
-		r.t.Errorf("%s was not cancelled, and ended as %+v", id, got)
+		r.t.Errorf("%s: Cancel returned ErrEnded, and the run is %+v, want its own end", id, got)
 	case answer != nil && !errors.Is(answer, riverstep.ErrEnded):
-		r.t.Errorf("%s: cancel: %v", id, answer)
+		r.t.Errorf("%s: Cancel returns %v, want nil or ErrEnded", id, answer)
 	}
 	return outside
 }
 
-// mustAgree holds all runs against their messages and jobs, once every job has ended.
+// mustAgree compares all runs with their messages and jobs, once every job has ended.
 func (r *rig) mustAgree() {
 	r.t.Helper()
 	in := func(sql string) int { return one[int](r.t, r.db.Pool, r.in(sql)) }
@@ -134,17 +134,17 @@ func (r *rig) mustAgree() {
 		}
 	}
 	for name, sql := range map[string]string{
-		"runs that did not end":              `SELECT count(*) FROM outbox.riverstep_run WHERE status = 'active'`,
-		"runs without exactly one message":   `SELECT count(*) FROM outbox.riverstep_run r WHERE 1 <> (SELECT count(*) FROM outbox.message m WHERE m.dedupe_key = 'riverstep/' || r.instance)`,
-		"messages of no run":                 `SELECT count(*) FROM outbox.message m WHERE NOT EXISTS (SELECT FROM outbox.riverstep_run r WHERE m.dedupe_key = 'riverstep/' || r.instance)`,
-		"messages that say something else":   `SELECT count(*) FROM outbox.riverstep_run r JOIN outbox.message m ON m.dedupe_key = 'riverstep/' || r.instance WHERE (m.status, m.error, m.result, m.final_step, m.run_id) IS DISTINCT FROM (r.status, r.error, r.result, r.step, r.run_id)`,
-		"jobs that ended otherwise":          `SELECT count(*) FROM outbox.riverstep_run r JOIN outbox.river_job j ON j.id = r.job_id WHERE j.state::text <> r.job_end`,
-		"jobs of later steps":                `SELECT count(*) FROM outbox.riverstep_run r JOIN outbox.river_job j ON j.args->>'instance' = r.instance::text WHERE (j.args->>'step')::bigint > r.step`,
-		"steps without exactly one job":      `SELECT count(*) FROM outbox.riverstep_run r, generate_series(0, r.step) n WHERE 1 <> (SELECT count(*) FROM outbox.river_job j WHERE j.args->>'instance' = r.instance::text AND (j.args->>'step')::bigint = n)`,
-		"earlier steps that are not settled": `SELECT count(*) FROM outbox.riverstep_run r JOIN outbox.river_job j ON j.args->>'instance' = r.instance::text WHERE (j.args->>'step')::bigint < r.step AND j.state <> 'completed'`,
+		"runs that did not end":                   `SELECT count(*) FROM outbox.riverstep_run WHERE status = 'active'`,
+		"runs without exactly one message":        `SELECT count(*) FROM outbox.riverstep_run r WHERE 1 <> (SELECT count(*) FROM outbox.message m WHERE m.dedupe_key = 'riverstep/' || r.instance)`,
+		"messages of no run":                      `SELECT count(*) FROM outbox.message m WHERE NOT EXISTS (SELECT FROM outbox.riverstep_run r WHERE m.dedupe_key = 'riverstep/' || r.instance)`,
+		"messages that differ from their run":     `SELECT count(*) FROM outbox.riverstep_run r JOIN outbox.message m ON m.dedupe_key = 'riverstep/' || r.instance WHERE (m.status, m.error, m.result, m.final_step, m.run_id) IS DISTINCT FROM (r.status, r.error, r.result, r.step, r.run_id)`,
+		"jobs whose end differs from their run's": `SELECT count(*) FROM outbox.riverstep_run r JOIN outbox.river_job j ON j.id = r.job_id WHERE j.state::text <> r.job_end`,
+		"jobs of later steps":                     `SELECT count(*) FROM outbox.riverstep_run r JOIN outbox.river_job j ON j.args->>'instance' = r.instance::text WHERE (j.args->>'step')::bigint > r.step`,
+		"steps without exactly one job":           `SELECT count(*) FROM outbox.riverstep_run r, generate_series(0, r.step) n WHERE 1 <> (SELECT count(*) FROM outbox.river_job j WHERE j.args->>'instance' = r.instance::text AND (j.args->>'step')::bigint = n)`,
+		"earlier steps that are not settled":      `SELECT count(*) FROM outbox.riverstep_run r JOIN outbox.river_job j ON j.args->>'instance' = r.instance::text WHERE (j.args->>'step')::bigint < r.step AND j.state <> 'completed'`,
 	} {
 		if n := in(sql); n != 0 {
-			r.t.Errorf("%d %s", n, name)
+			r.t.Errorf("%d %s, want none", n, name)
 		}
 	}
 }

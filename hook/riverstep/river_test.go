@@ -32,13 +32,13 @@ func TestTheServicesMiddlewareSeesStepsAndTheirSuccessors(t *testing.T) {
 	r.start()
 	r.submit(riverstep.RunSpec{ID: runID, Priority: 3})
 	if got := r.wait(runID); got.State != riverstep.Succeeded {
-		t.Errorf("%+v", got)
+		t.Errorf("the run is %+v, want succeeded", got)
 	}
 	if job := r.job(runID); job.Queue != "steps" || job.Priority != 3 {
-		t.Errorf("the last job is of queue %s, priority %d", job.Queue, job.Priority)
+		t.Errorf("the last job is of the queue %s with priority %d, want steps and 3", job.Queue, job.Priority)
 	}
 	if m.inserted.Load() != 3 || m.worked.Load() != 3 {
-		t.Errorf("it saw %d inserts and %d steps, want 3", m.inserted.Load(), m.worked.Load())
+		t.Errorf("the middleware saw %d inserts and %d steps, want 3 of both", m.inserted.Load(), m.worked.Load())
 	}
 }
 
@@ -65,7 +65,7 @@ func (m *middleware) Work(ctx context.Context, job *rivertype.JobRow, do func(co
 	return do(context.WithValue(ctx, m, true))
 }
 
-func TestRunsThatHaveBegunGoFirstWhereThatIsAsked(t *testing.T) {
+func TestRunsThatHaveBegunCanGoFirst(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, riverstep.RunnerFunc(func(_ context.Context, s riverstep.Step) (riverstep.Verdict, error) {
 		if s.Number < 2 {
@@ -88,14 +88,14 @@ func TestRunsThatHaveBegunGoFirstWhereThatIsAsked(t *testing.T) {
 		order += s.RunID
 	}
 	if order != "aaabbbccc" {
-		t.Errorf("the steps were done in the order %s", order)
+		t.Errorf("the steps were done in the order %s, want aaabbbccc", order)
 	}
 	if job := r.job("a"); job.Priority != 1 {
 		t.Errorf("the last step has priority %d, want 1", job.Priority)
 	}
 }
 
-// All of it in one transaction that is rolled back: the runtime takes the test's own as its database.
+// The runtime uses the test's transaction as its database, so that all of it can be rolled back.
 func TestRivertestWorksAStep(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, echo(), nil)
@@ -113,15 +113,15 @@ func TestRivertestWorksAStep(t *testing.T) {
 	must(t, err)
 	job := rivertest.RequireInsertedTx[*riverpgxv5.Driver](t.Context(), t, tx, riverstep.StepArgs{}, &rivertest.RequireInsertedOpts{Schema: r.db.Schema})
 	if job.Args.RunID != runID || job.Args.Instance.String() != submitted.Instance {
-		t.Errorf("the job's arguments are %+v", job.Args)
+		t.Errorf("the job's arguments are %+v, want the submitted run and instance", job.Args)
 	}
 	result, err := rivertest.NewWorker(t, riverpgxv5.New(nil), &river.Config{Schema: r.db.Schema}, steps.StepWorker()).
 		WorkJob(t.Context(), t, tx, job.JobRow)
 	must(t, err)
 	if result.EventKind != river.EventKindJobCompleted {
-		t.Errorf("the job: %s", result.EventKind)
+		t.Errorf("the job's event is %s, want completed", result.EventKind)
 	}
 	if got, err := steps.Status(t.Context(), runID); err != nil || string(got.Result) != "in" {
-		t.Errorf("%+v, %v", got, err)
+		t.Errorf("the run is %+v, %v; want the result in", got, err)
 	}
 }

@@ -37,7 +37,7 @@ var hostile = map[string]string{
 	"plan_cache_mode":               "force_generic_plan",
 }
 
-// pgxRefuses names what pgx itself does not send a query with.
+// pgxRefuses reports whether pgx itself refuses to send queries in this mode with this setting.
 func pgxRefuses(mode pgx.QueryExecMode, setting string) bool {
 	return mode == pgx.QueryExecModeSimpleProtocol && (setting == "client_encoding" || setting == "standard_conforming_strings")
 }
@@ -47,8 +47,8 @@ const (
 	oddHeader = `日本é𝄞 "\`
 )
 
-// settingsRig is a service whose own pool has other settings. River's client works on a plain one: River's own statements
-// cannot do with all of these settings.
+// settingsRig is a service whose own pool has other settings. River's client has a pool without them, because River's own
+// statements do not work with all of these settings.
 type settingsRig struct {
 	*rig
 	pool *pgxpool.Pool
@@ -102,7 +102,7 @@ func checkSettings(t *testing.T, mode pgx.QueryExecMode, settings map[string]str
 		case string(s.Payload) != oddBytes || s.Headers["x"] != oddHeader:
 			return riverstep.Fail(fmt.Sprintf("step %d got %q %q", s.Number, s.Payload, s.Headers)), nil
 		case s.Number == 0 && s.Attempt == 1:
-			return riverstep.Verdict{}, errors.New("once") // released, and tried again
+			return riverstep.Verdict{}, errors.New("once") // the step is released, and tried again
 		case s.Number == 0:
 			return riverstep.Continue(s.Payload), nil
 		}
@@ -121,12 +121,12 @@ func checkSettings(t *testing.T, mode pgx.QueryExecMode, settings map[string]str
 		}
 		r.submit(spec)
 		if again := r.submit(spec); again.New { // found by its id and the hash of its input
-			t.Errorf("%s: %+v", id, again)
+			t.Errorf("%s: the second submission is %+v, want it found", id, again)
 		}
 	}
 	// As another session reads it.
 	if got := one[string](t, r.db.Pool, r.in(`SELECT headers->>'x' FROM outbox.riverstep_run WHERE run_id = 'succeeds'`)); got != oddHeader {
-		t.Errorf("the row's header is %q", got)
+		t.Errorf("the row's header is %q, want it unchanged", got)
 	}
 	r.execute(r.in(`UPDATE outbox.river_job SET state = 'discarded', finalized_at = now() WHERE args->>'run_id' = 'orphan'`))
 	must(t, r.steps.Cancel(t.Context(), "cancelled"))
@@ -139,17 +139,17 @@ func checkSettings(t *testing.T, mode pgx.QueryExecMode, settings map[string]str
 	} {
 		got := r.wait(id)
 		if got.State != want.State || got.Error != want.Error || got.Step != want.Step || string(got.Result) != string(want.Result) {
-			t.Errorf("%+v, want %+v", got, want)
+			t.Errorf("the run is %+v, want %+v", got, want)
 		}
 		if got.SubmittedAt.Before(before.Add(-time.Minute)) || got.EndedAt == nil || got.EndedAt.Before(got.SubmittedAt) || time.Until(*got.EndedAt) > time.Minute {
-			t.Errorf("%+v: its times", got)
+			t.Errorf("the times of the run are wrong: %+v", got)
 		}
 	}
 	if got := one[string](t, r.db.Pool, r.in(`SELECT error FROM outbox.riverstep_run WHERE run_id = 'fails'`)); got != oddHeader {
-		t.Errorf("the row's error is %q", got)
+		t.Errorf("the row's error is %q, want it unchanged", got)
 	}
 	if r.callsOf("succeeds") != 3 || r.callsOf("fails") != 1 {
-		t.Errorf("%d and %d calls", r.callsOf("succeeds"), r.callsOf("fails"))
+		t.Errorf("the runners were called %d and %d times, want 3 and 1", r.callsOf("succeeds"), r.callsOf("fails"))
 	}
 	r.execute(r.in(`INSERT INTO outbox.riverstep_run (instance, run_id, attempts, input_sha256, status, job_end, ended_at)
 SELECT gen_random_uuid(), 'old', 1, '', 'succeeded', 'completed', now() - interval '2 hours'`))
@@ -159,14 +159,14 @@ SELECT gen_random_uuid(), 'old', 1, '', 'succeeded', 'completed', now() - interv
 	mustBeTheSessions(t, seen.Load(), settings)
 }
 
-// mustBeTheSessions holds the settings that the runner's writes saw against the session's. Those that belong to
-// riverstep's transaction are its own.
+// mustBeTheSessions checks that the runner's writes saw the session's settings, except those that riverstep sets in its
+// transaction.
 func mustBeTheSessions(t *testing.T, seen any, settings map[string]string) {
 	t.Helper()
 	for name, value := range settings {
 		switch name {
 		case "DateStyle":
-			value = "ISO, DMY" // the order stays
+			value = "ISO, DMY" // the order of day and month stays
 		case "lock_timeout":
 			value = "1s"
 		}
@@ -205,7 +205,7 @@ func TestInTheCallersTransactionNoSettingIsChanged(t *testing.T) {
 			for name, value := range hostile {
 				switch {
 				case pgxRefuses(mode, name), name == "default_transaction_read_only", name == "lock_timeout":
-				case name == "DateStyle" && mode >= pgx.QueryExecModeExec: // River's own statements read dates as text there
+				case name == "DateStyle" && mode >= pgx.QueryExecModeExec: // in these modes River's own statements read dates as text
 				default:
 					settings[name] = value
 				}
@@ -224,17 +224,17 @@ func TestInTheCallersTransactionNoSettingIsChanged(t *testing.T) {
 			must(t, r.steps.CancelTx(t.Context(), tx, runID))
 			after, err := settingsOf(t.Context(), tx, settings)
 			if err != nil || !reflect.DeepEqual(before, after) {
-				t.Errorf("before %v, after %v, %v", before, after, err)
+				t.Errorf("the settings before are %v, and after %v, %v; want them unchanged", before, after, err)
 			}
 			must(t, tx.Commit(t.Context()))
 			if got := r.wait(runID); got.State != riverstep.Cancelled {
-				t.Errorf("%+v", got)
+				t.Errorf("the run is %+v, want cancelled", got)
 			}
 		})
 	}
 }
 
-func TestSerializableAsTheDefaultRunsNoStepAgain(t *testing.T) {
+func TestWithSerializableAsTheDefaultNoStepRunsTwice(t *testing.T) {
 	t.Parallel()
 	const runs = 150
 	db := testdb.New(t)
@@ -256,11 +256,11 @@ func TestSerializableAsTheDefaultRunsNoStepAgain(t *testing.T) {
 		r.wait(fmt.Sprint("run-", i))
 	}
 	if n := len(r.calls.all()); n != 2*runs {
-		t.Errorf("%d runs of two steps made %d calls", runs, n)
+		t.Errorf("%d runs of two steps made %d calls, want two per run", runs, n)
 	}
 }
 
-// sqlstates is a hook whose statement is answered with each of some SQLSTATEs in turn, and then succeeds.
+// sqlstates is a hook whose statement fails with one SQLSTATE after the other, and then succeeds.
 type sqlstates struct {
 	hook.TerminalHook
 	codes []string
@@ -275,7 +275,7 @@ func (h *sqlstates) OnTermination(ctx context.Context, tx outbox.Tx, o outbox.Ru
 	return h.TerminalHook.OnTermination(ctx, tx, o)
 }
 
-func TestASettlingThatCollidesIsTriedAgainAndTheStepIsNotRunAgain(t *testing.T) {
+func TestASettlingThatCollidesIsRetriedWithoutRunningTheStepAgain(t *testing.T) {
 	t.Parallel()
 	h := &sqlstates{codes: []string{"40001", "40P01", "55P03", "40001"}}
 	r := newRig(t, echo(), func(c *riverstep.Config, _ *river.Config) { h.TerminalHook, c.Hook = c.Hook, h })
@@ -283,14 +283,14 @@ func TestASettlingThatCollidesIsTriedAgainAndTheStepIsNotRunAgain(t *testing.T) 
 	r.submit(riverstep.RunSpec{ID: runID, Attempts: 1})
 	got, job := r.wait(runID), r.job(runID)
 	if got.State != riverstep.Succeeded || len(r.calls.all()) != 1 || len(r.messages(runID)) != 1 || job.Attempt != 1 {
-		t.Errorf("%+v after %d calls, attempt %d", got, len(r.calls.all()), job.Attempt)
+		t.Errorf("the run is %+v after %d calls, at attempt %d; want succeeded after 1, at attempt 1", got, len(r.calls.all()), job.Attempt)
 	}
 	h.asked.Store(0)
 	r.submit(riverstep.RunSpec{ID: "cancelled", RunAt: time.Now().Add(time.Hour)})
 	must(t, r.steps.Cancel(t.Context(), "cancelled"))
 }
 
-func TestASerializationFailureInTheCallersTransactionIsTheCallers(t *testing.T) {
+func TestASerializationFailureInTheCallersTransactionIsReturned(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, echo(), nil)
 	r.submit(riverstep.RunSpec{ID: "old"})
@@ -307,12 +307,12 @@ func TestASerializationFailureInTheCallersTransactionIsTheCallers(t *testing.T) 
 	} {
 		tx, err := r.db.Pool.BeginTx(t.Context(), pgx.TxOptions{IsoLevel: pgx.Serializable})
 		must(t, err)
-		_, err = tx.Exec(t.Context(), r.in(`SELECT FROM outbox.riverstep_run`)) // its snapshot
+		_, err = tx.Exec(t.Context(), r.in(`SELECT FROM outbox.riverstep_run`)) // takes the snapshot
 		must(t, err)
 		err = do(tx)
 		var pgErr *pgconn.PgError
 		if !errors.As(err, &pgErr) || pgErr.Code != "40001" {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s returns %v, want SQLSTATE 40001", name, err)
 		}
 		must(t, tx.Rollback(t.Context()))
 	}

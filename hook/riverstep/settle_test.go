@@ -25,7 +25,7 @@ func echo() riverstep.Runner {
 	})
 }
 
-// book writes one row into the service's own table.
+// book inserts a row into the service's own table.
 func book(schema, text string) func(context.Context, pgx.Tx) error {
 	return func(ctx context.Context, tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, "INSERT INTO "+schema+".book (entry) VALUES ($1)", text)
@@ -51,16 +51,16 @@ func TestTheRunnersWritesAreCommittedWithTheStepOrNotAtAll(t *testing.T) {
 		switch {
 		case s.Number == 0:
 			return riverstep.Continue(nil).With(in("zero")).With(in("and more")), nil
-		case s.Attempt == 1: // an error of the writes
+		case s.Attempt == 1: // the writes return an error
 			return riverstep.Succeed(nil).With(in("never")).With(func(context.Context, pgx.Tx) error { return errors.New("no") }), nil
-		case s.Attempt == 2: // a panic in them
+		case s.Attempt == 2: // the writes panic
 			return riverstep.Succeed(nil).With(in("never")).With(func(context.Context, pgx.Tx) error { panic("no") }), nil
-		case s.Attempt == 3: // an error of the database that they swallow
+		case s.Attempt == 3: // the writes ignore an error of the database
 			return riverstep.Succeed(nil).With(func(ctx context.Context, tx pgx.Tx) error {
 				_ = in("zero")(ctx, tx)
 				return nil
 			}), nil
-		case s.Attempt == 4: // a transaction that is not theirs to end
+		case s.Attempt == 4: // the writes try to end the transaction
 			return riverstep.Succeed(nil).With(in("never")).With(func(ctx context.Context, tx pgx.Tx) error { return tx.Commit(ctx) }), nil
 		}
 		return riverstep.Succeed(nil).With(in("one")), nil
@@ -69,17 +69,17 @@ func TestTheRunnersWritesAreCommittedWithTheStepOrNotAtAll(t *testing.T) {
 	r.start()
 	r.submit(riverstep.RunSpec{ID: runID, Attempts: 5})
 	if got := r.wait(runID); got.State != riverstep.Succeeded || got.Step != 1 {
-		t.Errorf("%+v", got)
+		t.Errorf("the run is %+v, want succeeded at step 1", got)
 	}
 	if got := r.book(); got != "zero,and more,one" {
-		t.Errorf("the book says %q", got)
+		t.Errorf("the book holds %q, want zero, and more, one", got)
 	}
 	if job := r.job(runID); job.Attempt != 5 || len(job.Errors) != 4 {
-		t.Errorf("the job: attempt %d, errors %+v", job.Attempt, job.Errors)
+		t.Errorf("the job is at attempt %d with the errors %+v, want attempt 5 with 4 errors", job.Attempt, job.Errors)
 	}
 }
 
-func TestWritesThatFailForGoodFailTheRunWithoutThem(t *testing.T) {
+func TestWritesWithAPermanentErrorFailTheRunAndAreRolledBack(t *testing.T) {
 	t.Parallel()
 	var r *rig
 	r = newRig(t, riverstep.RunnerFunc(func(context.Context, riverstep.Step) (riverstep.Verdict, error) {
@@ -92,7 +92,7 @@ func TestWritesThatFailForGoodFailTheRunWithoutThem(t *testing.T) {
 	r.submit(riverstep.RunSpec{ID: runID})
 	got := r.wait(runID)
 	if got.State != riverstep.Failed || got.Error != "the book is closed" || r.book() != "" || r.job(runID).State != rivertype.JobStateDiscarded {
-		t.Errorf("%+v, the book says %q", got, r.book())
+		t.Errorf("the run is %+v, and the book holds %q; want failed, and nothing", got, r.book())
 	}
 }
 
@@ -108,7 +108,7 @@ func TestAWorkerThatLostItsJobSettlesNothingAndWritesNothing(t *testing.T) {
 			return riverstep.Succeed([]byte("stale")).With(book(r.db.Schema, "stale")), nil
 		}
 		close(second)
-		// Until the first worker has returned and, for River does not ask, completed our job.
+		// Until the first worker has returned. River then completes our job, because it does not check whose job it is.
 		r.until(func() bool { return r.stepState() != "running" })
 		return riverstep.Succeed([]byte("fresh")).With(book(r.db.Schema, "fresh")), nil
 	}), nil)
@@ -116,22 +116,22 @@ func TestAWorkerThatLostItsJobSettlesNothingAndWritesNothing(t *testing.T) {
 	r.start()
 	r.submit(riverstep.RunSpec{ID: runID})
 	<-first
-	// What River's rescuer does to a job whose worker it believes dead.
+	// River's rescuer does this to a job whose worker seems to be dead.
 	r.execute(r.in("UPDATE outbox.river_job SET state = 'available' WHERE kind = 'workflow_step'"))
 	got := r.wait(runID)
 	if string(got.Result) != "fresh" || r.book() != "fresh" || len(r.messages(runID)) != 1 {
-		t.Errorf("%+v, the book says %q, %d messages", got, r.book(), len(r.messages(runID)))
+		t.Errorf("the run is %+v, the book holds %q, and there are %d messages; want the second worker's result and write, and one message", got, r.book(), len(r.messages(runID)))
 	}
 }
 
-func TestAStepWhoseJobWasCompletedByOthersIsTriedAgain(t *testing.T) {
+func TestAStepWhoseJobOthersCompletedIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, echo(), func(c *riverstep.Config, _ *river.Config) { c.SweepInterval = 100 * time.Millisecond })
 	r.submit(riverstep.RunSpec{ID: runID, Input: []byte("in")})
 	r.execute("UPDATE " + r.db.Schema + ".river_job SET state = 'completed', finalized_at = now()")
 	r.start()
 	if got := r.wait(runID); string(got.Result) != "in" {
-		t.Errorf("%+v", got)
+		t.Errorf("the run is %+v, want the result in", got)
 	}
 }
 
@@ -145,10 +145,10 @@ func TestAnOutcomeThatCannotBeRecordedIsNotAcknowledged(t *testing.T) {
 	got := r.wait(runID)
 	job := r.job(runID)
 	if got.State != riverstep.Succeeded || job.Attempt != 1 || len(r.calls.all()) != 3 || len(r.messages(runID)) != 1 {
-		t.Errorf("%+v, attempt %d, %d calls", got, job.Attempt, len(r.calls.all()))
+		t.Errorf("the run is %+v at attempt %d after %d calls, want succeeded at attempt 1 after 3", got, job.Attempt, len(r.calls.all()))
 	}
 	if !strings.Contains(string(job.Metadata), "the hook refuses") {
-		t.Errorf("the job's metadata is %s", job.Metadata)
+		t.Errorf("the job's metadata is %s, want the hook's error", job.Metadata)
 	}
 }
 
@@ -165,12 +165,12 @@ func TestASoftStopTakesTheAttemptBack(t *testing.T) {
 	<-running
 	r.stop()
 	if got, err := r.steps.Status(t.Context(), runID); err != nil || got.State != riverstep.Active {
-		t.Errorf("after the stop: %+v, %v", got, err)
+		t.Errorf("after the stop the run is %+v, %v; want active", got, err)
 	}
 	again := newRigOn(t, r.db, echo(), nil)
 	again.start()
 	if got := again.wait(runID); got.State != riverstep.Succeeded {
-		t.Errorf("after the restart: %+v", got)
+		t.Errorf("after the restart the run is %+v, want succeeded", got)
 	}
 }
 
@@ -182,11 +182,11 @@ func TestACancelBetweenTwoAttemptsEndsTheRunAtOnce(t *testing.T) {
 	r.until(func() bool { return r.stepState() == "retryable" })
 	must(t, r.steps.Cancel(t.Context(), runID))
 	if got, err := r.steps.Status(t.Context(), runID); err != nil || got.State != riverstep.Cancelled || len(r.messages(runID)) != 1 {
-		t.Errorf("%+v, %v", got, err)
+		t.Errorf("the run is %+v, %v; want cancelled, with one message", got, err)
 	}
 }
 
-func TestASettledRunThatIsTakenUpAgainOnlyRepeatsTheJobsEnd(t *testing.T) {
+func TestAJobOfASettledRunThatRunsAgainOnlyEndsAgain(t *testing.T) {
 	t.Parallel()
 	for want, runner := range map[rivertype.JobState]riverstep.Runner{
 		rivertype.JobStateDiscarded: always(riverstep.Verdict{}, riverstep.Permanent(errors.New("for good"))),
@@ -200,7 +200,7 @@ func TestASettledRunThatIsTakenUpAgainOnlyRepeatsTheJobsEnd(t *testing.T) {
 		_, err := r.client.JobRetry(t.Context(), id) // as in River UI
 		must(t, err)
 		if job := r.job(runID); job.State != want || len(r.calls.all()) != 1 || len(r.messages(runID)) != 1 {
-			t.Errorf("%s: %s, %d calls, %d messages", want, job.State, len(r.calls.all()), len(r.messages(runID)))
+			t.Errorf("want the job %s, after one call and with one message; it is %s after %d calls with %d messages", want, job.State, len(r.calls.all()), len(r.messages(runID)))
 		}
 	}
 }
@@ -214,7 +214,7 @@ func TestAnEndedRunIsNeverChanged(t *testing.T) {
 	_, err := r.db.Pool.Exec(t.Context(), "UPDATE "+r.db.Schema+".riverstep_run SET status = 'failed', error = 'x', result = NULL")
 	var pgErr *pgconn.PgError
 	if !errors.As(err, &pgErr) || pgErr.ConstraintName != "riverstep_run_ends_once" {
-		t.Errorf("the update: %v", err)
+		t.Errorf("the update returns %v, want the constraint riverstep_run_ends_once", err)
 	}
 	r.stop()
 	pruning := newRigOn(t, r.db, echo(), func(c *riverstep.Config, _ *river.Config) {
@@ -227,12 +227,12 @@ func TestAnEndedRunIsNeverChanged(t *testing.T) {
 	})
 }
 
-// late is a retry policy with much patience.
+// late is a retry policy that retries after an hour.
 type late struct{}
 
 func (late) NextRetry(*rivertype.JobRow) time.Time { return time.Now().Add(time.Hour) }
 
-// refusing is a hook that refuses some times.
+// refusing is a hook that returns an error some times, and then succeeds.
 type refusing struct {
 	hook.TerminalHook
 	times atomic.Int32

@@ -14,10 +14,10 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 )
 
-// plantShadows makes, in a schema of its own, a function of the same name and arguments for every function of pg_catalog
-// that one can be made of, an operator for every operator, and a domain for every type that a cast could name. Each refuses
-// when a statement on riverstep_run calls it. For other statements, River's, each does what it shadows: River's do not say
-// pg_catalog, and are not ours to change.
+// plantShadows plants objects in a schema of their own: a function for every function of pg_catalog where that is possible, an
+// operator for every operator, and a domain for every type that a cast could name. Each one fails when a statement on
+// riverstep_run calls it. For River's statements, each one does what the shadowed object does: these statements do not name
+// pg_catalog, and we cannot change them.
 const plantShadows = `
 CREATE SCHEMA evil;
 DO $plant$
@@ -62,7 +62,7 @@ END $plant$`
 
 func TestAPlantedFunctionIsNeverCalled(t *testing.T) {
 	t.Parallel()
-	server := testdb.OwnServer(t) // the schema of the shadows has a fixed name, and they are many
+	server := testdb.OwnServer(t) // the shadows' schema has a fixed name, and there are many shadows
 	for mode := pgx.QueryExecModeCacheStatement; mode <= pgx.QueryExecModeSimpleProtocol; mode++ {
 		db := testdb.NewAt(t, server.URL())
 		if mode == pgx.QueryExecModeCacheStatement {
@@ -79,11 +79,11 @@ func checkShadows(t *testing.T, db *testdb.DB, mode pgx.QueryExecMode) {
 		c.ConnConfig.DefaultQueryExecMode = mode
 		c.ConnConfig.RuntimeParams["search_path"] = "evil, pg_catalog"
 	})
-	// The shadows are in force: what does not say pg_catalog finds them.
+	// A statement that does not name pg_catalog finds the shadows.
 	for _, sql := range []string{`SELECT 1 = 1 -- riverstep_run`, `SELECT now() -- riverstep_run`, `SELECT encode('', 'hex') -- riverstep_run`,
 		`SELECT '2026-01-01'::timestamptz -- riverstep_run`} {
 		if _, err := hostile.Pool.Exec(t.Context(), sql); err == nil {
-			t.Fatalf("%s finds no shadow", sql)
+			t.Fatalf("%s succeeds, want that it calls a shadow", sql)
 		}
 	}
 	r := newRigOn(t, &hostile, riverstep.RunnerFunc(func(ctx context.Context, s riverstep.Step) (riverstep.Verdict, error) {
@@ -117,7 +117,7 @@ SELECT gen_random_uuid(), 'old', 1, '', 'succeeded', 'completed', now() - interv
 		"succeeds": riverstep.Succeeded, "fails": riverstep.Failed, "cancelled": riverstep.Cancelled, "orphan": riverstep.Failed,
 	} {
 		if got := r.wait(id); got.State != want {
-			t.Errorf("%+v", got)
+			t.Errorf("the run is %+v, want %s", got, want)
 		}
 	}
 	r.until(func() bool {
@@ -127,6 +127,6 @@ SELECT gen_random_uuid(), 'old', 1, '', 'succeeded', 'completed', now() - interv
 	r.until(func() bool { return r.callsOf("waits") == 4 })
 	must(t, r.steps.Cancel(t.Context(), "waits"))
 	if err := r.steps.Cancel(t.Context(), "waits"); !errors.Is(err, riverstep.ErrEnded) {
-		t.Errorf("a second cancel: %v", err)
+		t.Errorf("a second Cancel returns %v, want ErrEnded", err)
 	}
 }

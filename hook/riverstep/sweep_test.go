@@ -15,10 +15,10 @@ import (
 	"github.com/seed-abbacb8b/epilogue/hook/riverstep"
 )
 
-// TestTheSweepLooksAtEveryRun, however many there are: those whose jobs live stay, and the only orphan is the last.
-func TestTheSweepLooksAtEveryRun(t *testing.T) {
+// TestTheSweepChecksEveryRun, however many there are. Runs with a job stay, and the last one is the only orphan.
+func TestTheSweepChecksEveryRun(t *testing.T) {
 	t.Parallel()
-	const alive = 1001 // two batches of the sweep's, and the orphan in a third
+	const alive = 1001 // fills two batches of the sweep; the orphan is in a third
 	r := newRig(t, echo(), func(c *riverstep.Config, _ *river.Config) { c.SweepInterval = 100 * time.Millisecond })
 	r.submit(riverstep.RunSpec{ID: "z-orphan"})
 	r.execute(r.in(`DELETE FROM outbox.river_job`))
@@ -31,14 +31,14 @@ INSERT INTO outbox.riverstep_run (instance, run_id, attempts, input_sha256, payl
 SELECT gen_random_uuid(), 'a-' || id, 5, '', '', id FROM job`), alive)
 	r.start()
 	if got := r.wait("z-orphan"); got.State != riverstep.Failed || got.Error != "the step's job was deleted" {
-		t.Errorf("the orphan is %+v", got)
+		t.Errorf("the orphan is %+v, want failed, because its job was deleted", got)
 	}
 	if n := one[int](t, r.db.Pool, r.in(`SELECT count(*) FROM outbox.riverstep_run WHERE status = 'active'`)); n != alive {
-		t.Errorf("%d of %d runs whose jobs live are active", n, alive)
+		t.Errorf("%d of %d runs with a job are active, want all", n, alive)
 	}
 }
 
-// TestARunWhoseJobWasDeletedCanBeCancelled, and somebody is woken for it.
+// TestARunWhoseJobWasDeletedCanBeCancelled: the cancel ends the run, and so calls Wake.
 func TestARunWhoseJobWasDeletedCanBeCancelled(t *testing.T) {
 	t.Parallel()
 	var wakes atomic.Int32
@@ -48,18 +48,18 @@ func TestARunWhoseJobWasDeletedCanBeCancelled(t *testing.T) {
 	must(t, r.steps.Cancel(t.Context(), runID))
 	r.mustEndAs(riverstep.Cancelled, "")
 	if n := wakes.Load(); n != 1 {
-		t.Errorf("%d wakes", n)
+		t.Errorf("%d wakes, want 1", n)
 	}
 	if err := r.steps.Cancel(t.Context(), runID); !errors.Is(err, riverstep.ErrEnded) || wakes.Load() != 1 {
-		t.Errorf("a second cancel: %v, %d wakes", err, wakes.Load())
+		t.Errorf("a second Cancel returns %v after %d wakes, want ErrEnded and 1", err, wakes.Load())
 	}
 	if err := r.steps.Cancel(t.Context(), "nobody"); !errors.Is(err, riverstep.ErrNotFound) {
-		t.Errorf("a cancel of no run: %v", err)
+		t.Errorf("for an unknown run, Cancel returns %v, want ErrNotFound", err)
 	}
 }
 
-// TestACancelThatARunningStepIsToSeeWakesNobody before the step has ended.
-func TestACancelThatARunningStepIsToSeeWakesNobody(t *testing.T) {
+// A cancel of a run whose step is running does not end the run, so it does not call Wake.
+func TestACancelDuringAStepDoesNotCallWake(t *testing.T) {
 	t.Parallel()
 	var wakes atomic.Int32
 	running := newGate(t)
@@ -72,15 +72,15 @@ func TestACancelThatARunningStepIsToSeeWakesNobody(t *testing.T) {
 	<-running.reached
 	must(t, r.steps.Cancel(t.Context(), runID))
 	if got, err := r.steps.Status(t.Context(), runID); err != nil || !got.Cancelling || got.State != riverstep.Active || wakes.Load() != 0 {
-		t.Errorf("%+v, %v, %d wakes", got, err, wakes.Load())
+		t.Errorf("the run is %+v, %v, after %d wakes; want it active and cancelling, after none", got, err, wakes.Load())
 	}
 	running.letGo()
 	r.mustEndAs(riverstep.Cancelled, "")
 	r.until(func() bool { return wakes.Load() == 1 })
 }
 
-// TestWhatKeepsARunFromEndingIsNamedTenTimes, and the others are counted.
-func TestWhatKeepsARunFromEndingIsNamedTenTimes(t *testing.T) {
+// The log names ten runs that the sweep cannot end, and counts the others.
+func TestTheSweepLogsTenRunsThatItCannotEnd(t *testing.T) {
 	t.Parallel()
 	log := &lines{}
 	refuse := &refusing{}
@@ -98,21 +98,21 @@ func TestWhatKeepsARunFromEndingIsNamedTenTimes(t *testing.T) {
 	line := log.with("and 3 more")[0]
 	for i := range 13 {
 		if named := strings.Contains(line, fmt.Sprintf(`run \"run-%02d\"`, i)); named != (i < 10) {
-			t.Errorf("run %d is named: %v", i, named)
+			t.Errorf("the log names run %d: %v, want the first ten only", i, named)
 		}
 	}
 	refuse.times.Store(0)
 	for i := range 13 {
 		if got := r.wait(fmt.Sprintf("run-%02d", i)); got.State != riverstep.Failed {
-			t.Errorf("%+v", got)
+			t.Errorf("the run is %+v, want failed", got)
 		}
 	}
 }
 
-// TestRunsThatCannotBeRemovedKeepNoOthers, however many there are, and though they are the oldest.
-func TestRunsThatCannotBeRemovedKeepNoOthers(t *testing.T) {
+// TestRunsThatCannotBeDeletedStopNoPruning, however many there are, and although they are the oldest.
+func TestRunsThatCannotBeDeletedStopNoPruning(t *testing.T) {
 	t.Parallel()
-	const kept, removed = 130, 20 // more than one sweep gives up at
+	const kept, removed = 130, 20 // more than the number at which one sweep gives up
 	r := newRig(t, echo(), func(c *riverstep.Config, _ *river.Config) {
 		c.Retention, c.SweepInterval = time.Hour, 100*time.Millisecond
 	})
@@ -121,14 +121,14 @@ SELECT gen_random_uuid(), 'run-' || n, 1, '', 'succeeded', 'completed', now() - 
 FROM generate_series(1, $1::integer) n`), kept+removed)
 	r.execute(r.in(`INSERT INTO outbox.riverstep_run (instance, run_id, attempts, input_sha256, status, job_end, ended_at)
 SELECT gen_random_uuid(), 'young', 1, '', 'succeeded', 'completed', now() - interval '50 min'`))
-	r.execute(r.in(`CREATE TABLE outbox.receipt (instance uuid REFERENCES outbox.riverstep_run)`)) // of the service's
+	r.execute(r.in(`CREATE TABLE outbox.receipt (instance uuid REFERENCES outbox.riverstep_run)`)) // a table of the service
 	r.execute(r.in(`INSERT INTO outbox.receipt SELECT instance FROM outbox.riverstep_run ORDER BY ended_at LIMIT $1`), kept)
 	r.start()
 	left := func() int { return one[int](t, r.db.Pool, r.in(`SELECT count(*) FROM outbox.riverstep_run`)) }
 	r.until(func() bool { return left() == kept+1 })
 	r.execute(r.in(`DROP TABLE outbox.receipt`))
-	r.until(func() bool { return left() == 1 }) // they are tried again
+	r.until(func() bool { return left() == 1 }) // the others are tried again
 	if _, err := r.steps.Status(t.Context(), "young"); err != nil {
-		t.Errorf("the young one: %v", err)
+		t.Errorf("Status of the young run returns %v, want it kept", err)
 	}
 }

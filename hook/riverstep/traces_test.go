@@ -13,7 +13,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/hook/riverstep"
 )
 
-// A middleware of River's, such as rivercontrib/otelriver, begins a span of each step. The message of the run's end continues it.
+// A River middleware, such as rivercontrib/otelriver, begins a span for each step. The message of the run's outcome continues it.
 func TestTheSpanOfRiversMiddlewareReachesTheMessage(t *testing.T) {
 	t.Parallel()
 	span := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}, TraceFlags: trace.FlagsSampled})
@@ -34,7 +34,7 @@ func TestTheSpanOfRiversMiddlewareReachesTheMessage(t *testing.T) {
 		r.wait(run)
 		got := one[string](t, r.db.Pool, r.in("SELECT options->>'traceparent' FROM outbox.message WHERE run_id = $1"), run)
 		if want := otelhook.Traceparent(trace.ContextWithSpanContext(t.Context(), span)); got != want {
-			t.Errorf("%s: traceparent %q, want %q", run, got, want)
+			t.Errorf("%s: the message's traceparent is %q, want %q", run, got, want)
 		}
 	}
 }

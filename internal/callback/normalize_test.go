@@ -13,7 +13,8 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/callback"
 )
 
-// What HTTP does not allow is encoded, and what is encoded already stays.
+// TestAURLIsWrittenAsItIsSent: characters that HTTP does not allow are encoded, and those that are encoded stay as they
+// are.
 func TestAURLIsWrittenAsItIsSent(t *testing.T) {
 	t.Parallel()
 	for raw, want := range map[string]string{
@@ -36,8 +37,8 @@ func TestAURLIsWrittenAsItIsSent(t *testing.T) {
 	}
 }
 
-// net/http maps names by its own tables (UTS #46), which a room that links pgx and the standard library only cannot import.
-// Where both take a letter, they make the same of it.
+// net/http maps names by its own tables (UTS #46). Package callback may link only pgx and the standard library, so it cannot
+// import them. Where both accept a letter, both must map it to the same name.
 func TestNamesAreMappedAsNetHTTPDoes(t *testing.T) {
 	t.Parallel()
 	same, other := 0, map[rune]string{}
@@ -56,12 +57,12 @@ func TestNamesAreMappedAsNetHTTPDoes(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d are the same, %d are not", same, len(other))
+	t.Logf("%d characters map to the same name, %d do not", same, len(other))
 	for r, what := range other {
 		t.Errorf("%U: %s", r, what)
 	}
 	if same < 100_000 {
-		t.Errorf("only %d characters were compared", same)
+		t.Errorf("%d characters map to the same name, want 100000 at least", same)
 	}
 }
 
@@ -79,7 +80,7 @@ func runesOf(table *unicode.RangeTable) (runes []rune) {
 	return runes
 }
 
-// hostOfNetHTTP is the host that net/http dials. ok is false when it dials none, or one that is not ASCII.
+// hostOfNetHTTP returns the host that net/http dials. ok is false when it dials no host, or one that is not ASCII.
 func hostOfNetHTTP(t *testing.T, raw string) (host string, ok bool) {
 	t.Helper()
 	u, err := url.Parse(raw)

@@ -59,7 +59,7 @@ func TestTheEndpointIsTheOriginOfTheURL(t *testing.T) {
 	}
 }
 
-// undeliverable are URLs that can never be delivered to, and what the error says of each.
+// undeliverable maps URLs to which nothing can ever be delivered to a part of the error for each.
 var undeliverable = map[string]string{
 	"":                                "relative",
 	"/hook?secret":                    "relative",
@@ -119,19 +119,19 @@ var undeliverable = map[string]string{
 	"https://" + strings.Repeat("secret", 100) + ".com":     "host has 604 bytes, the limit is 253",
 }
 
-func TestAURLThatCanNeverBeDeliveredToIsRefusedWithoutItsSecret(t *testing.T) {
+func TestTheErrorOfAnUndeliverableURLHidesItsSecret(t *testing.T) {
 	t.Parallel()
 	for url, fault := range undeliverable {
 		endpoint, err := callback.Check(url)
 		switch {
 		case err == nil || endpoint != "":
-			t.Errorf("CheckURL(%.60q) returns %q, %v", url, endpoint, err)
+			t.Errorf("CheckURL(%.60q) returns %q, %v; want no endpoint and an error", url, endpoint, err)
 		case !strings.Contains(err.Error(), fault):
-			t.Errorf("CheckURL(%.60q) says %q; want %q", url, err, fault)
+			t.Errorf("CheckURL(%.60q) returns the error %q; want %q in it", url, err, fault)
 		case strings.Contains(err.Error(), "secret"):
-			t.Errorf("CheckURL(%.60q) tells the secret: %v", url, err)
+			t.Errorf("CheckURL(%.60q) returns an error that holds the secret: %v", url, err)
 		case len(err.Error()) > 200:
-			t.Errorf("CheckURL(%.60q) says it in %d bytes", url, len(err.Error()))
+			t.Errorf("CheckURL(%.60q) returns an error of %d bytes, want 200 at most", url, len(err.Error()))
 		}
 	}
 }
@@ -149,13 +149,13 @@ func FuzzCheckURL(f *testing.F) {
 		endpoint, err := callback.Check(url)
 		if err != nil {
 			if endpoint != "" || !utf8.ValidString(err.Error()) {
-				t.Errorf("CheckURL(%q) returns %q, %q", url, endpoint, err)
+				t.Errorf("CheckURL(%q) returns %q, %q; want no endpoint, and an error in valid UTF-8", url, endpoint, err)
 			}
 			return
 		}
 		normal, _, _ := callback.Normalize(url)
 		if twice, same, err := callback.Normalize(normal); twice != normal || same != endpoint || err != nil {
-			t.Errorf("%q becomes %q, and that %q with the endpoint %q and not %q, %v", url, normal, twice, same, endpoint, err)
+			t.Errorf("%q becomes %q, and that becomes %q with the endpoint %q (%v); want no change and the endpoint %q", url, normal, twice, same, err, endpoint)
 		}
 		for _, c := range []byte(normal) {
 			if c <= ' ' || c >= 0x7f || strings.IndexByte("\"<>\\^`{|}", c) >= 0 {
@@ -164,10 +164,10 @@ func FuzzCheckURL(f *testing.F) {
 		}
 		again, err := callback.Check(endpoint)
 		if err != nil || again != endpoint {
-			t.Errorf("the endpoint of %q is %q, and its endpoint %q, %v", url, endpoint, again, err)
+			t.Errorf("the endpoint of %q is %q, and the endpoint of that is %q (%v); want the same", url, endpoint, again, err)
 		}
 		if !utf8.ValidString(endpoint) || strings.ContainsAny(endpoint, "\x00 \t\r\n") || len(endpoint) > 300 || len(url) > callback.BytesMax {
-			t.Errorf("the endpoint of %q is %q", url, endpoint)
+			t.Errorf("the endpoint of %q is %q, want valid UTF-8 without white space, and short", url, endpoint)
 		}
 	})
 }

@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// violation is a broken rule, and the time to look at for its cause.
+// violation is a broken rule, and the time around which its cause lies.
 type violation struct {
 	rule     string
 	what     string
-	message  string // its id; "" where there is none
+	message  string // its id; "" if there is none
 	from, to time.Time
 }
 
@@ -32,16 +32,16 @@ type message struct {
 	attempts   int // recorded, lost ones included
 }
 
-// evidence is all that the checker looks at.
+// evidence is all that the checker reads.
 type evidence struct {
 	committed []committed
 	messages  []message
 	requests  []request
-	faults    func(from, to time.Time) []fault // those that can repeat what was accepted then
-	// poison are messages that were made by hand, or that the database was made to refuse: they may be sent again, or die
-	// as poison.
+	faults    func(from, to time.Time) []fault // the faults of this time that can repeat an accepted message
+	// poison are messages that were written by hand, or that a trigger refuses: they may be sent again, or be dead as
+	// poison.
 	poison map[string]bool
-	cutOff bool // the trial was interrupted: what is still due may be
+	cutOff bool // the trial was interrupted, so messages may still be due
 }
 
 // result is what a check found.
@@ -50,12 +50,12 @@ type result struct {
 	delivered, dead, repeats, excused int
 }
 
-// checker goes through the evidence.
+// checker checks the evidence.
 type checker struct {
 	evidence
 	result
 	byRun    map[string]*committed
-	requests map[string][]request // by message id, in the order of their begin
+	requests map[string][]request // by message id, in the order in which they began
 }
 
 // check compares what was committed, what the outbox says, and what arrived.
@@ -80,7 +80,7 @@ func (c *checker) violate(rule, message string, from, to time.Time, format strin
 	c.violations = append(c.violations, violation{rule: rule, what: fmt.Sprintf(format, args...), message: message, from: from, to: to})
 }
 
-// checkMessages: each committed run has one message, which is as it was committed and settled for a reason.
+// checkMessages checks that each committed run has one message, which holds what was committed and was settled for a reason.
 func (c *checker) checkMessages() {
 	messages := map[string][]message{}
 	for _, m := range c.messages {
@@ -101,7 +101,7 @@ func (c *checker) checkMessages() {
 	}
 }
 
-// checkSettled: a message is delivered if the receiver accepted it, and dead if it gave a reason.
+// checkSettled checks that a delivered message was accepted by the receiver, and that a dead one has a reason from it.
 func (c *checker) checkSettled(a committed, m message) {
 	var answers [answers]int
 	var from, to time.Time
@@ -110,33 +110,33 @@ func (c *checker) checkSettled(a committed, m message) {
 		from, to = q.begin, q.begin
 	}
 	if !m.same {
-		c.violate("changed", m.id, from, to, "message %s is not what run %s of writer %s committed", m.id, a.run, a.writer)
+		c.violate("changed", m.id, from, to, "message %s differs from what run %s of writer %s committed", m.id, a.run, a.writer)
 	}
 	maybe := answers[accepted] + answers[slow] + answers[truncated]
 	failed := answers[failing] + answers[limited] + answers[hanging] + answers[resetting] + answers[truncated] + answers[slow] + answers[garbage]
 	switch {
 	case m.due && c.cutOff:
 	case m.due:
-		c.violate("unsettled", m.id, from, to, "message %s of run %s (%s) is still due; answers: %s", m.id, a.run, a.origin, tell(answers))
+		c.violate("unsettled", m.id, from, to, "message %s of run %s (%s) is still due; answers: %s", m.id, a.run, a.origin, countsText(answers))
 	case m.deadReason == "":
 		c.delivered++
 		if maybe == 0 {
-			c.violate("unsent", m.id, from, to, "message %s of run %s counts as delivered, and no request was accepted; answers: %s", m.id, a.run, tell(answers))
+			c.violate("unsent", m.id, from, to, "message %s of run %s is delivered, and the receiver accepted no request; answers: %s", m.id, a.run, countsText(answers))
 		}
 	case m.deadReason == "refused" && answers[refusing] > 0,
 		m.deadReason == "exhausted" && failed > 0 && m.attempts >= attemptsMax,
 		m.deadReason == "poison" && c.poison[m.id]:
 		c.dead++
 	default:
-		c.violate("dead", m.id, from, to, "message %s of run %s is dead (%s) after %d attempts without a reason that the receiver gave; answers: %s",
-			m.id, a.run, m.deadReason, m.attempts, tell(answers))
+		c.violate("dead", m.id, from, to, "message %s of run %s is dead (%s) after %d attempts, and the receiver gave no reason for that; answers: %s",
+			m.id, a.run, m.deadReason, m.attempts, countsText(answers))
 	}
 }
 
 var answerNames = [answers]string{"accepted", "failing", "limited", "refusing", "hanging", "resetting", "truncated", "slow", "garbage"}
 
-// tell counts answers in words.
-func tell(n [answers]int) string {
+// countsText returns the count of each answer as text.
+func countsText(n [answers]int) string {
 	text := ""
 	for a, n := range n {
 		if n > 0 {
@@ -149,7 +149,7 @@ func tell(n [answers]int) string {
 	return text[1:]
 }
 
-// checkRequests: each request is of a committed run, under its one id, and carries what was committed.
+// checkRequests checks that each request is of a committed run, has that run's one id, and holds what was committed.
 func (c *checker) checkRequests() {
 	ids := map[string]string{}
 	for _, q := range c.evidence.requests {
@@ -166,7 +166,7 @@ func (c *checker) checkRequests() {
 		case q.status != a.status || q.forwarded != a.forwarded:
 			c.violate("changed", q.id, q.begin, q.begin, "a request %s of run %s has the headers %q, %q in place of %q, %q", q.id, q.run, q.status, q.forwarded, a.status, a.forwarded)
 		case q.complete && !bytes.Equal(q.bodySum[:], a.bodySum[:]):
-			c.violate("changed", q.id, q.begin, q.begin, "a request %s of run %s has another body than was committed", q.id, q.run)
+			c.violate("changed", q.id, q.begin, q.begin, "a request %s of run %s has a body that differs from the committed one", q.id, q.run)
 		}
 		if first, seen := ids[q.run]; seen && first != q.id {
 			c.violate("two ids", q.id, q.begin, q.begin, "run %s was sent as %s and as %s", q.run, first, q.id)
@@ -175,7 +175,7 @@ func (c *checker) checkRequests() {
 	}
 }
 
-// checkRepeats: after a message was accepted, it is sent again only if a fault can have kept the answer from being recorded.
+// checkRepeats checks that an accepted message was sent again only if a fault can have prevented the record of the answer.
 func (c *checker) checkRepeats(id string, all []request) {
 	for i, q := range all[1:] {
 		first := slices.IndexFunc(all[:i+1], func(q request) bool { return q.answer == accepted && q.complete })

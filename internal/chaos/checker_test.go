@@ -12,7 +12,7 @@ var start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
 func at(d time.Duration) time.Time { return start.Add(d) }
 
-// wellEvidence is a trial in which all went well: one run delivered, one refused by the receiver.
+// wellEvidence is the evidence of a trial without faults: one run was delivered, and the receiver refused one.
 func wellEvidence() evidence {
 	return evidence{
 		committed: []committed{
@@ -30,7 +30,7 @@ func wellEvidence() evidence {
 	}
 }
 
-// sent is a request of a run of wellEvidence, as it should be.
+// sent is a correct request for a run of wellEvidence.
 func sent(run string, a answer, when time.Duration) request {
 	status := map[string]string{"a": "succeeded", "b": "failed"}[run]
 	return request{
@@ -39,19 +39,19 @@ func sent(run string, a answer, when time.Duration) request {
 	}
 }
 
-func TestTheCheckerHasNothingToSayWhenAllWentWell(t *testing.T) {
+func TestTheCheckerFindsNoViolationInATrialWithoutFaults(t *testing.T) {
 	t.Parallel()
 	found := check(wellEvidence())
 	if len(found.violations) > 0 {
-		t.Errorf("%+v", found.violations)
+		t.Errorf("the violations are %+v, want none", found.violations)
 	}
 	if found.delivered != 1 || found.dead != 1 || found.repeats != 0 {
-		t.Errorf("%+v", found)
+		t.Errorf("the result is %+v, want one delivered, one dead, and no repeat", found)
 	}
 }
 
-// TestTheCheckerNotices: each case breaks one promise; the checker must say which.
-func TestTheCheckerNotices(t *testing.T) {
+// TestTheCheckerNamesTheBrokenRule: each case breaks one promise, and the checker must say which.
+func TestTheCheckerNamesTheBrokenRule(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		rule  string
@@ -63,20 +63,20 @@ func TestTheCheckerNotices(t *testing.T) {
 		}},
 		"a message of a run that was rolled back":  {"phantom", func(e *evidence) { e.messages = append(e.messages, message{id: "id-c", run: "c"}) }},
 		"a request for a run that was rolled back": {"phantom", func(e *evidence) { e.requests = append(e.requests, sent("c", accepted, 0)) }},
-		"a message that is not what was committed": {"changed", func(e *evidence) { e.messages[0].same = false }},
-		"another body on its way":                  {"changed", func(e *evidence) { e.requests[1].bodySum[0] ^= 1 }},
-		"another header on its way":                {"changed", func(e *evidence) { e.requests[1].forwarded = "note b" }},
-		"another status on its way":                {"changed", func(e *evidence) { e.requests[1].status = "failed" }},
-		"another destination":                      {"changed", func(e *evidence) { e.requests[1].origin = "http://p" }},
+		"a message that differs from the commit":   {"changed", func(e *evidence) { e.messages[0].same = false }},
+		"a request with another body":              {"changed", func(e *evidence) { e.requests[1].bodySum[0] ^= 1 }},
+		"a request with another header":            {"changed", func(e *evidence) { e.requests[1].forwarded = "note b" }},
+		"a request with another status":            {"changed", func(e *evidence) { e.requests[1].status = "failed" }},
+		"a request to another origin":              {"changed", func(e *evidence) { e.requests[1].origin = "http://p" }},
 		"another id on the second attempt":         {"two ids", func(e *evidence) { e.requests[1].id = "id-x" }},
 		"a message that nobody accepted":           {"unsent", func(e *evidence) { e.requests = e.requests[2:] }},
 		"delivered, but every answer was a 500":    {"unsent", func(e *evidence) { e.requests[1].answer = failing }},
 		"still due in the end":                     {"unsettled", func(e *evidence) { e.messages[0].due = true }},
-		"refused, which nobody did":                {"dead", func(e *evidence) { e.requests[2].answer = failing }},
+		"refused without a refusal":                {"dead", func(e *evidence) { e.requests[2].answer = failing }},
 		"exhausted long before its attempts are used up": {"dead", func(e *evidence) {
 			e.messages[0].deadReason, e.messages[0].attempts = "exhausted", attemptsMax-1
 		}},
-		"poison, which it is not": {"dead", func(e *evidence) { e.messages[0].deadReason = "poison" }},
+		"poison without a cause": {"dead", func(e *evidence) { e.messages[0].deadReason = "poison" }},
 		"sent again after it was accepted, and nothing had failed": {"repeat", func(e *evidence) {
 			e.requests = append(e.requests, sent("a", accepted, 8*time.Second))
 		}},
@@ -136,7 +136,7 @@ func TestTheCheckerAllowsWhatAtLeastOnceAllows(t *testing.T) {
 		e := wellEvidence()
 		change(&e)
 		if found := check(e); len(found.violations) > 0 {
-			t.Errorf("%s: %+v", name, found.violations)
+			t.Errorf("%s: the violations are %+v, want none", name, found.violations)
 		}
 	}
 }
@@ -147,9 +147,9 @@ func TestEvidenceNamesTheFaultsBefore(t *testing.T) {
 	line.begin("kill", "worker-1", touches{workers: []int{1}}).end()
 	now := time.Now()
 	if text := line.around(now, now); !strings.Contains(text, "worker-1") {
-		t.Error(text)
+		t.Errorf("the text is %q, want the fault of worker-1", text)
 	}
 	if text := line.around(now.Add(time.Hour), now.Add(time.Hour)); !strings.Contains(text, "no fault") {
-		t.Error(text)
+		t.Errorf("the text is %q, want no fault", text)
 	}
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/logtail"
 )
 
-// child is a process that this one started. It is in a process group of its own, so that a Ctrl-C at the terminal reaches
-// this process alone, which then ends its children in order. Where the system can, it ends with this process.
+// child is a process that this one started. It has its own process group, so that a Ctrl-C at the terminal reaches only this
+// process, which then ends its children in order. If the system supports it, a child ends with this process.
 type child struct {
 	name string
 	cmd  *exec.Cmd
@@ -23,7 +23,7 @@ type child struct {
 	err  error         // how it ended; to be read after done
 }
 
-// startChild starts a program. each, if not nil, is given each line that it prints on its standard output.
+// startChild starts a program. If each is not nil, it is called with each line of the program's standard output.
 func startChild(name, path string, env []string, each func(line string), echo func(line string), args ...string) (*child, error) {
 	c := &child{name: name, cmd: exec.Command(path, args...), log: logtail.New(echo), done: make(chan struct{})}
 	c.cmd.Env, c.cmd.Stdout, c.cmd.Stderr = env, c.log, c.log
@@ -33,7 +33,7 @@ func startChild(name, path string, env []string, each func(line string), echo fu
 	c.cmd.SysProcAttr = endearly.Child()
 	started := make(chan error, 1)
 	go func() {
-		// The kernel takes the thread that starts a child for its parent, so that thread stays until the child is gone.
+		// For the kernel, the parent is the thread that starts a child, so that thread stays until the child has ended.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		if err := c.cmd.Start(); err != nil {
@@ -61,13 +61,13 @@ func (c *child) ended() bool {
 
 func (c *child) signal(s os.Signal) { _ = c.cmd.Process.Signal(s) } // it may be gone by now
 
-// kill ends it at once, with SIGKILL, stopped or not.
+// kill ends the child at once with SIGKILL, even if it is stopped.
 func (c *child) kill() {
 	_ = c.cmd.Process.Kill()
 	<-c.done
 }
 
-// stop asks it to end and returns how long that took. After the bound it is killed, which is an error.
+// stop asks the child to end and returns how long that took. After the bound it is killed, which is an error.
 func (c *child) stop(bound time.Duration) (time.Duration, error) {
 	begun := time.Now()
 	c.signal(syscall.SIGTERM)
@@ -83,7 +83,7 @@ func (c *child) stop(bound time.Duration) (time.Duration, error) {
 	}
 }
 
-// wait returns how it ended, or kills it after the bound.
+// wait returns how the child ended, or kills it after the bound.
 func (c *child) wait(bound time.Duration) error {
 	select {
 	case <-c.done:

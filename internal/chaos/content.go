@@ -17,7 +17,7 @@ const (
 	tenantHeader    = "chaos_tenant"
 )
 
-// content is the outcome of one run, all of it drawn from the seed.
+// content is the outcome of one run. The seed decides all of it.
 type content struct {
 	outcome  outbox.RunOutcome
 	rollBack bool // on purpose, after everything was written
@@ -25,12 +25,12 @@ type content struct {
 
 const rolledBackShare = 0.08
 
-// newContent draws a run that tells one of the urls.
+// newContent draws a run whose outcome goes to one of the urls.
 func newContent(r *rand.Rand, runID string, urls []string) content {
 	c := content{rollBack: r.Float64() < rolledBackShare}
 	o := outbox.RunOutcome{RunID: runID, FinalStep: r.Uint32N(5), Status: outbox.Succeeded, Headers: map[string]string{
 		hook.DefaultURLHeader: urls[r.IntN(len(urls))],
-		forwardedHeader:       runID + " " + printable(r, r.IntN(60)) + ".", // no space at its end, which HTTP would take off
+		forwardedHeader:       runID + " " + printable(r, r.IntN(60)) + ".", // no space at its end, because HTTP would remove it
 		keptHeader:            unicode(r, r.IntN(20)),
 	}}
 	if n := r.IntN(6); n < 3 { // the others name no tenant
@@ -50,7 +50,7 @@ func newContent(r *rand.Rand, runID string, urls []string) content {
 	return c
 }
 
-// bodySize is mostly small; one in 60 is over the 64 KiB that a claim brings along.
+// bodySize is mostly small; one in 60 is over the 64 KiB that a claim returns.
 func bodySize(r *rand.Rand) int {
 	if r.IntN(60) == 0 {
 		return 64<<10 + r.IntN(150<<10)

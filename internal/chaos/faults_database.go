@@ -22,7 +22,7 @@ func kinds() []kind {
 
 const databaseGroup = "database" // of these, one at a time
 
-// drawCrash: an immediate shutdown; the commits that did not wait for the disk may be lost.
+// drawCrash plans an immediate shutdown. Commits that did not wait for the disk may be lost.
 func drawCrash(s *stage, r *rand.Rand) planned {
 	return planned{
 		kind: "crash", group: databaseGroup, touches: touches{everything: true}, length: between(r, 0, 4*time.Second),
@@ -44,8 +44,8 @@ func (s *stage) restart(ctx context.Context) error {
 	return err
 }
 
-// drawFailover: the primary crashes, its standby takes over, and the old primary becomes the new standby. No commit that
-// was answered is lost, for it waited for the standby; that is given up for the time that there is none.
+// drawFailover plans a crash of the primary: the standby takes over, and the old primary becomes the new standby. No answered
+// commit is lost, because commits wait for the standby. While there is no standby, they do not wait.
 func drawFailover(s *stage, r *rand.Rand) planned {
 	return planned{
 		kind: "failover", group: databaseGroup, touches: touches{everything: true}, length: between(r, 0, time.Second),
@@ -65,7 +65,7 @@ func drawFailover(s *stage, r *rand.Rand) planned {
 	}
 }
 
-// drawTerminate: an administrator ends sessions.
+// drawTerminate plans that an administrator ends sessions.
 func drawTerminate(s *stage, r *rand.Rand) planned {
 	share := 0.1 + 0.9*r.Float64()
 	return planned{
@@ -78,7 +78,7 @@ WHERE backend_type = 'client backend' AND application_name <> $1 AND random() < 
 	}
 }
 
-// drawReadOnly: every transaction that does not say otherwise is read-only, as after a move or on a full disk.
+// drawReadOnly plans that transactions are read-only by default, as after a move or with a full disk.
 func drawReadOnly(s *stage, r *rand.Rand) planned {
 	return planned{
 		kind: "read-only", group: databaseGroup, touches: touches{everything: true}, length: between(r, time.Second, 6*time.Second),
@@ -91,7 +91,7 @@ func drawReadOnly(s *stage, r *rand.Rand) planned {
 	}
 }
 
-// each runs statements of the administrator's, one after the other.
+// each runs the administrator's statements, one after the other.
 func (s *stage) each(ctx context.Context, statements ...string) error {
 	for _, statement := range statements {
 		if _, err := s.admin.Exec(ctx, statement); err != nil {

@@ -23,7 +23,7 @@ func networkKinds() []kind {
 	}
 }
 
-// drawPeer draws whose network fails: a worker's, or in a third of the cases a writer's.
+// drawPeer draws the process whose network fails: a worker, or in a third of the cases a writer.
 func (s *stage) drawPeer(r *rand.Rand) (peer func() *process, name, group string, what touches) {
 	if r.IntN(3) == 0 {
 		n := r.IntN(len(writerKinds))
@@ -40,11 +40,11 @@ func drawHow(r *rand.Rand) (faulty.How, string) {
 	return faulty.RST, "RST"
 }
 
-// unnoticed is how long a worker takes at most to notice that the server closed the session of its lock and nobody told it:
-// until its next pulse, and as long as that waits for an answer (package roster). Others may take it for dead meanwhile.
+// unnoticed is how long a worker needs at most to notice that the server silently closed the session of its lock: until its
+// next pulse, plus the time that the pulse waits for an answer (package roster). Other workers may take it for dead meanwhile.
 const unnoticed = 6 * time.Second
 
-// drawCut: every connection of one process is cut, on both sides or on one of them only.
+// drawCut plans to cut every connection of one process, on both sides or on one of them.
 func drawCut(s *stage, r *rand.Rand) planned {
 	peer, name, group, what := s.drawPeer(r)
 	how, text := drawHow(r)
@@ -64,7 +64,7 @@ func drawCut(s *stage, r *rand.Rand) planned {
 	}
 }
 
-// drawCutAt: a connection is cut where a statement with the text was sent, its answer or the statement itself lost.
+// drawCutAt plans to cut a connection at a statement with this text, so that its answer or the statement itself is lost.
 func drawCutAt(kind, text string) func(s *stage, r *rand.Rand) planned {
 	return func(s *stage, r *rand.Rand) planned {
 		n, worker, group := s.drawWorker(r)
@@ -80,7 +80,8 @@ func drawCutAt(kind, text string) func(s *stage, r *rand.Rand) planned {
 	}
 }
 
-// drawCutCommit: the server commits, and nobody hears of it. Mostly it is a writer's, whose run is then in doubt.
+// drawCutCommit plans that the server commits and the answer is lost. Mostly the commit is that of a writer, which then does not
+// know whether its run has ended.
 func drawCutCommit(s *stage, r *rand.Rand) planned {
 	n := r.IntN(len(writerKinds))
 	peer, name, group, what := func() *process { return s.writers[n] }, "writer "+writerKinds[n], fmt.Sprintf("writer %d", n), touches{}
@@ -95,14 +96,14 @@ func drawCutCommit(s *stage, r *rand.Rand) planned {
 	}, peer, faulty.BeforeCommitAnswer(), faulty.Cut(how))
 }
 
-// drawCutBatch: the client's side is cut in the middle of a batch; the server waits for the rest, with its locks.
+// drawCutBatch plans to cut the client's side in the middle of a batch. The server waits for the rest, and keeps its locks.
 func drawCutBatch(s *stage, r *rand.Rand) planned {
 	peer, name, group, what := s.drawPeer(r)
 	how, text := drawHow(r)
 	nth := 1 + r.IntN(3)
 	action, side := faulty.Cut(how), ""
 	if r.IntN(2) == 0 {
-		action, side = faulty.CutClient(how), ", and the server is not told"
+		action, side = faulty.CutClient(how), ", and the server does not notice"
 	}
 	return armed(planned{
 		kind: "cut-batch", group: group, touches: what, detail: fmt.Sprintf("%s, %s after %d statements%s", name, text, nth, side),
@@ -110,8 +111,8 @@ func drawCutBatch(s *stage, r *rand.Rand) planned {
 	}, peer, faulty.AfterMessage('E', nth), action)
 }
 
-// armed completes a fault that comes at a place in the protocol: each time that the process gets there, at most armedMax
-// times.
+// armed completes a fault at a place in the protocol. It happens each time that the process gets there, armedMax times at
+// most.
 func armed(p planned, peer func() *process, trigger faulty.Trigger, action faulty.Action) planned {
 	const armedMax = 4
 	p.make = func(context.Context, touch) (undo, error) {
@@ -129,8 +130,8 @@ func armed(p planned, peer func() *process, trigger faulty.Trigger, action fault
 	return p
 }
 
-// drawLasting: bytes are held, or swallowed, for a while. In half of the cases the connections are then cut; otherwise one
-// that has lost bytes stays silent, and only new ones work.
+// drawLasting plans to hold bytes back, or drop them, for a while. In half of the cases the connections are cut afterwards;
+// otherwise a connection that has lost bytes stays silent, and only new ones work.
 func drawLasting(kind string, action faulty.Action, from, to time.Duration) func(s *stage, r *rand.Rand) planned {
 	return func(s *stage, r *rand.Rand) planned {
 		peer, name, group, what := s.drawPeer(r)
@@ -155,7 +156,7 @@ func drawLasting(kind string, action faulty.Action, from, to time.Duration) func
 	}
 }
 
-// drawRefuse: no new connection, and those that exist are cut.
+// drawRefuse plans to refuse new connections and cut existing ones.
 func drawRefuse(s *stage, r *rand.Rand) planned {
 	peer, name, group, what := s.drawPeer(r)
 	return planned{

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// processKinds are the faults of processes: they die, stand still, or are replaced.
+// processKinds are the faults of processes: they are killed, stopped for a while, or replaced.
 func processKinds() []kind {
 	all := []kind{
 		{"kill", drawKill},
@@ -26,7 +26,7 @@ func (s *stage) drawWorker(r *rand.Rand) (number int, worker *process, group str
 	return number, s.workers[number], fmt.Sprintf("worker %d", number)
 }
 
-// drawKill: SIGKILL, and started again a while later.
+// drawKill plans a SIGKILL of a worker, which is started again a while later.
 func drawKill(s *stage, r *rand.Rand) planned {
 	n, worker, group := s.drawWorker(r)
 	return planned{
@@ -38,7 +38,7 @@ func drawKill(s *stage, r *rand.Rand) planned {
 	}
 }
 
-// drawTerm: SIGTERM, as at a deployment, and started again at once.
+// drawTerm plans a SIGTERM of a worker, as at a deployment. It is started again at once.
 func drawTerm(s *stage, r *rand.Rand) planned {
 	n, worker, group := s.drawWorker(r)
 	return planned{
@@ -51,7 +51,7 @@ func drawTerm(s *stage, r *rand.Rand) planned {
 	}
 }
 
-// drawStop: SIGSTOP, mostly until its leases have run out and others have its messages, then SIGCONT.
+// drawStop plans a SIGSTOP of a worker, mostly until its leases have expired and others have its messages, and then a SIGCONT.
 func drawStop(s *stage, r *rand.Rand) planned {
 	n, worker, group := s.drawWorker(r)
 	return planned{
@@ -65,7 +65,7 @@ func drawStop(s *stage, r *rand.Rand) planned {
 	}
 }
 
-// drawKillWriter: what its transactions wrote is committed or not, and its successor begins other runs.
+// drawKillWriter plans a SIGKILL of a writer. Its transactions are committed or not, and its successor begins other runs.
 func drawKillWriter(s *stage, r *rand.Rand) planned {
 	n := r.IntN(len(writerKinds))
 	return planned{

@@ -22,14 +22,14 @@ func rowKinds() []kind {
 	}
 }
 
-// hold runs a statement in a transaction that is left open until undo. The messages that it returns are touched.
+// hold runs a statement in a transaction that stays open until undo. The fault touches the messages that it returns.
 func (s *stage) hold(ctx context.Context, touch touch, sql string, args ...any) (_ undo, err error) {
 	conn, err := s.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
 	undo := func(ctx context.Context) error {
-		_, _ = conn.Exec(ctx, "ROLLBACK") // so that the locks are free on return; a crash may have ended the session
+		_, _ = conn.Exec(ctx, "ROLLBACK") // the locks must be free on return; a crash may have ended the session
 		_ = conn.Close(ctx)
 		return nil
 	}
@@ -51,7 +51,7 @@ func touchAll(rows pgx.Rows, touch touch) error {
 	return err
 }
 
-// drawLockRows: a forgotten session has selected some due rows FOR UPDATE.
+// drawLockRows plans that a forgotten session has locked some due rows.
 func drawLockRows(s *stage, r *rand.Rand) planned {
 	p := planned{kind: "lock-rows", group: "locks", detail: "SELECT FOR UPDATE of due rows", length: between(r, time.Second, 8*time.Second)}
 	most := 1 + r.IntN(20)
@@ -61,7 +61,7 @@ func drawLockRows(s *stage, r *rand.Rand) planned {
 	return p
 }
 
-// drawLockOrigin: the same with what is remembered of one origin.
+// drawLockOrigin plans the same with the row of one origin.
 func drawLockOrigin(s *stage, r *rand.Rand) planned {
 	o := s.receiver.origins[r.IntN(len(s.receiver.origins))]
 	return planned{
@@ -73,7 +73,7 @@ func drawLockOrigin(s *stage, r *rand.Rand) planned {
 	}
 }
 
-// drawLockTable: a migration or a VACUUM FULL of others. River's leader election and its queue are tables, too.
+// drawLockTable plans a lock on a table, as a migration or a VACUUM FULL takes it. River's tables are among them.
 func drawLockTable(s *stage, r *rand.Rand) planned {
 	tables := []string{"outbox.due", "outbox.endpoint", "outbox.attempt", "outbox.message", "outbox.dead", "outbox.river_job", "outbox.river_leader", "outbox.riverstep_run"}
 	modes := []string{"SHARE", "ACCESS EXCLUSIVE"}
@@ -87,7 +87,7 @@ func drawLockTable(s *stage, r *rand.Rand) planned {
 	}
 }
 
-// poisons are rows that no writer of ours makes: dueAt and attempt are SQL expressions, url is "" for an origin's own.
+// poisons are rows that the hook never writes. dueAt and attempt are SQL expressions; an empty url means that of the origin.
 var poisons = []struct{ what, dueAt, attempt, url, options string }{
 	{"due at -infinity", "'-infinity'", "0", "", `{}`},
 	{"due at infinity", "'infinity'", "0", "", `{}`},
@@ -95,10 +95,10 @@ var poisons = []struct{ what, dueAt, attempt, url, options string }{
 	{"a timeout that is no number", "now()", "0", "", `{"timeout_ms": {}}`},
 	{"a timeout of 1e300 ms", "now()", "0", "", `{"timeout_ms": 1e300}`},
 	{"forwarded headers that are numbers", "now()", "0", "", `{"forward": [1, 2]}`},
-	{"a URL that is none", "now()", "0", "http://[::1", `{}`},
+	{"an invalid URL", "now()", "0", "http://[::1", `{}`},
 }
 
-// drawPoison: a row written by hand, and one without a message. They stay, and stop nobody.
+// drawPoison plans a row written by hand, and one without a message. They stay, and stop no other message.
 func drawPoison(s *stage, r *rand.Rand) planned {
 	p := poisons[r.IntN(len(poisons))]
 	o := s.receiver.origins[r.IntN(len(s.receiver.origins))]
@@ -123,7 +123,7 @@ INSERT INTO outbox.due (message_id, endpoint, due_at, attempt) VALUES ($1::text:
 	}
 }
 
-// drawBadLimits: an operator's mistake, which the CHECKs of older versions let through. It may hold up its origin only.
+// drawBadLimits plans an operator's mistake, which the constraints of older versions accepted. It may delay its origin only.
 func drawBadLimits(s *stage, r *rand.Rand) planned {
 	o := s.receiver.origins[r.IntN(len(s.receiver.origins))]
 	bad := []string{
@@ -146,7 +146,7 @@ func drawBadLimits(s *stage, r *rand.Rand) planned {
 	}
 }
 
-// drawCursed: a trigger refuses whatever is written about a few messages, chosen among those that are due at that moment.
+// drawCursed plans that a trigger refuses every record of a few messages that are due at that moment.
 func drawCursed(s *stage, r *rand.Rand) planned {
 	length := between(r, time.Second, 6*time.Second)
 	return planned{
@@ -162,7 +162,7 @@ func drawCursed(s *stage, r *rand.Rand) planned {
 	}
 }
 
-// untilDone runs a statement again until it works: what undoes a fault must not be lost to another fault.
+// untilDone repeats a statement until it succeeds: another fault must not prevent the undoing of this one.
 func (s *stage) untilDone(ctx context.Context, statement string) error {
 	for {
 		_, err := s.admin.Exec(ctx, statement)
@@ -172,7 +172,7 @@ func (s *stage) untilDone(ctx context.Context, statement string) error {
 	}
 }
 
-// prepareRows makes the trigger that refuses cursed messages, and takes away what keeps bad limits out.
+// prepareRows creates the trigger that refuses cursed messages, and drops the constraints that refuse bad limits.
 const prepareRows = `
 CREATE TABLE chaos.cursed (message_id uuid PRIMARY KEY);
 CREATE FUNCTION chaos.refuse() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -8,7 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// What the checker reads: plain SQL over the tables, none of it the product's.
+// The checker reads the tables with plain SQL of its own, and with none of the product's.
 const (
 	selectAcks = `SELECT run_id, writer, status, url, headers ->> '` + forwardedHeader + `', body_sha FROM chaos.ack`
 
@@ -57,7 +57,7 @@ func (s *stage) readLedger(ctx context.Context) (acks []committed, messages []me
 	return acks, messages, err
 }
 
-// history tells what the outbox has of a message, for evidence.
+// history returns what the outbox has of a message, as evidence.
 func (s *stage) history(id string) (text string) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()

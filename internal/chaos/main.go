@@ -3,16 +3,16 @@
 //
 //	make chaos ARGS='-for 1h -seed 7'        or        go run ./internal/chaos -for 1m
 //
-// At the end, and all the way, a checker that shares no code with what it checks asks:
+// A checker, which shares no code with the programs, checks during the trial and at its end:
 //
 //   - Safety: each committed acknowledgement has its message, and no other run has one; bodies and headers arrive as they
 //     were committed; a message is sent again after a 2xx only if a fault overlapped its recording; a dead message has a
 //     reason that the receiver gave.
-//   - Liveness: what is due and not held back is tried within a bound, by whoever the present faults do not touch; after
-//     the last fault, everything is settled.
+//   - Liveness: a due message that nothing holds back is tried within a bound, by a worker that the present faults do not
+//     touch; after the last fault, everything is settled.
 //
 // It exits with 1 if one of these does not hold, and prints the evidence. The seed decides what the writers write, what the
-// receiver answers, and which faults come in which order; when exactly each thing happens is the machine's.
+// receiver answers, and which faults come in which order. It does not decide the exact times.
 //
 // The tree:
 //
@@ -42,12 +42,12 @@ import (
 
 // The exit statuses.
 const (
-	exitFault       = 1 // a violation, or something could not be started
+	exitFault       = 1 // a violation, or a program could not be started
 	exitUsage       = 2
 	exitInterrupted = 130
 )
 
-// options are what the command line says.
+// options are the values of the command line.
 type options struct {
 	length  time.Duration
 	seed    uint64
@@ -59,7 +59,7 @@ type options struct {
 	verbose bool
 }
 
-// wants says whether a kind of faults is to be made.
+// wants reports whether faults of this kind are made.
 func (o options) wants(kind string) bool {
 	if kind == failoverKind && o.standby {
 		return true
@@ -67,7 +67,7 @@ func (o options) wants(kind string) bool {
 	return len(o.faults) == 0 && !slices.Contains(onRequest, kind) || slices.Contains(o.faults, kind)
 }
 
-const writerCommand = "writer" // as the first argument: be one of the writers
+const writerCommand = "writer" // as the first argument: run as a writer
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == writerCommand {
@@ -80,7 +80,7 @@ func parse(args []string) (options, error) {
 	var o options
 	var faults string
 	flags := flag.NewFlagSet("chaos", flag.ContinueOnError)
-	flags.SetOutput(io.Discard) // run prints what is to be said
+	flags.SetOutput(io.Discard) // run prints the error
 	flags.DurationVar(&o.length, "for", time.Minute, "how long faults are made; building and settling come on top")
 	flags.Uint64Var(&o.seed, "seed", 0, "decides contents, answers and faults; 0 draws one, which is printed")
 	flags.IntVar(&o.workers, "workers", 3, "outbox-worker processes; 2 to 8")
@@ -147,7 +147,7 @@ func run(args []string) (status int) {
 	err = t.run(ctx)
 	interrupted := context.Cause(ctx)
 	if interrupted != nil {
-		t.say("%v; what was seen so far counts", interrupted)
+		t.say("interrupted: %v; the check covers what has happened so far", interrupted)
 	}
 	passed := t.report(err, interrupted != nil)
 	if cleanErr := t.cleanUp(); cleanErr != nil {

@@ -8,32 +8,32 @@ import (
 	"time"
 )
 
-// planned is a fault that is to be made.
+// planned is a fault that will be made.
 type planned struct {
 	kind    string
-	group   string // of two faults of a group only one is made at a time
+	group   string // two faults of a group are never made at the same time
 	detail  string
 	touches touches
-	delay   time.Duration // from the episode's begin
-	length  time.Duration // how long it is in force
-	// make makes the fault; the function that it returns undoes it. Either may fail while the database is away; a fault
-	// that could not be made is passed over.
+	delay   time.Duration // after the beginning of the episode
+	length  time.Duration // how long it lasts
+	// make makes the fault, and the function that it returns undoes it. Either may fail while the database is away. A fault
+	// that could not be made is skipped.
 	make func(ctx context.Context, touch touch) (undo, error)
 }
 
-// undo undoes a fault. touch tells of a message that it turned out to touch.
+// undo undoes a fault. touch records a message that the fault touches.
 type (
 	undo  func(context.Context) error
 	touch func(message string)
 )
 
-// kind is a kind of fault: draw plans one. It uses r only, so that the plan depends on the seed alone.
+// kind is a kind of fault. draw plans one; it uses only r, so that the plan depends on the seed alone.
 type kind struct {
 	name string
 	draw func(s *stage, r *rand.Rand) planned
 }
 
-// onRequest are kinds that are made only if -faults or a flag of their own names them.
+// onRequest are kinds that are made only if -faults or their own flag names them.
 var onRequest = []string{failoverKind}
 
 func faultNames() (names []string) {
@@ -48,7 +48,7 @@ type planner struct {
 	r     *rand.Rand
 	stage *stage
 	kinds []kind
-	deck  []kind // shuffled, so that every kind has its turn
+	deck  []kind // shuffled, so that every kind comes in turn
 	count int
 }
 
@@ -62,7 +62,7 @@ func newPlanner(s *stage) *planner {
 	return p
 }
 
-// next draws an episode. Every eighth pause is long enough for each bound on waiting to be asked for without any fault.
+// next draws an episode. Every eighth pause is longer than each bound on waiting, so that the bounds are checked without a fault.
 func (p *planner) next() (together []planned, pause time.Duration) {
 	most := 1 + p.r.IntN(4)
 	groups := map[string]bool{}
@@ -73,7 +73,7 @@ func (p *planner) next() (together []planned, pause time.Duration) {
 		}
 		one := p.deck[0].draw(p.stage, p.r)
 		if groups[one.group] {
-			break // it begins the next episode, drawn anew
+			break // it will be drawn again, and begin the next episode
 		}
 		p.deck = p.deck[1:]
 		groups[one.group] = true
@@ -92,7 +92,7 @@ func between(r *rand.Rand, from, to time.Duration) time.Duration {
 	return from + time.Duration(r.Int64N(int64(to-from)))
 }
 
-// makeFaults makes one episode after another until ctx ends. When it returns, every fault was undone.
+// makeFaults makes one episode after another until ctx ends. When it returns, all faults have been undone.
 func (t *trial) makeFaults(ctx context.Context) {
 	p := newPlanner(t.stage)
 	for ctx.Err() == nil {
@@ -106,7 +106,7 @@ func (t *trial) makeFaults(ctx context.Context) {
 	}
 }
 
-// undoMax bounds what makes a fault or undoes it.
+// undoMax bounds the time to make a fault and the time to undo it.
 const undoMax = 45 * time.Second
 
 func (t *trial) makeFault(ctx context.Context, p planned) {

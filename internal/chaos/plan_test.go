@@ -22,14 +22,14 @@ func plannedStage(seed uint64, faults ...string) *stage {
 	return s
 }
 
-// episodes are the first n of a seed, as text.
+// episodes returns the first n episodes of a seed as text.
 func episodes(s *stage, n int) (text []string) {
 	p := newPlanner(s)
 	for range n {
 		together, pause := p.next()
 		for _, one := range together {
 			if one.kind == "poison" {
-				one.touches = touches{} // ids are new each time
+				one.touches = touches{} // ids differ from run to run
 			}
 			text = append(text, fmt.Sprint(one.kind, one.detail, one.touches, one.delay, one.length, pause))
 		}
@@ -41,10 +41,10 @@ func TestTheSeedDecidesTheFaults(t *testing.T) {
 	t.Parallel()
 	first, again, other := episodes(plannedStage(7), 40), episodes(plannedStage(7), 40), episodes(plannedStage(8), 40)
 	if !slices.Equal(first, again) {
-		t.Error("the same seed drew other faults")
+		t.Error("the same seed drew different faults, want the same ones")
 	}
 	if slices.Equal(first, other) {
-		t.Error("another seed drew the same faults")
+		t.Error("another seed drew the same faults, want different ones")
 	}
 }
 
@@ -56,17 +56,17 @@ func TestEveryKindHasItsTurnAndNoGroupFailsTwiceAtOnce(t *testing.T) {
 		groups := map[string]bool{}
 		for _, one := range together {
 			if groups[one.group] {
-				t.Errorf("two faults of %s together", one.group)
+				t.Errorf("an episode has two faults of the group %s, want one at most", one.group)
 			}
 			groups[one.group], seen[one.kind] = true, true
 		}
 		if len(together) == 0 {
-			t.Error("an episode without a fault")
+			t.Error("an episode has no fault, want one at least")
 		}
 	}
 	for _, k := range p.kinds {
 		if !seen[k.name] {
-			t.Errorf("%s was never drawn", k.name)
+			t.Errorf("the kind %s was never drawn, want each one drawn", k.name)
 		}
 	}
 }
@@ -78,13 +78,13 @@ func TestFaultsCanBePicked(t *testing.T) {
 		together, _ := p.next()
 		for _, one := range together {
 			if one.kind != "kill" && one.kind != "cut" {
-				t.Errorf("%s was not asked for", one.kind)
+				t.Errorf("the kind %s was drawn, want kill and cut only", one.kind)
 			}
 		}
 	}
 }
 
-// TestContentsAreValidAndVaried: what the hook refused would never be in the outbox.
+// TestContentsAreValidAndVaried: the hook would refuse an invalid one, so it would test nothing.
 func TestContentsAreValidAndVaried(t *testing.T) {
 	t.Parallel()
 	r := rand.New(rand.NewPCG(1, 1))
@@ -96,7 +96,7 @@ func TestContentsAreValidAndVaried(t *testing.T) {
 		}
 		for key, value := range c.outcome.Headers {
 			if !utf8.ValidString(value) {
-				t.Fatalf("header %s: %q", key, value)
+				t.Fatalf("the header %s is %q, want valid UTF-8", key, value)
 			}
 		}
 		if err := header.Check(forwardedHeader, c.outcome.Headers[forwardedHeader]); err != nil {
@@ -108,7 +108,7 @@ func TestContentsAreValidAndVaried(t *testing.T) {
 		statuses[c.outcome.Status]++
 	}
 	if len(statuses) != 3 || large == 0 {
-		t.Errorf("%v, %d over 64 KiB", statuses, large)
+		t.Errorf("the statuses are %v, and %d bodies are over 64 KiB; want all three, and some", statuses, large)
 	}
 }
 
@@ -119,15 +119,15 @@ func TestAnswersFollowTheSeed(t *testing.T) {
 		for n := range 1000 {
 			a := b.choose(1, fmt.Sprint("run-", n), n%3)
 			if a != b.choose(1, fmt.Sprint("run-", n), n%3) {
-				t.Fatal("the same request was answered in two ways")
+				t.Fatal("the same request got two different answers, want one")
 			}
 			if a != accepted && b.share[a] == 0 {
-				t.Fatalf("%s answers %d", b.name, a)
+				t.Fatalf("%s gives the answer %d, want one that it has a share of", b.name, a)
 			}
 			seen[a] = true
 		}
 	}
 	if len(seen) != int(answers) {
-		t.Errorf("only %d of %d answers were drawn", len(seen), answers)
+		t.Errorf("%d of %d answers were drawn, want all", len(seen), answers)
 	}
 }

@@ -18,30 +18,30 @@ import (
 type answer uint8
 
 const (
-	accepted  answer = iota // 200, all of it, quickly
+	accepted  answer = iota // a complete 200, quickly
 	failing                 // 500 or 503
 	limited                 // 429 with Retry-After
 	refusing                // 422
 	hanging                 // nothing, until the worker gives up
 	resetting               // the connection is reset
-	truncated               // 200 and a body that ends too early: accepted or not, as the worker sees it
-	slow                    // 200, in a time that a busy machine may make too long: accepted or not
-	garbage                 // no HTTP
-	answers                 // how many there are
+	truncated               // 200 and a body that ends too early: the worker may count it as accepted or not
+	slow                    // 200, so late that it may exceed the timeout on a busy machine: accepted or not
+	garbage                 // an answer that is not HTTP
+	answers                 // the number of answers
 )
 
-// behaviour is how often an origin answers so, of a hundred requests; the rest is accepted.
+// behaviour is how many of a hundred requests an origin answers in each way. It accepts the others.
 type behaviour struct {
 	name  string
 	share [answers]int
-	takes time.Duration // an accepted answer, at most
+	takes time.Duration // the longest time before an accepting answer
 }
 
-// behaviours are those of the origins. The first two are well: their messages wait for nothing but the worker. All but the
-// first take their time to accept, so that whatever fails finds requests under way.
+// behaviours are those of the origins. The first two are healthy: their messages wait only for the worker. All except the
+// first take some time to accept, so that requests are under way when something fails.
 var behaviours = []behaviour{
-	{name: "well"},
-	{name: "well, not fast", takes: quick * 3 / 4},
+	{name: "healthy"},
+	{name: "healthy, not fast", takes: quick * 3 / 4},
 	{name: "failing", takes: quick * 3 / 4, share: [answers]int{failing: 25}},
 	{name: "limiting", takes: quick * 3 / 4, share: [answers]int{limited: 2, failing: 3}},
 	{name: "hanging", takes: quick * 3 / 4, share: [answers]int{hanging: 8, slow: 5}},
@@ -49,7 +49,7 @@ var behaviours = []behaviour{
 	{name: "refusing", takes: quick * 3 / 4, share: [answers]int{refusing: 6, failing: 3}},
 }
 
-// request is one that arrived.
+// request is a request that arrived.
 type request struct {
 	id, run   string
 	origin    string
@@ -62,21 +62,21 @@ type request struct {
 	forwarded string
 }
 
-// origin is one server of the receiver's.
+// origin is one server of the receiver.
 type origin struct {
 	behaviour
 	url    string
 	server *http.Server
 }
 
-// receiver is the other side: several origins, and a record of all that they got.
+// receiver has several origins, and a record of all requests that they got.
 type receiver struct {
 	seed    uint64
 	origins []*origin
 
 	mu       sync.Mutex
 	requests []request
-	byRun    map[string]int       // requests so far: the next answer depends on it
+	byRun    map[string]int       // requests so far, on which the next answer depends
 	last     map[string]time.Time // of each message id
 	lastAt   map[string]time.Time // of each origin
 }
@@ -94,7 +94,7 @@ func startReceiver(seed uint64) (*receiver, error) {
 			ErrorLog: log.New(io.Discard, "", 0),
 		}
 		v.origins = append(v.origins, o)
-		go func() { _ = o.server.Serve(listener) }() // it returns when the server is closed
+		go func() { _ = o.server.Serve(listener) }() // Serve returns when the server is closed
 	}
 	return v, nil
 }
@@ -116,15 +116,15 @@ func (v *receiver) urls() (urls []string) {
 	return urls
 }
 
-// wellOrigins are those whose messages wait for nothing but the worker.
-func (v *receiver) wellOrigins() map[string]bool {
-	well := map[string]bool{}
+// healthyOrigins returns those whose messages wait only for the worker.
+func (v *receiver) healthyOrigins() map[string]bool {
+	healthy := map[string]bool{}
 	for _, o := range v.origins {
 		if o.share == [answers]int{} {
-			well[o.url] = true
+			healthy[o.url] = true
 		}
 	}
-	return well
+	return healthy
 }
 
 // choose draws the answer to a run's n-th request from the seed: the same in every trial of that seed.
@@ -152,7 +152,7 @@ func (v *receiver) serve(o *origin, w http.ResponseWriter, r *http.Request) {
 	sum.Sum(q.bodySum[:0])
 	if q.complete {
 		if q.answer == accepted && o.takes > 0 {
-			time.Sleep(time.Duration(q.bodySum[0]) * o.takes / 256) // the receiver's own work
+			time.Sleep(time.Duration(q.bodySum[0]) * o.takes / 256) // the time that the receiver needs
 		}
 		q.answer = v.act(q.answer, w, r, q.begin)
 	}
@@ -173,10 +173,10 @@ func (v *receiver) arrived(q *request, o *origin) (place int) {
 	return len(v.requests) - 1
 }
 
-// quick is the longest that an answer may have taken to count as surely received within the worker's timeout.
+// quick is the longest duration with which an answer counts as certainly received within the worker's timeout.
 const quick = deliveryTimeout / 3
 
-// act answers, and returns what became of it.
+// act answers, and returns the answer that counts.
 func (v *receiver) act(a answer, w http.ResponseWriter, r *http.Request, begin time.Time) answer {
 	switch a {
 	case failing:
@@ -197,9 +197,9 @@ func (v *receiver) act(a answer, w http.ResponseWriter, r *http.Request, begin t
 	case resetting, truncated, garbage:
 		breakOff(a, w)
 	default:
-		// On a busy machine a request may arrive when its worker has given up already: then its connection is closed.
+		// On a busy machine a request may arrive after its worker has given up and closed the connection.
 		if err := writeAll(w); err != nil || r.Context().Err() != nil || time.Since(begin) > quick {
-			return slow // whether it was received in time is not known
+			return slow // unknown: it may have been received in time
 		}
 	}
 	return a
@@ -212,7 +212,7 @@ func writeAll(w http.ResponseWriter) error {
 	return http.NewResponseController(w).Flush()
 }
 
-// breakOff answers as no server of net/http does.
+// breakOff sends half an answer, which a server of net/http cannot.
 func breakOff(a answer, w http.ResponseWriter) {
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -236,14 +236,14 @@ func (v *receiver) lastRequest(id string) time.Time {
 	return v.last[id]
 }
 
-// lastAtOrigin returns when anything was last tried there.
+// lastAtOrigin returns the time of the last request to an origin.
 func (v *receiver) lastAtOrigin(url string) time.Time {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.lastAt[url]
 }
 
-// count returns how many requests there were.
+// count returns how many requests have arrived.
 func (v *receiver) count() int {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -257,7 +257,7 @@ func (v *receiver) record() []request {
 	return append([]request(nil), v.requests...)
 }
 
-// history tells the requests of a message, for evidence.
+// history returns the requests of a message as text, as evidence.
 func (v *receiver) history(id string) (text string) {
 	for _, q := range v.record() {
 		if q.id == id {

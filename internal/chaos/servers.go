@@ -15,15 +15,14 @@ import (
 
 const failoverKind = "failover"
 
-// servers are the database's servers. Each process connects through a proxy, which leads to the server that is the primary
-// now.
+// servers are the database's servers. Each process connects through a proxy to the present primary.
 type servers struct {
 	primary *throwaway.Server
 	standby *throwaway.Server // nil unless failovers were asked for
 	proxies []*faulty.Proxy
 }
 
-const adminName = "chaos" // the sessions that no fault ends
+const adminName = "chaos" // sessions that no fault ends
 
 func (s *stage) openDatabase(ctx context.Context) (err error) {
 	o := throwaway.Options{
@@ -79,7 +78,7 @@ func (s *stage) startStandby(ctx context.Context) (err error) {
 	return s.follow(ctx)
 }
 
-// follow returns when the standby follows, and commits wait for it.
+// follow waits until the standby follows and commits wait for it.
 func (s *stage) follow(ctx context.Context) error {
 	if err := s.servers.primary.WaitReplicated(ctx); err != nil {
 		return err
@@ -95,10 +94,10 @@ func (s *stage) rejoin(ctx context.Context) error {
 	return s.follow(ctx)
 }
 
-// url is where the primary listens. Nobody but a proxy connects there.
+// url is the primary's URL. Only proxies connect to it.
 func (s *stage) url() string { return s.servers.primary.URL() }
 
-// newProxy returns a way to the primary, whichever server that is, until the stage is cleared.
+// newProxy returns a proxy to whichever server is the primary, until the stage is cleared.
 func (s *stage) newProxy() (*faulty.Proxy, error) {
 	target, err := faulty.Target(s.url())
 	if err != nil {
@@ -113,7 +112,7 @@ func (s *stage) newProxy() (*faulty.Proxy, error) {
 	return p, nil
 }
 
-// retarget leads all proxies to the present primary.
+// retarget makes all proxies connect to the present primary.
 func (s *stage) retarget() error {
 	target, err := faulty.Target(s.url())
 	if err != nil {
@@ -125,7 +124,7 @@ func (s *stage) retarget() error {
 	return nil
 }
 
-// connect opens a session of its own, to hold locks with.
+// connect opens a session that can hold locks.
 func (s *stage) connect(ctx context.Context) (*pgx.Conn, error) {
 	return pgx.ConnectConfig(ctx, s.admin.Config().ConnConfig)
 }

@@ -25,28 +25,28 @@ const (
 	lease           = 6 * time.Second
 	poll            = 200 * time.Millisecond
 	shutdownTimeout = 3 * time.Second
-	stopMax         = shutdownTimeout + 3*time.Second // 2 s is promised, and one more for a busy machine
+	stopMax         = shutdownTimeout + 3*time.Second // 2 s are promised; a busy machine may need one more
 	startMax        = time.Minute
 )
 
-// retryWaits: short, and so many that a message which is tried in vain for a while is still delivered in the end.
+// retryWaits are short, and so many that a message that fails for a while is still delivered in the end.
 const retryWaits = "200ms,500ms,1s,1s,1s,1s,2s,2s,2s,2s,2s,2s,2s,2s,2s,2s,2s,2s"
 
 // attemptsMax is how often a message is tried.
 var attemptsMax = strings.Count(retryWaits, ",") + 2
 
-// process is a worker or a writer, which is killed and started again, and its own way to the database.
+// process is a worker or a writer, which is killed and started again, with its own proxy to the database.
 type process struct {
 	name  string
 	proxy *faulty.Proxy
 	start func(url string, incarnation int) (*child, error)
 
-	mu      sync.Mutex // guards what follows, against the end of the trial
+	mu      sync.Mutex // guards the fields below, also against the end of the trial
 	child   *child
 	started int // how often
 }
 
-// run starts it, again if it was started before.
+// run starts the process, for the first time or again.
 func (p *process) run(databaseURL string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -65,7 +65,7 @@ func (p *process) current() *child {
 	return p.child
 }
 
-// stage is all that runs.
+// stage is all that runs in a trial.
 type stage struct {
 	options options
 	say     func(format string, args ...any)
@@ -76,8 +76,8 @@ type stage struct {
 	directory string
 	program   string // the worker's
 	servers   servers
-	proxy     *faulty.Proxy // the admin's, which never fails: it leads to the present primary
-	admin     *pgxpool.Pool // to look, and to make faults
+	proxy     *faulty.Proxy // the administrator's proxy to the present primary, which never fails
+	admin     *pgxpool.Pool // to observe, and to make faults
 	receiver  *receiver
 	workers   []*process
 	writers   []*process
@@ -88,7 +88,7 @@ type stage struct {
 	longestStop time.Duration
 }
 
-// later has f called when the stage is cleared, in the reverse order.
+// later registers f to be called when the stage is cleared, in reverse order.
 func (s *stage) later(f func() error) { s.closers = append(s.closers, f) }
 
 func (s *stage) cleanUp() error {
@@ -100,7 +100,7 @@ func (s *stage) cleanUp() error {
 	return errors.Join(faults...)
 }
 
-// build makes everything but the writers run.
+// build starts everything except the writers.
 func (s *stage) build(ctx context.Context) error {
 	for _, part := range []func(context.Context) error{
 		s.compile, s.openDatabase, s.migrate, s.openReceiver, s.startWorkers,
@@ -117,7 +117,7 @@ func (s *stage) build(ctx context.Context) error {
 
 const directoryPrefix = "epilogue-chaos-" // and the process's id
 
-// sweep removes what trials left that were killed with SIGKILL: their processes ended with them, their directory did not.
+// sweep removes the directories of trials that were killed with SIGKILL. Their processes have ended with them.
 func sweep() {
 	left, _ := filepath.Glob(filepath.Join(os.TempDir(), directoryPrefix+"*")) // its only error is a malformed pattern
 	for _, directory := range left {
@@ -142,7 +142,7 @@ func (s *stage) compile(ctx context.Context) (err error) {
 	s.say("building outbox-worker")
 	s.program = filepath.Join(s.directory, "outbox-worker")
 	cmd := exec.CommandContext(ctx, "go", "build", "-o", s.program, "github.com/seed-abbacb8b/epilogue/cmd/outbox-worker")
-	cmd.Cancel, cmd.WaitDelay = func() error { return cmd.Process.Signal(os.Interrupt) }, 5*time.Second // it removes its files
+	cmd.Cancel, cmd.WaitDelay = func() error { return cmd.Process.Signal(os.Interrupt) }, 5*time.Second // an interrupt lets it remove its files
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build: %w\n%s", err, out)
 	}
@@ -236,7 +236,7 @@ func (s *stage) startWriters(context.Context) error {
 	return nil
 }
 
-// startProcess gives it a proxy and runs it, until the stage is cleared.
+// startProcess gives a process a proxy and runs it until the stage is cleared.
 func (s *stage) startProcess(p *process) error {
 	var err error
 	if p.proxy, err = s.newProxy(); err != nil {
@@ -260,14 +260,14 @@ func (s *stage) echo(name string) func(line string) {
 func (s *stage) count(name, line string) {
 	var c writerCounts
 	if json.Unmarshal([]byte(line), &c) != nil {
-		return // half a line, of one that was killed
+		return // half a line of a process that was killed
 	}
 	s.countMu.Lock()
 	defer s.countMu.Unlock()
 	s.counted[name] = c
 }
 
-// stopped records how long a worker took to end after SIGTERM. That it takes too long, or fails, breaks a promise.
+// stopped records how long a worker took to end after SIGTERM. It is a violation if it takes too long or fails.
 func (s *stage) stopped(name string, took time.Duration, err error) {
 	s.countMu.Lock()
 	s.stops++
@@ -278,7 +278,7 @@ func (s *stage) stopped(name string, took time.Duration, err error) {
 	}
 }
 
-// written sums up what the writers have told.
+// written sums up the counts that the writers have printed.
 func (s *stage) written() (sum writerCounts) {
 	s.countMu.Lock()
 	defer s.countMu.Unlock()

@@ -4,5 +4,5 @@ package main
 
 import "os"
 
-// Not every system can stop a process; where these are nil, that fault is not made.
+// Not every system can stop a process. If these are nil, that fault is not made.
 var stopSignal, continueSignal os.Signal

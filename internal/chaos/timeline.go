@@ -8,15 +8,15 @@ import (
 	"time"
 )
 
-// touches says what a fault can hold up or repeat. What it does not name goes on.
+// touches says what a fault can delay or repeat. Everything else must continue.
 type touches struct {
 	everything bool
-	workers    []int    // by number; while one is well, deliveries go on
-	origins    []string // whose messages may wait
-	messages   []string // that may wait, be sent again, or die
+	workers    []int    // by number; while one is not touched, deliveries go on
+	origins    []string // their messages may wait
+	messages   []string // they may wait, be sent again, or be dead
 }
 
-// fault is one that was, or is.
+// fault is a fault that lasts or has ended.
 type fault struct {
 	kind    string
 	detail  string
@@ -33,8 +33,7 @@ func (f fault) String() string {
 	return fmt.Sprintf("%s (%v)", text, f.ended.Sub(f.begin).Round(time.Millisecond))
 }
 
-// overlaps says whether the fault was in force at any moment from one time to the other, or had ended no longer than linger
-// before.
+// overlaps reports whether the fault was in force at any moment between two times, or had ended at most linger before them.
 func (f fault) overlaps(from, to time.Time, linger time.Duration) bool {
 	return !f.begin.After(to) && (f.ended.IsZero() || !f.ended.Add(linger).Before(from))
 }
@@ -76,7 +75,7 @@ func (e entry) touch(message string) {
 	e.fault.touches.messages = append(e.fault.touches.messages, message)
 }
 
-// overlapping returns the faults of that time, the oldest first.
+// overlapping returns the faults that overlap this time, the oldest first.
 func (t *timeline) overlapping(from, to time.Time, linger time.Duration) []fault {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -89,7 +88,7 @@ func (t *timeline) overlapping(from, to time.Time, linger time.Duration) []fault
 	return all
 }
 
-// mayWait says whether a fault of that time is a reason for a message to wait at its origin: one that touches everything,
+// mayWait reports whether one of these faults is a reason for a message to wait at its origin: one that touches everything,
 // the origin, the message, or all workers at once.
 func mayWait(faults []fault, workers int, origin, message string) bool {
 	touched := map[int]bool{}
@@ -104,8 +103,8 @@ func mayWait(faults []fault, workers int, origin, message string) bool {
 	return len(touched) >= workers
 }
 
-// mayRepeat says whether a fault of that time is a reason for an accepted message to be sent again: one that can keep an
-// answer from being recorded.
+// mayRepeat reports whether one of these faults is a reason to send an accepted message again: one that can prevent the record
+// of an answer.
 func mayRepeat(faults []fault, origin, message string) bool {
 	for _, f := range faults {
 		if f.touches.everything || len(f.touches.workers) > 0 ||
@@ -116,7 +115,7 @@ func mayRepeat(faults []fault, origin, message string) bool {
 	return false
 }
 
-// counts are the faults by kind, for the summary.
+// counts returns the faults by kind, for the summary.
 func (t *timeline) counts() (text string, total int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -132,7 +131,7 @@ func (t *timeline) counts() (text string, total int) {
 	return strings.Join(parts, ", "), len(t.faults)
 }
 
-// around tells the faults of a time, for evidence.
+// around returns the faults around a time as text, as evidence.
 func (t *timeline) around(from, to time.Time) string {
 	const before, most = 15 * time.Second, 12
 	var lines []string

@@ -12,7 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// trial is one run of the program: a stage, faults, and what was seen.
+// trial is one run of the program: a stage, faults, and what was observed.
 type trial struct {
 	*stage
 	options  options
@@ -26,7 +26,7 @@ type trial struct {
 	mu         sync.Mutex // guards what follows, and the output
 	violations []violation
 	byRule     map[string]int
-	faults     []string // of the chaos program itself
+	faults     []string // faults of the chaos program itself
 	found      result   // of the checker
 	settled    time.Duration
 }
@@ -69,14 +69,14 @@ func (t *trial) say(format string, args ...any) {
 	_, _ = fmt.Fprintf(t.out, "%6.1fs  %s\n", time.Since(t.begun).Seconds(), fmt.Sprintf(format, args...))
 }
 
-// detail is said with -v only.
+// detail prints a line only with -v.
 func (t *trial) detail(format string, args ...any) {
 	if t.options.verbose {
 		t.say(format, args...)
 	}
 }
 
-// fail records that the chaos program itself could not do what it should: the trial does not pass.
+// fail records that the chaos program itself failed, so that the trial does not pass.
 func (t *trial) fail(format string, args ...any) {
 	text := fmt.Sprintf(format, args...)
 	t.mu.Lock()
@@ -85,7 +85,7 @@ func (t *trial) fail(format string, args ...any) {
 	t.say("FAULT: %s", text)
 }
 
-// violated records a violation, and tells the first of each rule with the faults around it.
+// violated records a violation. It prints the first ones of each rule, with the faults around them.
 func (t *trial) violated(v violation) {
 	const toldMax = 5
 	t.mu.Lock()
@@ -101,7 +101,7 @@ func (t *trial) violated(v violation) {
 	}
 }
 
-// evidence tells what happened to the message, and the faults around.
+// evidence returns what happened to the message, and the faults around, as text.
 func (t *trial) evidence(v violation) (text string) {
 	if v.message != "" {
 		text += "\n    what happened to the message:" + t.receiver.history(v.message) + t.history(v.message)
@@ -112,7 +112,7 @@ func (t *trial) evidence(v violation) (text string) {
 	return text
 }
 
-// run is the trial from the first to the last minute.
+// run makes the whole trial.
 func (t *trial) run(ctx context.Context) error {
 	if err := t.build(ctx); err != nil {
 		return err
@@ -138,7 +138,7 @@ func (t *trial) run(ctx context.Context) error {
 }
 
 func (t *trial) startWatch() {
-	t.watch = newWatch(t.options.workers, t.receiver.wellOrigins())
+	t.watch = newWatch(t.options.workers, t.receiver.healthyOrigins())
 	t.watch.faults = func(from, to time.Time) []fault { return t.timeline.overlapping(from, to, 0) }
 	t.watch.tried, t.watch.triedAt = t.receiver.lastRequest, t.receiver.lastAtOrigin
 }
@@ -151,11 +151,11 @@ func (t *trial) progress() {
 	}
 }
 
-// settleMax bounds the time from the last fault until everything is settled: the waits between attempts, and a step of a
-// killed writer, which River's rescuer finds within half a minute more than rescueAfter, once it has a leader again.
+// settleMax bounds the time from the last fault until everything is settled. It covers the waits between attempts. It also covers
+// a step of a killed writer: once River has a leader again, its rescuer finds it within rescueAfter and half a minute.
 const settleMax = 2 * time.Minute
 
-// settle stops the writers and waits until nothing is left to do. The riverstep writer goes on with its runs until then.
+// settle stops the writers and waits until nothing is left to do. The riverstep writer works on its runs until then.
 func (t *trial) settle(ctx context.Context) error {
 	t.say("no more faults: everything must be settled within %v", settleMax)
 	begun := time.Now()
@@ -174,7 +174,7 @@ func (t *trial) settle(ctx context.Context) error {
 	if ctx.Err() != nil {
 		t.say("what is still due:%s", t.whyDue(context.WithoutCancel(ctx)))
 		t.stopAll()
-		return nil // interrupted: what is left is no violation
+		return nil // after an interrupt, unfinished work is not a violation
 	}
 	left, err := t.left(ctx)
 	t.violated(violation{rule: "unsettled", what: fmt.Sprintf("%d messages are due and %d riverstep runs active, %v after the last fault (%v)%s",
@@ -183,14 +183,14 @@ func (t *trial) settle(ctx context.Context) error {
 	return nil
 }
 
-// selectWhyDue says of each endpoint what its due messages wait for.
+// selectWhyDue returns for each endpoint what its due messages wait for.
 const selectWhyDue = `WITH free AS MATERIALIZED (SELECT message_id FROM outbox.due FOR UPDATE SKIP LOCKED)
 SELECT format('%s: %s due, the first at %s, %s under a lease, %s locked by a session; endpoint: %s', d.endpoint, count(*), min(d.due_at),
     count(*) FILTER (WHERE d.locked_until > now()), count(*) FILTER (WHERE d.message_id NOT IN (SELECT message_id FROM free)),
     coalesce((SELECT row_to_json(e)::text FROM outbox.endpoint e WHERE e.endpoint = d.endpoint), 'no row'))
 FROM outbox.due d GROUP BY d.endpoint ORDER BY d.endpoint`
 
-// whyDue tells what messages wait for that should be settled.
+// whyDue returns what the messages that are still due wait for.
 func (t *trial) whyDue(ctx context.Context) (text string) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
@@ -208,7 +208,7 @@ func (t *trial) whyDue(ctx context.Context) (text string) {
 	return text
 }
 
-// remaining is what is left to do.
+// remaining is the work that is left.
 type remaining struct{ due, runs int }
 
 func (t *trial) left(ctx context.Context) (r remaining, err error) {
@@ -223,7 +223,7 @@ func (t *trial) left(ctx context.Context) (r remaining, err error) {
 func (t *trial) stopAll() {
 	var group sync.WaitGroup
 	for _, p := range t.writers {
-		group.Go(func() { _, _ = p.current().stop(2 * writeMax) }) // what a writer leaves undone is not committed
+		group.Go(func() { _, _ = p.current().stop(2 * writeMax) }) // a writer has committed no part of the work that it leaves
 	}
 	for _, p := range t.workers {
 		group.Go(func() {
@@ -236,7 +236,7 @@ func (t *trial) stopAll() {
 	group.Wait()
 }
 
-// compare reads everything and has it checked.
+// compare reads all evidence, and lets the checker check it.
 func (t *trial) compare(cutOff bool) error {
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
 	defer cancel()
@@ -255,8 +255,8 @@ func (t *trial) compare(cutOff bool) error {
 	return nil
 }
 
-// linger is how long after its end a fault may still keep an answer from being recorded: until the worker has connected
-// again. What it kept from being recorded while it lasted overlaps it anyway.
+// linger is how long after its end a fault may still prevent the record of an answer: until the worker has connected again.
+// What it prevented while it lasted overlaps it anyway.
 const linger = 1 * time.Second
 
 // report prints the counts and the verdict.
@@ -286,7 +286,7 @@ func (t *trial) report(err error, interrupted bool) (passed bool) {
 	line("messages", "%d delivered, %d dead for the receiver's reasons", f.delivered, f.dead)
 	line("requests", "%d; %d repeated what was accepted before, %d of them with a fault between", requests, f.repeats, f.excused)
 	if t.watch != nil {
-		line("longest stall", "%v of a message at an origin that is well (%s; bound %v), %v of an origin (bound %v); %v beside a fault that touched others only",
+		line("longest stall", "%v of a message at a healthy origin (%s; bound %v), %v of an origin (bound %v); %v beside a fault that touched others only",
 			t.watch.longest.Round(time.Millisecond), t.watch.longestWhat, messageMax, t.watch.longestOrigin.Round(time.Millisecond), originMax, t.watch.longestBeside.Round(time.Millisecond))
 		line("watched", "%d times what was due, %d times in vain", t.watch.samples, t.watch.missed)
 	}

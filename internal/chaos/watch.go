@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// The bounds on waiting. Two polls are what DESIGN.md promises; the allowance is for connecting again and for a busy machine.
+// The bounds on waiting. DESIGN.md promises two polls; the allowance is for connecting again and for a busy machine.
 const (
 	allowance  = 5 * time.Second
-	originMax  = 2*poll + allowance         // while something can be claimed at an origin, it is tried there so often
-	messageMax = lease + 2*poll + allowance // a message of an origin that is well is tried, whoever had claimed it
+	originMax  = 2*poll + allowance         // while an origin has something to claim, a request comes this often
+	messageMax = lease + 2*poll + allowance // a message of a healthy origin is tried within this time, whichever worker had claimed it
 )
 
 // dueRow is a row of outbox.due that is due, at an origin that nothing holds back.
@@ -19,38 +19,38 @@ type dueRow struct {
 	leased     bool
 }
 
-// watch measures liveness: it is shown, several times a second, what is due, and compares it with what the receiver got.
-// A clock runs for each message at an origin that is well, and for each origin that has something to claim. A request sets
-// it back, and so does a fault that touches the message or the origin.
+// watch measures liveness. Several times a second it gets what is due, and compares it with what the receiver got. A clock runs
+// for each message at a healthy origin, and for each origin that has something to claim. A request resets the clock,
+// and so does a fault that touches the message or the origin.
 type watch struct {
 	workers  int
-	well     map[string]bool // origins
+	healthy  map[string]bool // origins
 	faults   func(from, to time.Time) []fault
 	tried    func(id string) time.Time     // the last request
-	triedAt  func(origin string) time.Time // the last one there
-	messages map[string]time.Time          // since when each waits
+	triedAt  func(origin string) time.Time // the last request to the origin
+	messages map[string]time.Time          // since when each message waits
 	origins  map[string]time.Time
 	told     map[string]bool
 
-	longest       time.Duration // that a message waited
+	longest       time.Duration // the longest wait of a message
 	longestWhat   string
-	longestOrigin time.Duration // that an origin did
-	longestBeside time.Duration // that either did beside a fault that touched others only
+	longestOrigin time.Duration // the longest wait of an origin
+	longestBeside time.Duration // the longest wait of either during a fault that touched only others
 	samples       int
 	missed        int // samples that could not be taken
 }
 
-func newWatch(workers int, well map[string]bool) *watch {
-	return &watch{workers: workers, well: well, messages: map[string]time.Time{}, origins: map[string]time.Time{}, told: map[string]bool{}}
+func newWatch(workers int, healthy map[string]bool) *watch {
+	return &watch{workers: workers, healthy: healthy, messages: map[string]time.Time{}, origins: map[string]time.Time{}, told: map[string]bool{}}
 }
 
-// sample is given what is due now; before is the time of the last sample. It returns the violations.
+// sample takes what is due now, and returns the violations. before is the time of the last sample.
 func (w *watch) sample(before, now time.Time, rows []dueRow) (stalls []violation) {
 	w.samples++
 	faults := w.faults(before, now)
 	messages, origins := map[string]time.Time{}, map[string]time.Time{}
 	for _, row := range rows {
-		if w.well[row.origin] {
+		if w.healthy[row.origin] {
 			since := clock(w.messages[row.id], w.tried(row.id), now, mayWait(faults, w.workers, row.origin, row.id))
 			messages[row.id] = since
 			if waited := now.Sub(since); waited > w.longest {
@@ -98,16 +98,16 @@ func (w *watch) judge(stalls []violation, what string, row dueRow, since, now ti
 	}
 	w.told[key] = true
 	return append(stalls, violation{
-		rule: "stall", message: row.id, what: fmt.Sprintf("%s (%s) waits since %s, for %v; the bound is %v", what, row.origin, since.Format(timeFormat), now.Sub(since).Round(time.Millisecond), bound),
+		rule: "stall", message: row.id, what: fmt.Sprintf("%s (%s) has waited since %s, for %v; the bound is %v", what, row.origin, since.Format(timeFormat), now.Sub(since).Round(time.Millisecond), bound),
 		from: since, to: now,
 	})
 }
 
-// sampleEvery is how often what is due is read; a sample that takes longer than sampleMax is none.
+// sampleEvery is the interval of samples. A sample that takes longer than sampleMax does not count.
 const sampleEvery, sampleMax = 250 * time.Millisecond, time.Second
 
-// selectDue reads what is due and not held back, by the database's clock: not by the endpoint, nor by the tenant there, nor
-// because its URL is set aside and tried one message at a time.
+// selectDue reads what is due by the database's clock and not held back: not by its origin, its tenant there, or its URL, which
+// may be set aside and tried one message at a time.
 const selectDue = `SELECT d.message_id::text, split_part(d.endpoint, ' ', 1), coalesce(d.locked_until > now(), false)
 FROM outbox.due d
 WHERE d.due_at <= now() AND NOT EXISTS (
@@ -116,7 +116,7 @@ WHERE d.due_at <= now() AND NOT EXISTS (
       AND (e.paused OR e.open_until > now() OR e.failures > 0 AND split_part(e.endpoint, ' ', 3) <> ''))
   AND EXISTS (SELECT FROM outbox.message m JOIN chaos.ack a ON a.run_id = m.run_id WHERE m.id = d.message_id)`
 
-// watchDue samples until ctx ends. A sample that fails, as in a crash, gives no time to wait in: the clocks begin anew.
+// watchDue samples until ctx ends. When a sample fails, as during a crash, the clocks begin anew.
 func (t *trial) watchDue(ctx context.Context) {
 	before := time.Now()
 	for sleep(ctx, sampleEvery) {

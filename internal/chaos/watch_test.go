@@ -5,16 +5,16 @@ import (
 	"time"
 )
 
-// watched plays samples, four a second, of one row that stays due, and returns the violations.
+// watched is a watch that gets four samples a second of one row, which stays due. play returns the violations.
 type watched struct {
 	*watch
 	row    dueRow
 	active func(now time.Time) []fault
-	tries  time.Duration // the message is tried in these intervals; 0: never
+	tries  time.Duration // the interval at which the message is tried; 0: never
 }
 
 func newWatched() *watched {
-	w := &watched{watch: newWatch(2, map[string]bool{"http://well": true}), row: dueRow{id: "id-a", origin: "http://well"}}
+	w := &watched{watch: newWatch(2, map[string]bool{"http://healthy": true}), row: dueRow{id: "id-a", origin: "http://healthy"}}
 	w.active = func(time.Time) []fault { return nil }
 	return w
 }
@@ -49,7 +49,7 @@ func TestAStallIsNoticed(t *testing.T) {
 	}{
 		"a message that can be claimed and is not":    {func(*watched) {}, originMax + time.Second, 1},
 		"the same, within the bound":                  {func(*watched) {}, originMax - time.Second, 0},
-		"one under a lease that leads to nothing":     {func(w *watched) { w.row.leased = true }, messageMax + time.Second, 1},
+		"one under a lease without a request":         {func(w *watched) { w.row.leased = true }, messageMax + time.Second, 1},
 		"one under a lease, within the bound":         {func(w *watched) { w.row.leased = true }, messageMax - time.Second, 0},
 		"one that is tried again and again":           {func(w *watched) { w.tries = 2 * time.Second }, time.Minute, 0},
 		"an origin that misbehaves, and is not tried": {func(w *watched) { w.row.origin = "http://failing" }, originMax + time.Second, 1},
@@ -64,15 +64,15 @@ func TestAStallIsNoticed(t *testing.T) {
 		c.change(w)
 		stalls := w.play(c.length)
 		if (len(stalls) > 0) != (c.stalls > 0) {
-			t.Errorf("%s: %+v", name, stalls)
+			t.Errorf("%s: the violations are %+v, want some: %v", name, stalls, c.stalls > 0)
 		}
 		if len(stalls) > 2 {
-			t.Errorf("%s: one stall is told %d times", name, len(stalls))
+			t.Errorf("%s: one stall makes %d violations, want 2 at most", name, len(stalls))
 		}
 	}
 }
 
-// TestTheClockBeginsAnewWhenAFaultEnds: what waited in a crash has the whole bound after it.
+// TestTheClockBeginsAnewWhenAFaultEnds: a message that waited during a crash has the whole bound after it.
 func TestTheClockBeginsAnewWhenAFaultEnds(t *testing.T) {
 	t.Parallel()
 	over := at(20 * time.Second)
@@ -84,7 +84,7 @@ func TestTheClockBeginsAnewWhenAFaultEnds(t *testing.T) {
 		return []fault{{touches: touches{everything: true}}}
 	}
 	if stalls := w.play(20*time.Second + originMax - time.Second); len(stalls) > 0 {
-		t.Errorf("within the bound: %+v", stalls)
+		t.Errorf("within the bound the violations are %+v, want none", stalls)
 	}
 	w = newWatched()
 	w.active = func(now time.Time) []fault {
@@ -94,6 +94,6 @@ func TestTheClockBeginsAnewWhenAFaultEnds(t *testing.T) {
 		return []fault{{touches: touches{everything: true}}}
 	}
 	if stalls := w.play(20*time.Second + originMax + time.Second); len(stalls) == 0 {
-		t.Error("past the bound, nothing was said")
+		t.Error("past the bound there is no violation, want one")
 	}
 }

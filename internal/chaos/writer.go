@@ -27,35 +27,35 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// The kinds of writers: each a process of its own.
+// writerKinds are the kinds of writers. Each writer is a process.
 var writerKinds = []string{"pgx", "batch", "stdlib", "pq", "riverstep"}
 
 // writerSettings are a writer's command line.
 type writerSettings struct {
 	kind string
 	url  string   // of the database, through a proxy that fails
-	urls []string // where the runs are told
+	urls []string // the URLs to which the outcomes go
 	rate float64
 	seed uint64
-	name string // of this process, in its run ids: no two processes share one
+	name string // names this process in its run ids; no other process has the same
 }
 
-// drainSignal asks a writer to begin no further run, and to go on with those that it has.
+// drainSignal asks a writer to begin no more runs, and to finish those that it has.
 const drainSignal = syscall.SIGHUP
 
-// writerCounts are what a writer knows of its commits. The checker does not depend on it: it reads the acknowledgements.
+// writerCounts are a writer's own counts of its commits. The checker does not use them: it reads the acknowledgements.
 type writerCounts struct {
 	Committed  int64 // COMMIT was answered
 	RolledBack int64 // on purpose
-	Unknown    int64 // COMMIT was sent, and not answered
+	Unknown    int64 // COMMIT was sent, but there was no answer
 	Failed     int64 // before COMMIT
-	Repeated   int64 // done once more, for the acknowledgement was not there
+	Repeated   int64 // done again, because the acknowledgement was missing
 }
 
 var errOnPurpose = errors.New("rolled back on purpose")
 
-// insertAck is the service's own acknowledgement of a run's last step. It holds the outcome of the run, so that the
-// checker need not believe the outbox.
+// insertAck is the service's own acknowledgement of a run's last step. It also stores the outcome, so that the checker does not
+// depend on the outbox.
 const insertAck = `INSERT INTO chaos.ack (run_id, writer, status, url, headers, body_sha) VALUES ($1, $2, $3, $4, convert_from($5, 'UTF8')::jsonb, $6)`
 
 func ackArgs(kind string, o outbox.RunOutcome) []any {
@@ -66,7 +66,7 @@ func ackArgs(kind string, o outbox.RunOutcome) []any {
 	return []any{o.RunID, kind, string(o.Status), o.Headers[hook.DefaultURLHeader], headers, bodySum(o)}
 }
 
-// writer ends runs until it is told to stop.
+// writer ends runs until it is stopped.
 type writer struct {
 	writerSettings
 	pool  *pgxpool.Pool
@@ -74,7 +74,7 @@ type writer struct {
 	hook  *hook.WebhookTerminalHook
 	waker *outbox.Waker // of the kinds pgx and riverstep; the others' messages are found by polling
 
-	draining chan struct{} // closed when no further run is to be begun
+	draining chan struct{} // closed when no more runs may begin
 
 	counts struct{ committed, rolledBack, unknown, failed, repeated atomic.Int64 }
 }
@@ -82,18 +82,18 @@ type writer struct {
 // writeMax bounds one transaction, on a connection that may have gone silent.
 const writeMax = 4 * time.Second
 
-// writerMain is the whole life of a writer's process.
+// writerMain is the main function of a writer's process.
 func writerMain(args []string) int {
 	w := &writer{draining: make(chan struct{})}
 	var urls string
 	flags := flag.NewFlagSet(writerCommand, flag.ExitOnError)
 	flags.StringVar(&w.kind, "kind", "", "one of "+strings.Join(writerKinds, ", "))
-	flags.StringVar(&w.url, "url", "", "of the database")
-	flags.StringVar(&urls, "urls", "", "callback URLs")
+	flags.StringVar(&w.url, "url", "", "the URL of the database")
+	flags.StringVar(&urls, "urls", "", "the callback URLs, separated by commas")
 	flags.Float64Var(&w.rate, "rate", 10, "runs per second")
-	flags.Uint64Var(&w.seed, "seed", 1, "of the contents")
-	flags.StringVar(&w.name, "name", "", "in the run ids")
-	_ = flags.Parse(args) // it exits
+	flags.Uint64Var(&w.seed, "seed", 1, "the seed of the contents")
+	flags.StringVar(&w.name, "name", "", "a name for the run ids")
+	_ = flags.Parse(args) // the flag set exits at an error
 	w.urls = strings.Split(urls, ",")
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
@@ -122,12 +122,12 @@ func (w *writer) run(ctx context.Context) (err error) {
 		return err
 	}
 	defer w.pool.Close()
-	defer w.tell()
+	defer w.printCounts()
 	if w.waker, err = outbox.NewWaker(w.pool, ""); err != nil {
 		return err
 	}
-	stopTelling := every(time.Second, w.tell)
-	defer stopTelling()
+	stopPrinting := every(time.Second, w.printCounts)
+	defer stopPrinting()
 	switch w.kind {
 	case "riverstep":
 		return w.runSteps(ctx)
@@ -143,7 +143,7 @@ func (w *writer) run(ctx context.Context) (err error) {
 	return nil
 }
 
-// dedupeKey is for riverstep, whose runs can be given one by their instance.
+// dedupeKey is for riverstep, where a run's instance can be the key.
 func (w *writer) dedupeKey() func(outbox.RunOutcome) string {
 	if w.kind == "riverstep" {
 		return riverstep.DedupeKey
@@ -151,7 +151,7 @@ func (w *writer) dedupeKey() func(outbox.RunOutcome) string {
 	return nil
 }
 
-// each calls do for one run after another, at the rate, several at once, until ctx ends; it returns when all have.
+// each calls do for one run after another, at the rate, several at once, until ctx ends. It returns when all calls have returned.
 func (w *writer) each(ctx context.Context, do func(context.Context, content)) {
 	const atOnce = 6
 	var group sync.WaitGroup
@@ -160,7 +160,7 @@ func (w *writer) each(ctx context.Context, do func(context.Context, content)) {
 	defer tick.Stop()
 	defer group.Wait()
 	r := rand.New(rand.NewPCG(w.seed, 1))
-	defer func() { <-ctx.Done() }() // whoever asked for the last run says when the process may end
+	defer func() { <-ctx.Done() }() // after a drain, the parent ends the process
 	for n := 0; ; n++ {
 		select {
 		case <-ctx.Done():
@@ -178,8 +178,8 @@ func (w *writer) each(ctx context.Context, do func(context.Context, content)) {
 	}
 }
 
-// end ends a run. When COMMIT was not answered, it reads the acknowledgement, and ends the run again if it is not there, as
-// a service must.
+// end ends a run. If COMMIT had no answer, it reads the acknowledgement, and ends the run again if there is none, as a service
+// must.
 func (w *writer) end(ctx context.Context, c content) {
 	const triesMax = 3
 	for try := range triesMax {
@@ -208,7 +208,7 @@ func (w *writer) end(ctx context.Context, c content) {
 	}
 }
 
-// write is one transaction. sent says that COMMIT may have reached the server.
+// write makes one transaction. sent reports that COMMIT may have reached the server.
 func (w *writer) write(ctx context.Context, c content) (sent bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, writeMax)
 	defer cancel()
@@ -234,7 +234,7 @@ func (w *writer) write(ctx context.Context, c content) (sent bool, err error) {
 	return true, tx.Commit(ctx)
 }
 
-// queue writes acknowledgement and outcome in one round trip.
+// queue writes the acknowledgement and the outcome in one round trip.
 func (w *writer) queue(ctx context.Context, tx pgx.Tx, o outbox.RunOutcome) error {
 	batch := &pgx.Batch{}
 	batch.Queue(insertAck, ackArgs(w.kind, o)...)
@@ -269,8 +269,8 @@ func (w *writer) acknowledged(ctx context.Context, runID string) (there bool, er
 	return there, err
 }
 
-// tell prints the counts so far for the parent.
-func (w *writer) tell() {
+// printCounts prints the counts so far, which the parent reads.
+func (w *writer) printCounts() {
 	line, _ := json.Marshal(writerCounts{
 		Committed: w.counts.committed.Load(), RolledBack: w.counts.rolledBack.Load(), Unknown: w.counts.unknown.Load(),
 		Failed: w.counts.failed.Load(), Repeated: w.counts.repeated.Load(),
@@ -278,7 +278,7 @@ func (w *writer) tell() {
 	fmt.Println(string(line))
 }
 
-// every calls f in intervals until the function that it returns is called.
+// every calls f once per interval until the function that it returns is called.
 func every(interval time.Duration, f func()) (stop func()) {
 	done, ended := make(chan struct{}), make(chan struct{})
 	go func() {

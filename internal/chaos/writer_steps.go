@@ -24,15 +24,15 @@ import (
 // chaosSchema holds the writers' own tables: the acknowledgements, and River's for riverstep.
 const chaosSchema = "chaos"
 
-// How riverstep's writer is set up. A step of a killed process is rescued after rescueAfter; River looks every half minute.
+// Settings of riverstep's writer. A step of a killed process is rescued after rescueAfter; River checks every half minute.
 const (
 	stepTimeout   = 4 * time.Second
 	settleTimeout = 6 * time.Second
 	rescueAfter   = 15 * time.Second
 )
 
-// runSteps submits runs of two steps and works them, its own and those that a killed process left. The hook writes the
-// acknowledgement into the transaction that settles the last step.
+// runSteps submits runs of two steps, and works them and those that a killed process has left. The hook writes the
+// acknowledgement in the transaction that settles the last step.
 func (w *writer) runSteps(ctx context.Context) error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
 	steps, err := riverstep.New(w.pool, riverstep.RunnerFunc(w.step), riverstep.Config{
@@ -60,11 +60,11 @@ func (w *writer) runSteps(ctx context.Context) error {
 	w.each(ctx, func(ctx context.Context, c content) { w.submit(ctx, steps, c) })
 	stopCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	_ = client.StopAndCancel(stopCtx) // what it leaves is taken up by the next process
+	_ = client.StopAndCancel(stopCtx) // the next process works the steps that this one leaves
 	return nil
 }
 
-// startRiver tries again while the database is away.
+// startRiver retries while the database is away.
 func startRiver(ctx context.Context, client *river.Client[pgx.Tx]) error {
 	for {
 		err := client.Start(context.WithoutCancel(ctx))
@@ -79,7 +79,7 @@ func startRiver(ctx context.Context, client *river.Client[pgx.Tx]) error {
 	}
 }
 
-// soon has a step that failed tried again after a moment.
+// soon retries a failed step after a moment.
 type soon struct{}
 
 func (soon) NextRetry(*rivertype.JobRow) time.Time { return time.Now().Add(300 * time.Millisecond) }
@@ -98,15 +98,15 @@ func (w *writer) submit(ctx context.Context, steps *riverstep.Steps, c content) 
 		_, err = steps.Submit(ctx, riverstep.RunSpec{ID: c.outcome.RunID, Input: text, Headers: c.outcome.Headers, Attempts: stepAttempts})
 	}
 	if err != nil {
-		w.counts.failed.Add(1) // it may be there all the same; then it is worked
+		w.counts.failed.Add(1) // it may have been submitted all the same; then it is worked
 	}
 }
 
-// stepAttempts are enough for all faults of a run's time: a run that fails for want of attempts would be no fault of ours,
-// but then its outcome is another one than was submitted.
+// stepAttempts are enough for all faults during a run. A run that fails because it has no attempts left is correct, but its
+// outcome differs from the submitted one.
 const stepAttempts = 100
 
-// step is the runner: the first step passes on, the second one ends.
+// step is the runner: the first step continues, and the second one ends the run.
 func (w *writer) step(_ context.Context, s riverstep.Step) (riverstep.Verdict, error) {
 	var in input
 	if err := json.Unmarshal(s.Payload, &in); err != nil {
@@ -141,7 +141,7 @@ func (w *writer) OnTermination(ctx context.Context, tx outbox.Tx, o outbox.RunOu
 	if err := w.hook.OnTermination(ctx, tx, o); err != nil {
 		return err
 	}
-	w.counts.committed.Add(1) // or so: the commit follows
+	w.counts.committed.Add(1) // almost: the commit follows
 	return nil
 }
 

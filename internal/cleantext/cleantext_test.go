@@ -6,7 +6,7 @@ import (
 	"unicode/utf8"
 )
 
-func TestWhatPostgresCannotCarryIsReplaced(t *testing.T) {
+func TestTextThatPostgresCannotStoreIsReplaced(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
 		"":                "",
@@ -33,13 +33,13 @@ func FuzzOf(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		clean := Of(text)
 		if !utf8.ValidString(clean) || strings.Contains(clean, "\x00") {
-			t.Errorf("Of(%q) returns %q", text, clean)
+			t.Errorf("Of(%q) returns %q, want valid UTF-8 without NUL", text, clean)
 		}
 		if again := Of(clean); again != clean {
-			t.Errorf("Of(%q) returns %q, and of that %q", text, clean, again)
+			t.Errorf("Of(%q) returns %q, and Of of that returns %q, want no change", text, clean, again)
 		}
 		if utf8.ValidString(text) && !strings.Contains(text, "\x00") && clean != text {
-			t.Errorf("Of changed %q to %q", text, clean)
+			t.Errorf("Of(%q) returns %q, want valid text unchanged", text, clean)
 		}
 	})
 }
@@ -54,10 +54,10 @@ func FuzzCut(f *testing.F) {
 		text = Of(text)
 		cut := Cut(text, limit)
 		if len(cut) > limit || !utf8.ValidString(cut) || !strings.HasPrefix(text, cut) || len(text) <= limit && cut != text {
-			t.Errorf("Cut(%q, %d) returns %q", text, limit, cut)
+			t.Errorf("Cut(%q, %d) returns %q, want a valid start of the text within the limit", text, limit, cut)
 		}
 		if len(text) > limit && len(cut) <= limit-utf8.UTFMax {
-			t.Errorf("Cut(%q, %d) returns %q, which is shorter than it need be", text, limit, cut)
+			t.Errorf("Cut(%q, %d) returns %q, which is shorter than necessary", text, limit, cut)
 		}
 	})
 }

@@ -34,19 +34,19 @@ func TestASumHoldsTheScopeThatAllItsNotesShare(t *testing.T) {
 			s.Add(event.Note{At: at, Kind: event.MessageDead, Lane: lane, N: 1})
 		}
 		if got := s.Scope + " " + s.Tenant; got != want {
-			t.Errorf("%s: %q, want %q", lanes, got, want)
+			t.Errorf("%s: got %q, want %q", lanes, got, want)
 		}
 	}
 }
 
-func TestASumTellsAFewReasonsApart(t *testing.T) {
+func TestASumCountsAFewReasonsByThemselves(t *testing.T) {
 	t.Parallel()
 	var s event.Sum
 	for i := range 100 {
 		s.Add(event.Note{At: at, Kind: event.BreakerOpened, Lane: "https://a.test", N: 1, Reason: fmt.Sprintf("%d %s", i, strings.Repeat("ä", 500))})
 	}
 	if len(s.Reasons) > 17 || s.Reasons[event.OtherReasons] < 80 || s.N != 100 {
-		t.Errorf("%d reasons, %d others", len(s.Reasons), s.Reasons[event.OtherReasons])
+		t.Errorf("got %d reasons, want 17 at most; %d notes with another reason, want 80 at least; %d notes, want 100", len(s.Reasons), s.Reasons[event.OtherReasons], s.N)
 	}
 }
 
@@ -58,26 +58,26 @@ func TestEndpointsBeyondAThousandShareAnEvent(t *testing.T) {
 	}
 	tell, wait := event.Decide(notes, nil)
 	if len(tell) != 1001 || len(wait) != 0 {
-		t.Fatalf("%d are told, %d wait", len(tell), len(wait))
+		t.Fatalf("%d events are due, want 1001; %d wait, want none", len(tell), len(wait))
 	}
 	total := int64(0)
 	for _, x := range tell {
 		total += x.Sum.N
 	}
 	if total != 100_000 {
-		t.Errorf("%d are counted", total)
+		t.Errorf("the events count %d notes, want 100000", total)
 	}
 }
 
-func TestAMissingWorkerIsToldOfOnce(t *testing.T) {
+func TestAMissingWorkerIsReportedOnce(t *testing.T) {
 	t.Parallel()
 	missing := event.Note{At: at, Kind: event.WorkerMissing, Lane: "host/12345678", N: 1, Reason: "host"}
 	tell, _ := event.Decide([]event.Note{missing, missing}, nil)
 	if len(tell) != 1 || tell[0].Sum.N != 1 {
-		t.Fatalf("told: %+v", tell)
+		t.Fatalf("due: %+v, want one event that counts one", tell)
 	}
 	if tell, wait := event.Decide([]event.Note{missing}, []event.Told{{Endpoint: "host/12345678", Kind: event.WorkerMissing, Quiet: true}}); len(tell)+len(wait) != 0 {
-		t.Errorf("told again: %+v, %+v", tell, wait)
+		t.Errorf("after the report: due %+v, waiting %+v, want neither", tell, wait)
 	}
 }
 
@@ -89,27 +89,28 @@ func TestTheBodyIsTheDocumentedOne(t *testing.T) {
 	const want = `{"type":"outbox.message.dead","timestamp":"2026-01-02T03:04:05.678Z","data":{"outbox":"outbox","endpoint":"https://a.test","scope":"tenant",` +
 		`"tenant":"acme","count":3,"since":"2026-01-02T03:04:05.678Z","until":"2026-01-02T03:04:05.678Z","reasons":{"refused":3},"message_id":"m"}}`
 	if got != want {
-		t.Errorf("%s\nwant %s", got, want)
+		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
 
-// TestNobodyCanHaveTheMark: an older worker waits with what bears it, and no writer can write it.
-func TestNobodyCanHaveTheMark(t *testing.T) {
+// TestNoSetOrTenantCanHaveTheNameThatMarksAnEvent: an older worker holds back the messages with this name, and no caller can
+// write one.
+func TestNoSetOrTenantCanHaveTheNameThatMarksAnEvent(t *testing.T) {
 	t.Parallel()
 	if keyname.Check(event.Mark) == nil {
-		t.Error("a key set can have that name")
+		t.Error("a key set can have that name, want an error")
 	}
 	if err := (outbox.Options{SecretHeaders: event.Mark}).Validate(); err == nil {
-		t.Error("a message can name that header set")
+		t.Error("a message can name that header set, want an error")
 	}
 	var o outbox.Options
 	if err := json.Unmarshal([]byte(event.Options), &o); err != nil || o.SigningKey != event.Mark || o.SecretHeaders != event.Mark {
-		t.Errorf("%+v, %v", o, err)
+		t.Errorf("the options of an event are %+v, %v; want the mark as key set and header set", o, err)
 	}
 	if url, _, err := callback.Normalize(event.URL); err != nil || url != event.URL {
-		t.Errorf("%s, %v", url, err)
+		t.Errorf("the URL of an event becomes %s, %v; want no change", url, err)
 	}
 	if _, err := outbox.CheckURL(event.Lane); err == nil {
-		t.Error("a URL can lead to the lane")
+		t.Error("a URL can have the lane of events, want an error")
 	}
 }

@@ -57,18 +57,18 @@ type Action struct {
 	latency   time.Duration
 }
 
-// Pass forwards bytes. It ends a [Stall]: what was stalled is forwarded first and in order. It ends a [Freeze] that has
-// not swallowed anything. A connection that has lost bytes stays frozen: no network forwards a stream with a hole in it.
-// It leaves a [Delay] as it is.
+// Pass forwards bytes. It ends a [Stall]: stalled bytes are forwarded first, in order. It ends a [Freeze] that has not dropped
+// anything. A connection that has lost bytes stays frozen, because no network forwards a stream with a gap. It does not change
+// a [Delay].
 func Pass(d Direction) Action { return Action{verb: pass, direction: d} }
 
-// Stall forwards nothing until [Pass]. Nothing is lost. The proxy keeps at most 2 MiB per direction and connection,
-// then it stops reading, and the sender's kernel stops it. That a peer has closed is stalled too.
+// Stall forwards nothing until [Pass]. Nothing is lost. The proxy keeps at most 2 MiB per direction and connection. Then it
+// stops reading, and the sender has to wait. The end of a connection is stalled as well.
 func Stall(d Direction) Action { return Action{verb: stall, direction: d} }
 
-// Freeze swallows bytes: none is forwarded from now on, the end of the connection included. Nothing is closed. To the
-// receiver it looks as if the sender's host had vanished, but for TCP's own traffic: the proxy's kernel acknowledges
-// bytes and answers keepalives.
+// Freeze drops bytes: from now on nothing is forwarded, not even the end of the connection. Nothing is closed. For the receiver
+// it is as if the sender's host had vanished, except for TCP's own traffic: the proxy's kernel acknowledges bytes and answers
+// keepalives.
 func Freeze(d Direction) Action { return Action{verb: freeze, direction: d} }
 
 // Delay forwards each byte at least the latency after it arrived. Zero ends it.
@@ -79,11 +79,11 @@ func Delay(d Direction, latency time.Duration) Action {
 // Cut closes both sides.
 func Cut(how How) Action { return Action{verb: cutBoth, how: how} }
 
-// CutClient closes the client's side only. The server is told nothing: its side stays open, and frozen, until the
-// server itself ends it. So is a backend left behind in the middle of a pipeline, with its locks.
+// CutClient closes the client's side only. The server does not notice: its side stays open, and frozen, until the server itself
+// ends it. In this way a backend stays in the middle of a pipeline, with its locks.
 func CutClient(how How) Action { return Action{verb: cutClient, how: how} }
 
-// CutServer closes the server's side only. The client is told nothing: its side stays open, and frozen.
+// CutServer closes the server's side only. The client does not notice: its side stays open, and frozen.
 func CutServer(how How) Action { return Action{verb: cutServer, how: how} }
 
 func (a Action) cuts() bool { return a.verb >= cutBoth }

@@ -39,22 +39,22 @@ type link struct {
 	framer    framer
 	out       []byte  // passed by the triggers, not written yet
 	current   Message // that out ends with
-	deaf      bool    // a write failed: the receiver is gone, and what arrives is dropped
+	deaf      bool    // a write failed because the receiver is gone; what arrives is dropped
 
 	// Guarded by conn.mu.
 	mode    verb          // pass, stall or freeze
 	latency time.Duration // of a Delay
-	holed   bool          // bytes were swallowed: frozen for ever
+	holed   bool          // bytes were dropped, so the link stays frozen
 	changed chan struct{} // closed at each change
 }
 
-// linkState is how a link of a new connection begins.
+// linkState is the first state of a link of a new connection.
 type linkState struct {
 	mode    verb
 	latency time.Duration
 }
 
-// arrival is what a read returned.
+// arrival is the result of a read.
 type arrival struct {
 	bytes []byte
 	err   error // io.EOF after a FIN, something else after an RST; nothing arrives after it
@@ -111,7 +111,7 @@ func (c *conn) do(a Action) {
 	}
 }
 
-// cut closes both sides, and says whether it was the one that did.
+// cut closes both sides, and reports whether this call did it.
 func (c *conn) cut(how How) bool {
 	c.mu.Lock()
 	first := !c.ended
@@ -175,7 +175,7 @@ func (l *link) read() {
 	}
 }
 
-// forward takes from the queue until the sender's end was forwarded or swallowed, or the connection is cut.
+// forward takes arrivals from the queue until the sender's end was forwarded or swallowed, or the connection is cut.
 func (l *link) forward() {
 	defer l.leave()
 	for {
@@ -227,7 +227,7 @@ func (l *link) deliver(a arrival) {
 	}
 }
 
-// expect tells the server's direction what the client's has asked for: the server only answers.
+// expect sets how to read the server's next bytes. This depends on the request that they answer.
 func (l *link) expect() {
 	switch {
 	case !l.conn.startSeen.Load():
@@ -237,7 +237,7 @@ func (l *link) expect() {
 	}
 }
 
-// deliverEnd forwards the sender's end in the way it came.
+// deliverEnd forwards the sender's end as what it was, a FIN or an RST.
 func (l *link) deliverEnd(a arrival) {
 	l.out = append(l.out, l.framer.rest()...)
 	l.flush(a.at)
@@ -253,8 +253,8 @@ func (l *link) deliverEnd(a arrival) {
 	closeSide(l.to, RST)
 }
 
-// pass takes a piece for writing and does what triggers ask for at its message. It returns false when nothing more is to
-// be forwarded.
+// pass takes a piece for writing, and does the actions of the triggers at its message. It returns false if nothing more may be
+// forwarded.
 func (l *link) pass(at time.Time, p piece) bool {
 	if p.first {
 		l.current = l.meaning(p.message)
@@ -289,8 +289,8 @@ func (l *link) meaning(m message) Message {
 	return seen
 }
 
-// fire does the actions of the triggers that fire before or after the current message. What was passed so far is written
-// first. It returns false when nothing more is to be forwarded.
+// fire does the actions of the triggers that fire before or after the current message. The pieces that were passed
+// before are written first. It returns false if nothing more may be forwarded.
 func (l *link) fire(at time.Time, before bool) bool {
 	for _, armed := range l.conn.proxy.triggers() {
 		if armed.trigger.Before != before || !armed.concerns(l) || !armed.message(l.conn, l.current) {
@@ -305,8 +305,8 @@ func (l *link) fire(at time.Time, before bool) bool {
 	return true
 }
 
-// flush writes what was passed. A trigger that counts bytes cuts it in two. It returns false when nothing more is to be
-// forwarded.
+// flush writes the pieces that were passed. A trigger that counts bytes splits them in two. It returns false if nothing more may
+// be forwarded.
 func (l *link) flush(at time.Time) bool {
 	pending := l.out
 	l.out = l.out[:0]
@@ -330,12 +330,12 @@ func (l *link) flush(at time.Time) bool {
 	return true
 }
 
-// write drops bytes for a receiver that is gone. The other direction forwards that it is gone.
+// write drops the bytes if the receiver is gone. The other direction forwards its end.
 func (l *link) write(b []byte) {
 	if l.deaf {
 		return
 	}
-	l.conn.proxy.forwarded(l.direction, len(b)) // first: who has received them must find them counted
+	l.conn.proxy.forwarded(l.direction, len(b)) // counted first, so that a peer that has received them finds them counted
 	n, err := l.to.Write(b)
 	if err != nil {
 		l.deaf = true
@@ -343,7 +343,7 @@ func (l *link) write(b []byte) {
 	}
 }
 
-// admits waits until what arrived at this time may be forwarded, and returns false if it never may.
+// admits waits until bytes that arrived at this time may be forwarded, and returns false if they never may.
 func (l *link) admits(at time.Time) bool {
 	c := l.conn
 	for {
@@ -373,7 +373,7 @@ func (l *link) admits(at time.Time) bool {
 	}
 }
 
-// swallowEnd has a frozen link stay so: its sender is gone.
+// swallowEnd makes a frozen link stay frozen, because its sender is gone.
 func (l *link) swallowEnd() {
 	l.conn.mu.Lock()
 	defer l.conn.mu.Unlock()
@@ -382,7 +382,7 @@ func (l *link) swallowEnd() {
 
 func (l *link) swallowRest() { l.swallow(len(l.framer.rest())) }
 
-// swallow notes that bytes were lost, after which there is no way back.
+// swallow records that bytes were lost. After that the link cannot forward again.
 func (l *link) swallow(n int) {
 	if n == 0 {
 		return

@@ -1,10 +1,10 @@
-// Package faulty makes real faults between a client and Postgres, for tests and for the chaos program: no mock takes
-// part, the bytes go over real sockets to a real server.
+// Package faulty makes real faults between a client and Postgres, for tests and for the chaos program. It uses no mocks: the
+// bytes go over real sockets to a real server.
 //
 //   - [Proxy] stands between a client and a server. It can stall, freeze, delay and cut connections, at once
 //     ([Proxy.Do]) or at a chosen place in the protocol ([Proxy.On]).
-//   - [Namespace] is a network namespace: a host of its own, whose link can go down. What runs in it then vanishes
-//     without a FIN or an RST, which no proxy can do: a proxy's kernel goes on answering keepalives.
+//   - [Namespace] is a network namespace: it is like another host, whose link can go down. Its programs then vanish without a
+//     FIN or an RST. A proxy cannot do that, because its kernel goes on answering keepalives.
 //   - [Hold] holds locks in a forgotten transaction.
 //
 // A failover, which needs two servers, is in internal/testdb (Cluster).

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// LeaveNamespace makes a namespace as a test leaves it that was killed, and returns its name.
+// LeaveNamespace makes a namespace like one that a killed test leaves behind, and returns its name.
 func LeaveNamespace(t *testing.T) string {
 	t.Helper()
 	ended := exec.Command("true")
@@ -15,7 +15,7 @@ func LeaveNamespace(t *testing.T) string {
 		t.Fatal(err)
 	}
 	var last error
-	for range 5 { // another package's tests may sweep it while it is built
+	for range 5 { // the tests of another package may sweep it before it is complete
 		n, err := newNamespace()
 		if err != nil {
 			t.Fatal(err)

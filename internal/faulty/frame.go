@@ -7,13 +7,13 @@ import (
 
 // Message is a message of the Postgres protocol, as a trigger sees it.
 type Message struct {
-	// Kind is the message's type byte, like 'Q' for Query. Messages of a connection's start have none: it is then
+	// Kind is the message's type byte, like 'Q' for Query. The messages at the start of a connection have none. Kind is then
 	// [StartupMessage], [EncryptionRequest] or [CancelRequest].
 	Kind byte
-	// Payload is what follows the length, of a long message its first 64 KiB. It is valid during the call only.
+	// Payload is the message after its length; of a long message, only the first 64 KiB. It is valid during the call only.
 	Payload []byte
-	// SQL is, of a client's message, the text that it parses, binds, describes, executes or queries. Of a server's
-	// message it is all that the client has executed since the last ReadyForQuery, a statement a line.
+	// SQL of a client's message is the text that it parses, binds, describes, executes or queries. SQL of a server's message is
+	// all that the client has executed since the last ReadyForQuery, one statement a line.
 	SQL string
 }
 
@@ -25,33 +25,33 @@ const (
 )
 
 const (
-	messageMax  = 64 << 10 // of a message's bytes that are looked at
-	startupMax  = 10_000   // as in Postgres: a longer start isn't one
+	messageMax  = 64 << 10 // the bytes of a message that a trigger can see
+	startupMax  = 10_000   // as in Postgres: a longer message is not a valid start
 	headerSize  = 5        // type and length
 	lengthSize  = 4        // the length counts itself
 	startupSize = 8        // length and code
 )
 
-// phase says how the next bytes are to be read.
+// phase says how to read the next bytes.
 type phase uint8
 
 const (
 	typed   phase = iota // messages with a type byte
-	startup              // the client's first messages, without
+	startup              // the client's first messages, which have no type byte
 	answer               // the server's one byte for an encryption request
 	opaque               // encrypted, or not Postgres: no messages are seen any more
 )
 
-// framer splits one direction of a connection into pieces. A message of up to messageMax is one piece, which is given
-// when all of it is there.
+// framer splits one direction of a connection into pieces. A message of up to messageMax is one piece, which next returns when
+// the whole message has arrived.
 type framer struct {
 	phase phase
-	held  []byte // what has arrived and was not given yet
-	spare []byte // held's array, used again once all of it was given
-	left  int    // bytes of a long message that are yet to come
+	held  []byte // bytes that have arrived, and that next has not returned yet
+	spare []byte // the array of held, which is used again when next has returned all of it
+	left  int    // bytes of a long message that have not arrived yet
 }
 
-// piece is what is forwarded as one.
+// piece is a part that is forwarded as a whole.
 type piece struct {
 	bytes []byte
 	first bool // begins a message, which is in message
@@ -130,7 +130,7 @@ func (f *framer) nextStartup() (piece, bool) {
 	m := message{kind: StartupMessage, payload: f.held[lengthSize:length]}
 	switch binary.BigEndian.Uint32(f.held[lengthSize:]) {
 	case sslCode, gssCode:
-		m.kind = EncryptionRequest // and a further start, unless the answer is yes
+		m.kind = EncryptionRequest // another start follows, unless the answer is yes
 	case cancelCode:
 		m.kind = CancelRequest
 	default:
@@ -139,8 +139,8 @@ func (f *framer) nextStartup() (piece, bool) {
 	return piece{bytes: f.take(length), first: true, last: true, message: m}, true
 }
 
-// nextAnswer reads 'N': no encryption. 'E' is an error from a server that doesn't know the request; anything else means
-// that what follows is encrypted.
+// nextAnswer reads 'N': no encryption. 'E' is an error from a server that does not know the request. Any other byte
+// means that the bytes after it are encrypted.
 func (f *framer) nextAnswer() (piece, bool) {
 	switch f.held[0] {
 	case 'N':
@@ -158,7 +158,7 @@ func (f *framer) giveUp() (piece, bool) {
 	return piece{bytes: f.take(len(f.held))}, true
 }
 
-// rest returns what was held back, for a stream that ends within a message.
+// rest returns the bytes that were held back, for a stream that ends within a message.
 func (f *framer) rest() []byte { return f.take(len(f.held)) }
 
 func (f *framer) take(n int) []byte {
@@ -167,13 +167,13 @@ func (f *framer) take(n int) []byte {
 	return taken
 }
 
-// session remembers which SQL a client's messages stand for.
+// session remembers the SQL of a client's prepared statements and portals.
 type session struct {
 	statements, portals map[string]string
 	executed            []byte // since the last ReadyForQuery
 }
 
-// Bounds of what is remembered. Past them it is forgotten, and SQL is empty.
+// Bounds of the memory for SQL. Beyond them, all of it is forgotten, and SQL is empty.
 const (
 	namesMax    = 4096
 	executedMax = 256 << 10
@@ -183,7 +183,7 @@ const (
 func (s *session) sent(m message) (sql string) {
 	fields := bytes.SplitN(m.payload, []byte{0}, 3)
 	field := func(i int) string {
-		if i < len(fields)-1 { // the last one isn't ended by a zero
+		if i < len(fields)-1 { // the last one does not end with a zero byte
 			return string(fields[i])
 		}
 		return ""

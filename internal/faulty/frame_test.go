@@ -23,7 +23,7 @@ func FuzzTheFramerKeepsEveryByte(f *testing.F) {
 			rest = rest[n:]
 			for p, ok := fr.next(); ok; p, ok = fr.next() {
 				if len(p.bytes) == 0 || p.first && open || p.last && !p.first && !open {
-					t.Fatalf("piece %+v while a message is open: %v", p, open)
+					t.Fatalf("got the piece %+v while a message is open: %v; want a new message only after the end of the last", p, open)
 				}
 				open = (open || p.first) && !p.last
 				out = append(out, p.bytes...)
@@ -33,7 +33,7 @@ func FuzzTheFramerKeepsEveryByte(f *testing.F) {
 			}
 		}
 		if out = append(out, fr.rest()...); !bytes.Equal(out, stream) {
-			t.Errorf("%q became %q", stream, out)
+			t.Errorf("the pieces of %q are together %q, want the same bytes", stream, out)
 		}
 	})
 }
@@ -55,10 +55,10 @@ func TestSQLIsFoundForEachMessageOfTheExtendedProtocol(t *testing.T) {
 		{'S', "", ""},
 	} {
 		if got := s.sent(message{step.kind, []byte(step.payload)}); got != step.want {
-			t.Errorf("%c %q: %q", step.kind, step.payload, got)
+			t.Errorf("message %c %q: the SQL is %q, want %q", step.kind, step.payload, got, step.want)
 		}
 	}
 	if got := string(s.executed); got != "SELECT 1\n\nSELECT 2\n" {
-		t.Errorf("executed: %q", got)
+		t.Errorf("the SQL executed is %q, want both statements, one of them twice", got)
 	}
 }

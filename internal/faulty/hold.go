@@ -12,9 +12,9 @@ import (
 
 const holdMax = 10 * time.Second // to get the locks, and to give them back
 
-// Hold runs a statement that takes locks, such as SELECT … FOR UPDATE or LOCK TABLE, in a transaction of its own and
-// leaves it open. It returns when the locks are held. The connection has the pool's configuration and is none of the
-// pool's. The locks are held until release is called, at the latest until the test ends.
+// Hold runs a statement that takes locks, such as SELECT … FOR UPDATE or LOCK TABLE, in a transaction of its own, and leaves the
+// transaction open. It returns when the locks are held. The connection has the pool's configuration, but is not one of the
+// pool. The locks are held until release is called, or until the test ends.
 func Hold(t testing.TB, pool *pgxpool.Pool, sql string, args ...any) (release func()) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), holdMax)
@@ -26,7 +26,7 @@ func Hold(t testing.TB, pool *pgxpool.Pool, sql string, args ...any) (release fu
 	release = sync.OnceFunc(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), holdMax)
 		defer cancel()
-		_, _ = conn.Exec(ctx, "ROLLBACK") // so that the locks are free on return; the test may have ended the session
+		_, _ = conn.Exec(ctx, "ROLLBACK") // the locks must be free on return; the test may have ended the session
 		_ = conn.Close(ctx)
 	})
 	t.Cleanup(release)

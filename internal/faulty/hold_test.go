@@ -22,12 +22,12 @@ func TestLocksAreHeldUntilReleased(t *testing.T) {
 		return err != nil
 	}
 	if !refused(1) || refused(2) {
-		t.Error("not exactly the first row is locked")
+		t.Error("want the first row locked, and the second one not")
 	}
 	release()
 	release()
 	if refused(1) {
-		t.Error("the row is still locked")
+		t.Error("after the release the row is still locked, want it free")
 	}
-	faulty.Hold(t, db.Pool, "LOCK TABLE "+table) // released by the end of the test: the schema can be dropped
+	faulty.Hold(t, db.Pool, "LOCK TABLE "+table) // released at the end of the test; otherwise the schema could not be dropped
 }

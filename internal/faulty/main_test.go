@@ -17,7 +17,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 )
 
-const waitMax = 30 * time.Second // for what must happen; nothing here takes long
+const waitMax = 30 * time.Second // how long something that must happen may take
 
 func TestMain(m *testing.M) {
 	testdb.Main(m, testdb.Child{Name: holderChild, Run: holdAdvisoryLock})
@@ -55,31 +55,31 @@ func ask[T any](t *testing.T, conn *pgx.Conn, sql string, args ...any) (value T)
 	return value
 }
 
-// within returns what the channel gives.
+// within returns the next value of a channel, which must come in time.
 func within[T any](t *testing.T, what string, from <-chan T) T {
 	t.Helper()
 	select {
 	case value := <-from:
 		return value
 	case <-time.After(waitMax):
-		t.Fatalf("not within %v: %s", waitMax, what)
+		t.Fatalf("waited %v, and this did not happen: %s", waitMax, what)
 		panic("unreachable")
 	}
 }
 
-// eventually waits for what no event tells of: what a backend does.
+// eventually polls until a condition holds.
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(waitMax)
 	for !holds() {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within %v: %s", waitMax, what)
+			t.Fatalf("waited %v, and this did not happen: %s", waitMax, what)
 		}
-		time.Sleep(5 * time.Millisecond) // no event tells of it
+		time.Sleep(5 * time.Millisecond) // no event tells what a backend or a proxy has done
 	}
 }
 
-// inBackground runs something that a fault keeps waiting.
+// inBackground runs a function that a fault delays.
 func inBackground(t *testing.T, run func() error) <-chan error {
 	t.Helper()
 	result := make(chan error, 1)
@@ -87,7 +87,7 @@ func inBackground(t *testing.T, run func() error) <-chan error {
 	return result
 }
 
-// echo is a server that sends back what it gets, and tells how each connection ended.
+// echo is a server that sends back what it gets. ends has the error with which each connection ended.
 func echo(t *testing.T) (address string, ends <-chan error) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -134,7 +134,7 @@ const urlVariable = "EPILOGUE_FAULTY_TEST_URL"
 
 const lockKey = 4711
 
-// holdAdvisoryLock takes a lock in a transaction, says so, and waits to be killed.
+// holdAdvisoryLock takes a lock in a transaction, prints "held", and waits to be killed.
 func holdAdvisoryLock() int {
 	ctx := context.Background()
 	conn, err := pgx.Connect(ctx, os.Getenv(urlVariable))
@@ -147,7 +147,7 @@ func holdAdvisoryLock() int {
 	}
 	fmt.Println("held")
 	_, err = bufio.NewReader(os.Stdin).ReadByte()
-	if errors.Is(err, io.EOF) { // the test is gone
+	if errors.Is(err, io.EOF) { // the test process has ended
 		return 0
 	}
 	return 1

@@ -19,12 +19,12 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Netns is a network namespace that is joined to this host by a link, as another host is by a cable.
+// Netns is a network namespace. A link joins it to this host, like the cable of another host.
 type Netns struct {
-	// Name is the namespace's, for `ip netns`.
+	// Name is the name of the namespace for `ip netns`.
 	Name string
-	// Host is this host's address on the link and the link's network. A server reaches the namespace, and is reached from
-	// it, once it listens there: throwaway.Server.ListenAlso, or [NewProxyOn].
+	// Host is this host's address on the link, with the network of the link. The namespace can reach a server that listens
+	// there: throwaway.Server.ListenAlso, or [NewProxyOn].
 	Host netip.Prefix
 	// Peer is the namespace's address on the link.
 	Peer netip.Addr
@@ -41,12 +41,12 @@ const (
 	ipMax           = 10 * time.Second // for one command of ip
 )
 
-// Namespace makes a namespace with a link and a private network of its own, removed when the test ends. What tests that
-// were killed have left is removed first. The test is skipped, with the reason, where namespaces can't be made.
+// Namespace makes a namespace with its own link and private network, which are removed when the test ends. First it removes
+// the namespaces that killed tests have left. If namespaces cannot be made, the test is skipped, with the reason.
 func Namespace(t testing.TB) *Netns {
 	t.Helper()
 	if reason := namespaceMissing(); reason != "" {
-		t.Skip("faulty: no network namespace: " + reason) // it takes Linux, root and ip
+		t.Skip("faulty: no network namespace: " + reason) // it needs Linux, root and ip
 	}
 	sweepNamespaces(t)
 	var err error
@@ -64,7 +64,7 @@ func Namespace(t testing.TB) *Netns {
 			})
 			return n
 		}
-		_ = n.remove() // of what build had made
+		_ = n.remove() // the part that build has made
 		if refused(err) {
 			t.Skipf("faulty: no network namespace: %v", err)
 		}
@@ -86,10 +86,10 @@ func namespaceMissing() string {
 	return ""
 }
 
-// refused tells that the kernel, or the container that we are in, does not allow it.
+// refused reports whether the kernel, or the container that this process runs in, does not allow namespaces.
 func refused(err error) bool {
 	for _, text := range []string{"Operation not permitted", "Operation not supported", "Permission denied", "Read-only file system", "Unknown device type"} {
-		if strings.Contains(err.Error(), text) { // ip has no other way to say it
+		if strings.Contains(err.Error(), text) { // ip reports this only as text
 			return true
 		}
 	}
@@ -147,9 +147,9 @@ func (n *Netns) build() error {
 	return nil
 }
 
-// Command prepares a program to run in the namespace. The process that it starts is the program itself: killing it
-// kills the program. What still runs when the test ends is killed then, unless it was started so shortly before that ip
-// had not entered the namespace yet: wait until the program says something.
+// Command prepares a program to run in the namespace. The process that it starts is the program itself: killing it kills the
+// program. When the test ends, all that runs in the namespace is killed. A program that has just been started may not be in it
+// yet, so wait until the program prints something.
 func (n *Netns) Command(ctx context.Context, program string, args ...string) *exec.Cmd {
 	return exec.CommandContext(ctx, "ip", append([]string{"netns", "exec", n.Name, program}, args...)...)
 }
@@ -167,7 +167,7 @@ func (n *Netns) Down(t testing.TB) {
 	n.link(t, "down")
 }
 
-// Up brings the link back. What TCP has not given up by then it sends again.
+// Up brings the link back. TCP then sends again what it has not given up.
 func (n *Netns) Up(t testing.TB) {
 	t.Helper()
 	n.link(t, "up")
@@ -192,8 +192,8 @@ func (n *Netns) URL(databaseURL string) (string, error) {
 
 func (n *Netns) remove() error { return removeNamespace(n.Name) }
 
-// removeNamespace kills what runs in the namespace, which would keep it in being, and removes it and its link. It may be
-// half made.
+// removeNamespace kills what runs in the namespace, because running processes keep it alive, and removes it and its link. The
+// namespace may be incomplete.
 func removeNamespace(name string) error {
 	if out, err := ipOutput("netns", "pids", name); err == nil {
 		for _, field := range strings.Fields(out) {
@@ -218,11 +218,11 @@ func absent(err error) bool {
 	return strings.Contains(err.Error(), "Cannot find device") || strings.Contains(err.Error(), "No such file")
 }
 
-// sweepNamespaces removes those whose maker is gone.
+// sweepNamespaces removes the namespaces whose process has ended.
 func sweepNamespaces(t testing.TB) {
 	out, err := ipOutput("netns", "list")
 	if err != nil {
-		return // making one will say why
+		return // making a namespace will report the cause
 	}
 	for line := range strings.Lines(out) {
 		name, _, _ := strings.Cut(strings.TrimSpace(line), " ")
@@ -233,10 +233,10 @@ func sweepNamespaces(t testing.TB) {
 			continue
 		}
 		if err := removeNamespace(name); err != nil {
-			t.Logf("faulty: could not remove %s, left behind by a killed test: %v", name, err)
+			t.Logf("faulty: could not remove %s, which a killed test has left: %v", name, err)
 			continue
 		}
-		t.Logf("faulty: removed %s, left behind by a killed test", name)
+		t.Logf("faulty: removed %s, which a killed test had left", name)
 	}
 }
 

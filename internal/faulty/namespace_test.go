@@ -17,14 +17,14 @@ func holdInNamespace(t *testing.T, n *faulty.Netns, databaseURL string) *exec.Cm
 	t.Helper()
 	db := testdb.NewEmpty(t)
 	cmd := n.In(db.Command(holderChild, urlVariable+"="+databaseURL))
-	stdin, err := cmd.StdinPipe() // that stays open
+	stdin, err := cmd.StdinPipe() // it stays open, so the child goes on
 	must(t, err)
 	out, err := cmd.StdoutPipe()
 	must(t, err)
 	must(t, cmd.Start())
 	t.Cleanup(func() { _ = stdin.Close(); _ = cmd.Process.Kill(); _ = cmd.Wait() })
 	if line, err := bufio.NewReader(out).ReadString('\n'); line != "held\n" {
-		t.Fatalf("the child says %q, %v", line, err)
+		t.Fatalf("the child prints %q, %v; want held", line, err)
 	}
 	return cmd
 }
@@ -32,10 +32,10 @@ func holdInNamespace(t *testing.T, n *faulty.Netns, databaseURL string) *exec.Cm
 func kill(t *testing.T, cmd *exec.Cmd) {
 	t.Helper()
 	must(t, cmd.Process.Kill())
-	_ = cmd.Wait() // it says that it was killed
+	_ = cmd.Wait() // the error says that it was killed
 }
 
-// listening returns a server of this test's own that can be reached from the namespace, and its URL there.
+// listening returns a server that only this test uses and that the namespace can reach, and its URL there.
 func listening(t *testing.T, n *faulty.Netns, settings map[string]string) (server *throwaway.Server, url string) {
 	t.Helper()
 	server, err := throwaway.Start(bounded(t), throwaway.Options{Own: true, Settings: settings, Log: t.Logf})
@@ -47,7 +47,7 @@ func listening(t *testing.T, n *faulty.Netns, settings map[string]string) (serve
 	return server, url
 }
 
-func TestAServerIsNotToldThatAHostHasVanished(t *testing.T) {
+func TestAServerDoesNotNoticeThatAHostHasVanished(t *testing.T) {
 	t.Parallel()
 	n := faulty.Namespace(t)
 	server, url := listening(t, n, nil)
@@ -57,14 +57,14 @@ func TestAServerIsNotToldThatAHostHasVanished(t *testing.T) {
 	n.Down(t)
 	kill(t, child)
 	if ask[bool](t, conn, "SELECT pg_try_advisory_lock($1)", lockKey) {
-		t.Error("the lock is free")
+		t.Error("the lock is free, want the vanished host's session to hold it")
 	}
-	n.Up(t)                                                  // and the kernel sends the dead process's FIN again
+	n.Up(t)                                                  // now the kernel sends the dead process's FIN again
 	execute(t, conn, "SELECT pg_advisory_lock($1)", lockKey) // returns once the backend has ended
 }
 
-// Keepalives are sent only while nothing is unacknowledged. An answer that was on its way is sent again for
-// tcp_user_timeout; with the system's default, for a quarter of an hour.
+// The kernel sends keepalives only while all sent data is acknowledged. Data that is not acknowledged is sent again until
+// tcp_user_timeout, which by the system's default is a quarter of an hour.
 func TestKeepalivesEndTheSessionOfAHostThatHasVanished(t *testing.T) {
 	t.Parallel()
 	n := faulty.Namespace(t)
@@ -77,7 +77,7 @@ func TestKeepalivesEndTheSessionOfAHostThatHasVanished(t *testing.T) {
 	kill(t, child)
 	execute(t, connect(t, server.URL()), "SELECT pg_advisory_lock($1)", lockKey) // returns once the backend has ended
 	if log := server.LogTail(); !strings.Contains(log, "could not receive data from client") {
-		t.Errorf("%s", log)
+		t.Errorf("the server's log is %s\nwant that it could not receive data from the client", log)
 	}
 }
 
@@ -94,7 +94,7 @@ func TestAProxyCanListenForANamespace(t *testing.T) {
 	must(t, err)
 	child := holdInNamespace(t, n, url)
 	kill(t, child)
-	eventually(t, "the proxy sees that the process is dead", func() bool { return p.Counts().Open == 0 })
+	eventually(t, "the proxy sees that the process's connection has ended", func() bool { return p.Counts().Open == 0 })
 }
 
 func TestANamespaceIsRemovedWithAllThatRunsInIt(t *testing.T) {
@@ -109,30 +109,30 @@ func TestANamespaceIsRemovedWithAllThatRunsInIt(t *testing.T) {
 		must(t, err)
 		must(t, run.Start())
 		if line, err := bufio.NewReader(out).ReadString('\n'); line != "inside\n" {
-			t.Fatalf("the program says %q, %v", line, err)
+			t.Fatalf("the program prints %q, %v; want inside", line, err)
 		}
 	})
 	if run == nil {
-		t.Skip("no namespace: the test inside says why")
+		t.Skip("there is no namespace; the subtest says why")
 	}
 	if err := within(t, "the process ends", inBackground(t, run.Wait)); err == nil {
-		t.Error("the process was not killed")
+		t.Error("the process ended without an error, want that it was killed")
 	}
 	out, err := exec.Command("ip", "netns", "list").Output()
 	must(t, err)
 	if strings.Contains(string(out), name) {
-		t.Errorf("it is left behind: %s", out)
+		t.Errorf("the namespace is still there, want it removed: %s", out)
 	}
 }
 
 func TestTheNamespaceOfAKilledTestIsSwept(t *testing.T) {
 	t.Parallel()
-	faulty.Namespace(t) // or skip
+	faulty.Namespace(t) // skips the test if namespaces cannot be made
 	left := faulty.LeaveNamespace(t)
 	faulty.Namespace(t)
 	out, err := exec.Command("ip", "netns", "list").Output()
 	must(t, err)
 	if strings.Contains(string(out), left) {
-		t.Errorf("it is left behind: %s", out)
+		t.Errorf("the namespace is still there, want it removed: %s", out)
 	}
 }

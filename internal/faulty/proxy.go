@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// Proxy forwards connections to a server and does faults to them. It needs no faults to be set: it passes everything,
-// encryption requests and their answers and cancel requests included. Its methods may be called from several goroutines.
+// Proxy forwards connections to a server and makes faults in them. Without faults it passes everything, also encryption
+// requests with their answers, and cancel requests. Its methods may be called from several goroutines.
 type Proxy struct {
 	listener net.Listener
 	context  context.Context // ends with Close
@@ -30,7 +30,7 @@ type Proxy struct {
 	counts   Counts
 }
 
-// Counts are totals since the proxy was made, but for Open.
+// Counts are totals since the proxy was made, except Open.
 type Counts struct {
 	Accepted      int   // connections of clients, those that were refused included
 	Open          int   // connections now, with a side that is still open
@@ -44,7 +44,7 @@ type Counts struct {
 
 const (
 	dialMax       = 10 * time.Second
-	acceptPause   = 10 * time.Millisecond // after an accept that failed, as for too many open files
+	acceptPause   = 10 * time.Millisecond // the wait after a failed accept, as with too many open files
 	anyLocalPort  = "127.0.0.1:0"
 	unixDirectory = "/" // begins the address of a Unix socket
 )
@@ -114,7 +114,7 @@ func (p *Proxy) Do(scope Scope, a Action) (existing int) {
 	return len(open)
 }
 
-// begin has new connections begin with the action; mu is held.
+// begin makes new connections begin with the action; mu is held.
 func (p *Proxy) begin(a Action) {
 	states := map[Direction]*linkState{ToServer: &p.toServer, ToClient: &p.toClient}
 	for direction, state := range states {
@@ -128,8 +128,8 @@ func (p *Proxy) begin(a Action) {
 	}
 }
 
-// Refuse says whether new connections are refused. The proxy accepts them and resets them at once, so that its port
-// stays its own: a client gets ECONNRESET where a server that is down gives ECONNREFUSED.
+// Refuse sets whether new connections are refused. The proxy accepts them and resets them at once, so that it keeps its port: a
+// client gets ECONNRESET, while a server that is down gives ECONNREFUSED.
 func (p *Proxy) Refuse(refuse bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -144,7 +144,7 @@ func (p *Proxy) Retarget(target string) {
 	p.target = target
 }
 
-// On plants an action that is done once, at the trigger, to the first connection that gets there.
+// On arms an action that is done once, at the trigger, to the first connection that gets there.
 func (p *Proxy) On(t Trigger, a Action) *Armed {
 	if t.Direction == Both {
 		t.Direction = ToServer

@@ -6,15 +6,15 @@ import (
 	"sync"
 )
 
-// Trigger is a place in a connection's bytes. Counts are a connection's own and begin when the trigger is armed, or
-// with the connection. Messages are not seen in an encrypted connection; bytes are.
+// Trigger is a place in the bytes of a connection. Each connection has its own counts, which begin when the trigger is armed,
+// or with the connection. In an encrypted connection, a trigger can count bytes, but not messages.
 type Trigger struct {
 	// Scope says which connections are watched. Default: all.
 	Scope Scope
 	// Direction is ToServer or ToClient. Default: ToServer.
 	Direction Direction
-	// Bytes, if above zero, makes the trigger fire when so many bytes were forwarded, and not one more. The fields
-	// below then don't count.
+	// Bytes, if above zero, makes the trigger fire when exactly this many bytes were forwarded. The fields below are then
+	// ignored.
 	Bytes int64
 	// Kind is the type byte of the messages to count. Default: 0, every message.
 	Kind byte
@@ -22,14 +22,14 @@ type Trigger struct {
 	Match func(Message) bool
 	// Nth is the number of the message that fires the trigger. Default: 0, which means the first.
 	Nth int
-	// Before fires before a byte of that message is forwarded. Default: false, when all of it was forwarded.
+	// Before fires before a byte of that message is forwarded. Default: false, so that it fires when all of it was forwarded.
 	Before bool
 }
 
 // AfterBytes fires when n bytes were forwarded.
 func AfterBytes(d Direction, n int64) Trigger { return Trigger{Direction: d, Bytes: n} }
 
-// AfterMessage fires when the client's n-th message of a kind was forwarded: with 'E' and 2, a batch is torn after its
+// AfterMessage fires when the client's n-th message of a kind was forwarded: with 'E' and 2, it fires in a batch after the
 // second statement.
 func AfterMessage(kind byte, n int) Trigger { return Trigger{Direction: ToServer, Kind: kind, Nth: n} }
 
@@ -50,14 +50,14 @@ func BeforeCommitAnswer() Trigger {
 }
 
 // BeforeReady fires before the ReadyForQuery that ends a round trip in which a statement with the text was executed. A
-// round trip without BEGIN and COMMIT is committed by then. With the empty text every statement will do.
+// round trip without BEGIN and COMMIT is committed by then. The empty text matches every statement.
 func BeforeReady(text string) Trigger {
 	return Trigger{Direction: ToClient, Kind: 'Z', Before: true, Match: func(m Message) bool {
 		return m.SQL != "" && strings.Contains(m.SQL, text)
 	}}
 }
 
-// Armed is a trigger that waits to fire, once, for the first connection that gets there.
+// Armed is a trigger that waits. It fires once, at the first connection that reaches its place.
 type Armed struct {
 	trigger Trigger
 	action  Action
@@ -66,15 +66,15 @@ type Armed struct {
 	fired   chan struct{}
 
 	mu      sync.Mutex
-	over    bool            // it can fire no more: it has, or it was disarmed
+	over    bool            // it cannot fire any more: it has fired, or it was disarmed
 	reached bool            // it has fired, or is about to
 	seen    map[*conn]int64 // messages or bytes, by connection
 }
 
-// Fired is closed once the action was done. It stays open if the trigger is disarmed first.
+// Fired is closed once the action has been done. It stays open if the trigger is disarmed first.
 func (a *Armed) Fired() <-chan struct{} { return a.fired }
 
-// Disarm has the trigger fire no more, and says whether it was too late for that.
+// Disarm prevents the trigger from firing, and reports whether it has fired already.
 func (a *Armed) Disarm() (fired bool) {
 	a.mu.Lock()
 	a.over = true
@@ -104,7 +104,7 @@ func (a *Armed) concerns(l *link) bool {
 	return true
 }
 
-// message counts a message and says whether the trigger fires at it.
+// message counts a message and reports whether the trigger fires at it.
 func (a *Armed) message(c *conn, m Message) bool {
 	t := a.trigger
 	if t.Bytes > 0 || t.Kind != 0 && t.Kind != m.Kind || t.Match != nil && !t.Match(m) {
@@ -134,7 +134,7 @@ func (a *Armed) bytesLeft(l *link, n int) int {
 	return int(min(int64(n), a.trigger.Bytes-a.seen[l.conn]))
 }
 
-// bytes counts bytes that were forwarded and says whether the trigger fires after them.
+// bytes counts bytes that were forwarded and reports whether the trigger fires after them.
 func (a *Armed) bytes(l *link, n int) bool {
 	if a.trigger.Bytes <= 0 || !a.concerns(l) {
 		return false

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-func TestAFaultIsSaidInTheNamesOfTheCaller(t *testing.T) {
+func TestAFaultNamesTheFieldsAsTheCallerDoes(t *testing.T) {
 	t.Parallel()
 	f := New("Lease", "is %ds; want more than %s, the Lease of the flat", 1, Name("Timeout"))
 	if got, want := f.Error(), "Lease is 1s; want more than Timeout, the Lease of the flat"; got != want {
@@ -20,7 +20,7 @@ func TestAFaultIsSaidInTheNamesOfTheCaller(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	if got := f.Fields(); !slices.Equal(got, []string{"Lease", "Timeout"}) {
-		t.Errorf("the fields are %v", got)
+		t.Errorf("the fields are %v, want Lease and Timeout", got)
 	}
 }
 
@@ -29,22 +29,22 @@ func TestTheFaultsAreFoundInAnErrorThatWrapsThem(t *testing.T) {
 	var faults Faults
 	faults.Add("Schema", nil)
 	if faults.Err() != nil {
-		t.Fatal("no fault is an error")
+		t.Fatal("without a fault there is an error, want none")
 	}
 	faults.Check(true, "Name", "is long")
 	faults.Check(false, "Lease", "is short")
 	faults.Add("CAFile", fs.ErrNotExist)
 	err := fmt.Errorf("worker: %w", faults.Err())
 	if got := Of(err); len(got) != 2 || got[0].Field != "Lease" || got[1].Field != "CAFile" {
-		t.Errorf("got %v", got)
+		t.Errorf("got the faults %v", got)
 	}
 	if !errors.Is(err, fs.ErrNotExist) {
-		t.Error("the cause cannot be found")
+		t.Errorf("%v does not wrap its cause, fs.ErrNotExist", err)
 	}
 	if got := Of(fmt.Errorf("worker: %w", faults[0])); len(got) != 1 || got[0].Field != "Lease" {
-		t.Errorf("got %v", got)
+		t.Errorf("got the faults %v", got)
 	}
 	if got := Of(fs.ErrNotExist); got != nil {
-		t.Errorf("got %v", got)
+		t.Errorf("got the faults %v", got)
 	}
 }

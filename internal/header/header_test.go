@@ -34,14 +34,14 @@ func TestHeadersThatHTTPForbidsAreNamed(t *testing.T) {
 		err := header.Check(c.key, c.value)
 		switch {
 		case c.fault == good && err != nil:
-			t.Errorf("%q: %q: %v", c.key, c.value, err)
+			t.Errorf("%q: %q: got the error %v, want none", c.key, c.value, err)
 		case c.fault != good && (err == nil || !strings.Contains(err.Error(), c.fault)):
-			t.Errorf("%q: %q: %v; want %q", c.key, c.value, err, c.fault)
+			t.Errorf("%q: %q: got the error %v, want %q", c.key, c.value, err, c.fault)
 		}
 	}
 }
 
-// What Check lets through, the client that sends it must let through too, and the other way round.
+// FuzzCheck: Check must accept the headers that the HTTP client accepts, and no others.
 func FuzzCheck(f *testing.F) {
 	f.Add("X-Tenant", "a b\tc")
 	f.Add("", "")
@@ -57,12 +57,12 @@ func FuzzCheck(f *testing.F) {
 		request.Header[key] = []string{value}
 		_, err = client.RoundTrip(request)
 		if check := header.Check(key, value); (check == nil) != errors.Is(err, sent) {
-			t.Errorf("%q: %q: Check says %v, net/http %v", key, value, check, err)
+			t.Errorf("%q: %q: Check returns %v, but net/http returns %v", key, value, check, err)
 		}
 	})
 }
 
-// What a receiver may trust is forwarded only by a pattern that names it.
+// TestASensitiveHeaderIsForwardedOnlyByItsName: a header that a receiver may trust needs a pattern that names it in full.
 func TestASensitiveHeaderIsForwardedOnlyByItsName(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{
@@ -71,18 +71,18 @@ func TestASensitiveHeaderIsForwardedOnlyByItsName(t *testing.T) {
 	} {
 		for _, pattern := range []string{"*", name[:1] + "*", name[:3] + "*"} {
 			if !header.Sensitive(name, pattern) {
-				t.Errorf("%q forwards %s", pattern, name)
+				t.Errorf("the pattern %q forwards %s, want not", pattern, name)
 			}
 		}
 		if header.Sensitive(name, strings.ToUpper(name)) {
-			t.Errorf("%s is not forwarded by its name", name)
+			t.Errorf("its own name as a pattern does not forward %s", name)
 		}
 	}
 	for name, pattern := range map[string]string{
 		"svix-id": "svix-*", "Svix-Id": "SVIX-I*", "X-Forwarded-For": "x-forwarded-*", "X-Tenant": "*", "X-Forward": "X-*", "Authorization-Of": "*", "": "*",
 	} {
 		if header.Sensitive(name, pattern) {
-			t.Errorf("%q does not forward %q", pattern, name)
+			t.Errorf("the pattern %q does not forward %q", pattern, name)
 		}
 	}
 }

@@ -8,44 +8,44 @@ import (
 	"time"
 )
 
-// The tests of what a call costs are not parallel: others would allocate beside them.
+// The tests of what a call costs are not parallel: other tests would allocate memory at the same time.
 
-// TestACallBetweenTwoLooksCostsNothing: a set is asked for with each message.
-func TestACallBetweenTwoLooksCostsNothing(t *testing.T) {
+// TestACallBetweenTwoChecksOfTheFileCostsNothing: the worker makes a call for each message.
+func TestACallBetweenTwoChecksOfTheFileCostsNothing(t *testing.T) {
 	path := newFile(t, "default = "+hmacKey(t))
-	synctest.Test(t, func(t *testing.T) { // whose clock stands still while somebody works
+	synctest.Test(t, func(t *testing.T) { // its clock stands still while a goroutine works
 		r, _ := open(t, "", path)
 		before := allocated()
 		for range 1000 {
 			if _, ok := r.Keys(""); !ok {
-				t.Fatal("no keys")
+				t.Fatal("Keys returns no keys, want one")
 			}
 		}
 		if each := (allocated() - before) / 1000; each > 16 {
-			t.Errorf("a call allocates %d bytes: the file was looked at", each)
+			t.Errorf("a call allocates %d bytes, want 16 at most: the ring checked the file", each)
 		}
 	})
 }
 
-// TestAFileThatDidNotChangeIsNotRead again, however often it is looked at.
-func TestAFileThatDidNotChangeIsNotRead(t *testing.T) {
-	const size, looks = 1 << 20, 50
+// TestAFileThatDidNotChangeIsNotReadAgain, however often the ring checks it.
+func TestAFileThatDidNotChangeIsNotReadAgain(t *testing.T) {
+	const size, checks = 1 << 20, 50
 	path := newFile(t, "default = "+hmacKey(t)+"\n"+strings.Repeat("#", size))
 	age(t, path, time.Hour)
 	synctest.Test(t, func(t *testing.T) {
 		r, events := open(t, "", path)
 		before := allocated()
-		for range looks {
-			time.Sleep(time.Second) // of the bubble: until the file is looked at again
+		for range checks {
+			time.Sleep(time.Second) // fake time: until the ring checks the file again
 			if _, ok := r.Keys(""); !ok {
-				t.Fatal("no keys")
+				t.Fatal("Keys returns no keys, want one")
 			}
 		}
 		if all := allocated() - before; all > size {
-			t.Errorf("%d looks allocated %d bytes: the file was read", looks, all)
+			t.Errorf("%d checks allocated %d bytes, want %d at most: the ring read the file", checks, all, size)
 		}
 		if len(*events) != 1 {
-			t.Errorf("%d events", len(*events))
+			t.Errorf("got %d reports, want 1", len(*events))
 		}
 	})
 }

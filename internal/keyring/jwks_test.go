@@ -29,7 +29,7 @@ func TestAJWKSHoldsThePublicEd25519KeysOnly(t *testing.T) {
 		key webhook.Key
 	}{{"default", b}, {"default", a}, {"zeta", a}}
 	if len(set.Keys) != len(want) {
-		t.Fatalf("%s", text)
+		t.Fatalf("got %d keys, want %d: %s", len(set.Keys), len(want), text)
 	}
 	for i, w := range want {
 		got := set.Keys[i]
@@ -37,12 +37,12 @@ func TestAJWKSHoldsThePublicEd25519KeysOnly(t *testing.T) {
 		must(t, err)
 		if got["kid"] != w.set+"/"+w.key.ID() || !bytes.Equal(x, w.key.PublicBytes()) || got["kty"] != "OKP" ||
 			got["crv"] != "Ed25519" || got["use"] != "sig" || got["alg"] != "EdDSA" || len(got) != 6 {
-			t.Errorf("key %d: %v", i, got)
+			t.Errorf("key %d is %v, want the public key %s of the set %s", i, got, w.key.ID(), w.set)
 		}
 	}
 	for _, secret := range []string{shared, a.Reveal(), b.Reveal()} {
 		if _, encoded, _ := strings.Cut(secret, "_"); strings.Contains(string(text), encoded[:12]) {
-			t.Error("a secret is in it")
+			t.Error("the JWKS shows a secret key")
 		}
 	}
 }
@@ -52,7 +52,7 @@ func TestAJWKSWithoutKeysIsAnEmptyList(t *testing.T) {
 	r, _ := open(t, "default="+hmacKey(t), "")
 	text, err := r.JWKS()
 	if got := strings.Join(strings.Fields(string(text)), ""); err != nil || got != `{"keys":[]}` {
-		t.Errorf("%s, %v", text, err)
+		t.Errorf("got %s, %v; want an empty list of keys", text, err)
 	}
 }
 
@@ -73,7 +73,7 @@ func TestARingShowsNoKeys(t *testing.T) {
 	must(t, err)
 	for _, secret := range []string{encoded[:16], string(raw[:24]), fmt.Sprintf("%x", raw[:24]), strings.Trim(fmt.Sprint(raw[:24]), "[]")} {
 		if strings.Contains(shown.String(), secret) {
-			t.Errorf("shows %q", secret)
+			t.Errorf("the printed ring shows %q of a key", secret)
 		}
 	}
 }

@@ -29,7 +29,7 @@ func generate(t testing.TB, kind webhook.Kind) webhook.Key {
 
 func hmacKey(t testing.TB) string { return generate(t, webhook.HMAC).Reveal() }
 
-// write replaces the file as it should be done: by a rename.
+// write replaces the file in the way that the documentation asks for: by a rename.
 func write(t testing.TB, path, content string) {
 	t.Helper()
 	must(t, os.WriteFile(path+".new", []byte(content), 0o600))
@@ -43,7 +43,7 @@ func newFile(t testing.TB, content string) string {
 	return path
 }
 
-// age sets the file's time back, so that its times alone must tell of the next change.
+// age sets the file's time back, so that the next change alters that time.
 func age(t testing.TB, path string, by time.Duration) {
 	t.Helper()
 	at := time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC).Add(-by) // synctest's clock begins in 2000
@@ -58,16 +58,16 @@ func open(t testing.TB, entries, path string) (*keyring.Ring, *[]keyring.Event) 
 	return r, events
 }
 
-// holds asserts that the set is made of these keys, in this order.
+// holds checks that the set has these keys, in this order.
 func holds(t testing.TB, r *keyring.Ring, name string, want ...string) {
 	t.Helper()
 	keys, ok := r.Keys(name)
 	if ok != (len(want) > 0) || len(keys) != len(want) {
-		t.Fatalf("set %q: %v, %v; want %d keys", name, keys, ok, len(want))
+		t.Fatalf("the set %q has the keys %v (there: %v), want %d keys", name, keys, ok, len(want))
 	}
 	for i, k := range keys {
 		if k.Reveal() != want[i] {
-			t.Fatalf("set %q: key %d is another one", name, i+1)
+			t.Fatalf("set %q: key %d is not the one that was wanted", name, i+1)
 		}
 	}
 }

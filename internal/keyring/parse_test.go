@@ -11,7 +11,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/webhook"
 )
 
-func TestEntriesAreSeparatedByWhatEnvironmentsAllow(t *testing.T) {
+func TestASemicolonOrASpaceSeparatesEntries(t *testing.T) {
 	t.Parallel()
 	a, b, c := hmacKey(t), hmacKey(t), generate(t, webhook.Ed25519).Reveal()
 	for _, text := range []string{
@@ -23,7 +23,7 @@ func TestEntriesAreSeparatedByWhatEnvironmentsAllow(t *testing.T) {
 		holds(t, r, "acme", b, c)
 		holds(t, r, "other")
 		if got := r.Names(); !slices.Equal(got, []string{"acme", "default"}) {
-			t.Errorf("names %v", got)
+			t.Errorf("got the names %v, want acme and default", got)
 		}
 	}
 }
@@ -36,11 +36,11 @@ func TestAFileHasALineForEachSet(t *testing.T) {
 	holds(t, r, "acme", b, c)
 	holds(t, r, "last", c)
 	if got := r.Names(); len(got) != 3 {
-		t.Errorf("names %v", got)
+		t.Errorf("got the names %v, want 3", got)
 	}
 }
 
-// TestAFileMayBeginWithAByteOrderMark, which some editors write without a word.
+// TestAFileMayBeginWithAByteOrderMark: some editors write one, and do not say so.
 func TestAFileMayBeginWithAByteOrderMark(t *testing.T) {
 	t.Parallel()
 	a := hmacKey(t)
@@ -54,7 +54,7 @@ func TestWithoutKeysARingIsEmpty(t *testing.T) {
 		r, _ := open(t, " ;\n", path)
 		holds(t, r, "")
 		if got := r.Names(); len(got) != 0 {
-			t.Errorf("names %v", got)
+			t.Errorf("got the names %v, want none", got)
 		}
 	}
 }
@@ -91,7 +91,7 @@ func TestEveryFaultIsNamedAndNoKeyIsShown(t *testing.T) {
 			_, encoded, _ := strings.Cut(secret, "_")
 			for i := 0; err != nil && i+8 <= len(encoded); i++ {
 				if strings.Contains(err.Error(), encoded[i:i+8]) {
-					t.Errorf("%v shows a key", err)
+					t.Errorf("the error %v shows a key", err)
 					break
 				}
 			}
@@ -104,12 +104,12 @@ func TestAllFaultsOfEntriesAndFileAreNamedAtOnce(t *testing.T) {
 	_, err := keyring.Open("a= b=", newFile(t, "\nc =\n"), nil)
 	for _, want := range []string{`entry 1: set "a"`, `entry 2: set "b"`, "keys: line 2: set \"c\""} {
 		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%v does not say %q", err, want)
+			t.Errorf("the error is %v, want %q in it", err, want)
 		}
 	}
 	_, err = keyring.Open(strings.Repeat("junk ", 1000), "", nil)
 	if err == nil || !strings.Contains(err.Error(), "and 990 faults more") || len(err.Error()) > 2000 {
-		t.Errorf("of 1000 faults: %.3000v", err)
+		t.Errorf("the error of 1000 faults is %.3000v, want the first 10 and a count of the rest, in 2000 bytes at most", err)
 	}
 }
 
@@ -123,19 +123,19 @@ func TestTheBoundsOfATextAreAllowed(t *testing.T) {
 	r, err := keyring.Open(entries, newFile(t, "b = "+keys[0]+"\n"+strings.Repeat("#", 16<<20-len("b = ")-len(keys[0])-1)), nil)
 	must(t, err)
 	if got, _ := r.Keys(strings.Repeat("a", 64)); len(got) != keyring.KeysMax {
-		t.Errorf("%d keys", len(got))
+		t.Errorf("got %d keys, want %d", len(got), keyring.KeysMax)
 	}
-	// A name of twelve characters with a capital may be a piece of a key, and one of eleven is not.
+	// A name of twelve characters with a capital may be a part of a key, so it is not shown. One of eleven is.
 	for name, shown := range map[string]bool{"Aaaaaaaaaaa": true, "Aaaaaaaaaaaa": false, "aaaaaaaaaaaaaaaa": true} {
 		_, err := keyring.Open(name+"=", "", nil)
 		if got := err != nil && strings.Contains(err.Error(), name); got != shown {
-			t.Errorf("%s is shown: %v: %v", name, got, err)
+			t.Errorf("does the error show %s? got %v, want %v: %v", name, got, shown, err)
 		}
 	}
 	for n, want := range map[int]bool{10: false, 11: true} {
 		_, err := keyring.Open(strings.Repeat("junk ", n), "", nil)
 		if more := err != nil && strings.Contains(err.Error(), "more"); more != want || strings.Count(err.Error(), "no =") != 10 {
-			t.Errorf("of %d faults: %v", n, err)
+			t.Errorf("the error of %d faults is %v, want 10 of them", n, err)
 		}
 	}
 }
@@ -152,7 +152,7 @@ func TestAMissingFileIsAFaultAtTheStart(t *testing.T) {
 	t.Parallel()
 	for _, path := range []string{t.TempDir(), t.TempDir() + "/none"} {
 		if r, err := keyring.Open("", path, nil); err == nil || r != nil || strings.Count(err.Error(), path) != 1 {
-			t.Errorf("%s: %v", path, err)
+			t.Errorf("%s: got the error %v, want one that names the path once", path, err)
 		}
 	}
 }
@@ -165,14 +165,14 @@ func FuzzOpen(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		r, err := keyring.Open(text, "", nil)
 		if (r == nil) == (err == nil) {
-			t.Fatalf("%v, %v", r, err)
+			t.Fatalf("got the ring %v and the error %v, want one of them", r, err)
 		}
 		if err != nil {
 			return
 		}
 		for _, name := range r.Names() {
 			if keys, ok := r.Keys(name); !ok || !keys.CanSign() || keyring.CheckName(name) != nil {
-				t.Fatalf("set %q: %v", name, keys)
+				t.Fatalf("the set %q has the keys %v, want a valid name and a key that can sign", name, keys)
 			}
 		}
 		if errors.Is(err, webhook.ErrKey) {

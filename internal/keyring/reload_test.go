@@ -14,7 +14,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/webhook"
 )
 
-// Every sleep in this file is in a synctest bubble: it moves that bubble's clock, and takes no time.
+// Every sleep in this file is in a synctest bubble: it moves the bubble's fake clock, and takes no real time.
 
 func TestANewFileIsInForceWithinASecond(t *testing.T) {
 	t.Parallel()
@@ -24,21 +24,21 @@ func TestANewFileIsInForceWithinASecond(t *testing.T) {
 		age(t, path, time.Hour)
 		r, events := open(t, "default="+fixed, path)
 		write(t, path, "acme = "+b+" "+a+"\nother = "+b)
-		holds(t, r, "acme", a)  // not looked at yet
-		time.Sleep(time.Second) // of the bubble: until the file is looked at again
+		holds(t, r, "acme", a)  // the ring has not checked the file yet
+		time.Sleep(time.Second) // fake time: until the ring checks the file again
 		holds(t, r, "acme", b, a)
 		holds(t, r, "other", b)
 		holds(t, r, "", fixed)
 		if got := fmt.Sprint(*events); len(*events) != 2 || (*events)[1].Err != nil || !strings.Contains(got, "[acme default other]") {
-			t.Errorf("reported %s", got)
+			t.Errorf("reported %s, want a second report without an error, with the names of the three sets", got)
 		}
 	})
 }
 
-// Each way to change a file shows in another of its properties.
-func TestEveryWayToChangeTheFileIsSeen(t *testing.T) {
+// TestTheRingNoticesEveryWayToChangeTheFile: each way changes another property of the file.
+func TestTheRingNoticesEveryWayToChangeTheFile(t *testing.T) {
 	t.Parallel()
-	a, b := hmacKey(t), hmacKey(t) // of one length
+	a, b := hmacKey(t), hmacKey(t) // of the same length
 	for name, change := range map[string]func(*testing.T, string){
 		"in place, at another time": func(t *testing.T, path string) {
 			must(t, os.WriteFile(path, []byte("default="+b), 0o600))
@@ -60,14 +60,14 @@ func TestEveryWayToChangeTheFileIsSeen(t *testing.T) {
 				age(t, path, time.Hour)
 				r, _ := open(t, "", path)
 				change(t, path)
-				time.Sleep(time.Second) // of the bubble: until the file is looked at again
+				time.Sleep(time.Second) // fake time: until the ring checks the file again
 				holds(t, r, "", b)
 			})
 		})
 	}
 }
 
-// TestAFileIsReadAgainOnDemand, and reported even if nothing changed, or the fault is an old one.
+// TestAFileIsReadAgainOnDemand: a report follows even if nothing changed, or if the fault is an old one.
 func TestAFileIsReadAgainOnDemand(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -83,7 +83,7 @@ func TestAFileIsReadAgainOnDemand(t *testing.T) {
 			r.Reread()
 			holds(t, r, "", b)
 			if n := len(*events); n != reports || (*events)[n-1].Err == nil {
-				t.Errorf("reported %d times, last %v", n, (*events)[n-1].Err)
+				t.Errorf("reported %d times, want %d; the last error is %v, want one", n, reports, (*events)[n-1].Err)
 			}
 		}
 		without, err := keyring.Open("default="+a, "", nil)
@@ -98,12 +98,12 @@ func TestAFreshFileIsReadAgain(t *testing.T) {
 	a, b := hmacKey(t), hmacKey(t)
 	synctest.Test(t, func(t *testing.T) {
 		path := newFile(t, "default="+a)
-		now := time.Now() // of the bubble, as the ring sees it
+		now := time.Now() // fake time, which the ring uses too
 		must(t, os.Chtimes(path, now, now))
 		r, _ := open(t, "", path)
 		must(t, os.WriteFile(path, []byte("default="+b), 0o600))
 		must(t, os.Chtimes(path, now, now))
-		time.Sleep(time.Second) // of the bubble: until the file is looked at again
+		time.Sleep(time.Second) // fake time: until the ring checks the file again
 		holds(t, r, "", b)
 	})
 }
@@ -126,11 +126,11 @@ func TestASwappedSymbolicLinkIsFollowed(t *testing.T) {
 		holds(t, r, "", a)
 		must(t, os.Symlink("..2024_2", filepath.Join(dir, "..data_tmp")))
 		must(t, os.Rename(filepath.Join(dir, "..data_tmp"), filepath.Join(dir, "..data")))
-		time.Sleep(time.Second) // of the bubble: until the file is looked at again
+		time.Sleep(time.Second) // fake time: until the ring checks the file again
 		holds(t, r, "", b)
 		for _, e := range *events {
 			if e.Warning != "" {
-				t.Errorf("a mounted secret is readable to all by default, and yet: %s", e.Warning)
+				t.Errorf("got the warning %q, want none: a mounted secret is readable to all by default", e.Warning)
 			}
 		}
 	})
@@ -145,15 +145,15 @@ func TestAWrongFileChangesNothingAndIsReportedOnce(t *testing.T) {
 		reports := func(want int, fault string) {
 			t.Helper()
 			for range 5 {
-				time.Sleep(time.Second) // of the bubble: until the file is looked at again
+				time.Sleep(time.Second) // fake time: until the ring checks the file again
 				holds(t, r, "acme", a)
 			}
 			last := (*events)[len(*events)-1]
 			if len(*events) != want || (fault == "") != (last.Err == nil) {
-				t.Fatalf("reported %d times, want %d; last %+v", len(*events), want, last)
+				t.Fatalf("reported %d times, want %d; the last report is %+v, want the fault %q", len(*events), want, last, fault)
 			}
 			if text := fmt.Sprint(last); !strings.Contains(text, fault) || strings.Contains(text, a[8:16]) {
-				t.Errorf("%s; want %q", text, fault)
+				t.Errorf("the report is %s, want the fault %q and no key", text, fault)
 			}
 		}
 		reports(1, "")
@@ -175,7 +175,7 @@ func TestAWrongFileChangesNothingAndIsReportedOnce(t *testing.T) {
 	})
 }
 
-func TestAFileThatOthersCanReadOrChangeIsWarnedOf(t *testing.T) {
+func TestAFileThatOthersCanReadOrChangeCausesAWarning(t *testing.T) {
 	t.Parallel()
 	for mode, want := range map[os.FileMode]string{
 		0o600: "", 0o400: "", 0o440: "", 0o640: "", 0o644: "every user of this machine can read it (mode 0644)",
@@ -185,13 +185,12 @@ func TestAFileThatOthersCanReadOrChangeIsWarnedOf(t *testing.T) {
 		must(t, os.Chmod(path, mode))
 		_, events := open(t, "", path)
 		if got := (*events)[0].Warning; (want == "") != (got == "") || !strings.Contains(got, want) {
-			t.Errorf("mode %04o: %q, want %q", mode, got, want)
+			t.Errorf("mode %04o: got the warning %q, want %q", mode, got, want)
 		}
 	}
 }
 
-// Keys are rotated under a load that signs all the while, and a receiver that goes the steps of a rotation refuses
-// nothing.
+// Keys are rotated while a load signs without a pause. A receiver that follows the steps of a rotation refuses nothing.
 func TestARotationUnderLoadIsNeverRefused(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -200,7 +199,7 @@ func TestARotationUnderLoadIsNeverRefused(t *testing.T) {
 		r, _ := open(t, "", path)
 		for i := 1; i < len(keys); i++ {
 			old, fresh := keys[i-1], keys[i]
-			verifier := webhook.Verifier{Keys: webhook.Keys{fresh, old}} // the receivers first
+			verifier := webhook.Verifier{Keys: webhook.Keys{fresh, old}} // the receivers get the new key first
 			for _, line := range []string{fresh.Reveal() + " " + old.Reveal(), fresh.Reveal()} {
 				var load sync.WaitGroup
 				for range 4 {
@@ -227,11 +226,11 @@ func signs(t *testing.T, r *keyring.Ring, v webhook.Verifier) {
 		"Webhook-Id": {"id"}, "Webhook-Timestamp": {webhook.Timestamp(now)}, "Webhook-Signature": {keys.Sign("id", now, nil)},
 	}
 	if _, err := v.Verify(header, nil); err != nil {
-		t.Error(err)
+		t.Errorf("the receiver returns %v, want none", err)
 	}
 }
 
-func TestManyMayUseARingAtOnce(t *testing.T) {
+func TestManyGoroutinesCanUseARingAtOnce(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		path := newFile(t, "default="+hmacKey(t))
@@ -243,7 +242,7 @@ func TestManyMayUseARingAtOnce(t *testing.T) {
 				for range 100 {
 					time.Sleep(100 * time.Millisecond)
 					if keys, ok := r.Keys(""); !ok || len(keys) != 1 {
-						t.Error("no keys")
+						t.Error("Keys returns no keys, want one")
 					}
 					if _, err := r.JWKS(); err != nil {
 						t.Error(err)
@@ -252,7 +251,7 @@ func TestManyMayUseARingAtOnce(t *testing.T) {
 			})
 		}
 		for range 10 {
-			time.Sleep(time.Second) // of the bubble: until the file is looked at again
+			time.Sleep(time.Second) // fake time: until the ring checks the file again
 			write(t, path, "default="+hmacKey(t))
 		}
 		users.Wait()

@@ -6,23 +6,23 @@ import (
 	"testing"
 )
 
-func TestEachPartOfALaneIsFoundAgain(t *testing.T) {
+func TestEachPartOfALaneCanBeReadBack(t *testing.T) {
 	t.Parallel()
 	const origin, url = "https://example.com:8443", "https://example.com:8443/hooks?token=1"
 	for _, tenant := range []string{"", "acme", "#acme", "a:b/c"} {
 		owner := Of(origin, tenant)
 		for _, key := range []string{owner, OfURL(owner, url)} {
 			if Origin(key) != origin || Tenant(key) != tenant || Owner(key) != owner {
-				t.Errorf("%q is read as origin %q, tenant %q, owner %q", key, Origin(key), Tenant(key), Owner(key))
+				t.Errorf("%q is read as origin %q, tenant %q, owner %q, want %q, %q, %q", key, Origin(key), Tenant(key), Owner(key), origin, tenant, owner)
 			}
 			if IsURL(key) != (key != owner) {
-				t.Errorf("IsURL(%q) is %v", key, IsURL(key))
+				t.Errorf("IsURL(%q) is %v, want %v", key, IsURL(key), key != owner)
 			}
 		}
 	}
 }
 
-func TestLanesOfOneOriginStandSideBySideAndURLsBehindTheirOwner(t *testing.T) {
+func TestLanesOfAnOriginSortTogetherAndURLsAfterTheirOwner(t *testing.T) {
 	t.Parallel()
 	const o = "https://example.com"
 	want := []string{
@@ -32,11 +32,11 @@ func TestLanesOfOneOriginStandSideBySideAndURLsBehindTheirOwner(t *testing.T) {
 	slices.Reverse(got)
 	slices.Sort(got)
 	if !slices.Equal(got, want) {
-		t.Errorf("sorted: %q", got)
+		t.Errorf("sorted, the lanes are %q, want %q", got, want)
 	}
 }
 
-func TestATenantsNameIsPrintableASCIIWithoutSpacesAndBounded(t *testing.T) {
+func TestATenantsNameIsShortPrintableASCIIWithoutSpaces(t *testing.T) {
 	t.Parallel()
 	for name, want := range map[string]bool{
 		"acme": true, "a": true, "~!#": true, strings.Repeat("a", TenantBytesMax): true,

@@ -11,20 +11,20 @@ import (
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
 )
 
-// Metrics are what was measured by way of one provider.
+// Metrics are all that was measured through one provider.
 type Metrics struct {
 	t        testing.TB
 	reader   *sdk.ManualReader
 	provider *sdk.MeterProvider
 }
 
-// New returns metrics that nothing was measured of yet.
+// New returns empty metrics.
 func New(t testing.TB) *Metrics {
 	reader := sdk.NewManualReader()
 	return &Metrics{t, reader, sdk.NewMeterProvider(sdk.WithReader(reader))}
 }
 
-// Provider is for the configuration of what is to be measured.
+// Provider is for the configuration of what a test measures.
 func (m *Metrics) Provider() metric.MeterProvider { return m.provider }
 
 // Series are the values by name and labels, as outbox.attempts{class=status,status_class=5xx}; the label outbox is left out.

@@ -1,7 +1,7 @@
-// Mutants plants bugs in the code of this project, one at a time, and reports those that no test finds.
+// Mutants puts bugs into the code of this project, one at a time, and reports those that no test finds.
 //
 //	main.go     the command, and what it reports
-//	places.go   where a bug can be planted in Go
+//	places.go   the places in Go code where a bug can be put
 //	sql.go      the same in the SQL of a string
 //	trial.go    the tests run against one bug
 package main
@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-const usage = `mutants plants bugs in the project's code, one at a time, and tells which of them no test notices.
+const usage = `mutants puts bugs into the project's code, one at a time, and reports those that no test finds.
 
 usage:    go run ./internal/mutants [-n 20] [-seed N] [-own] [-list] PACKAGE...
 example:  make mutants ARGS='-n 50 -seed 7 ./hook/riverstep ./worker/internal/schedule'
@@ -88,7 +88,7 @@ func parse(args []string, stderr io.Writer) (o options, err error) {
 	return o, nil
 }
 
-// tally counts what became of the mutants.
+// tally counts the results of the mutants.
 type tally struct{ killed, hung, unbuilt, survived int }
 
 // mutate draws mutants, tries each, and returns how many survived.

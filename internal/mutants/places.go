@@ -156,7 +156,7 @@ func (s *source) operator(b *ast.BinaryExpr) {
 	}
 }
 
-// drop leaves out each statement that is there for its effect.
+// drop leaves out each statement that has only an effect and no result.
 func (s *source) drop(statements ...ast.Stmt) {
 	for _, statement := range statements {
 		switch n := statement.(type) {

@@ -12,24 +12,24 @@ import (
 	"testing"
 )
 
-// before is the last commit with tables of version 5, the version before the ones that this release adds. Whoever adds the
-// first migration of a release names the commit that it overlaps with.
+// before is the last commit with tables of version 5, the version before the first one that this release adds. If you add
+// the first migration of a release, name here the commit before it.
 const before = "2dc7a1efab01577360ac4c726ac79081a416b7b8"
 
-// programs are one version's.
+// programs are the paths of the programs of one version.
 type programs struct{ worker, writer string }
 
-// build makes the programs of both versions. The older ones are made of the repository's own history.
+// build makes the programs of both versions. It builds the older ones from the history of this repository.
 func build(t *testing.T) (older, newer programs) {
 	t.Helper()
 	root := strings.TrimSpace(output(t, ".", "go", "list", "-m", "-f", "{{.Dir}}"))
 	if out, err := exec.CommandContext(t.Context(), "git", "-C", root, "cat-file", "-e", before+"^{commit}").CombinedOutput(); err != nil {
-		t.Skipf("the history does not reach back to %s, so there is no older version to build (a shallow clone, or none at all): %s", before, out)
+		t.Skipf("the history of this clone does not have the commit %s, so there is no older version to build (is it a shallow clone?): %s", before, out)
 	}
 	tree := t.TempDir()
 	archive(t, root, tree)
 	writer := filepath.Join("internal", "overlap", "writer")
-	if err := os.RemoveAll(filepath.Join(tree, writer)); err != nil { // both versions get this one's
+	if err := os.RemoveAll(filepath.Join(tree, writer)); err != nil { // both versions get the writer of this one
 		t.Fatal(err)
 	}
 	if err := os.CopyFS(filepath.Join(tree, writer), os.DirFS(filepath.Join(root, writer))); err != nil {
@@ -62,7 +62,7 @@ func output(t *testing.T, dir, name string, args ...string) string {
 	return string(out)
 }
 
-// archive unpacks the older version's tree.
+// archive unpacks the tree of the older version.
 func archive(t *testing.T, root, to string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "git", "-C", root, "archive", before)

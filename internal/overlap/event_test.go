@@ -12,7 +12,8 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// anEventWaits: a worker that knows no events may claim one. It does not send it, counts no attempt and does not bury it.
+// anEventWaits: an older worker does not know events, but may claim one. It does not send the event, counts no attempt and
+// does not make the message dead.
 func anEventWaits(t *testing.T, older, newer programs) {
 	s := newStand(t, newer)
 	id := outbox.NewID().String()
@@ -21,10 +22,10 @@ func anEventWaits(t *testing.T, older, newer programs) {
 INSERT INTO outbox.due (message_id, endpoint) VALUES ($1, $4)`))
 	old := s.worker(older)
 	s.awaitOne(`SELECT message_id::text FROM outbox.due WHERE waits_for LIKE '%` + event.Mark + `%' AND attempt = 0 AND locked_by IS NULL`)
-	_ = old.cmd.Process.Kill() // it warns of what waits
+	_ = old.cmd.Process.Kill() // not by ends: the worker warns of the message that waits
 	_ = old.cmd.Wait()
 	if dead := s.list(`SELECT reason FROM outbox.dead`); len(dead) > 0 || s.receiver.count() != 0 {
-		t.Fatalf("dead: %v; %d requests", dead, s.receiver.count())
+		t.Fatalf("dead messages: %v, want none; %d requests, want none", dead, s.receiver.count())
 	}
 	s.exec(strings.ReplaceAll(`UPDATE outbox.due SET due_at = now()`, "outbox.", s.db.Schema+"."))
 	cmd := exec.Command(newer.worker, "run")
@@ -33,7 +34,7 @@ INSERT INTO outbox.due (message_id, endpoint) VALUES ($1, $4)`))
 	s.awaitOne(`SELECT id::text FROM outbox.status WHERE state = 'delivered'`)
 	now.ends()
 	if got := s.receiver.ids(); !slices.Equal(got, []string{id}) {
-		t.Errorf("arrived: %v; want %s", got, id)
+		t.Errorf("the messages %v arrived, want %s alone", got, id)
 	}
 }
 

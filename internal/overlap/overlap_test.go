@@ -20,8 +20,8 @@ import (
 
 func TestMain(m *testing.M) { testdb.Main(m) }
 
-// Both orders of an upgrade, under load, with the migration in between: nothing is lost, nothing is stuck, and a run that an
-// old and a new writer end at once is one message.
+// TestTwoVersionsWorkOnOneSchema upgrades in both orders, under load, with the migration in between. No message is lost, none
+// is stuck, and a run that an old and a new writer end at the same time makes one message.
 func TestTwoVersionsWorkOnOneSchema(t *testing.T) {
 	t.Parallel()
 	older, newer := build(t)
@@ -30,7 +30,7 @@ func TestTwoVersionsWorkOnOneSchema(t *testing.T) {
 		oldWorker, oldWriter := s.worker(older), s.writer(older)
 		s.delivers(100)
 		s.invoke(newer, "migrate", "up")
-		s.delivers(400) // the old worker goes on, on the new tables
+		s.delivers(400) // the old worker continues on the new tables
 		s.invoke(older, "status")
 		newWorker, newWriter := s.worker(newer), s.writer(newer)
 		s.delivers(100)
@@ -45,7 +45,7 @@ func TestTwoVersionsWorkOnOneSchema(t *testing.T) {
 		s := newStand(t, older)
 		oldWorker, oldWriter := s.worker(older), s.writer(older)
 		s.delivers(100)
-		newWorker, newWriter := s.worker(newer), s.writer(newer) // on the old tables
+		newWorker, newWriter := s.worker(newer), s.writer(newer) // they work on the old tables
 		s.delivers(100)
 		oldWorker.ends()
 		s.delivers(100)
@@ -60,7 +60,7 @@ func TestTwoVersionsWorkOnOneSchema(t *testing.T) {
 	t.Run("an event waits for a worker that knows events", func(t *testing.T) { anEventWaits(t, older, newer) })
 }
 
-// stand is a schema, an application beside it, and a receiver.
+// stand is a schema, an application in the same database, and a receiver.
 type stand struct {
 	*testing.T
 	db       *testdb.DB
@@ -143,7 +143,7 @@ func (s stand) start(cmd *exec.Cmd) process {
 	return p
 }
 
-// ends stops it gracefully: a worker by its signal, a writer by its stdin. Neither may have warned of anything.
+// ends stops the process gracefully: a worker by its signal, a writer by its stdin. Neither may have logged a warning.
 func (p process) ends() {
 	p.t.Helper()
 	_ = p.stdin.Close()
@@ -155,14 +155,14 @@ func (p process) ends() {
 		return line == "" || strings.Contains(line, "messages are sent unsigned")
 	})
 	if err != nil || len(said) > 0 {
-		p.t.Errorf("%s: %v:\n%s", p.cmd.Path, err, strings.Join(said, "\n"))
+		p.t.Errorf("%s ended with %v, want nil, and logged what it should not:\n%s", p.cmd.Path, err, strings.Join(said, "\n"))
 	}
 }
 
-// stepMax bounds the wait for what must happen next; it takes far less.
+// stepMax bounds the wait for the next step, which takes far less.
 const stepMax = time.Minute
 
-// delivers waits until so many more messages have arrived.
+// delivers waits until the given number of messages more have arrived.
 func (s stand) delivers(more int) {
 	s.Helper()
 	want := s.receiver.count() + more
@@ -173,7 +173,7 @@ func (s stand) delivers(more int) {
 	}
 }
 
-// settles waits until nothing is due, and compares what was acknowledged with what was written and what arrived.
+// settles waits until nothing is due. It then compares the acknowledged runs with the messages, and with those that arrived.
 func (s stand) settles() {
 	s.Helper()
 	for deadline := time.Now().Add(stepMax); ; time.Sleep(50 * time.Millisecond) {
@@ -186,7 +186,7 @@ func (s stand) settles() {
 		}
 	}
 	acked := s.list("SELECT DISTINCT run FROM app.ack ORDER BY 1")
-	written := s.list("SELECT run_id::text FROM outbox.message ORDER BY 1") // a run that is there twice was not deduplicated
+	written := s.list("SELECT run_id::text FROM outbox.message ORDER BY 1") // a run with two messages was not deduplicated
 	s.same("acknowledged", acked, "written", written)
 	s.same("written", s.list("SELECT id::text FROM outbox.message WHERE endpoint <> '' ORDER BY 1"), "arrived", s.receiver.ids())
 	s.same("written without a URL", s.list("SELECT id::text FROM outbox.message WHERE endpoint = '' ORDER BY 1"),
@@ -209,7 +209,8 @@ func (s stand) same(what string, list []string, other string, others []string) {
 	}
 }
 
-// receiver counts what arrives. It refuses the first attempt of one message in sixteen, so that there are retries too.
+// receiver counts the messages that arrive. It refuses the first attempt of one message in sixteen, so that there are
+// retries, too.
 type receiver struct {
 	*httptest.Server
 	mu       sync.Mutex

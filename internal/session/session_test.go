@@ -32,7 +32,7 @@ var hostile = map[string]string{
 	"statement_timeout": "12345", "lock_timeout": "12345", "idle_in_transaction_session_timeout": "12345", "idle_session_timeout": "12345",
 }
 
-// database makes one with such settings on a server of the test's own, and returns it.
+// database returns a database with such settings, on a server that only this test uses.
 func database(t *testing.T) *testdb.DB {
 	t.Helper()
 	db := testdb.NewEmptyAt(t, testdb.OwnServer(t).URL())
@@ -64,7 +64,7 @@ func current(t *testing.T, db queryer, name string) (value string) {
 	return value
 }
 
-func TestAPinnedSessionHasOurSettingsWhateverTheDatabaseAndTheURLSay(t *testing.T) {
+func TestAPinnedSessionHasOurSettingsDespiteTheDatabaseAndTheURL(t *testing.T) {
 	t.Parallel()
 	db := database(t)
 	bounds := session.Timeouts(time.Minute, 2*time.Second, 3*time.Second)
@@ -82,14 +82,14 @@ func TestAPinnedSessionHasOurSettingsWhateverTheDatabaseAndTheURLSay(t *testing.
 			})
 			for _, s := range session.Settings() {
 				if got := current(t, pool, s.Name); got != s.Value {
-					t.Errorf("%v, %q: %s is %s, want %s", mode, pooler, s.Name, got, s.Value)
+					t.Errorf("%v, pooler %q: the setting %s is %s, want %s", mode, pooler, s.Name, got, s.Value)
 				}
 			}
 			for name, want := range map[string]string{
 				"statement_timeout": "1min", "lock_timeout": "2s", "idle_in_transaction_session_timeout": "3s", "transaction_isolation": "read committed",
 			} {
 				if got := current(t, pool, name); got != want {
-					t.Errorf("%v, %q: %s is %s, want %s", mode, pooler, name, got, want)
+					t.Errorf("%v, pooler %q: the setting %s is %s, want %s", mode, pooler, name, got, want)
 				}
 			}
 			readsBack(t, pool)
@@ -111,7 +111,7 @@ func readsBack(t *testing.T, db queryer) {
 		at, []byte("\x00\\ü"), `é → 🎉 \ '`, 90*time.Minute, 0.1, []*string{nil}).Scan(&gotTime, &gotBytes, &gotText, &gotSpan, &gotFloat, &gotList)
 	must(t, err)
 	if !gotTime.Equal(at) || string(gotBytes) != "\x00\\ü" || gotText != `é → 🎉 \ '` || gotSpan != 90*time.Minute || gotFloat != 0.1 || gotList[0] != nil {
-		t.Errorf("read back: %v %q %q %v %v %v", gotTime, gotBytes, gotText, gotSpan, gotFloat, gotList)
+		t.Errorf("read %v %q %q %v %v %v, want the values that were written", gotTime, gotBytes, gotText, gotSpan, gotFloat, gotList)
 	}
 }
 
@@ -124,19 +124,19 @@ func TestLocalSettingsHoldForOneTransaction(t *testing.T) {
 		must(t, err)
 		for _, s := range session.Settings() {
 			if got := current(t, tx, s.Name); got != s.Value && !strings.HasPrefix(s.Name, "default_transaction_") {
-				t.Errorf("%v: %s is %s, want %s", mode, s.Name, got, s.Value)
+				t.Errorf("%v: the setting %s is %s, want %s", mode, s.Name, got, s.Value)
 			}
 		}
 		if got := current(t, tx, "transaction_isolation"); got != "read committed" {
-			t.Errorf("%v: the isolation is %s", mode, got)
+			t.Errorf("%v: the isolation is %s, want read committed", mode, got)
 		}
 		readsBack(t, tx)
 		must(t, tx.Commit(t.Context()))
 		for name, want := range map[string]string{"search_path": "public", "bytea_output": "escape", "client_encoding": "LATIN1"} {
-			must(t, pool.AcquireFunc(t.Context(), func(conn *pgxpool.Conn) error { // below pgx, which may refuse to ask under these settings
+			must(t, pool.AcquireFunc(t.Context(), func(conn *pgxpool.Conn) error { // directly, because pgx may refuse a query under these settings
 				results, err := conn.Conn().PgConn().Exec(t.Context(), "SHOW "+name).ReadAll()
 				if err == nil && string(results[0].Rows[0][0]) != want {
-					t.Errorf("%v: %s is %s after the transaction", mode, name, results[0].Rows[0][0])
+					t.Errorf("%v: the setting %s is %s after the transaction, want %s", mode, name, results[0].Rows[0][0], want)
 				}
 				return err
 			}))
@@ -162,16 +162,16 @@ func TestAPoolersClientsDoNotGetOurSettings(t *testing.T) {
 			pooled, err := session.Pooled(t.Context(), pool, pooler)
 			must(t, err)
 			if !pooled {
-				t.Errorf("%q does not find the pooler", pooler)
+				t.Errorf("with the option %q, the pooler is not found", pooler)
 			}
 			ours := session.Transactions(pool, session.Timeouts(time.Minute, 0, 0)...)
 			for range 4 { // more than the pooler's two sessions
 				for _, s := range session.Settings() {
 					if got := current(t, ours, s.Name); got != s.Value && !strings.HasPrefix(s.Name, "default_transaction_") {
-						t.Errorf("%v, %q: %s is %s, want %s", mode, pooler, s.Name, got, s.Value)
+						t.Errorf("%v, pooler %q: the setting %s is %s, want %s", mode, pooler, s.Name, got, s.Value)
 					}
 					if got := current(t, application, s.Name); got != before[s.Name] {
-						t.Errorf("%v, %q: the application's %s is %s, and was %s", mode, pooler, s.Name, got, before[s.Name])
+						t.Errorf("%v, pooler %q: the application's setting %s is %s, want %s as before", mode, pooler, s.Name, got, before[s.Name])
 					}
 				}
 			}
@@ -180,18 +180,18 @@ func TestAPoolersClientsDoNotGetOurSettings(t *testing.T) {
 	}
 }
 
-func TestADirectConnectionIsNotTakenForAPoolers(t *testing.T) {
+func TestADirectConnectionIsNotTakenForOneOfAPooler(t *testing.T) {
 	t.Parallel()
 	db := testdb.NewEmpty(t)
 	for pooler, want := range map[session.Pooler]bool{session.Auto: false, "": false, session.None: false, session.Session: false, session.Transaction: true} {
 		if got, err := session.Pooled(t.Context(), db.Pool, pooler); err != nil || got != want {
-			t.Errorf("%q: %v, %v", pooler, got, err)
+			t.Errorf("with the option %q, is there a pooler? got %v, %v, want %v", pooler, got, err, want)
 		}
 	}
 }
 
-// What runs in transactions of its own gives every connection back, whether its rows were read to the end, left, or failed.
-func TestTransactionsEnd(t *testing.T) {
+// TestATransactionAlwaysReturnsItsConnection, whether its rows were read to the end, not read, or failed.
+func TestATransactionAlwaysReturnsItsConnection(t *testing.T) {
 	t.Parallel()
 	db := testdb.NewEmpty(t)
 	pool := db.NewPool(t, func(c *pgxpool.Config) { c.MaxConns = 1 })
@@ -203,14 +203,14 @@ func TestTransactionsEnd(t *testing.T) {
 		must(t, err)
 		list, err := pgx.CollectRows(rows, pgx.RowTo[int])
 		if err != nil || len(list) != 3 {
-			t.Errorf("%v, %v", list, err)
+			t.Errorf("got the rows %v, %v, want 3", list, err)
 		}
 		rows, err = ours.Query(t.Context(), "SELECT 1/n FROM generate_series(0, 3) n")
 		if err == nil {
 			_, err = pgx.CollectRows(rows, pgx.RowTo[int])
 		}
 		if err == nil {
-			t.Error("a division by zero is no error")
+			t.Error("a division by zero returns no error, want one")
 		}
 		rows, err = ours.Query(t.Context(), "SELECT n FROM generate_series(1, 3) n")
 		must(t, err)
@@ -220,13 +220,13 @@ func TestTransactionsEnd(t *testing.T) {
 		var n int
 		must(t, ours.QueryRow(t.Context(), "SELECT 1").Scan(&n))
 		if err := ours.QueryRow(t.Context(), "SELECT 1 WHERE false").Scan(&n); err != pgx.ErrNoRows {
-			t.Errorf("no row is %v", err)
+			t.Errorf("a query without a row returns %v, want %v", err, pgx.ErrNoRows)
 		}
 		if _, err := ours.Exec(t.Context(), "SELEC"); err == nil {
-			t.Error("a syntax error is no error")
+			t.Error("a syntax error returns no error, want one")
 		}
 	}
 	if n := pool.Stat().AcquiredConns(); n > 0 {
-		t.Errorf("%d connections were not given back", n)
+		t.Errorf("%d connections were not returned, want none", n)
 	}
 }

@@ -19,10 +19,10 @@ func TestTheStateOfAnErrorIsReadFromEveryDriver(t *testing.T) {
 		"":      errors.New("connection reset"),
 	} {
 		if got := sqlstate.Of(err); got != want {
-			t.Errorf("%v: %q, want %q", err, got, want)
+			t.Errorf("Of(%v) is %q, want %q", err, got, want)
 		}
 	}
 	if got := sqlstate.Of(nil); got != "" {
-		t.Errorf("no error: %q", got)
+		t.Errorf("Of(nil) is %q, want none", got)
 	}
 }

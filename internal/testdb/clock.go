@@ -9,8 +9,8 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/throwaway"
 )
 
-// ServerWithClock returns a server for this test alone whose clock is ahead of this machine by offset, in whole seconds, which
-// may be negative. libfaketime (a Debian package) changes the clock of the server process; it cannot change that of a Go
+// ServerWithClock returns a server that only this test uses. Its clock is ahead of this machine's by offset, in whole seconds;
+// offset may be negative. libfaketime (a Debian package) changes the clock of the server process; it cannot change that of a Go
 // program, which does not use libc for the time. The test is skipped, with the reason, where the library is not installed or
 // has no effect.
 func ServerWithClock(t testing.TB, offset time.Duration) *throwaway.Server {

@@ -60,7 +60,7 @@ func (c *Cluster) URL(t testing.TB, settings ...string) string {
 }
 
 // Failover crashes the primary and promotes the standby; the two then change places in the Cluster. Without synchronous
-// replication what the standby did not have yet is lost.
+// replication, the commits that the standby did not have yet are lost.
 func (c *Cluster) Failover(t testing.TB) {
 	t.Helper()
 	ctx, cancel := clusterStep()
@@ -74,7 +74,7 @@ func (c *Cluster) Failover(t testing.TB) {
 	c.Primary, c.Standby = c.Standby, c.Primary
 }
 
-// Rejoin has the old primary, after a Failover, follow the new one.
+// Rejoin makes the old primary follow the new one, after a Failover.
 func (c *Cluster) Rejoin(t testing.TB) {
 	t.Helper()
 	ctx, cancel := clusterStep()
@@ -85,7 +85,7 @@ func (c *Cluster) Rejoin(t testing.TB) {
 	c.follow(ctx, t)
 }
 
-// follow waits until the standby follows, and makes it synchronous if it is to be.
+// follow waits until the standby follows, and makes it synchronous if the cluster is.
 func (c *Cluster) follow(ctx context.Context, t testing.TB) {
 	t.Helper()
 	err := c.Primary.WaitReplicated(ctx)
@@ -97,7 +97,8 @@ func (c *Cluster) follow(ctx context.Context, t testing.TB) {
 	}
 }
 
-// clusterStep doesn't end with the test's context, so that a failure of one is not taken for the other.
+// clusterStep returns a context that does not end with the test's, so that the end of the test is not taken for a failure of
+// the step.
 func clusterStep() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), clusterStepMax)
 }

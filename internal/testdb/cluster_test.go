@@ -14,37 +14,37 @@ import (
 
 const stepMax = time.Minute
 
-func TestAFailoverKeepsWhatWasReplicated(t *testing.T) {
+func TestAFailoverKeepsTheReplicatedRows(t *testing.T) {
 	t.Parallel()
 	c := testdb.NewCluster(t, false)
 	execute(t, c.Primary, "CREATE TABLE kept AS SELECT 1 AS n")
 	must(t, c.Primary.WaitReplicated(bounded(t)))
 	session := connect(t, c.Standby.URL())
 	if _, err := session.Exec(bounded(t), "INSERT INTO kept VALUES (2)"); sqlstate.Of(err) != "25006" {
-		t.Errorf("a write on the standby: %v", err)
+		t.Errorf("a write on the standby returns %v, want a read-only error", err)
 	}
 	both := c.URL(t, "target_session_attrs=read-write")
 
 	c.Failover(t)
 	if _, err := session.Exec(bounded(t), "INSERT INTO kept VALUES (2)"); err != nil {
-		t.Errorf("the session from before the promotion: %v", err)
+		t.Errorf("a write in the session from before the promotion returns %v, want none", err)
 	}
 	must(t, session.Close(bounded(t)))
 	session = connect(t, both)
 	if got := count(t, session); got != 2 {
-		t.Errorf("%d rows", got)
+		t.Errorf("got %d rows, want 2", got)
 	}
 
 	c.Rejoin(t)
 	must(t, c.Primary.WaitReplicated(bounded(t)))
 	if got := count(t, connect(t, c.Standby.URL())); got != 2 {
-		t.Errorf("%d rows on the server that rejoined", got)
+		t.Errorf("got %d rows on the server that rejoined, want 2", got)
 	}
 	c.Failover(t) // and back
 	execute(t, c.Primary, "INSERT INTO kept VALUES (3)")
 }
 
-func TestASynchronousClusterLosesNothingThatWasCommitted(t *testing.T) {
+func TestASynchronousClusterLosesNoCommit(t *testing.T) {
 	t.Parallel()
 	c := testdb.NewCluster(t, true)
 	execute(t, c.Primary, "CREATE TABLE kept AS SELECT 1 AS n")
@@ -59,7 +59,7 @@ func TestASynchronousClusterLosesNothingThatWasCommitted(t *testing.T) {
 		result <- err
 	}()
 	observer := connect(t, c.Primary.URL())
-	eventually(t, func() bool {
+	eventually(t, "the commit waits for the standby", func() bool {
 		var waits bool
 		must(t, observer.QueryRow(bounded(t), "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND pid = $1)",
 			conn.PgConn().PID()).Scan(&waits))
@@ -67,13 +67,13 @@ func TestASynchronousClusterLosesNothingThatWasCommitted(t *testing.T) {
 	})
 	must(t, c.Standby.Restart(bounded(t)))
 	if err := <-result; err != nil {
-		t.Error(err)
+		t.Errorf("the commit returns %v, want none", err)
 	}
 	cancel()
-	must(t, c.Primary.SetSynchronous(bounded(t), true)) // returns once the standby is back in step
+	must(t, c.Primary.SetSynchronous(bounded(t), true)) // returns when the standby has caught up
 	c.Failover(t)
 	if got := count(t, connect(t, c.Primary.URL())); got != 2 {
-		t.Errorf("%d rows", got)
+		t.Errorf("got %d rows, want 2", got)
 	}
 }
 
@@ -86,11 +86,11 @@ func TestADemotedServerIsReadOnlyUntilItIsPromoted(t *testing.T) {
 		must(t, server.Demote(bounded(t)))
 		conn := connect(t, server.URL())
 		if _, err := conn.Exec(bounded(t), "INSERT INTO kept VALUES (2)"); sqlstate.Of(err) != "25006" {
-			t.Errorf("a write: %v", err)
+			t.Errorf("a write returns %v, want a read-only error", err)
 		}
 		must(t, server.Promote(bounded(t)))
 		if _, err := conn.Exec(bounded(t), "INSERT INTO kept VALUES (2)"); err != nil {
-			t.Errorf("the same session, now: %v", err)
+			t.Errorf("a write in the same session after the promotion returns %v, want none", err)
 		}
 		must(t, server.Restart(bounded(t)))
 		execute(t, server, "DELETE FROM kept WHERE n = 2")
@@ -132,14 +132,14 @@ func count(t *testing.T, conn *pgx.Conn) (rows int) {
 	return rows
 }
 
-func eventually(t *testing.T, holds func() bool) {
+func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(stepMax)
 	for !holds() {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within %v", stepMax)
+			t.Fatalf("waited %v, and this did not happen: %s", stepMax, what)
 		}
-		time.Sleep(5 * time.Millisecond) // no event tells of what a backend waits for
+		time.Sleep(5 * time.Millisecond) // the server sends no event when a backend begins to wait
 	}
 }
 

@@ -12,13 +12,13 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/throwaway"
 )
 
-// Child is a program that the test binary can run as: a test can kill only a process of its own.
+// Child is a program that the test binary can run as, in a process that a test can kill.
 type Child struct {
 	Name string
 	Run  func() int // returns the exit status
 }
 
-// Environment variables by which a child is told what it is and where it works.
+// Environment variables that give a child its name and its schema.
 const (
 	childVariable  = "EPILOGUE_TEST_CHILD"
 	schemaVariable = "EPILOGUE_TEST_SCHEMA"
@@ -72,8 +72,8 @@ func runChild(name string, children []Child) int {
 	return 2
 }
 
-// Command prepares the named child to run on this database; [ChildDatabase] tells it which that is. Further settings
-// are NAME=VALUE. What it prints on stderr goes to ours.
+// Command prepares the named child to run on this database, which [ChildDatabase] returns there. Further settings are
+// NAME=VALUE. The child's stderr is ours.
 func (db *DB) Command(name string, settings ...string) *exec.Cmd {
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), childVariable+"="+name, schemaVariable+"="+db.Schema, throwaway.URLVariable+"="+db.URL)

@@ -2,7 +2,7 @@ package testdb
 
 import "github.com/seed-abbacb8b/epilogue/outbox"
 
-// Outcome returns a succeeded run that asks for nothing but its URL; an empty one leaves the header out.
+// Outcome returns the outcome of a succeeded run, with the header of its URL. An empty URL leaves the header out.
 func Outcome(runID, url string) outbox.RunOutcome {
 	o := outbox.RunOutcome{RunID: runID, Status: outbox.Succeeded, Result: []byte(`{"ok":true}`), FinalStep: 2}
 	if url != "" {

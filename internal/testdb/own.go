@@ -6,8 +6,8 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/throwaway"
 )
 
-// OwnServer returns a server for this test alone, to be crashed and restarted. fsync is on: what it lost by a crash, a
-// server in production would lose too. Use [NewAt] for a schema on it.
+// OwnServer returns a server that only this test uses, and that it may crash and restart. fsync is on, so that a crash loses
+// only what it would lose in production. Use [NewAt] for a schema on it.
 func OwnServer(t testing.TB) *throwaway.Server {
 	t.Helper()
 	return ownServer(t, throwaway.Options{Settings: map[string]string{"fsync": "on"}})

@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// PgBouncer returns the URL of a pooler in transaction mode before the server, with two connections for everybody. Where
-// it is not installed, the test is skipped.
+// PgBouncer returns the URL of a pooler in transaction mode in front of the server, with two connections for all clients. If
+// PgBouncer is not installed, the test is skipped.
 func PgBouncer(t testing.TB, db *DB) string {
 	t.Helper()
 	program, err := exec.LookPath("pgbouncer")
@@ -30,7 +30,7 @@ func PgBouncer(t testing.TB, db *DB) string {
 	if server.Password != "" {
 		password = " password='" + strings.ReplaceAll(server.Password, "'", "''") + "'"
 	}
-	// It listens on a Unix socket: a port that was free a moment ago may be another test's by now.
+	// It listens on a Unix socket, because a port that was free a moment ago may belong to another test by now.
 	const port = 6432
 	dir, err := os.MkdirTemp("/tmp", "pgbouncer-test-") // not t.TempDir, which another user cannot enter
 	must(t, err)
@@ -49,7 +49,7 @@ ignore_startup_parameters = extra_float_digits
 `, server.Host, server.Port, server.Database, server.User, password, port, dir), 0o600))
 
 	cmd := exec.Command(program, "-q", ini)
-	if os.Geteuid() == 0 { // which it refuses to run as
+	if os.Geteuid() == 0 { // PgBouncer refuses to run as root
 		nobody, err := user.Lookup("nobody")
 		must(t, err)
 		uid, err := strconv.ParseUint(nobody.Uid, 10, 32)
@@ -74,7 +74,7 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// waitForSocket polls, for another program's start is no event of ours.
+// waitForSocket polls, because there is no event for the start of another program.
 func waitForSocket(t testing.TB, path string) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
@@ -84,7 +84,7 @@ func waitForSocket(t testing.TB, path string) {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("pgbouncer does not listen: %v", err)
+			t.Fatalf("pgbouncer does not listen after a minute: %v", err)
 		}
 	}
 }

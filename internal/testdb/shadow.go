@@ -27,7 +27,7 @@ func (s Shadows) PlantDomains(t testing.TB, schema, ours string) {
 	shadowExec(t, s.pool, schema, `SELECT pg_catalog.set_config('test.ours', '`+ours+`', false);`+plantDomainOperators)
 }
 
-// RemoveDomains takes away what PlantDomains planted: it keeps our domains from being dropped.
+// RemoveDomains removes what PlantDomains has created. Before that, our domains cannot be dropped.
 func (s Shadows) RemoveDomains(t testing.TB, schema string) {
 	t.Helper()
 	shadowExec(t, s.pool, schema, removeDomainOperators)
@@ -58,7 +58,7 @@ func shadowExec(t testing.TB, pool *pgxpool.Pool, schema, sql string) {
 	}
 }
 
-// A sequence counts what a transaction that fails would forget.
+// A sequence keeps its count even if the transaction fails.
 const plantSetup = `CREATE SCHEMA IF NOT EXISTS planted; CREATE SEQUENCE IF NOT EXISTS planted.calls;
 CREATE OR REPLACE FUNCTION planted.called(what text) RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog AS $$
 BEGIN

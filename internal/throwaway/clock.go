@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// ClockEnv returns what Options.Env needs for a server whose clock is ahead of this machine's by offset, which has whole
-// seconds and may be negative. libfaketime (a package of Debian's of that name) does it; found is false where it is not
-// installed. In a container it is not there: then it has no effect.
+// ClockEnv returns the value of Options.Env for a server whose clock is ahead of this machine's by offset, in whole seconds;
+// offset may be negative. The library libfaketime (in the Debian package of that name) changes the clock; found is false if it
+// is not installed. It has no effect on a server in a container, because the library is missing there.
 func ClockEnv(offset time.Duration) (env []string, found bool) {
 	for _, pattern := range []string{
 		"/usr/lib/*/faketime/libfaketime.so.1", // Debian, Ubuntu
@@ -19,7 +19,7 @@ func ClockEnv(offset time.Duration) (env []string, found bool) {
 			return []string{
 				"LD_PRELOAD=" + matches[0],
 				fmt.Sprintf("FAKETIME=%+d", int(offset.Seconds())),
-				"FAKETIME_DONT_FAKE_MONOTONIC=1", // timeouts take as long as ever
+				"FAKETIME_DONT_FAKE_MONOTONIC=1", // timeouts take as long as usual
 				"NO_FAKE_STAT=1",
 			}, true
 		}

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// fakeDocker puts a docker in PATH that writes down what it's asked for, and can't run anything.
+// fakeDocker puts a program docker in PATH that records its arguments, and cannot run a container.
 func fakeDocker(t *testing.T) (calls func() string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -29,12 +29,12 @@ func TestAContainerThatDoesNotStartIsRemoved(t *testing.T) {
 	temp := ownTemp(t)
 	_, err := startContainer(t.Context(), launchOptions{settings: []string{"-c", "fsync=off"}, env: []string{"TZ=UTC"}}, t.Logf)
 	if err == nil || !strings.Contains(err.Error(), "no room") {
-		t.Errorf("startContainer returns %v", err)
+		t.Errorf("startContainer returns %v, want the error of docker", err)
 	}
 	mustBeEmpty(t, temp)
 	run, remove, _ := strings.Cut(calls(), "\n")
 	if !strings.Contains(run, "--env TZ=UTC "+dockerImage+" -c fsync=off") || !strings.HasPrefix(remove, "rm --force --volumes "+scratchPrefix) {
-		t.Errorf("docker was asked for:\n%s", calls())
+		t.Errorf("docker got these calls, want a run and the removal of the container:\n%s", calls())
 	}
 }
 
@@ -45,9 +45,9 @@ func TestTheSweepRemovesTheContainerOfAKilledOwner(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(dir, markerName), nil, 0o600))
 	must(t, os.WriteFile(filepath.Join(dir, containerName), []byte("epilogue-postgres-1-2"), 0o600))
 	if swept, err := sweepOne(t.Context(), dir); !swept || err != nil {
-		t.Errorf("sweepOne returns %v, %v", swept, err)
+		t.Errorf("sweepOne returns %v, %v, want true", swept, err)
 	}
 	if got := calls(); got != "rm --force --volumes epilogue-postgres-1-2\n" {
-		t.Errorf("docker was asked for %q", got)
+		t.Errorf("docker got the calls %q, want the removal of the container", got)
 	}
 }

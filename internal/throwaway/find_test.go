@@ -16,7 +16,7 @@ func TestTheHighestVersionComesFirst(t *testing.T) {
 		"/usr/lib/postgresql/17/bin", "/usr/lib/postgresql/15/bin", "/usr/lib/postgresql/9.6/bin", "/usr/lib/postgresql/latest/bin",
 	}
 	if !slices.Equal(got, want) {
-		t.Errorf("got %v", got)
+		t.Errorf("got %v, want %v", got, want)
 	}
 }
 
@@ -54,12 +54,12 @@ func TestSettingsAddToTheDefaults(t *testing.T) {
 		args, err := settingArgs(c.wanted)
 		must(t, err)
 		if got := strings.Join(args, " "); got != c.want {
-			t.Errorf("%s: got %s", c.name, got)
+			t.Errorf("%s: got %s, want %s", c.name, got, c.want)
 		}
 	}
 	for _, wrong := range []string{"port", "listen_addresses", "FSYNC"} {
 		if _, err := settingArgs(map[string]string{wrong: "1"}); err == nil {
-			t.Errorf("%s is no error", wrong)
+			t.Errorf("the setting %s returns no error, want one", wrong)
 		}
 	}
 }

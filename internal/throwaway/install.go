@@ -19,7 +19,7 @@ type packageManager struct {
 	tidy    [][]string // commands that undo prepare; they are run in any case, and may fail
 }
 
-// packageManagers returns those that we know, the system's own before Homebrew, which can be there besides it.
+// packageManagers returns those that we know. The system's own come before Homebrew, which can be installed in addition.
 func packageManagers() []packageManager {
 	return []packageManager{
 		aptGet(),
@@ -27,7 +27,7 @@ func packageManagers() []packageManager {
 			install: []string{"dnf", "install", "-y", "postgresql-server"}},
 		{command: "apk", asRoot: true, manual: "add postgresql",
 			install: []string{"apk", "add", "--no-cache", "postgresql"}},
-		// Without -y: fresh lists and one fresh package among old ones is a mixture that Arch doesn't support.
+		// Without -y, which would update the lists: Arch does not support one new package among old ones.
 		{command: "pacman", asRoot: true, manual: "-S postgresql",
 			install: []string{"pacman", "-S", "--noconfirm", "--needed", "postgresql"}},
 		{command: "zypper", asRoot: true, manual: "install postgresql-server",
@@ -37,8 +37,8 @@ func packageManagers() []packageManager {
 	}
 }
 
-// aptGet keeps Debian from creating and starting its own database cluster, as it does for a new Postgres. Debian reads that
-// from a file, which exists during the installation only.
+// aptGet prevents Debian from creating and starting its own database cluster, as it does for a new Postgres. Debian reads this
+// setting from a file, which exists during the installation only.
 func aptGet() packageManager {
 	const (
 		dir  = "/etc/postgresql-common/createcluster.d"
@@ -57,7 +57,7 @@ func aptGet() packageManager {
 	}
 }
 
-// announcement says, before anything is done, what is installed, why, and how to prevent it.
+// announcement is printed before anything is done. It says what is installed, why, and how to prevent it.
 func (m packageManager) announcement() string {
 	name := m.install[len(m.install)-1]
 	return fmt.Sprintf("there is no Postgres on this machine, and a throwaway server needs its programs: installing the system package %s "+
@@ -91,13 +91,13 @@ func install(ctx context.Context, say logf) error {
 	}
 	err = runStep(ctx, rights, manager.install, say)
 	for _, args := range manager.tidy {
-		_ = runStep(context.WithoutCancel(ctx), rights, args, say) // what is left to undo may be nothing
+		_ = runStep(context.WithoutCancel(ctx), rights, args, say) // there may be nothing to undo
 	}
 	return err
 }
 
-// choosePackageManager returns the first one that is here and that we have the rights for, and the command that gives
-// them.
+// choosePackageManager returns the first one that is installed and that we have the rights for, and the command that gives the
+// rights.
 func choosePackageManager(
 	lookPath func(string) (string, error), weAreRoot bool, sudo func() error,
 ) (_ packageManager, rights []string, err error) {
@@ -132,8 +132,8 @@ func sudoWorks(ctx context.Context) error {
 	return err
 }
 
-// runStep runs a command of a package manager and says so. When ctx ends it is asked to stop, and waited for: a package
-// manager that is killed can leave the system half installed.
+// runStep prints a command of a package manager and runs it. When ctx ends, runStep asks the command to stop, and waits for it,
+// because a package manager that is killed can leave the system half installed.
 func runStep(ctx context.Context, rights, args []string, say logf) error {
 	args = append(append([]string(nil), rights...), args...)
 	say("running: %s", strings.Join(args, " "))

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// pathWith is exec.LookPath on a machine that has these programs.
+// pathWith returns a function like exec.LookPath, for a machine that has these programs.
 func pathWith(programs ...string) func(string) (string, error) {
 	return func(name string) (string, error) {
 		for _, program := range programs {
@@ -21,7 +21,7 @@ func pathWith(programs ...string) func(string) (string, error) {
 	}
 }
 
-func TestThePackageManagerIsChosenByWhatIsHereAndAllowed(t *testing.T) {
+func TestThePackageManagerIsOneThatIsInstalledAndAllowed(t *testing.T) {
 	sudoWorks := func() error { return nil }
 	sudoFails := func() error { return errors.New("a password is required") }
 	for name, c := range map[string]struct {
@@ -60,7 +60,7 @@ func TestAPackageIsAnnouncedBeforeItIsInstalled(t *testing.T) {
 		got := m.announcement()
 		for _, want := range []string{"the system package postgresql", "with " + m.command, "The package stays", InstallVariable + "=no", URLVariable} {
 			if !strings.Contains(got, want) {
-				t.Errorf("%q is not in: %s", want, got)
+				t.Errorf("%q is missing in: %s", want, got)
 			}
 		}
 	}
@@ -75,11 +75,11 @@ func TestTheEnvironmentOverrulesTheOptionToInstall(t *testing.T) {
 		{false, "", false}, {true, "", true}, {true, "no", false}, {false, "yes", true},
 	} {
 		if got, err := installAllowed(c.option, c.variable); got != c.want || err != nil {
-			t.Errorf("option %v, variable %q: got %v, %v", c.option, c.variable, got, err)
+			t.Errorf("option %v, variable %q: got %v, %v, want %v", c.option, c.variable, got, err, c.want)
 		}
 	}
 	if _, err := installAllowed(true, "maybe"); err == nil {
-		t.Error("maybe is no error")
+		t.Error("the variable \"maybe\" returns no error, want one")
 	}
 }
 
@@ -96,7 +96,7 @@ func TestTheAdviceFitsTheSystem(t *testing.T) {
 	} {
 		got := advice(c.goos, pathWith(c.here...))
 		if !strings.Contains(got, c.want) || !strings.Contains(got, URLVariable) {
-			t.Errorf("%s with %v: %s", c.goos, c.here, got)
+			t.Errorf("on %s with the programs %v the advice is %q, want %q and %s in it", c.goos, c.here, got, c.want, URLVariable)
 		}
 	}
 }

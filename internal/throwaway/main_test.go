@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 	leakcheck.Main(m)
 }
 
-// helperReport is what the helper says about its server.
+// helperReport is the helper's report about its server.
 type helperReport struct {
 	URL string
 	Dir string
@@ -79,7 +79,7 @@ func startOwnServer(t *testing.T, settings map[string]string) (*Server, *local) 
 	return s, s.engine.(*local)
 }
 
-// ownTemp makes a TMPDIR for this test alone, which the server's user can enter, unlike t.TempDir.
+// ownTemp makes a TMPDIR that only this test uses. The server's user can enter it; that user cannot enter t.TempDir.
 func ownTemp(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/tmp", "throwaway-test-")
@@ -95,11 +95,11 @@ func mustBeEmpty(t *testing.T, dir string) {
 	entries, err := os.ReadDir(dir)
 	must(t, err)
 	for _, entry := range entries {
-		t.Errorf("left behind: %s", filepath.Join(dir, entry.Name()))
+		t.Errorf("%s is still there, want an empty directory", filepath.Join(dir, entry.Name()))
 	}
 }
 
-// query returns the one value that the statement gives.
+// query returns the single value that the statement returns.
 func query(t *testing.T, url, statement string) string {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)
@@ -119,7 +119,7 @@ func execute(t *testing.T, url, statement string) {
 	must(t, err)
 }
 
-// processGone also counts a zombie as gone: whether an orphan is reaped is up to the machine's first process.
+// processGone also counts a zombie as gone: the machine's first process decides whether an orphan is reaped.
 func processGone(pid int) bool {
 	if syscall.Kill(pid, 0) == syscall.ESRCH {
 		return true
@@ -128,15 +128,15 @@ func processGone(pid int) bool {
 	return err == nil && strings.Contains(string(stat), ") Z ")
 }
 
-// eventually waits for what no event tells us of, like the end of somebody else's child.
+// eventually waits for a condition for which there is no event, like the end of another process's child.
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	deadline := time.Now().Add(time.Minute)
 	for !holds() {
 		if time.Now().After(deadline) {
-			t.Fatalf("not within a minute: %s", what)
+			t.Fatalf("waited a minute, and this did not happen: %s", what)
 		}
-		time.Sleep(10 * time.Millisecond) // no event tells of what another process does
+		time.Sleep(10 * time.Millisecond) // there is no event for what another process does
 	}
 }
 

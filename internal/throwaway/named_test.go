@@ -15,27 +15,27 @@ func TestAServerNamedInTheEnvironmentIsUsedAndNotStopped(t *testing.T) {
 	named, err := Start(t.Context(), Options{Log: t.Logf})
 	must(t, err)
 	if named.Owned() || named.URL() != own.URL() || named.Version() != own.Version() {
-		t.Errorf("got %s, version %s, owned %v", named.URL(), named.Version(), named.Owned())
+		t.Errorf("got the server %s, version %s, owned %v; want %s, version %s, not owned", named.URL(), named.Version(), named.Owned(), own.URL(), own.Version())
 	}
 	if err := named.Crash(); !errors.Is(err, errNotOwned) {
-		t.Errorf("Crash returns %v", err)
+		t.Errorf("Crash returns %v, want %v", err, errNotOwned)
 	}
 	if err := named.Restart(t.Context()); !errors.Is(err, errNotOwned) {
-		t.Errorf("Restart returns %v", err)
+		t.Errorf("Restart returns %v, want %v", err, errNotOwned)
 	}
 	must(t, named.Stop())
 	if got := query(t, own.URL(), "SELECT 1::text"); got != "1" {
-		t.Errorf("after Stop, SELECT 1 gives %q", got)
+		t.Errorf("after Stop, SELECT 1 returns %q, want 1", got)
 	}
 
 	execute(t, own.URL(), "CREATE ROLE guest LOGIN")
 	t.Setenv(URLVariable, strings.Replace(own.URL(), "postgres@", "guest@", 1))
 	if _, err := Start(t.Context(), Options{}); err == nil || !strings.Contains(err.Error(), "may not create schemas") {
-		t.Errorf("for a user who may not create schemas Start returns %v", err)
+		t.Errorf("Start returns %v, want that the user may not create schemas", err)
 	}
 }
 
-func TestAnUnusableNamedServerIsAnErrorThatKeepsThePassword(t *testing.T) {
+func TestAnUnusableNamedServerIsAnErrorThatHidesThePassword(t *testing.T) {
 	const password = "s3cr3t"
 	port, err := freePort()
 	must(t, err)
@@ -54,7 +54,7 @@ func TestAnUnusableNamedServerIsAnErrorThatKeepsThePassword(t *testing.T) {
 			t.Setenv(URLVariable, url)
 			_, err := Start(t.Context(), Options{Log: func(format string, args ...any) { fmt.Fprintf(&said, format+"\n", args...) }})
 			if err == nil {
-				t.Fatal("no error")
+				t.Fatal("Start returns no error, want one")
 			}
 			t.Logf("error: %v\nlog: %s", err, said.String())
 			if !strings.Contains(err.Error(), URLVariable) {
@@ -67,10 +67,10 @@ func TestAnUnusableNamedServerIsAnErrorThatKeepsThePassword(t *testing.T) {
 	}
 }
 
-func TestOwnPassesTheNamedServerOver(t *testing.T) {
+func TestTheOptionOwnIgnoresTheNamedServer(t *testing.T) {
 	t.Setenv(URLVariable, "postgres://nobody@127.0.0.1:1/none")
 	s, _ := startOwnServer(t, nil)
 	if !s.Owned() {
-		t.Error("not our own")
+		t.Error("Owned is false, want a server of our own")
 	}
 }

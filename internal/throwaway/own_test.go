@@ -22,14 +22,14 @@ func TestAServerOfOurOwnAnswersPgxAndLibPQ(t *testing.T) {
 	t.Parallel()
 	s, _ := startOwnServer(t, map[string]string{"cluster_name": "it's = a name"})
 	if got := query(t, s.URL(), "SELECT 1::text"); got != "1" {
-		t.Errorf("SELECT 1 gives %q", got)
+		t.Errorf("SELECT 1 returns %q, want 1", got)
 	}
 	db, err := sql.Open("postgres", s.URL())
 	must(t, err)
 	defer func() { must(t, db.Close()) }()
 	must(t, db.PingContext(t.Context()))
 	if !s.Owned() || s.Version() == "" {
-		t.Errorf("Owned %v, Version %q", s.Owned(), s.Version())
+		t.Errorf("Owned is %v, want true; Version is %q, want a version", s.Owned(), s.Version())
 	}
 	for setting, want := range map[string]string{
 		"fsync": "off", "full_page_writes": "off", "synchronous_commit": "on", "max_connections": "200",
@@ -53,18 +53,18 @@ func TestCommittedDataSurvivesCrashAndRestart(t *testing.T) {
 	pid := l.running.cmd.Process.Pid
 	must(t, s.Crash())
 	if !processGone(pid) {
-		t.Error("the server is still there after Crash")
+		t.Error("the server still runs after Crash")
 	}
 	if err := s.Crash(); !errors.Is(err, errEnded) {
-		t.Errorf("a second Crash returns %v, want that there is nothing to crash", err)
+		t.Errorf("a second Crash returns %v, want %v", err, errEnded)
 	}
 	must(t, s.Restart(t.Context()))
 	if got := query(t, s.URL(), "SELECT word FROM kept"); got != "still here" {
-		t.Errorf("after the restart the row says %q", got)
+		t.Errorf("after the restart the row holds %q, want \"still here\"", got)
 	}
-	must(t, s.Restart(t.Context())) // now of a running server
+	must(t, s.Restart(t.Context())) // this time of a running server
 	if got := query(t, s.URL(), "SELECT word FROM kept"); got != "still here" {
-		t.Errorf("after the second restart the row says %q", got)
+		t.Errorf("after the second restart the row holds %q, want \"still here\"", got)
 	}
 }
 
@@ -73,16 +73,16 @@ func TestStopLeavesNoDirectoryAndNoProcess(t *testing.T) {
 	s, l := startOwnServer(t, nil)
 	pid := l.running.cmd.Process.Pid
 	if dir := filepath.Dir(l.scratch.dir); dir != temp {
-		t.Errorf("the data directory is in %s, not in TMPDIR", dir)
+		t.Errorf("the data directory is in %s, want it in TMPDIR", dir)
 	}
 	must(t, s.Stop())
 	must(t, s.Stop())
 	mustBeEmpty(t, temp)
 	if !processGone(pid) {
-		t.Error("the server is still there")
+		t.Error("the server still runs after Stop")
 	}
 	if err := errors.Join(s.Crash(), s.Restart(t.Context())); !errors.Is(err, errStopped) {
-		t.Errorf("Crash and Restart after Stop return %v", err)
+		t.Errorf("Crash and Restart after Stop return %v, want %v", err, errStopped)
 	}
 }
 
@@ -105,17 +105,17 @@ func TestACancelledStartLeavesNothing(t *testing.T) {
 		case err == nil: // a fast machine
 			must(t, s.Stop())
 		case !errors.Is(err, context.DeadlineExceeded):
-			t.Errorf("cancelled after %v: %v", after, err)
+			t.Errorf("a start that was cancelled after %v returns %v, want %v", after, err, context.DeadlineExceeded)
 		}
 		mustBeEmpty(t, temp)
 	}
-	// Other servers on this machine can have some for a moment, while they start.
+	// Other servers on this machine can have such segments for a moment while they start.
 	eventually(t, "shared memory is released", func() bool {
 		return !slices.ContainsFunc(idleSharedMemory(t), func(id string) bool { return !slices.Contains(before, id) })
 	})
 }
 
-// idleSharedMemory returns the ids of the System V segments that no process uses, where the system lists them. Postgres
+// idleSharedMemory returns the ids of the System V segments that no process uses, if the system lists them. Postgres
 // locks its data directory with one.
 func idleSharedMemory(t *testing.T) (ids []string) {
 	t.Helper()
@@ -137,28 +137,28 @@ func TestAServerThatDoesNotStartShowsItsLogAndLeavesNothing(t *testing.T) {
 	temp := ownTemp(t)
 	_, err := Start(t.Context(), Options{Own: true, Settings: map[string]string{"work_mem": "plenty"}})
 	if err == nil || !strings.Contains(err.Error(), `invalid value for parameter "work_mem"`) {
-		t.Errorf("the error doesn't show the server's log: %v", err)
+		t.Errorf("the error is %v, want the server's log in it", err)
 	}
 	mustBeEmpty(t, temp)
 }
 
-func TestAPlaceThatTheServerCannotEnterIsPassedOver(t *testing.T) {
+func TestADirectoryThatTheServerCannotEnterIsNotUsed(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("only root runs the server as somebody else")
+		t.Skip("only root runs the server as another user")
 	}
 	closed := t.TempDir()
 	must(t, os.Chmod(closed, 0o700))
 	t.Setenv("TMPDIR", closed)
 	_, l := startOwnServer(t, nil)
 	if strings.HasPrefix(l.scratch.dir, closed) {
-		t.Errorf("the data directory is in %s", l.scratch.dir)
+		t.Errorf("the data directory is in %s, which the server cannot enter", l.scratch.dir)
 	}
 }
 
 func TestAPortInUseIsNotTaken(t *testing.T) {
 	t.Parallel()
 	s, l := startOwnServer(t, nil)
-	// A second server on the first one's port must not take the first one's answers for its own.
+	// A second server with the port of the first must not take the answers of the first for its own.
 	second := &local{found: l.found, options: l.options, port: l.port}
 	var err error
 	second.scratch, err = newScratch(l.found.runAs)
@@ -166,10 +166,10 @@ func TestAPortInUseIsNotTaken(t *testing.T) {
 	defer func() { must(t, second.stop()) }()
 	must(t, second.initialise(t.Context()))
 	if _, err := second.start(t.Context()); !errors.Is(err, errEnded) {
-		t.Errorf("on a port that is taken start returns %v", err)
+		t.Errorf("start on a port in use returns %v, want %v", err, errEnded)
 	}
 	if got := query(t, s.URL(), "SELECT 1::text"); got != "1" {
-		t.Errorf("SELECT 1 gives %q", got)
+		t.Errorf("SELECT 1 returns %q, want 1", got)
 	}
 }
 
@@ -185,6 +185,6 @@ func TestTheServerGetsTheVariablesItIsGiven(t *testing.T) {
 	}
 	must(t, err)
 	if !strings.Contains(string(environment), "EPILOGUE_ONE=1\x00EPILOGUE_TWO=2") {
-		t.Errorf("its environment is %q", environment)
+		t.Errorf("the environment of the server is %q, want the two variables in it", environment)
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// errEnded says that a server has ended without having been asked to.
+// errEnded is the error of a server that has ended by itself.
 var errEnded = errors.New("the server has ended")
 
 // process is a server process, and the goroutine that waits for it.
@@ -74,8 +74,8 @@ func (p *process) end(how syscall.Signal) error {
 	return fmt.Errorf("the server (pid %d) doesn't end", p.cmd.Process.Pid)
 }
 
-// runToEnd runs a program that does one thing and ends, and returns what it printed, or that as part of the error. The
-// command must have been made with ctx, which is what ends it early.
+// runToEnd runs a program until it ends, and returns what it printed. If the program fails, its output is in the error. The
+// command must have been made with ctx, so that the end of ctx ends it early.
 func runToEnd(ctx context.Context, cmd *exec.Cmd) (string, error) {
 	var output bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &output, &output

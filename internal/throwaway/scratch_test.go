@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-func TestTheSweepTouchesOnlyWhatIsOurs(t *testing.T) {
+func TestTheSweepTouchesOnlyOurDirectories(t *testing.T) {
 	temp := t.TempDir()
 	outside := filepath.Join(temp, "outside")
 	must(t, os.Mkdir(outside, 0o700))
@@ -34,26 +34,26 @@ func TestTheSweepTouchesOnlyWhatIsOurs(t *testing.T) {
 
 	for _, path := range paths {
 		if swept, err := sweepOne(t.Context(), path); swept || err != nil {
-			t.Errorf("sweeping %s returns %v, %v", path, swept, err)
+			t.Errorf("sweepOne(%s) returns %v, %v, want that it leaves the path alone", path, swept, err)
 		}
 		if _, err := os.Lstat(path); err != nil {
 			t.Error(err)
 		}
 	}
 	if _, err := os.Lstat(filepath.Join(outside, markerName)); err != nil {
-		t.Errorf("the link was followed: %v", err)
+		t.Errorf("sweepOne followed the link and removed its target: %v", err)
 	}
 	must(t, held.remove())
 }
 
-func TestTheSweepRemovesWhatNobodyHolds(t *testing.T) {
+func TestTheSweepRemovesADirectoryThatNoProcessLocks(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), scratchPrefix+"left")
 	must(t, os.MkdirAll(filepath.Join(dir, "data", "base"), 0o700))
 	must(t, os.WriteFile(filepath.Join(dir, markerName), nil, 0o600))
 	if swept, err := sweepOne(t.Context(), dir); !swept || err != nil {
-		t.Errorf("sweepOne returns %v, %v", swept, err)
+		t.Errorf("sweepOne returns %v, %v, want true", swept, err)
 	}
 	if _, err := os.Lstat(dir); err == nil {
-		t.Error("it is still there")
+		t.Error("the directory is still there after the sweep")
 	}
 }

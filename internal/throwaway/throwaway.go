@@ -1,10 +1,10 @@
-// Package throwaway gives demos, tests and benchmarks a real Postgres server and leaves nothing of it behind.
+// Package throwaway gives demos, tests and benchmarks a real Postgres server, and removes all of it afterwards.
 //
-// Start looks for a server in this order and says in its log what it took:
+// Start looks for a server in this order and says in its log which one it took:
 //
 //   - the server named in EPILOGUE_DATABASE_URL: it is used as it is, and never stopped;
 //   - Postgres 14 or newer installed on this machine: a fresh data directory is made and a server of our own started;
-//   - the system's package manager, where installing is allowed (Options.Install): then as above;
+//   - the system's package manager, if installing is allowed (Options.Install): then as above;
 //   - Docker: a container of our own.
 //
 // A server of our own trusts everybody who can connect to it, as superuser and without a password. It listens on the
@@ -12,9 +12,9 @@
 // as the user that the server runs as. Don't start one on a machine that you share with people you wouldn't let do
 // that, and put nothing into it that is worth keeping.
 //
-// The caller's duty is to call Stop. Where it can't, because it was killed with SIGKILL, the server ends at once by
-// itself on Linux, and the next Start after that removes its files. On other systems the next Start removes the files, and the
-// server, which looks for its own pid file once a minute, then ends by itself. A container of a killed parent is
+// The caller must call Stop. If it can't, because it was killed with SIGKILL, the server ends at once by itself on Linux, and
+// the next Start after that removes its files. On other systems the next Start removes the files, and the server, which checks
+// for its own pid file once a minute, then ends by itself. A container of a killed parent is
 // removed by the next Start, too.
 package throwaway
 
@@ -40,7 +40,7 @@ type Options struct {
 	// Default: nil, which is silent.
 	Log func(format string, args ...any)
 
-	// Own asks for a server of our own even if one is named in the environment: what a test needs that crashes it.
+	// Own asks for a server of our own even if one is named in the environment. A test that crashes its server needs this.
 	// Default: false, the server named in the environment comes first.
 	Own bool
 
@@ -87,7 +87,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	return startOwn(ctx, launchOptions{settings, o.Env}, mayInstall, say)
 }
 
-// launchOptions are how a server of our own is run.
+// launchOptions are the options with which a server of our own runs.
 type launchOptions struct {
 	settings []string // its arguments
 	env      []string // NAME=VALUE

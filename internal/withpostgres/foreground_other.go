@@ -2,5 +2,6 @@
 
 package main
 
-// inForeground can't be known here without more code than it's worth: the command may get an interrupt twice.
+// inForeground returns false on these systems, because the answer would take too much code. The command may get an interrupt
+// twice.
 func inForeground() bool { return false }

@@ -18,7 +18,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/throwaway"
 )
 
-// programVariable makes the test program behave as withpostgres itself, so that tests can signal it.
+// programVariable makes the test program behave like withpostgres, so that tests can send it signals.
 const programVariable = "WITHPOSTGRES_TEST_PROGRAM"
 
 func TestMain(m *testing.M) {
@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// program prepares withpostgres to run without a terminal and with a TMPDIR of its own, which must be empty in the end.
+// program prepares withpostgres to run without a terminal and with its own TMPDIR, which must be empty in the end.
 func program(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	temp, err := os.MkdirTemp("/tmp", "withpostgres-test-")
@@ -37,7 +37,7 @@ func program(t *testing.T, args ...string) *exec.Cmd {
 	t.Cleanup(func() {
 		left, err := filepath.Glob(filepath.Join(temp, "*"))
 		if err != nil || len(left) > 0 {
-			t.Errorf("left behind: %v %v", left, err)
+			t.Errorf("TMPDIR still holds %v (%v), want it empty", left, err)
 		}
 		must(t, os.RemoveAll(temp))
 	})
@@ -59,23 +59,23 @@ func status(t *testing.T, err error) int {
 	return exit.ExitCode()
 }
 
-func TestTheCommandGetsAServerAndItsStatusIsOurs(t *testing.T) {
+func TestTheCommandGetsAServerAndWeExitWithItsStatus(t *testing.T) {
 	cmd := program(t, "-fsync", "--", "sh", "-c", "echo $EPILOGUE_DATABASE_URL; cat; exit 7")
 	cmd.Stdin = strings.NewReader("and the input")
 	var out, said bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &said
 	if got := status(t, cmd.Run()); got != 7 {
-		t.Errorf("exit status %d, want 7; it said:\n%s", got, said.String())
+		t.Errorf("exit status %d, want 7; it printed:\n%s", got, said.String())
 	}
 	if !strings.HasPrefix(out.String(), "postgres://postgres@127.0.0.1:") || !strings.HasSuffix(out.String(), "and the input") {
-		t.Errorf("the command printed %q", out.String())
+		t.Errorf("the command printed %q, want the URL of the server and the input", out.String())
 	}
 	if lines := strings.Count(said.String(), "\n"); lines != 2 {
-		t.Errorf("it said, in %d lines:\n%s", lines, said.String())
+		t.Errorf("withpostgres printed %d lines, want 2:\n%s", lines, said.String())
 	}
 }
 
-func TestExitStatusesTellWhatWentWrong(t *testing.T) {
+func TestTheExitStatusShowsWhatWentWrong(t *testing.T) {
 	server := startServer(t)
 	for name, c := range map[string]struct {
 		args []string
@@ -139,7 +139,7 @@ func TestASignalDuringTheStartEndsIt(t *testing.T) {
 	why, err := io.ReadAll(rest)
 	must(t, err)
 	if got := status(t, cmd.Wait()); got != exitNoServer || !strings.Contains(string(why), "stopped by a signal: terminated") {
-		t.Errorf("exit status %d, and it said:\n%s", got, why)
+		t.Errorf("exit status %d, want %d; it printed the following, want that a signal stopped it:\n%s", got, exitNoServer, why)
 	}
 }
 
@@ -151,7 +151,7 @@ func startServer(t *testing.T) *throwaway.Server {
 	return server
 }
 
-// readLine returns what comes after the first line.
+// readLine reads the first line and returns the rest.
 func readLine(t *testing.T, r io.Reader) io.Reader {
 	t.Helper()
 	buffered := bufio.NewReader(r)

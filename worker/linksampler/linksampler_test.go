@@ -9,7 +9,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/worker/linksampler"
 )
 
-func TestASpanWithoutAParentIsSampledAsWhatItIsLinkedTo(t *testing.T) {
+func TestASpanWithoutAParentIsSampledLikeTheSpanItIsLinkedTo(t *testing.T) {
 	t.Parallel()
 	sampled := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{1}, TraceFlags: trace.FlagsSampled})
 	not := sampled.WithTraceFlags(0)

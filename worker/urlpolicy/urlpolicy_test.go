@@ -10,7 +10,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/worker/urlpolicy"
 )
 
-func TestWhatTheWorkerWouldRefuseIsRefusedAtSubmitTime(t *testing.T) {
+func TestAURLThatTheWorkerWouldRefuseIsRefusedAtSubmit(t *testing.T) {
 	t.Parallel()
 	strict := urlpolicy.Config{}
 	open := urlpolicy.Config{AllowHTTP: true, AllowedCIDRs: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, AllowedPorts: []uint16{443, 8443}}
@@ -40,7 +40,7 @@ func TestWhatTheWorkerWouldRefuseIsRefusedAtSubmitTime(t *testing.T) {
 		}
 		err = h.CheckHeaders(map[string]string{"callback_url": c.url})
 		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
-			t.Errorf("%+v: %s: %v, want %q", c.config, c.url, err, c.want)
+			t.Errorf("%+v: the URL %s: the error is %v, want %q (\"\": no error)", c.config, c.url, err, c.want)
 		}
 	}
 }
@@ -53,7 +53,7 @@ func TestAPolicyLinksNeitherRiverNorADatabasePool(t *testing.T) {
 	}
 	for _, path := range strings.Fields(string(out)) {
 		if strings.Contains(path, "riverqueue") || strings.Contains(path, "goose") || strings.HasSuffix(path, "pgx/v5/pgxpool") {
-			t.Errorf("%s is linked", path)
+			t.Errorf("%s is linked, want neither River, goose nor pgxpool", path)
 		}
 	}
 }

@@ -29,7 +29,7 @@ func elements(t *testing.T, c Chart) (count map[string]int, texts []string) {
 		t.Fatal(err)
 	}
 	if bytes.Contains(svg, []byte("NaN")) || bytes.Contains(svg, []byte("Inf")) {
-		t.Errorf("a place is no number:\n%s", svg)
+		t.Errorf("a coordinate is not a number:\n%s", svg)
 	}
 	count = map[string]int{}
 	decoder := xml.NewDecoder(bytes.NewReader(svg))
@@ -39,7 +39,7 @@ func elements(t *testing.T, c Chart) (count map[string]int, texts []string) {
 			return count, texts
 		}
 		if err != nil {
-			t.Fatalf("not XML: %v\n%s", err, svg)
+			t.Fatalf("the SVG is not XML: %v\n%s", err, svg)
 		}
 		switch token := token.(type) {
 		case xml.StartElement:
@@ -59,12 +59,12 @@ func TestAChartNamesItsAxesAndItsSeries(t *testing.T) {
 		"Drain by backlog", "messages waiting", "messages/s", "ours", "theirs", "medians of 3 rounds", "100k", "10M", "0", "12k",
 	} {
 		if !slices.Contains(texts, want) {
-			t.Errorf("no text %q among %q", want, texts)
+			t.Errorf("the text %q is missing in %q", want, texts)
 		}
 	}
 }
 
-func TestABarShowsASpreadAndNothingElse(t *testing.T) {
+func TestABarIsDrawnForASpreadOnly(t *testing.T) {
 	t.Parallel()
 	c := twoSeries()
 	without, _ := elements(t, c)
@@ -75,16 +75,16 @@ func TestABarShowsASpreadAndNothingElse(t *testing.T) {
 	}
 }
 
-func TestTheSameFiguresAreTheSameBytes(t *testing.T) {
+func TestTheSameFiguresMakeTheSameBytes(t *testing.T) {
 	t.Parallel()
 	one, err := twoSeries().SVG()
 	two, _ := twoSeries().SVG()
 	if err != nil || !bytes.Equal(one, two) {
-		t.Errorf("two drawings of the same figures differ: %v", err)
+		t.Errorf("two drawings of the same figures differ (%v), want the same bytes", err)
 	}
 }
 
-func TestAChartOfNothingSaysSo(t *testing.T) {
+func TestAChartWithoutPointsSaysThatNothingWasMeasured(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]Chart{
 		"no series":    {Title: "Empty"},
@@ -93,7 +93,7 @@ func TestAChartOfNothingSaysSo(t *testing.T) {
 		"zero on logs": {Title: "Empty", LogX: true, Series: []Series{{Name: "a", Points: []Point{{X: 0, Y: 1}}}}},
 	} {
 		if _, texts := elements(t, c); !slices.Contains(texts, "Empty: not measured") {
-			t.Errorf("%s: the texts are %q", name, texts)
+			t.Errorf("%s: the texts are %q, want \"Empty: not measured\" among them", name, texts)
 		}
 	}
 }
@@ -103,7 +103,7 @@ func TestTextIsEscaped(t *testing.T) {
 	c := twoSeries()
 	c.Title, c.Series[0].Name = `<script>"&'`, "a < b & c"
 	if _, texts := elements(t, c); !slices.Contains(texts, c.Title) || !slices.Contains(texts, c.Series[0].Name) {
-		t.Errorf("the texts are %q", texts)
+		t.Errorf("the texts are %q, want %q and %q among them", texts, c.Title, c.Series[0].Name)
 	}
 }
 
@@ -137,7 +137,7 @@ func TestALineOfManyPointsHasNoMarkers(t *testing.T) {
 	s.Points = append(s.Points, Point{X: markersMax, Y: 1})
 	without, _ := elements(t, Chart{Series: []Series{s}})
 	if with["path"]-without["path"] < markersMax-2 { // the ticks may differ
-		t.Errorf("%d paths with markers, %d without", with["path"], without["path"])
+		t.Errorf("%d paths with markers, %d without; want about %d fewer without", with["path"], without["path"], markersMax)
 	}
 }
 
@@ -149,7 +149,7 @@ func TestLabelsAreShort(t *testing.T) {
 		999_999: "1000k",
 	} {
 		if got := label(v); got != want {
-			t.Errorf("%v: %q; want %q", v, got, want)
+			t.Errorf("label(%v) is %q; want %q", v, got, want)
 		}
 	}
 }

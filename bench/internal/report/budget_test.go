@@ -2,7 +2,7 @@ package report
 
 import "testing"
 
-// twoRounds have a machine that was half as fast in the second.
+// twoRounds returns two rounds. In the second the machine was half as fast.
 func twoRounds() []Round {
 	return []Round{
 		{"ours": {"rate": 600, "p99": 30, "late": -0.2}, "ceiling": {"rate": 1000}},
@@ -10,12 +10,12 @@ func twoRounds() []Round {
 	}
 }
 
-func TestARatioIsTakenWithinEachRound(t *testing.T) {
+func TestARatioComparesResultsOfTheSameRound(t *testing.T) {
 	t.Parallel()
 	b := Budget{Metric: "rate", Of: "ours", Against: "ceiling", AtLeast: 0.6}
 	want := summary{median: 0.7, min: 0.6, max: 0.8, n: 2}
 	if got := b.evaluate(twoRounds()); got != want {
-		t.Errorf("ratio %+v; want %+v", got, want)
+		t.Errorf("the ratio is %+v; want %+v", got, want)
 	}
 }
 
@@ -49,7 +49,7 @@ func TestABudgetIsJudgedByItsMedian(t *testing.T) {
 	}
 }
 
-func TestAVerdictThatNotEveryRoundSharesSaysSo(t *testing.T) {
+func TestAVerdictNamesItsDoubtIfARoundDisagrees(t *testing.T) {
 	t.Parallel()
 	for bound, want := range map[float64]string{0.6: "", 0.65: ", not in every round", 0.75: ", not in every round", 0.9: ""} {
 		b := Budget{Metric: "rate", Of: "ours", Against: "ceiling", AtLeast: bound}

@@ -39,11 +39,11 @@ func TestAMetricIsDrawnAsOnePointPerContenderWithItsSpread(t *testing.T) {
 	sc := chartedScenario()
 	want := []svg.Series{{Name: "rate", Points: []svg.Point{{X: 10, Y: 200, Min: 100, Max: 300}, {X: 1000, Y: 80, Min: 70, Max: 90}}}}
 	if got := sc.Charts[0].draw(sc, chartedResults()); !reflect.DeepEqual(got.Series, want) || !got.LogX || got.Title != "Rate" {
-		t.Errorf("drawn %+v; want %+v", got, want)
+		t.Errorf("the chart is %+v; want %+v", got, want)
 	}
 }
 
-func TestACurveIsThatOfTheRoundWithTheMedianMetric(t *testing.T) {
+func TestACurveComesFromTheRoundWithTheMedianMetric(t *testing.T) {
 	t.Parallel()
 	sc := chartedScenario()
 	line := func(name string, y float64) svg.Series {
@@ -75,12 +75,12 @@ func TestTheMedianRoundIsTheLowerOneOfTwo(t *testing.T) {
 	}
 }
 
-func TestEveryChartOfAScenarioIsAFileOfItsOwn(t *testing.T) {
+func TestEveryChartOfAScenarioHasItsOwnFile(t *testing.T) {
 	t.Parallel()
 	sc := chartedScenario()
 	for n, want := range []string{"charted-rate.svg", "charted-pace.svg", "charted-pace-3.svg"} {
 		if file := sc.Charts[n].File(sc, n); file != want {
-			t.Errorf("chart %d is called %s; want %s", n, file, want)
+			t.Errorf("the file of chart %d is %s; want %s", n, file, want)
 		}
 	}
 }

@@ -29,7 +29,7 @@ func rates(pairs ...[2]float64) []Round {
 	return rounds
 }
 
-func TestAComparisonHasTheRatiosFirstAndWhatBothRunsMeasured(t *testing.T) {
+func TestAComparisonHasTheRatiosFirstAndTheMetricsOfBothRuns(t *testing.T) {
 	t.Parallel()
 	all := changes(comparedScenario(), rates([2]float64{400, 1000}), rates([2]float64{300, 500}))
 	var names []string
@@ -47,7 +47,7 @@ func TestAComparisonHasTheRatiosFirstAndWhatBothRunsMeasured(t *testing.T) {
 	}
 }
 
-func TestAChangeIsBeyondTheSpreadOnlyWhenNoRoundIsShared(t *testing.T) {
+func TestAChangeIsBeyondTheSpreadOnlyIfTheSpreadsDoNotOverlap(t *testing.T) {
 	t.Parallel()
 	before := rates([2]float64{100, 1}, [2]float64{120, 1})
 	for name, c := range map[string]struct {
@@ -63,7 +63,7 @@ func TestAChangeIsBeyondTheSpreadOnlyWhenNoRoundIsShared(t *testing.T) {
 	} {
 		ch := change{before: summaryOf(before, "ours", "rate"), here: summaryOf(c.here, "ours", "rate")}
 		if got := ch.beyondSpread(); got != c.want {
-			t.Errorf("%s: %v; want %v", name, got, c.want)
+			t.Errorf("%s: is it beyond the spread? got %v; want %v", name, got, c.want)
 		}
 	}
 }
@@ -87,11 +87,11 @@ func TestResultsAreReadAsTheyWereWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !reflect.DeepEqual(*read, wrote) {
-		t.Errorf("read %+v; wrote %+v", *read, wrote)
+		t.Errorf("read %+v; want %+v as written", *read, wrote)
 	}
 }
 
-func TestAComparisonSaysWhatCannotBeCompared(t *testing.T) {
+func TestAComparisonListsWhatItCannotCompare(t *testing.T) {
 	t.Parallel()
 	earlier := Results{
 		Machine: Machine{CPU: "another CPU", Cores: 64}, Short: true,
@@ -107,7 +107,7 @@ func TestAComparisonSaysWhatCannotBeCompared(t *testing.T) {
 		"another machine (another CPU, 64 cores", "one run was short", "ours / ceiling, rate", "beyond the spread",
 	} {
 		if !strings.Contains(out.String(), want) {
-			t.Errorf("the comparison does not say %q:\n%s", want, out.String())
+			t.Errorf("%q is missing in the comparison:\n%s", want, out.String())
 		}
 	}
 }

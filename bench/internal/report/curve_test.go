@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-func TestACurveIsInTheOrderOfItsX(t *testing.T) {
+func TestTheXOfACurveAscends(t *testing.T) {
 	t.Parallel()
 	var p Plotter
 	p.Plot("a", 2, 20)
@@ -25,7 +25,7 @@ func TestACurveIsInTheOrderOfItsX(t *testing.T) {
 func TestATrialThatPlotsNothingHasNoCurves(t *testing.T) {
 	t.Parallel()
 	if got := (&Plotter{}).Plotted(); len(got) > 0 {
-		t.Errorf("plotted %v", got)
+		t.Errorf("plotted %v; want nothing", got)
 	}
 }
 
@@ -33,11 +33,11 @@ func TestAPointIsWrittenAsAPair(t *testing.T) {
 	t.Parallel()
 	text, err := json.Marshal(Curves{"rate": {{0.5, 12}}})
 	if want := `{"rate":[[0.5,12]]}`; err != nil || string(text) != want {
-		t.Errorf("written %s, %v; want %s", text, err, want)
+		t.Errorf("wrote %s, %v; want %s", text, err, want)
 	}
 	var read Point
 	if err := json.Unmarshal([]byte(`"x"`), &read); err == nil {
-		t.Error("text is read as a point")
+		t.Error("a text is read as a point, want an error")
 	}
 }
 
@@ -64,11 +64,11 @@ func TestARateIsPlottedOverTheTimeSinceTheFirstArrival(t *testing.T) {
 	}
 }
 
-func TestARateOfOneInstantIsNone(t *testing.T) {
+func TestARateNeedsMoreThanOneInstant(t *testing.T) {
 	t.Parallel()
 	var p Plotter
 	p.PlotRate([]int64{7, 7, 7})
 	if got := p.Plotted(); len(got) > 0 {
-		t.Errorf("plotted %v", got)
+		t.Errorf("plotted %v; want nothing", got)
 	}
 }

@@ -25,7 +25,7 @@ func TestAReportHasAFileForEachDrawingThatItShows(t *testing.T) {
 	}
 	for _, s := range shown {
 		if text, err := os.ReadFile(filepath.Join(dir, s[1])); err != nil || !strings.Contains(string(text), "<svg ") {
-			t.Errorf("%s: %v, %.20q", s[1], err, text)
+			t.Errorf("the drawing %s: %v, %.20q; want an SVG", s[1], err, text)
 		}
 	}
 	if strings.Contains(string(page), "## drain") {
@@ -36,7 +36,7 @@ func TestAReportHasAFileForEachDrawingThatItShows(t *testing.T) {
 		"| `few` | 200 [100..300] | – |",
 	} {
 		if !strings.Contains(string(page), want) {
-			t.Errorf("the report does not say %q:\n%s", want, page)
+			t.Errorf("%q is missing in the report:\n%s", want, page)
 		}
 	}
 }
@@ -65,12 +65,12 @@ func TestAReportMarksEachBudgetOfTheDesign(t *testing.T) {
 		"| the same with 1 000 endpoints | ≥ 0.5 | – | not measured |",
 	} {
 		if !strings.Contains(page, want) {
-			t.Errorf("the report does not say %q:\n%s", want, page)
+			t.Errorf("%q is missing in the report:\n%s", want, page)
 		}
 	}
 }
 
-func TestAPromiseIsMetWhenAllItsBoundsAre(t *testing.T) {
+func TestAPromiseIsKeptIfAllItsBoundsAreMet(t *testing.T) {
 	t.Parallel()
 	sc := Scenario{Budgets: []Budget{
 		{Metric: "a", Of: "x", AtMost: 1, Unit: "s"}, {Metric: "b", Of: "x", AtLeast: 1}, {Metric: "c", Of: "x"},
@@ -89,16 +89,16 @@ func TestAPromiseIsMetWhenAllItsBoundsAre(t *testing.T) {
 	} {
 		measured, v := judgePromise(sc, []Round{{"x": c.found}})
 		if v != c.want || measured != c.measured {
-			t.Errorf("%v: %q, %q; want %q, %q", c.found, v, measured, c.want, c.measured)
+			t.Errorf("%v: got %q, %q; want %q, %q", c.found, v, measured, c.want, c.measured)
 		}
 	}
 }
 
-func TestATableCannotBeBrokenByItsText(t *testing.T) {
+func TestTextInATableIsEscaped(t *testing.T) {
 	t.Parallel()
 	var p page
 	p.row("a | b", "c")
 	if want := "| a \\| b | c |\n"; p.String() != want {
-		t.Errorf("written %q; want %q", p.String(), want)
+		t.Errorf("wrote %q; want %q", p.String(), want)
 	}
 }

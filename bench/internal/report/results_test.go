@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-func TestALaterRunsScenariosTakeThePlaceOfTheirOwn(t *testing.T) {
+func TestTheScenariosOfALaterRunReplaceTheEarlierOnes(t *testing.T) {
 	t.Parallel()
 	of := func(name string, rate float64) ScenarioResults {
 		return ScenarioResults{Name: name, Rounds: []Round{{"one": Sample{"rate": rate}}}}
@@ -20,17 +20,17 @@ func TestALaterRunsScenariosTakeThePlaceOfTheirOwn(t *testing.T) {
 	for name, want := range map[string]float64{"a": 1, "b": 3, "c": 4} {
 		s := whole.scenario(name)
 		if got := s.Rounds[0]["one"]["rate"]; got != want {
-			t.Errorf("%s: %v, want %v", name, got, want)
+			t.Errorf("scenario %s: the rate is %v, want %v", name, got, want)
 		}
 		if (s.when() == "") != (name == "a") {
-			t.Errorf("%s: it is said to be measured%s", name, s.when())
+			t.Errorf("scenario %s: the note about the time of its measurement is %q, want one only if it is from another run", name, s.when())
 		}
 	}
 	if first.scenario("b").Rounds[0]["one"]["rate"] != 2 {
-		t.Error("the earlier results are changed")
+		t.Error("With changed the earlier results, want a copy")
 	}
 	later.Machine.Cores = 4
 	if _, err := first.With(later); err == nil {
-		t.Error("results of two machines become one")
+		t.Error("the results of two machines are merged, want an error")
 	}
 }

@@ -24,19 +24,19 @@ func TestASummaryIsTheMedianAndTheSpread(t *testing.T) {
 	}
 }
 
-func TestASummaryLeavesItsValuesInTheirOrder(t *testing.T) {
+func TestASummaryKeepsTheOrderOfItsValues(t *testing.T) {
 	t.Parallel()
 	values := []float64{3, 1, 2}
 	summarise(values)
 	if values[0] != 3 || values[1] != 1 || values[2] != 2 {
-		t.Errorf("the rounds are in another order now: %v", values)
+		t.Errorf("the values are %v now, want 3 1 2 as before", values)
 	}
 }
 
-func TestASummaryOfNothingIsNotANumber(t *testing.T) {
+func TestASummaryWithoutValuesIsNotANumber(t *testing.T) {
 	t.Parallel()
 	if s := summarise(nil); !math.IsNaN(s.median) || !math.IsNaN(s.min) || !math.IsNaN(s.max) || s.n != 0 {
-		t.Errorf("summarise(nil) = %+v", s)
+		t.Errorf("summarise(nil) = %+v; want NaN, and n 0", s)
 	}
 }
 
@@ -60,7 +60,7 @@ func TestAQuantileIsTheNearestRank(t *testing.T) {
 	}
 }
 
-func TestNumbersAreGroupedByThrees(t *testing.T) {
+func TestDigitsAreInGroupsOfThree(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		value  float64

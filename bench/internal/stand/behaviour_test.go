@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// inboxOf returns the parent's side of a receiver in this process, of whose messages the first half is waited for, and
-// what posts one of them to an endpoint.
+// inboxOf returns the parent's side of a receiver in this process, which awaits the first half of the messages, and a
+// function that posts one of the messages to an endpoint.
 func inboxOf(t *testing.T, endpoints, messages int) (r *Receiver, post func(ctx context.Context, endpoint, n int) (int, error)) {
 	t.Helper()
 	near, far := net.Pipe()
@@ -68,7 +68,7 @@ func TestOnlyTheAwaitedMessagesEndATrial(t *testing.T) {
 		}
 	}
 	if p, err := r.Await(t.Context()); err != nil || p.Requests != 4 {
-		t.Errorf("%+v, %v", p, err)
+		t.Errorf("got %+v, %v; want 4 requests", p, err)
 	}
 }
 
@@ -95,12 +95,12 @@ func TestAHangingEndpointNeverAnswers(t *testing.T) {
 	giveUp()
 	for range 2 {
 		if err := <-gone; err == nil {
-			t.Error("a hanging endpoint answered")
+			t.Error("a hanging endpoint has answered, want an error")
 		}
 	}
 	await(t, "the requests are gone", func() bool { return progressOf(t, r).Hanging == 0 })
 	if p := progressOf(t, r); p.HangingMax != 2 || p.Distinct != 1 || p.Requests != 2 {
-		t.Errorf("%+v; want two that hung and two others, one of them awaited", p)
+		t.Errorf("got %+v; want two requests that hung and two others, one of them awaited", p)
 	}
 }
 
@@ -110,7 +110,7 @@ func TestAFailingEndpointsMessagesDoNotArrive(t *testing.T) {
 	if err := r.Behave(Behaviour{From: 0, To: 2, FailPercent: 100}); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Behave(Behaviour{From: 1, To: 2}); err != nil { // well again
+	if err := r.Behave(Behaviour{From: 1, To: 2}); err != nil { // healthy again
 		t.Fatal(err)
 	}
 	for endpoint, want := range []int{http.StatusInternalServerError, http.StatusOK} {
@@ -123,7 +123,7 @@ func TestAFailingEndpointsMessagesDoNotArrive(t *testing.T) {
 	}
 }
 
-func TestPathsOfOneOriginBehaveEachForItself(t *testing.T) {
+func TestEachPathOfAnOriginHasItsOwnBehaviour(t *testing.T) {
 	t.Parallel()
 	r, _ := inboxOf(t, 1, 4)
 	urls, err := r.OpenShared(2)
@@ -158,7 +158,7 @@ func TestASlowEndpointAnswersLate(t *testing.T) {
 	}
 	begun := time.Now()
 	if status, err := post(t.Context(), 0, 0); status != http.StatusOK || err != nil {
-		t.Fatalf("status %d, %v", status, err)
+		t.Fatalf("got the status %d, %v; want 200", status, err)
 	}
 	if took := time.Since(begun); took < slow {
 		t.Errorf("answered after %v; want at least %v", took, slow)
@@ -178,14 +178,14 @@ func TestATrialBeginsWithoutBehaviours(t *testing.T) {
 		t.Fatal(err)
 	}
 	if status, err := post(t.Context(), 0, 0); status != http.StatusOK || err != nil {
-		t.Errorf("status %d, %v", status, err)
+		t.Errorf("got the status %d, %v; want 200", status, err)
 	}
 	if p := progressOf(t, r); p.Refused != 0 || p.Distinct != 1 {
 		t.Errorf("%+v; want one arrived and none refused", p)
 	}
 }
 
-func TestABehaviourThatCannotBeIsAnError(t *testing.T) {
+func TestAnInvalidBehaviourIsAnError(t *testing.T) {
 	t.Parallel()
 	r, _ := inboxOf(t, 1, 2)
 	for _, wrong := range []Behaviour{
@@ -193,17 +193,17 @@ func TestABehaviourThatCannotBeIsAnError(t *testing.T) {
 		{To: 1, SlowPercent: 5, Slow: 1, SlowSpread: -1},
 	} {
 		if err := r.Behave(wrong); err == nil {
-			t.Errorf("%+v: no error", wrong)
+			t.Errorf("Behave(%+v) returns no error, want one", wrong)
 		}
 	}
 }
 
-// await looks until something holds. Nothing tells of it, so it sleeps between two looks.
+// await waits until something holds.
 func await(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	for until := time.Now().Add(time.Minute); !holds(); time.Sleep(time.Millisecond) {
+	for until := time.Now().Add(time.Minute); !holds(); time.Sleep(time.Millisecond) { // the receiver sends no event for what is awaited
 		if time.Now().After(until) {
-			t.Fatalf("not within a minute: %s", what)
+			t.Fatalf("waited a minute, and this did not happen: %s", what)
 		}
 	}
 }

@@ -15,7 +15,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// newTestDatabase has this project's tables.
+// newTestDatabase returns a database with the tables of this project.
 func newTestDatabase(t *testing.T) *Database {
 	t.Helper()
 	server, err := throwaway.Start(t.Context(), throwaway.Options{Log: t.Logf})
@@ -37,7 +37,7 @@ func newTestDatabase(t *testing.T) *Database {
 	return d
 }
 
-// alike leaves out of a row what differs between any two: the message it is of, and its time.
+// alike removes from a row the values that differ between any two rows: the id of the message, and the time.
 func alike(row map[string]any) map[string]any {
 	row = maps.Clone(row)
 	for _, column := range []string{"id", "message_id", "run_id", "result", "created_at", "due_at"} {
@@ -59,7 +59,7 @@ func rowsOf(t *testing.T, d *Database, query string, args ...any) []map[string]a
 	return found
 }
 
-// writeByHook writes the first messages by the statement that the hook writes.
+// writeByHook writes the first messages with the statement that the hook uses.
 func writeByHook(t *testing.T, d *Database, l Load, messages int) {
 	t.Helper()
 	w, err := outbox.NewWriter(outbox.Config{Schema: d.Schema})
@@ -77,8 +77,8 @@ func writeByHook(t *testing.T, d *Database, l Load, messages int) {
 	}
 }
 
-// What is measured of a backlog written in bulk holds for one that services wrote only if the rows are the same.
-func TestRowsWrittenInBulkAreThoseOfTheHook(t *testing.T) {
+// A measurement of a backlog that was written in bulk holds for one that services wrote only if the rows are the same.
+func TestRowsWrittenInBulkEqualThoseOfTheHook(t *testing.T) {
 	t.Parallel()
 	d := newTestDatabase(t)
 	l := Load{Trial: 7, Messages: 6, URLs: []string{"http://127.0.0.1:1001/hook", "http://127.0.0.1:1002/hook"}}
@@ -106,7 +106,7 @@ func TestRowsWrittenInBulkAreThoseOfTheHook(t *testing.T) {
 	}
 }
 
-func TestABacklogOfATenantWaitsInItsLane(t *testing.T) {
+func TestTheBacklogOfATenantWaitsInTheTenantsLane(t *testing.T) {
 	t.Parallel()
 	d := newTestDatabase(t)
 	l := Load{Messages: 2, URLs: []string{"http://127.0.0.1:1001/hook"}, Tenant: "acme"}
@@ -116,7 +116,7 @@ func TestABacklogOfATenantWaitsInItsLane(t *testing.T) {
 	}
 	for _, query := range []string{"SELECT tenant FROM bench.message", "SELECT endpoint FROM bench.due"} {
 		if rows := rowsOf(t, d, query); len(rows) != 2 || fmt.Sprint(rows[0]) != fmt.Sprint(rows[1]) {
-			t.Errorf("%s: %v; want the same of both", query, rows)
+			t.Errorf("%s: got %v; want two equal rows", query, rows)
 		}
 	}
 }

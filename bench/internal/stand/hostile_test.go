@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-func TestNoHostileEndpointGivesAWholeAnswerThatDelivers(t *testing.T) {
+func TestNoHostileEndpointReturnsACompleteSuccess(t *testing.T) {
 	t.Parallel()
 	r, _ := inboxOf(t, 1, 2)
 	urls, err := r.OpenHostile(len(hostile))
@@ -27,10 +27,10 @@ func TestNoHostileEndpointGivesAWholeAnswerThatDelivers(t *testing.T) {
 		_, err = io.Copy(io.Discard, answer.Body)
 		_ = answer.Body.Close()
 		if err == nil && answer.StatusCode < 300 {
-			t.Errorf("way %d: answered %d, whole", i, answer.StatusCode)
+			t.Errorf("way %d: the answer is complete and has the status %d, want an error or a failure", i, answer.StatusCode)
 		}
 	}
 	if p := progressOf(t, r); p.Requests != 0 {
-		t.Errorf("%d requests count as arrived", p.Requests)
+		t.Errorf("%d requests count as arrived, want none", p.Requests)
 	}
 }

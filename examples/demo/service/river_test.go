@@ -35,7 +35,7 @@ func TestOnRiverEachKindOfFileEndsItsRunAsItShould(t *testing.T) {
 		"test/huge.go":      strings.Repeat("// a line of a comment\n", 20_000),
 	})
 	if first, second := r.submitToRiver(t), r.submitToRiver(t); first != 4 || second != 4 {
-		t.Fatalf("%d runs, then %d, want 4 both times", first, second)
+		t.Fatalf("submitted %d runs, then %d, want 4 both times", first, second)
 	}
 	must(t, r.riverEngine(t, 0, nil).run(t.Context()))
 	for path, want := range map[string]string{
@@ -64,12 +64,12 @@ func TestOnRiverAServiceThatIsStoppedAndRolledBackEndsEachRunOnce(t *testing.T) 
 		}
 	}()
 	if err := r.riverEngine(t, 0.2, func() { ends <- struct{}{} }).run(ctx); err == nil {
-		t.Error("it was not stopped in its midst: the test shows nothing")
+		t.Error("the service ended before it was stopped, so the test proves nothing")
 	}
 	must(t, r.riverEngine(t, 0.2, nil).run(t.Context()))
 	mustAgreeOnRiver(t, r, 40)
 	if got := r.one(t, `SELECT count(*)::text FROM demo.rolled_back`); got == "0" {
-		t.Error("no end was rolled back: the test shows nothing")
+		t.Error("no end was rolled back, so the test proves nothing")
 	}
 }
 

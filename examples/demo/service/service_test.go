@@ -25,7 +25,7 @@ func TestMain(m *testing.M) { leakcheck.Main(m) }
 
 const callback = "http://127.0.0.1:9/callback"
 
-// rig is a service in schemas of its own, on a tree of its own.
+// rig is a service with its own schemas and its own tree of files.
 type rig struct {
 	store  *store
 	outbox string
@@ -75,7 +75,7 @@ func (r *rig) engine(failing float64) *engine {
 	}
 }
 
-// one returns the one row that the statement gives, as text.
+// one returns the single value that the statement returns, as text.
 func (r *rig) one(t *testing.T, sql string, args ...any) (text string) {
 	t.Helper()
 	sql = strings.ReplaceAll(r.store.in(sql), "outbox.", r.outbox+".")
@@ -83,7 +83,7 @@ func (r *rig) one(t *testing.T, sql string, args ...any) (text string) {
 	return text
 }
 
-// manyFiles is a tree of n files that parse.
+// manyFiles returns a tree of n files that can be parsed.
 func manyFiles(n int) map[string]string {
 	tree := map[string]string{}
 	for i := range n {
@@ -129,28 +129,28 @@ coalesce(convert_from(r.result, 'UTF8'), r.error)) FROM demo.run r WHERE r.id = 
 	mustAgree(t, r, 8)
 }
 
-func TestAnAcknowledgementThatFailsLeavesNothingAndIsMadeAgain(t *testing.T) {
+func TestAnAcknowledgementThatFailsLeavesNothingAndIsTriedAgain(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, manyFiles(60))
 	r.submit(t)
 	must(t, r.engine(0.3).run(t.Context()))
 	mustAgree(t, r, 60)
 	if got := r.one(t, `SELECT count(*)::text FROM demo.rolled_back`); got == "0" {
-		t.Error("no last step was rolled back: the test shows nothing")
+		t.Error("no last step was rolled back, so the test proves nothing")
 	}
 	if got := r.one(t, `SELECT count(*)::text FROM outbox.message m JOIN demo.rolled_back b ON b.attempt = m.headers->>$1`,
 		compare.AttemptHeader); got != "0" {
-		t.Errorf("%s messages come from acknowledgements that were rolled back", got)
+		t.Errorf("%s messages come from acknowledgements that were rolled back, want none", got)
 	}
 }
 
-func TestAServiceThatWasStoppedGoesOnWhereItWas(t *testing.T) {
+func TestAServiceThatWasStoppedContinuesWhereItWas(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, manyFiles(80))
 	r.submit(t)
 	stopped, ended := 0, 0
 	for ended < 80 {
-		// It is torn down while transactions are under way: after ten ends, wherever the others are.
+		// The service is stopped after ten ends, while other transactions are open.
 		ctx, stop := context.WithCancel(t.Context())
 		e, woken := r.engine(0.1), make(chan struct{}, 80)
 		e.wake = func() { woken <- struct{}{} }
@@ -173,7 +173,7 @@ func TestAServiceThatWasStoppedGoesOnWhereItWas(t *testing.T) {
 	}
 	must(t, r.engine(0.1).run(t.Context())) // nothing is left to do
 	if stopped == 0 {
-		t.Error("it was never stopped in its midst: the test shows nothing")
+		t.Error("the service always ended before it was stopped, so the test proves nothing")
 	}
 	mustAgree(t, r, 80)
 }
@@ -193,7 +193,7 @@ func TestSubmittingAgainAddsNothing(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, manyFiles(3))
 	if first, second := r.submit(t), r.submit(t); first != 3 || second != 3 {
-		t.Errorf("%d runs, then %d, want 3 both times", first, second)
+		t.Errorf("submitted %d runs, then %d, want 3 both times", first, second)
 	}
 }
 
@@ -202,19 +202,19 @@ func TestBadOptionsAreNamedTogether(t *testing.T) {
 	err := run(t.Context(), []string{"submit", "-workers", "0", "-files", "-1", "-failing", "2", "-schema", "public"}, &bytes.Buffer{})
 	for _, want := range []string{"-root", "-callback", "-workers", "-files", "-failing", "public"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%q is not in the error: %v", want, err)
+			t.Errorf("the error is %v, want %q in it", err, want)
 		}
 	}
 }
 
-func TestADistributionWithoutFilesIsNamed(t *testing.T) {
+func TestTheErrorForADistributionWithoutFilesNamesGOROOT(t *testing.T) {
 	t.Parallel()
 	if _, err := list(t.TempDir(), 0, 1); err == nil || !strings.Contains(err.Error(), "go env GOROOT") {
-		t.Errorf("the error is %v", err)
+		t.Errorf("the error is %v, want \"go env GOROOT\" in it", err)
 	}
 }
 
-// mustAgree holds every run's end against its message: each ended once, each has one message that says the same.
+// mustAgree compares the end of every run with its message: each run ended once, and has one message with the same outcome.
 func mustAgree(t *testing.T, r *rig, runs int) {
 	t.Helper()
 	mustAgreeOf(t, r, runs, `m.final_step = (SELECT max(number) FROM demo.step WHERE run_id = r.id)`)
@@ -223,7 +223,7 @@ func mustAgree(t *testing.T, r *rig, runs int) {
 	}
 }
 
-// mustAgreeOf is mustAgree with a condition of the engine's own on the message.
+// mustAgreeOf is mustAgree with one more condition on the message, which depends on the engine.
 func mustAgreeOf(t *testing.T, r *rig, runs int, more string) {
 	t.Helper()
 	want := fmt.Sprintf("%d ended, %d messages, %d the same, %d due", runs, runs, runs, runs)
@@ -235,7 +235,7 @@ func mustAgreeOf(t *testing.T, r *rig, runs int, more string) {
    AND `+more+`),
 (SELECT count(*) FROM outbox.due))`, compare.AttemptHeader)
 	if got != want {
-		t.Errorf("%s; want %s", got, want)
+		t.Errorf("got %s; want %s", got, want)
 	}
 }
 

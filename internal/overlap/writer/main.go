@@ -1,8 +1,8 @@
-// Command writer ends runs, as a service does, until its stdin is closed. The test of overlapping versions builds it from
-// this tree and from that of the release before, so it keeps to what both have.
+// Command writer ends runs, as a service does, until its stdin is closed. The test of overlapping versions builds it from this
+// tree and from that of the release before, so it uses only what both have.
 //
-// Of the runs that it ends, some are ended by two writers at once and have a dedupe key, and some name a URL that can never
-// be delivered to. What it acknowledged is in the table ack of the application's schema.
+// Some of its runs have a dedupe key, and two writers end them at the same time. Some name a URL to which nothing can be
+// delivered. The table ack of the application's schema has the acknowledged runs.
 package main
 
 import (
@@ -86,7 +86,7 @@ func (s service) endRuns(ctx context.Context, stop <-chan struct{}) error {
 	}
 }
 
-// endRun takes a number: two that follow each other are one run that is ended twice, mostly by two writers.
+// endRun takes the next number. Two consecutive numbers are one run, which is ended twice, mostly by two writers.
 func (s service) endRun(ctx context.Context, tx pgx.Tx) error {
 	var n int64
 	if err := tx.QueryRow(ctx, "SELECT nextval('"+s.app+".number')").Scan(&n); err != nil {

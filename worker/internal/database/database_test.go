@@ -43,12 +43,12 @@ func await(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(testPatience); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("after %v it is still not so that %s", testPatience, what)
+			t.Fatalf("waited %v, and this did not happen: %s", testPatience, what)
 		}
 	}
 }
 
-// TestWhichErrorsBelongToTheSession, as a real server gives them.
+// TestWhichErrorsBelongToTheSession uses the errors that a real server gives.
 func TestWhichErrorsBelongToTheSession(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
@@ -134,13 +134,14 @@ func TestWhichErrorsBelongToTheSession(t *testing.T) {
 			defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
 			err = c.fault(t.Context(), conn)
 			if err == nil || ofSession(fmt.Errorf("wrapped: %w", err)) != c.session {
-				t.Errorf("%v: of the session: %t", err, !c.session)
+				t.Errorf("error %v: is it an error of the session? got %t, want %t", err, !c.session, c.session)
 			}
 		})
 	}
 }
 
-// TestAListenerFollowsItsPool to new sessions, and finds out by itself that its server is read-only.
+// TestAListenerFollowsItsPool: the listener opens its new session where the pool does, and finds out by itself that its
+// server is read-only.
 func TestAListenerFollowsItsPool(t *testing.T) {
 	t.Parallel()
 	server := testdb.OwnServer(t)
@@ -170,7 +171,7 @@ WHERE pid <> pg_backend_pid() AND (query LIKE 'LISTEN%' OR query LIKE 'show tran
 	first := listening()
 	hears()
 	if !pool.Failed(&pgconn.PgError{Code: readOnlyTransaction}) {
-		t.Error("a read-only session is no reason to try again")
+		t.Error("Failed is false for a read-only session, want true: the caller should try again")
 	}
 	await(t, "it listens on another session", func() bool { return listening() != 0 && listening() != first })
 	hears()
@@ -191,7 +192,7 @@ WHERE pid <> pg_backend_pid() AND (query LIKE 'LISTEN%' OR query LIKE 'show tran
 	hears()
 }
 
-// TestAPoolClosesInTime, whatever its connections wait for.
+// TestAPoolClosesInTime: Close returns in time, whatever the connections wait for.
 func TestAPoolClosesInTime(t *testing.T) {
 	t.Parallel()
 	db := testdb.NewEmpty(t)
@@ -212,17 +213,17 @@ func TestAPoolClosesInTime(t *testing.T) {
 	began := time.Now()
 	pool.Close()
 	if took := time.Since(began); took > 2*closeTimeout+10*time.Second { // what a loaded machine adds; nobody answers for longer
-		t.Errorf("it took %v", took)
+		t.Errorf("Close took %v, want about %v at most", took, 2*closeTimeout)
 	}
 	if err := <-waits; err == nil {
-		t.Error("a statement that nobody answered has succeeded")
+		t.Error("a statement without an answer has succeeded, want an error")
 	}
 	if _, err := pool.Acquire(t.Context()); err == nil {
-		t.Error("it still gives connections")
+		t.Error("the closed pool still gives connections, want an error")
 	}
 }
 
-// noLock is a session that is for wakes alone.
+// noLock is a session that holds no lock: it only listens for wakes.
 type noLock struct{}
 
 func (noLock) Begin(context.Context, *pgx.Conn) error     { return nil }

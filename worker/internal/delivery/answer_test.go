@@ -34,17 +34,17 @@ func TestEveryStatusHasItsClass(t *testing.T) {
 			class, says = ClassDelivered, ""
 		}
 		if a.Class != class || a.StatusCode != status || !strings.HasPrefix(a.Err, says) || (a.Err == "") != (says == "") || a.WaitsFor != "" {
-			t.Errorf("%d: %s", status, describe(a))
+			t.Errorf("status %d: %s, want class %s and an error that begins with %q", status, describe(a), class, says)
 		}
 	}
 	if n := len(to.requests()); n != 400 {
-		t.Errorf("%d requests for 400 attempts", n)
+		t.Errorf("the receiver got %d requests for 400 attempts, want 400", n)
 	}
 }
 
-// An informational answer is not the answer: the final one counts. An endpoint that sends no final one has reset the
+// An informational answer does not count: the final one does. If an endpoint sends no final answer, it has reset the
 // connection.
-func TestInformationalAnswersAreNotTheAnswer(t *testing.T) {
+func TestInformationalAnswersDoNotCount(t *testing.T) {
 	t.Parallel()
 	s := newSender(t, allowing("127.0.0.1"))
 	for status := 100; status < 200; status++ {
@@ -54,25 +54,25 @@ func TestInformationalAnswersAreNotTheAnswer(t *testing.T) {
 		first := fmt.Sprintf("HTTP/1.1 %d Wait\r\n\r\n", status)
 		final := newSocket(t, sayAndClose(first+"HTTP/1.1 204 Done\r\n\r\n"))
 		if a := s.Send(t.Context(), messageTo(final.URL)); a.Class != ClassDelivered || a.StatusCode != 204 {
-			t.Errorf("%d and a final answer: %s", status, describe(a))
+			t.Errorf("%d and a final answer 204: %s, want a delivery with 204", status, describe(a))
 		}
 		if status > 110 {
 			continue
 		}
 		none := newSocket(t, sayAndClose(first))
 		if a := s.Send(t.Context(), messageTo(none.URL)); a.Class != ClassReset || a.StatusCode != 0 {
-			t.Errorf("%d alone: %s", status, describe(a))
+			t.Errorf("%d alone: %s, want class %s", status, describe(a), ClassReset)
 		}
 	}
 }
 
-// A number that is not a status is not recorded as one: the tables could not hold it.
+// A number that is not a status is not recorded as one: the tables could not store it.
 func TestANumberThatIsNotAStatusIsAFaultOfTheProtocol(t *testing.T) {
 	t.Parallel()
 	for _, status := range []string{"000", "042", "099", "600", "999"} {
 		to := newSocket(t, sayAndClose("HTTP/1.1 "+status+" Odd\r\nContent-Length: 0\r\n\r\n"))
 		if a := sendOnce(t, allowing("127.0.0.1"), messageTo(to.URL)); a.Class != ClassProtocol || a.StatusCode != 0 {
-			t.Errorf("%s: %s", status, describe(a))
+			t.Errorf("status %s: %s, want class %s without a status", status, describe(a), ClassProtocol)
 		}
 	}
 }
@@ -84,7 +84,7 @@ func TestSwitchingProtocolsEndsTheAttempt(t *testing.T) {
 		to := newSocket(t, say("HTTP/1.1 101 Switching Protocols\r\n"+upgrade+"\r\n"))
 		t.Cleanup(to.close) // before the Sender's, so that a Send that hangs would return
 		if a := sendOnce(t, allowing("127.0.0.1"), messageTo(to.URL)); a.Class != ClassStatus || a.StatusCode != 101 {
-			t.Errorf("%s: %s", what, describe(a))
+			t.Errorf("%s: %s, want class %s with 101", what, describe(a), ClassStatus)
 		}
 	}
 }
@@ -104,11 +104,11 @@ func TestARedirectIsNotFollowedAndItsOriginIsNamed(t *testing.T) {
 		a := s.Send(t.Context(), messageTo(to.URL+"/"+status))
 		if a.Class != ClassStatus || strconv.Itoa(a.StatusCode) != status || a.Response != "over there" ||
 			!strings.Contains(a.Err, target.URL) || strings.Contains(a.Err, "top-secret") || !strings.Contains(a.Err, "not followed") {
-			t.Errorf("%s: %s: %q", status, describe(a), a.Response)
+			t.Errorf("status %s: %s: %q, want the status, the answer, and the origin of the redirect alone", status, describe(a), a.Response)
 		}
 	}
 	if n := len(target.requests()); n > 0 {
-		t.Errorf("the target of the redirects got %d requests", n)
+		t.Errorf("the target of the redirects got %d requests, want none", n)
 	}
 }
 
@@ -121,7 +121,7 @@ func TestRetryAfterOfAnAnswerIsKeptUnlessItIsADelivery(t *testing.T) {
 	})
 	for status, want := range map[string]time.Duration{"429": 10 * time.Minute, "503": 10 * time.Minute, "200": 0} {
 		if a := sendOnce(t, allowing("127.0.0.1"), messageTo(to.URL+"/"+status)); a.RetryAfter != want {
-			t.Errorf("%s: Retry-After is %v, want %v", status, a.RetryAfter, want)
+			t.Errorf("status %s: Retry-After is %v, want %v", status, a.RetryAfter, want)
 		}
 	}
 }
@@ -155,7 +155,7 @@ func TestRetryAfterIsReadInBothForms(t *testing.T) {
 		}
 	}
 	if got := parseRetryAfter("Fri, 31 Dec 9999 23:59:59 GMT", now); got <= 0 {
-		t.Errorf("a date beyond what a duration holds: %v", got)
+		t.Errorf("a date too late for a time.Duration gives %v, want a positive one", got)
 	}
 }
 
@@ -171,12 +171,12 @@ func TestNoCookieIsKept(t *testing.T) {
 	}
 	for i, got := range to.requests() {
 		if cookies := got.header["Cookie"]; cookies != nil {
-			t.Errorf("request %d has cookies: %q", i, cookies)
+			t.Errorf("request %d has the cookies %q, want none", i, cookies)
 		}
 	}
 }
 
-// No compression was asked for, and a few compressed bytes may be gigabytes.
+// The request does not ask for compression, and a few compressed bytes may become gigabytes.
 func TestACompressedAnswerIsNotDecompressed(t *testing.T) {
 	t.Parallel()
 	var bomb bytes.Buffer
@@ -191,7 +191,7 @@ func TestACompressedAnswerIsNotDecompressed(t *testing.T) {
 	a := sendOnce(t, allowing("127.0.0.1"), messageTo(to.URL))
 	wantDelivered(t, "a message", a)
 	if got := to.last(t).header["Accept-Encoding"]; got != nil {
-		t.Errorf("the request asks for %q", got)
+		t.Errorf("the request asks for the encoding %q, want none", got)
 	}
 	if want := cleantext.Of(string(trimIncomplete(bomb.Bytes()[:responseBytesKept]))); a.Response != want {
 		t.Errorf("the start is kept as %.40q…, want %.40q…", a.Response, want)
@@ -245,18 +245,18 @@ func TestTheStartOfAnAnswerIsKeptAsTextThatPostgresCanStore(t *testing.T) {
 	}
 }
 
-// A body may break off at the limit, within a character. Then the cut is not ours.
+// A body may end at the limit by itself, in the middle of a character. Then the cut is not ours.
 func TestABodyThatBreaksOffAtTheLimitKeepsItsBrokenCharacter(t *testing.T) {
 	t.Parallel()
 	start := strings.Repeat("x", 1023) + "\xc3"
 	to := newSocket(t, sayAndClose("HTTP/1.1 200 OK\r\nContent-Length: 2000\r\n\r\n"+start))
 	a := sendOnce(t, allowing("127.0.0.1"), messageTo(to.URL))
 	if want := strings.Repeat("x", 1023) + "\uFFFD"; a.Class != ClassReset || a.Response != want {
-		t.Errorf("%s: kept as …%q", describe(a), a.Response[max(0, len(a.Response)-20):])
+		t.Errorf("%s: kept as …%q, want …%q", describe(a), a.Response[max(0, len(a.Response)-20):], want[len(want)-20:])
 	}
 }
 
-// trimIncomplete against the definition: it removes at most three bytes, and only those that more bytes could complete.
+// trimIncomplete removes at most three bytes, and only those that more bytes could complete.
 func TestTrimIncompleteRemovesOnlyWhatMoreBytesCouldComplete(t *testing.T) {
 	t.Parallel()
 	rng := rand.New(rand.NewPCG(1, 2))
@@ -269,7 +269,7 @@ func TestTrimIncompleteRemovesOnlyWhatMoreBytesCouldComplete(t *testing.T) {
 		got := trimIncomplete(b)
 		tail := b[len(got):]
 		if !bytes.HasPrefix(b, got) || len(tail) > 0 && utf8.FullRune(tail) {
-			t.Fatalf("%q becomes %q", b, got)
+			t.Fatalf("%q becomes %q, want it without its incomplete character only", b, got)
 		}
 		for i := max(0, len(got)-utf8.UTFMax+1); i < len(got); i++ {
 			if len(tail) == 0 && utf8.RuneStart(got[i]) && !utf8.FullRune(got[i:]) {
@@ -285,7 +285,7 @@ func TestAHeaderDoesNotMakeAnAttemptMoreRequests(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"X-Tenant", "Idempotency-Key", "X-Idempotency-Key"} {
 		var requests atomic.Int64
-		to := newSocket(t, func(conn net.Conn) { // it answers the first request, and closes a connection at any other
+		to := newSocket(t, func(conn net.Conn) { // it answers the first request, and closes the connection at each later one
 			read := bufio.NewReader(conn)
 			for {
 				req, err := http.ReadRequest(read)

@@ -40,7 +40,7 @@ func TestAnErrorsTextIsShortAndValid(t *testing.T) {
 	} {
 		_, got := classify(errors.New(text))
 		if !utf8.ValidString(got) || strings.Contains(got, "\x00") || len(got) > errorBytesMax {
-			t.Errorf("%.20q… becomes %d bytes, valid: %v", text, len(got), utf8.ValidString(got))
+			t.Errorf("%.20q… becomes %d bytes, want %d at most; valid UTF-8: %v, want true", text, len(got), errorBytesMax, utf8.ValidString(got))
 		}
 	}
 }
@@ -69,7 +69,7 @@ func TestNoErrorQuotesTheURL(t *testing.T) {
 	for what, target := range urls {
 		m := messageTo(target).with(t, outbox.Options{Timeout: shortWait})
 		if a := s.Send(t.Context(), m); a.Class == ClassDelivered || a.Class == ClassStatus || a.Err == "" || strings.Contains(a.Err, "top-secret") {
-			t.Errorf("%s: %s", what, describe(a))
+			t.Errorf("%s: %s, want a failure whose error does not quote the URL", what, describe(a))
 		}
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, target, http.NoBody)
 		if err != nil || strings.Contains(what, "silence") {
@@ -79,7 +79,7 @@ func TestNoErrorQuotesTheURL(t *testing.T) {
 		if resp, err := s.transport.RoundTrip(req); err == nil {
 			_ = resp.Body.Close()
 		} else if errors.As(err, &quotes) {
-			t.Errorf("%s: the transport's error is a *url.Error: %v", what, err)
+			t.Errorf("%s: the error of the transport is a *url.Error: %v, want another type", what, err)
 		}
 	}
 }

@@ -19,7 +19,7 @@ const (
 	clientPreface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 )
 
-// frame is an HTTP/2 frame without flags.
+// frame makes an HTTP/2 frame without flags.
 func frame(kind byte, stream uint32, payload ...byte) []byte {
 	f := []byte{0, 0, byte(len(payload)), kind, 0, 0, 0, 0, 0}
 	binary.BigEndian.PutUint32(f[5:], stream)
@@ -30,7 +30,7 @@ func goAway(lastStream uint32) []byte {
 	return frame(frameGoAway, 0, append(binary.BigEndian.AppendUint32(nil, lastStream), 0, 0, 0, 0)...)
 }
 
-// bareHTTP2 talks HTTP/2 by hand. It calls request with each request's stream until that returns false.
+// bareHTTP2 speaks HTTP/2 without a library. It calls request with the stream of each request until request returns false.
 func bareHTTP2(request func(conn net.Conn, stream uint32) bool) func(net.Conn) {
 	return func(conn net.Conn) {
 		if _, err := io.ReadFull(conn, make([]byte, len(clientPreface))); err != nil {
@@ -53,7 +53,7 @@ func bareHTTP2(request func(conn net.Conn, stream uint32) bool) func(net.Conn) {
 	}
 }
 
-// newTLSSocket is a socket that talks TLS and offers HTTP/2.
+// newTLSSocket makes a socket that speaks TLS and offers HTTP/2.
 func newTLSSocket(t testing.TB, ca *authority, handle func(net.Conn)) *socket {
 	t.Helper()
 	config := &tls.Config{Certificates: []tls.Certificate{ca.issue(t, nil)}, NextProtos: []string{"h2"}}
@@ -62,8 +62,8 @@ func newTLSSocket(t testing.TB, ca *authority, handle func(net.Conn)) *socket {
 	return s
 }
 
-// An endpoint that turns away each connection got 12 305 requests in one attempt.
-func TestAnAttemptAtAnEndpointThatTurnsEachConnectionAwayEnds(t *testing.T) {
+// Before the bound, an endpoint that rejects each connection got 12 305 requests in one attempt.
+func TestAnAttemptAtAnEndpointThatRejectsEachConnectionEnds(t *testing.T) {
 	t.Parallel()
 	ca := newAuthority(t)
 	c := allowing("127.0.0.1")
@@ -93,17 +93,17 @@ func TestAnAttemptAtAnEndpointThatTurnsEachConnectionAwayEnds(t *testing.T) {
 			to := newTLSSocket(t, ca, handle)
 			a := s.Send(t.Context(), messageTo(to.URL))
 			if a.Class != ClassProtocol || !strings.Contains(a.Err, "too many connections") {
-				t.Errorf("%s: %s", what, describe(a))
+				t.Errorf("%s: %s, want class %s because of too many connections", what, describe(a), ClassProtocol)
 			}
 			if n := to.conns.Load(); n > connectionsMax {
-				t.Errorf("%s: %d connections in one attempt", what, n)
+				t.Errorf("%s: %d connections in one attempt, want %d at most", what, n, connectionsMax)
 			}
 		})
 	}
 }
 
-// What an endpoint may send unread is bounded by what is read of an answer: the transport's own windows are 4 MiB for each
-// request and 1 GiB for each connection.
+// An endpoint may send about as many bytes as the worker reads of an answer. Without that bound, the windows of the transport
+// are 4 MiB for each request and 1 GiB for each connection.
 func TestAnHTTP2EndpointMaySendNoMoreThanIsRead(t *testing.T) {
 	t.Parallel()
 	ca := newAuthority(t)
@@ -113,7 +113,7 @@ func TestAnHTTP2EndpointMaySendNoMoreThanIsRead(t *testing.T) {
 		if _, err := io.ReadFull(conn, head[:]); err != nil {
 			return
 		}
-		settings := make([]byte, head[len(clientPreface)+2]) // they are short
+		settings := make([]byte, head[len(clientPreface)+2]) // their length fits in one byte
 		update := make([]byte, 9+4)
 		if _, err := io.ReadFull(conn, settings); err != nil {
 			return
@@ -121,7 +121,7 @@ func TestAnHTTP2EndpointMaySendNoMoreThanIsRead(t *testing.T) {
 		if _, err := io.ReadFull(conn, update); err != nil {
 			return
 		}
-		var stream uint32 = 65535 // until a setting says otherwise (RFC 9113, section 6.9.2)
+		var stream uint32 = 65535 // the default, until a setting changes it (RFC 9113, section 6.9.2)
 		for ; len(settings) >= 6; settings = settings[6:] {
 			if binary.BigEndian.Uint16(settings) == 4 { // SETTINGS_INITIAL_WINDOW_SIZE
 				stream = binary.BigEndian.Uint32(settings[2:])
@@ -133,11 +133,12 @@ func TestAnHTTP2EndpointMaySendNoMoreThanIsRead(t *testing.T) {
 	c.CAFile = ca.file(t)
 	_ = sendOnce(t, c, messageTo(to.URL)) // the socket closes
 	if got := <-windows; got[0] > responseBytesRead || got[1] > 8*responseBytesRead {
-		t.Errorf("an endpoint may send %d bytes for a request and %d over a connection", got[0], got[1])
+		t.Errorf("an endpoint may send %d bytes for a request and %d over a connection, want %d and %d at most", got[0], got[1], responseBytesRead, 8*responseBytesRead)
 	}
 }
 
-// Pings, settings and answers without end took the worker's processors for as long as an attempt may last.
+// Before the bound, pings, settings and answers without an end kept the worker's processors busy until the timeout of the
+// attempt.
 func TestAnEndpointThatSendsWithoutAnEndEndsTheAttempt(t *testing.T) {
 	t.Parallel()
 	ca := newAuthority(t)
@@ -153,7 +154,7 @@ func TestAnEndpointThatSendsWithoutAnEndEndsTheAttempt(t *testing.T) {
 		}))
 		a := s.Send(t.Context(), messageTo(to.URL))
 		if a.Class != ClassProtocol && a.Class != ClassReset || a.StatusCode != 0 || to.conns.Load() > connectionsMax {
-			t.Errorf("%s: %s over %d connections", what, describe(a), to.conns.Load())
+			t.Errorf("%s: %s over %d connections, want class %s or %s over %d at most", what, describe(a), to.conns.Load(), ClassProtocol, ClassReset, connectionsMax)
 		}
 	}
 }

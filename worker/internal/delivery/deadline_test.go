@@ -20,8 +20,8 @@ import (
 type hanging struct {
 	phase string
 	url   func(t *testing.T, c *Config) string // starts the receiver, and changes c to reach it
-	bound func(c *Config) *time.Duration       // the phase's own timeout; nil when it has none
-	own   string                               // the error when the phase's own timeout ends the attempt
+	bound func(c *Config) *time.Duration       // the timeout of this phase; nil if it has none
+	own   string                               // the error if this timeout ends the attempt
 }
 
 const shortWait = 200 * time.Millisecond
@@ -58,7 +58,7 @@ func hangingPhases() []hanging {
 	}
 }
 
-// drip writes first at once, and then a drop again and again, until the other side closes the connection.
+// drip writes first at once, and then drop again and again, until the other side closes the connection.
 func drip(conn net.Conn, first, drop string) {
 	_, err := io.WriteString(conn, first)
 	for ; err == nil; _, err = io.WriteString(conn, drop) {
@@ -66,8 +66,7 @@ func drip(conn net.Conn, first, drop string) {
 	}
 }
 
-// Each phase ends by its own timeout. The error names the phase, and the Sender can use the endpoint's only connection
-// again.
+// Each phase has its own timeout. The error names the phase, and the Sender can use the endpoint's only connection again.
 func TestEachPhaseHasATimeout(t *testing.T) {
 	t.Parallel()
 	for i, h := range hangingPhases() {
@@ -105,7 +104,7 @@ func TestTheWholeTimeoutEndsEveryPhase(t *testing.T) {
 	}
 }
 
-// An attempt that gets no connection because all are in use says so.
+// If an attempt gets no connection because all are in use, its error says so.
 func TestAnAttemptWithoutAConnectionTimesOutInTheQueue(t *testing.T) {
 	t.Parallel()
 	arrived := make(chan struct{})
@@ -138,8 +137,8 @@ func TestAMessagesOwnTimeoutIsNeverLongerThanTheSenders(t *testing.T) {
 	}
 }
 
-// When the caller's context ends, Send returns. The answer is neither a delivery nor a status, so the caller does not
-// record it.
+// Send returns when the caller's context ends. The answer is neither a delivery nor a status, so the caller does not record
+// it.
 func TestSendReturnsWhenItsContextEnds(t *testing.T) {
 	t.Parallel()
 	for i, h := range hangingPhases() {
@@ -153,13 +152,13 @@ func TestSendReturnsWhenItsContextEnds(t *testing.T) {
 			defer time.AfterFunc(shortWait, cancel).Stop()
 			a := s.Send(ctx, messageTo(url))
 			if ctx.Err() == nil || a.Class == ClassDelivered || a.Class == ClassStatus {
-				t.Errorf("%s", describe(a))
+				t.Errorf("%s, want that the context has ended, and neither a delivery nor a status", describe(a))
 			}
 		})
 	}
 }
 
-// oneConnection is a configuration with one connection per endpoint, and with timeouts that no test reaches.
+// oneConnection returns a configuration with one connection for each endpoint, and with timeouts that no test reaches.
 func oneConnection() Config {
 	c := allowing("127.0.0.1", "127.0.0.3")
 	c.MaxInFlight, c.EndpointMaxInFlight = 1, 1
@@ -193,7 +192,7 @@ func TestAnAddressThatDropsPacketsLeavesTimeForTheNext(t *testing.T) {
 	c.Resolver = newNameserver(t, always("127.0.0.3", "127.0.0.2")).resolver()
 	port := listeners[1].Addr().(*net.TCPAddr).AddrPort().Port()
 	if a := sendOnce(t, c, messageTo(httpTo("receiver.test", port))); a.Class != ClassDelivered {
-		t.Errorf("%s: %s", a.Class, a.Err)
+		t.Errorf("the attempt ended with %s: %s, want a delivery", a.Class, a.Err)
 	}
 }
 
@@ -209,13 +208,13 @@ func TestAnAttemptFailsInItsConnectWhenEveryAddressRefuses(t *testing.T) {
 	c.Resolver = newNameserver(t, always("127.0.0.2", "127.0.0.3")).resolver()
 	a := sendOnce(t, c, messageTo(httpTo("receiver.test", port)))
 	if a.Class != ClassConnect || !strings.Contains(a.Err, "connection refused") || !strings.Contains(a.Err, "127.0.0.2") {
-		t.Errorf("%s: %s", a.Class, a.Err)
+		t.Errorf("the attempt ended with %s: %s, want class %s with the error of 127.0.0.2", a.Class, a.Err, ClassConnect)
 	}
 }
 
-// The transport lets a dial go on after its request, for a later request to use. Many short requests to an address that
-// drops packets would leave as many sockets behind.
-func TestNoDialIsLeftBehind(t *testing.T) {
+// By default the transport continues a dial after its request has ended, so that a later request can use the connection.
+// With an address that drops packets, many short requests would leave as many sockets.
+func TestADialEndsWithItsAttempt(t *testing.T) {
 	t.Parallel()
 	l := listenOn(t, "127.0.0.4")[0]
 	dropPackets(t, l)
@@ -226,12 +225,12 @@ func TestNoDialIsLeftBehind(t *testing.T) {
 	addr := l.Addr().(*net.TCPAddr).AddrPort()
 	for range 10 {
 		if a := s.Send(t.Context(), messageTo("http://"+addr.String()+"/")); a.Class != ClassTimeout {
-			t.Errorf("%s: %s", a.Class, a.Err)
+			t.Errorf("the attempt ended with %s: %s, want class %s", a.Class, a.Err, ClassTimeout)
 		}
 	}
-	for deadline := time.Now().Add(testPatience); connecting(t, addr) > 0; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(testPatience); connecting(t, addr) > 0; time.Sleep(10 * time.Millisecond) { // no event tells when the kernel has closed a socket
 		if time.Now().After(deadline) {
-			t.Fatalf("%d sockets are still connecting", connecting(t, addr))
+			t.Fatalf("%d sockets are still connecting, want none", connecting(t, addr))
 		}
 	}
 }

@@ -11,11 +11,11 @@ import (
 	"testing"
 )
 
-// nameserver is the DNS server of one test. It can give another answer to each question.
+// nameserver is the DNS server of one test. It can give a different answer to each question.
 type nameserver struct {
 	t      testing.TB
 	conn   net.PacketConn
-	answer func(name string, nth int) []netip.Addr // nil addresses: no such name. A nil func: no answer
+	answer func(name string, nth int) []netip.Addr // if it returns nil, there is no such name; a nil func gives no answer
 	silent atomic.Int32                            // the kind of question that gets no answer
 
 	mu      sync.Mutex
@@ -54,7 +54,7 @@ func newNameserver(t testing.TB, answer func(name string, nth int) []netip.Addr)
 	return s
 }
 
-// always answers every question with the same addresses.
+// always returns an answer function that answers every question with the same addresses.
 func always(addresses ...string) func(string, int) []netip.Addr {
 	return func(string, int) []netip.Addr { return parseAddrs(addresses...) }
 }
@@ -72,7 +72,7 @@ func (s *nameserver) resolver() *net.Resolver {
 	}}
 }
 
-// asked returns how often it was asked for a name's IPv4 addresses.
+// asked returns how many questions for the IPv4 addresses of a name it got.
 func (s *nameserver) asked(name string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// trap is a listener that must not be reached. It counts the connections to it.
+// trap is a listener that nothing may connect to. It counts its connections.
 type trap struct {
 	listener *net.TCPListener
 	conns    int // used by the serving goroutine only
@@ -23,7 +23,7 @@ const theTest = 0xee
 func listenOn(t testing.TB, hosts ...string) []*net.TCPListener {
 	t.Helper()
 	var err error
-	for range 20 { // the port may be in use at one of them
+	for range 20 { // the port may be in use at one of the addresses
 		var listeners []*net.TCPListener
 		port := uint16(0)
 		for _, host := range hosts {
@@ -71,7 +71,7 @@ func trapAt(t testing.TB, l *net.TCPListener) *trap {
 	return trap
 }
 
-// meet serves one connection. The connections are served one after the other, so those before the test's own are counted.
+// meet serves one connection. It serves one after the other, so those before the test's own connection are counted.
 func (t *trap) meet(conn net.Conn) {
 	defer func() { _ = conn.Close() }()
 	_ = conn.SetDeadline(time.Now().Add(testPatience))
@@ -87,7 +87,7 @@ func (t *trap) port() uint16 { return t.addr().Port() }
 
 func (t *trap) addr() netip.AddrPort { return t.listener.Addr().(*net.TCPAddr).AddrPort() }
 
-// wantNone fails the test if anybody but the test itself has connected.
+// wantNone fails the test if there was any connection but that of the test itself.
 func (t *trap) wantNone(tb testing.TB) {
 	tb.Helper()
 	conn, err := net.Dial("tcp", t.addr().String())
@@ -104,12 +104,12 @@ func (t *trap) wantNone(tb testing.TB) {
 		tb.Fatal(err)
 	}
 	if seen[0] != 0 {
-		tb.Errorf("%d connections reached %s, which is closed", seen[0], t.addr())
+		tb.Errorf("%d connections reached %s, want none", seen[0], t.addr())
 	}
 }
 
-// dropPackets makes a listener behave like a filtered address: its queue of connections that nobody accepts is full, so
-// the kernel drops the first packet of every new one.
+// dropPackets makes a listener behave like an address behind a firewall. Its queue of connections that nobody accepts is full,
+// so the kernel drops the first packet of every new connection.
 func dropPackets(t testing.TB, l *net.TCPListener) {
 	t.Helper()
 	t.Cleanup(func() { _ = l.Close() })
@@ -128,5 +128,5 @@ func dropPackets(t testing.TB, l *net.TCPListener) {
 		}
 		t.Cleanup(func() { _ = conn.Close() })
 	}
-	t.Fatal("the queue of connections does not fill")
+	t.Fatal("the queue of connections does not become full")
 }

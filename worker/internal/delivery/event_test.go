@@ -14,7 +14,7 @@ func eventMessage() Message {
 	return Message{ID: outbox.NewID(), RunID: event.RunID, Status: outbox.Succeeded, Body: []byte(`{"type":"outbox.breaker.opened"}`), URL: event.URL, Options: []byte(event.Options), Event: true}
 }
 
-// eventConfig forbids loopback and http; a key set of each of these names signs.
+// eventConfig returns a configuration that forbids loopback addresses and http, and has a key set of each of these names.
 func eventConfig(t *testing.T, url string, sets ...string) (Config, map[string]webhook.Keys) {
 	t.Helper()
 	c := allowing()
@@ -34,7 +34,7 @@ func isSignedBy(t *testing.T, keys webhook.Keys, got request) {
 	}
 }
 
-func TestAnEventGoesToItsURLSignedWhateverThePolicyAndNothingElseDoes(t *testing.T) {
+func TestOnlyASignedEventMayGoToAURLThatThePolicyForbids(t *testing.T) {
 	t.Parallel()
 	r := newReceiver(t, nil)
 	c, ring := eventConfig(t, r.URL+"/token", "", "events")
@@ -43,26 +43,26 @@ func TestAnEventGoesToItsURLSignedWhateverThePolicyAndNothingElseDoes(t *testing
 	wantDelivered(t, "the event", s.Send(t.Context(), m))
 	got := r.last(t)
 	if got.path != "/token" || got.body != string(m.Body) || got.id != m.ID.String() || got.header.Get("Content-Type") != "application/json" {
-		t.Errorf("got %+v", got)
+		t.Errorf("the receiver got %+v, want the event at /token", got)
 	}
 	if got.header["Workflow-Run-Id"] != nil || got.header["Workflow-Run-Status"] != nil {
-		t.Error("it bears a run's headers")
+		t.Error("the event has the headers of a run, want none")
 	}
 	isSignedBy(t, ring["events"], got)
 	c.AllowHTTP = true
 	s = newSender(t, c)
-	wantDelivered(t, "the event", s.Send(t.Context(), eventMessage())) // which leaves a connection
+	wantDelivered(t, "the event", s.Send(t.Context(), eventMessage())) // the connection stays open
 	for range 2 {
 		if a := s.Send(t.Context(), messageTo(r.URL+"/token")); a.Class != ClassBlocked || !strings.Contains(a.Err, "not a public address") {
-			t.Errorf("a message to the same origin: %s", describe(a))
+			t.Errorf("a message to the same origin: %s, want class %s", describe(a), ClassBlocked)
 		}
 	}
 	if n := len(r.requests()); n != 2 {
-		t.Errorf("%d requests", n)
+		t.Errorf("the receiver got %d requests, want 2", n)
 	}
 }
 
-func TestTheDefaultKeySetSignsEventsWhereThereIsNoOther(t *testing.T) {
+func TestTheDefaultKeySetSignsEventsIfTheyHaveNoOther(t *testing.T) {
 	t.Parallel()
 	r := newReceiver(t, nil)
 	c, ring := eventConfig(t, r.URL, "")
@@ -79,33 +79,33 @@ func TestAnEventWaitsForAURLAndForAKey(t *testing.T) {
 	noKeys.Keys = nil
 	for what, c := range map[string]Config{"OUTBOX_EVENTS_URL": noURL, `signing key "events"`: noKey, `"events": this worker`: noKeys} {
 		if a := sendOnce(t, c, eventMessage()); !strings.Contains(a.WaitsFor, what) || a.Class != "" {
-			t.Errorf("%s: %s", what, describe(a))
+			t.Errorf("%s: %s, want that the event waits for this", what, describe(a))
 		}
 	}
 	if n := len(r.requests()); n != 0 {
-		t.Errorf("%d requests", n)
+		t.Errorf("the receiver got %d requests, want none", n)
 	}
 }
 
-func TestAMessageThatIsNoEventIsNotSentAsOne(t *testing.T) {
+func TestAMessageThatIsNotAnEventIsNotSentAsOne(t *testing.T) {
 	t.Parallel()
 	r := newReceiver(t, nil)
 	c, _ := eventConfig(t, r.URL, "")
 	m := messageTo(r.URL)
 	m.Event = true
 	if a := sendOnce(t, c, m); a.Class != ClassBlocked || len(r.requests()) != 0 {
-		t.Errorf("%s", describe(a))
+		t.Errorf("%s, want class %s and no request", describe(a), ClassBlocked)
 	}
 }
 
-// TestAWorkerThatKnowsNoEventsWaitsWithThem, as one from before version 9 does: whatever its keys and its policy.
-func TestAWorkerThatKnowsNoEventsWaitsWithThem(t *testing.T) {
+// TestAWorkerThatKnowsNoEventsHoldsThemBack: so does a worker from before version 9, whatever its keys and its policy are.
+func TestAWorkerThatKnowsNoEventsHoldsThemBack(t *testing.T) {
 	t.Parallel()
 	c, _ := eventConfig(t, "", "")
 	m := eventMessage()
-	m.Event = false // which it does not know
+	m.Event = false // such a worker does not know the field
 	a := sendOnce(t, c, m)
 	if a.Class != "" || !strings.Contains(a.WaitsFor, event.Mark) {
-		t.Errorf("%s", describe(a))
+		t.Errorf("%s, want that the event waits for the key set %q", describe(a), event.Mark)
 	}
 }

@@ -27,7 +27,7 @@ func goldenMessage(t testing.TB, url string, status outbox.TerminalStatus, body 
 	return Message{ID: id, RunID: `run 7/"ü"%`, Status: status, Body: []byte(body), URL: url}.with(t, o)
 }
 
-// sent is a whole request without what differs from run to run: the host, and the time of the attempt.
+// sent returns the text of a whole request, without the host and the time of the attempt, which differ from run to run.
 func sent(got request) string {
 	var lines []string
 	for name, values := range got.header {
@@ -109,7 +109,7 @@ func firstDifference(got, want string) string {
 	return fmt.Sprintf("%d lines, want %d", len(g), len(w))
 }
 
-// Whatever the outcome is, its envelope is valid JSON and says the same as the outcome.
+// Whatever the outcome is, its envelope is valid JSON and holds the same values.
 func FuzzAnEnvelopeIsValidJSON(f *testing.F) {
 	for _, outcome := range goldenOutcomes {
 		f.Add(string(outcome.status), []byte(outcome.body), "run-1")
@@ -134,10 +134,10 @@ func FuzzAnEnvelopeIsValidJSON(f *testing.F) {
 			}
 		}
 		if err := json.Unmarshal(text, &got); err != nil || !utf8.Valid(text) {
-			t.Fatalf("%.200q: %v", text, err)
+			t.Fatalf("the envelope %.200q is not valid: %v", text, err)
 		}
 		if got.Data.RunID != runID || got.Data.Status != status || got.Type != "workflow.run."+status {
-			t.Errorf("%+v", got)
+			t.Errorf("the envelope is %+v, want the run %q and the status %s", got, runID, status)
 		}
 		var as string
 		switch {
@@ -147,22 +147,22 @@ func FuzzAnEnvelopeIsValidJSON(f *testing.F) {
 			}
 		case got.Data.ResultBase64 != nil:
 			if !bytes.Equal(got.Data.ResultBase64, body) || utf8.Valid(body) {
-				t.Errorf("%q in base64, of %q", got.Data.ResultBase64, body)
+				t.Errorf("the result in base64 is %q, want %q", got.Data.ResultBase64, body)
 			}
 		case !json.Valid(body):
 			if err := json.Unmarshal(got.Data.Result, &as); err != nil || as != string(body) {
-				t.Errorf("%q as text, of %q", as, body)
+				t.Errorf("the result as text is %q, want %q", as, body)
 			}
 		default:
 			var compact bytes.Buffer
 			if err := json.Compact(&compact, body); err != nil || !sameJSON(got.Data.Result, compact.Bytes()) {
-				t.Errorf("%q, of %q", got.Data.Result, body)
+				t.Errorf("the result as JSON is %q, want %q", got.Data.Result, body)
 			}
 		}
 	})
 }
 
-// sameJSON ignores how <, > and & are written: as they are, or escaped.
+// sameJSON ignores whether <, > and & are escaped.
 func sameJSON(a, b []byte) bool {
 	var escaped bytes.Buffer
 	json.HTMLEscape(&escaped, b)

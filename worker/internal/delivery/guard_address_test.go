@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// blockedAddresses is the union of what public filters block (smokescreen, safeurl, Svix and webhookx), and of what they
-// miss, by kind. Of a network it holds the first and the last address.
+// blockedAddresses has, by kind, all addresses that public filters block (smokescreen, safeurl, Svix and webhookx), and those
+// that they miss. Of a network it has the first and the last address.
 var blockedAddresses = map[string][]string{
 	"this network (RFC 1122)":         {"0.0.0.0", "0.0.0.1", "0.1.2.3", "0.255.255.255"},
 	"private (RFC 1918)":              {"10.0.0.0", "10.254.0.0", "10.255.255.255", "172.16.0.0", "172.16.10.65", "172.31.255.255", "192.168.0.0", "192.168.10.65", "192.168.255.255"},
@@ -47,11 +47,11 @@ func TestTheUnionOfThePublicListsIsBlocked(t *testing.T) {
 		for _, ip := range parseAddrs(addresses...) {
 			for _, port := range []uint16{80, 443, 8080} {
 				if !isBlocked(g.check(netip.AddrPortFrom(ip, port))) {
-					t.Errorf("%s: %s is allowed", list, ip)
+					t.Errorf("%s: %s is allowed, want it blocked", list, ip)
 				}
 			}
 			if err := g.control("tcp", netip.AddrPortFrom(ip, 443).String(), nil); !isBlocked(err) {
-				t.Errorf("%s: a socket may connect to %s", list, ip)
+				t.Errorf("%s: a socket may connect to %s, want it blocked", list, ip)
 			}
 		}
 	}
@@ -73,12 +73,12 @@ func TestPublicAddressesAreAllowed(t *testing.T) {
 		"2606:4700::5efe:8.8.8.8",
 	) {
 		if err := g.check(netip.AddrPortFrom(ip, 443)); err != nil {
-			t.Errorf("%s: %v", ip, err)
+			t.Errorf("%s: got the error %v, want it allowed", ip, err)
 		}
 	}
 }
 
-func TestAllowedCIDRsAllowWhatTheyNameAndNothingElse(t *testing.T) {
+func TestAllowedCIDRsAllowTheirAddressesAndNoOthers(t *testing.T) {
 	t.Parallel()
 	g := newGuard([]netip.Prefix{
 		netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("127.0.0.2/32"), netip.MustParsePrefix("fd12::/16"),
@@ -94,7 +94,7 @@ func TestAllowedCIDRsAllowWhatTheyNameAndNothingElse(t *testing.T) {
 		"fd12::5efe:127.0.0.1": false, "fd12::5efe:10.1.0.1": true, "fd12::200:5efe:192.168.0.1": false,
 	} {
 		if err := g.check(netip.AddrPortFrom(netip.MustParseAddr(text), 443)); allowed != (err == nil) {
-			t.Errorf("%s: allowed %v, want %v (%v)", text, err == nil, allowed, err)
+			t.Errorf("%s: is it allowed? got %v, want %v (%v)", text, err == nil, allowed, err)
 		}
 	}
 }
@@ -109,7 +109,7 @@ func TestSomeAddressesAreNeverAllowed(t *testing.T) {
 	for _, list := range []string{"link-local", "multicast", "unspecified", "metadata of clouds"} {
 		for _, ip := range parseAddrs(blockedAddresses[list]...) {
 			if !isBlocked(everything.check(netip.AddrPortFrom(ip, 80))) {
-				t.Errorf("%s: %s is allowed", list, ip)
+				t.Errorf("%s: %s is allowed, want it blocked", list, ip)
 			}
 		}
 	}
@@ -118,10 +118,10 @@ func TestSomeAddressesAreNeverAllowed(t *testing.T) {
 		"2002:a9fe:a9fe::", "2002:a83f:8110::1", "2606:4700::5efe:a9fe:a9fe", "::ffff:168.63.129.16", "fe80::1%eth0", "ff02::1%eth0",
 	) {
 		if !isBlocked(everything.check(netip.AddrPortFrom(ip, 80))) {
-			t.Errorf("%s is allowed", ip)
+			t.Errorf("%s is allowed, want it blocked", ip)
 		}
 	}
-	for _, ip := range parseAddrs("127.0.0.1", "10.0.0.1", "::1", "fd12::1", "8.8.8.8") { // otherwise the test would prove nothing
+	for _, ip := range parseAddrs("127.0.0.1", "10.0.0.1", "::1", "fd12::1", "8.8.8.8") { // if these were blocked, the test would prove nothing
 		if err := everything.check(netip.AddrPortFrom(ip, 80)); err != nil {
 			t.Error(err)
 		}
@@ -138,7 +138,7 @@ func TestTheWorkersOwnListenersAreBlocked(t *testing.T) {
 		"127.0.0.5:9091": true, "127.0.0.7:9090": true,
 	} {
 		if err := one.check(netip.MustParseAddrPort(text)); allowed != (err == nil) {
-			t.Errorf("%s: %v, want allowed %v", text, err, allowed)
+			t.Errorf("%s: got the error %v, want it allowed: %v", text, err, allowed)
 		}
 	}
 
@@ -150,17 +150,17 @@ func TestTheWorkersOwnListenersAreBlocked(t *testing.T) {
 		g := newGuard(all, []netip.AddrPort{netip.MustParseAddrPort(unspecified)}, nil)
 		for _, text := range []string{"127.0.0.1", "127.0.0.9", "::1", "::ffff:127.0.0.1"} {
 			if !isBlocked(g.check(netip.AddrPortFrom(netip.MustParseAddr(text), 9090))) {
-				t.Errorf("%s of a listener on %s is allowed", text, unspecified)
+				t.Errorf("the listener on %[2]s can be reached at %[1]s, want it blocked", text, unspecified)
 			}
 		}
 		for _, a := range interfaces {
 			ip, _ := netip.AddrFromSlice(a.(*net.IPNet).IP)
 			if !isBlocked(g.check(netip.AddrPortFrom(ip, 9090))) {
-				t.Errorf("this host's %s of a listener on %s is allowed", ip, unspecified)
+				t.Errorf("the listener on %[2]s can be reached at %[1]s of this host, want it blocked", ip, unspecified)
 			}
 		}
 		if err := g.check(netip.MustParseAddrPort("8.8.8.8:9090")); err != nil {
-			t.Errorf("another host's port: %v", err)
+			t.Errorf("the same port of another host: got the error %v, want it allowed", err)
 		}
 	}
 }
@@ -171,14 +171,14 @@ func TestAllowedPortsBlockEveryOtherPort(t *testing.T) {
 	for port, allowed := range map[uint16]bool{443: true, 8443: true, 80: false, 22: false, 25: false, 5432: false, 0: false} {
 		err := g.check(netip.AddrPortFrom(netip.MustParseAddr("8.8.8.8"), port))
 		if allowed != (err == nil) {
-			t.Errorf("port %d: %v, want allowed %v", port, err, allowed)
+			t.Errorf("port %d: got the error %v, want it allowed: %v", port, err, allowed)
 		}
 		if err != nil && !strings.Contains(err.Error(), "[443 8443]") {
-			t.Errorf("the error does not say which ports are allowed: %v", err)
+			t.Errorf("the error is %v, want the allowed ports [443 8443] in it", err)
 		}
 	}
 	if !isBlocked(g.check(netip.MustParseAddrPort("127.0.0.1:443"))) {
-		t.Error("an allowed port allows a blocked address")
+		t.Error("a blocked address is allowed at an allowed port, want it blocked")
 	}
 }
 
@@ -195,13 +195,14 @@ func TestAnErrorNamesTheAddressAndTheSettingThatAllowsIt(t *testing.T) {
 		err := g.check(netip.MustParseAddrPort(text))
 		for _, want := range wants {
 			if err == nil || !strings.Contains(err.Error(), want) {
-				t.Errorf("%s: %v, want it to say %q", text, err, want)
+				t.Errorf("%s: the error is %v, want %q in it", text, err, want)
 			}
 		}
 	}
 }
 
-// With ::/0 allowed, the worker's own listener was reached inside IPv6 addresses that translators and tunnels take apart.
+// With ::/0 allowed, the worker's own listener could be reached by IPv6 addresses that contain its IPv4 address: translators
+// and tunnels take them apart.
 func TestADeniedAddressIsBlockedInsideAnother(t *testing.T) {
 	t.Parallel()
 	g := newGuard([]netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")},
@@ -211,12 +212,13 @@ func TestADeniedAddressIsBlockedInsideAnother(t *testing.T) {
 		"2001:0:808:808:0:0:80ff:fffa" /* a Teredo client */, "2001:0:7f00:5:0:0:f7f7:f7f7", /* a Teredo server */
 	} {
 		if ip := netip.MustParseAddr(inside); !isBlocked(g.check(netip.AddrPortFrom(ip, 9090))) || isBlocked(g.check(netip.AddrPortFrom(ip, 9091))) {
-			t.Errorf("%s: %v at the listener's port, %v at another", ip, g.check(netip.AddrPortFrom(ip, 9090)), g.check(netip.AddrPortFrom(ip, 9091)))
+			t.Errorf("%s: got the error %v at the listener's port, want one, and %v at another, want none", ip, g.check(netip.AddrPortFrom(ip, 9090)), g.check(netip.AddrPortFrom(ip, 9091)))
 		}
 	}
 }
 
-// ::1 is an address of its own. It lies in the network of those that carry an IPv4 address, and would carry 0.0.0.1.
+// ::1 lies in the network of the IPv6 addresses that contain an IPv4 address, and would contain 0.0.0.1. It is the loopback
+// address all the same.
 func TestTheIPv6LoopbackAddressCanBeAllowed(t *testing.T) {
 	t.Parallel()
 	g := newGuard([]netip.Prefix{netip.MustParsePrefix("::1/128")}, nil, nil)

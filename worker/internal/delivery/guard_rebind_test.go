@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// In these tests 127.0.0.2 stands for the public internet: it is allowed. 127.0.0.1 stays blocked. Both listen on the same
-// port, so the address of a name alone decides which one is reached.
+// In these tests 127.0.0.2 stands for the public internet, and is allowed. 127.0.0.1 stays blocked. Receivers listen on the
+// same port of both, so only the address of a name decides which one a request reaches.
 
 // newAllowedReceiver answers on 127.0.0.2, with traps on the same port of the blocked addresses. It closes each connection
 // after one request, so that each request needs a lookup of its own.
@@ -55,14 +55,14 @@ func TestARebindingResolverReachesNothingBlocked(t *testing.T) {
 	c.Resolver = names.resolver()
 
 	if a := sendOnce(t, c, messageTo(url)); a.Class != ClassDelivered {
-		t.Errorf("first: %s: %s", a.Class, a.Err)
+		t.Errorf("the first attempt: class %s: %s; want a delivery", a.Class, a.Err)
 	}
 	if n := names.asked("rebind.test"); n != 1 {
-		t.Errorf("one request made %d lookups: a second answer could differ from the one that was checked", n)
+		t.Errorf("one request made %d lookups, want 1: a second answer could differ from the one that was checked", n)
 	}
 	for range 5 {
 		if a := sendOnce(t, c, messageTo(url)); a.Class != ClassBlocked {
-			t.Errorf("later: %s: %s", a.Class, a.Err)
+			t.Errorf("a later attempt: class %s: %s; want class %s", a.Class, a.Err, ClassBlocked)
 		}
 	}
 	wantNobody(t, traps)
@@ -96,12 +96,12 @@ func TestAResolverThatFlipsAtEveryQuestionReachesNothingBlocked(t *testing.T) {
 	}
 	wantNobody(t, traps)
 	if n := got.Load(); int(n) != delivered {
-		t.Errorf("%d deliveries, %d requests", delivered, n)
+		t.Errorf("%d deliveries but %d requests, want as many", delivered, n)
 	}
 }
 
-// When a name has allowed and blocked addresses, only the allowed ones are dialled.
-func TestOfMixedAddressesOnlyTheAllowedOnesAreDialled(t *testing.T) {
+// If a name has allowed and blocked addresses, the worker dials only the allowed ones.
+func TestOnlyTheAllowedAddressesOfANameAreDialled(t *testing.T) {
 	t.Parallel()
 	url, got, traps := newAllowedReceiver(t, "127.0.0.1", "::1")
 	for _, answers := range [][]string{
@@ -112,7 +112,7 @@ func TestOfMixedAddressesOnlyTheAllowedOnesAreDialled(t *testing.T) {
 		c.Resolver = newNameserver(t, always(answers...)).resolver()
 		before := got.Load()
 		if a := sendOnce(t, c, messageTo(url)); a.Class != ClassDelivered || got.Load() != before+1 {
-			t.Errorf("%v: %s: %s", answers, a.Class, a.Err)
+			t.Errorf("%v: class %s: %s; want a delivery with one request", answers, a.Class, a.Err)
 		}
 	}
 	for _, answers := range [][]string{
@@ -121,7 +121,7 @@ func TestOfMixedAddressesOnlyTheAllowedOnesAreDialled(t *testing.T) {
 		c := allowing("127.0.0.9")
 		c.Resolver = newNameserver(t, always(answers...)).resolver()
 		if a := sendOnce(t, c, messageTo(url)); a.Class != ClassBlocked {
-			t.Errorf("%v: %s: %s", answers, a.Class, a.Err)
+			t.Errorf("%v: class %s: %s; want class %s", answers, a.Class, a.Err, ClassBlocked)
 		}
 	}
 	wantNobody(t, traps)
@@ -137,12 +137,12 @@ func TestANameWithoutAddressesFailsInTheLookup(t *testing.T) {
 		c.Resolver = newNameserver(t, answer).resolver()
 		a := sendOnce(t, c, messageTo("http://nobody.test/?token=secret"))
 		if a.Class != ClassDNS || !strings.Contains(a.Err, "lookup") || !strings.Contains(a.Err, "nobody.test") || strings.Contains(a.Err, "secret") {
-			t.Errorf("%s: %s: %s", what, a.Class, a.Err)
+			t.Errorf("%s: class %s: %s; want class %s, with the name and without the URL", what, a.Class, a.Err, ClassDNS)
 		}
 	}
 }
 
-// A stranger's answer may hold hundreds of addresses.
+// The answer of a foreign name server may have hundreds of addresses.
 func TestOnlyAFewAddressesOfANameAreTried(t *testing.T) {
 	t.Parallel()
 	var many []string
@@ -152,14 +152,14 @@ func TestOnlyAFewAddressesOfANameAreTried(t *testing.T) {
 	c := allowing()
 	c.AllowedCIDRs = []netip.Prefix{netip.MustParsePrefix("127.0.1.0/24")}
 	d := &dialer{resolver: net.DefaultResolver, guard: newGuard(c.AllowedCIDRs, nil, nil), connectTimeout: testPatience}
-	r := newRace(d, "many.test", 1) // nobody listens there
+	r := newRace(d, "many.test", 1) // nothing listens there
 	r.add(lookup{family: ipv4, ips: parseAddrs(many...)})
 	if conn, err := r.run(t.Context()); err == nil {
 		_ = conn.Close()
-		t.Fatal("it connected")
+		t.Fatal("there is a connection, want none")
 	}
 	if r.tried != addressesMax {
-		t.Errorf("%d addresses are tried, want %d", r.tried, addressesMax)
+		t.Errorf("tried %d addresses, want %d", r.tried, addressesMax)
 	}
 }
 
@@ -178,7 +178,7 @@ func TestBlockedAddressesAreRefusedAndNotReached(t *testing.T) {
 	s := newSender(t, allowing())
 	for _, url := range urls {
 		if a := s.Send(t.Context(), messageTo(url)); a.Class != ClassBlocked || a.StatusCode != 0 || !strings.Contains(a.Err, "blocked address") {
-			t.Errorf("%s: %s", url, describe(a))
+			t.Errorf("%s: %s, want class %s", url, describe(a), ClassBlocked)
 		}
 	}
 	v4.wantNone(t)
@@ -196,15 +196,15 @@ func TestTheSocketItselfRefusesABlockedAddress(t *testing.T) {
 	conn, err := d.dialOne(t.Context(), trap.addr(), testPatience)
 	if err == nil {
 		_ = conn.Close()
-		t.Fatal("it connected")
+		t.Fatal("there is a connection, want none")
 	}
 	if class, text := classify(err); class != ClassBlocked {
-		t.Errorf("class %s: %s", class, text)
+		t.Errorf("class %s: %s; want class %s", class, text, ClassBlocked)
 	}
 	trap.wantNone(t)
 }
 
-// A denied address is blocked inside an allowed network, and its neighbour's port is not.
+// A denied address with its port is blocked inside an allowed network. Another port of the address is not.
 func TestTheWorkersOwnListenerIsRefusedInAnAllowedNetwork(t *testing.T) {
 	t.Parallel()
 	own, other := newReceiver(t, nil), newReceiver(t, nil)
@@ -212,11 +212,11 @@ func TestTheWorkersOwnListenerIsRefusedInAnAllowedNetwork(t *testing.T) {
 	c.DeniedAddrs = []netip.AddrPort{netip.MustParseAddrPort(strings.TrimPrefix(own.URL, "http://"))}
 	s := newSender(t, c)
 	if a := s.Send(t.Context(), messageTo(own.URL)); a.Class != ClassBlocked || !strings.Contains(a.Err, "own listener") {
-		t.Errorf("the own listener: %s", describe(a))
+		t.Errorf("the worker's own listener: %s, want class %s", describe(a), ClassBlocked)
 	}
 	wantDelivered(t, "another listener", s.Send(t.Context(), messageTo(other.URL)))
 	if n := len(own.requests()); n != 0 {
-		t.Errorf("the worker's own listener got %d requests", n)
+		t.Errorf("the worker's own listener got %d requests, want none", n)
 	}
 }
 
@@ -228,7 +228,7 @@ func TestOnlyAllowedPortsAreDialled(t *testing.T) {
 	s := newSender(t, c)
 	wantDelivered(t, "the allowed port", s.Send(t.Context(), messageTo(to.URL)))
 	if a := s.Send(t.Context(), messageTo(other.URL)); a.Class != ClassBlocked || len(other.requests()) != 0 {
-		t.Errorf("another port: %s", describe(a))
+		t.Errorf("another port: %s, want class %s and no request", describe(a), ClassBlocked)
 	}
 }
 
@@ -239,10 +239,10 @@ func TestPlainHTTPIsRefusedUnlessItIsAllowed(t *testing.T) {
 	c.AllowHTTP = false
 	for _, url := range []string{to.URL, strings.Replace(to.URL, "http:", "HTTP:", 1)} {
 		if a := sendOnce(t, c, messageTo(url)); a.Class != ClassBlocked || !strings.Contains(a.Err, "AllowHTTP") {
-			t.Errorf("%s: %s", url, describe(a))
+			t.Errorf("%s: %s, want class %s", url, describe(a), ClassBlocked)
 		}
 	}
 	if n := to.conns.Load(); n != 0 {
-		t.Errorf("%d connections were made", n)
+		t.Errorf("the receiver got %d connections, want none", n)
 	}
 }

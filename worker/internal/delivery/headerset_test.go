@@ -17,8 +17,8 @@ func newHeaderFile(t testing.TB, content string) string {
 	return path
 }
 
-// A receiver that wants an API key gets it, and the row keeps the name only. Nothing is sent to an origin that the set does
-// not list, not even without the headers.
+// A receiver that wants an API key gets it, and the row holds only the name of the set. The worker sends nothing to an origin
+// that the set does not list, not even without the headers.
 func TestASecretHeaderIsSentToItsOriginsOnly(t *testing.T) {
 	t.Parallel()
 	to, other := newReceiver(t, nil), newReceiver(t, nil)
@@ -29,15 +29,15 @@ func TestASecretHeaderIsSentToItsOriginsOnly(t *testing.T) {
 	wantDelivered(t, "its origin", s.Send(t.Context(), messageTo(to.URL+"/hook").with(t, options)))
 	got := to.last(t).header
 	if got.Get("X-Api-Key") != "top-secret" || got.Get("Authorization") != "Bearer a:b=c" || got.Get("X-Own") != "kept" || len(got["X-Api-Key"]) != 1 {
-		t.Errorf("it got %v", got)
+		t.Errorf("the receiver got the headers %v, want those of the set and X-Own", got)
 	}
 	a := s.Send(t.Context(), messageTo(other.URL).with(t, options))
 	if a.Class != ClassBlocked || !strings.Contains(a.Err, "may not be sent to") || strings.Contains(a.Err, "top-secret") || len(other.requests()) != 0 {
-		t.Errorf("another origin got %d requests: %s", len(other.requests()), describe(a))
+		t.Errorf("another origin got %d requests, want none: %s, want class %s", len(other.requests()), describe(a), ClassBlocked)
 	}
 	wantDelivered(t, "another origin, without the set", s.Send(t.Context(), messageTo(other.URL)))
 	if got := other.last(t).header.Get("X-Api-Key"); got != "" {
-		t.Errorf("another origin got the key %q", got)
+		t.Errorf("another origin got the key %q, want none", got)
 	}
 }
 
@@ -47,23 +47,23 @@ func TestAMessageWaitsForItsHeaderSet(t *testing.T) {
 	m := messageTo(to.URL).with(t, outbox.Options{SecretHeaders: "crm"})
 	c := allowing("127.0.0.1")
 	if a := sendOnce(t, c, m); a.Class != "" || !strings.Contains(a.WaitsFor, `header set "crm"`) {
-		t.Errorf("without a file: %s", describe(a))
+		t.Errorf("without a file: %s, want that the message waits", describe(a))
 	}
 	path := newHeaderFile(t, "")
 	c.SecretHeadersFile = path
 	s := newSender(t, c)
 	if a := s.Send(t.Context(), m); a.Class != "" || !strings.Contains(a.WaitsFor, `header set "crm"`) {
-		t.Errorf("with an empty file: %s", describe(a))
+		t.Errorf("with an empty file: %s, want that the message waits", describe(a))
 	}
 	write(t, path, []byte("[crm]\norigin = "+to.URL+"\nX-Api-Key top-secret\n"))
 	if files := s.Reread(); len(files) != 1 || files[0].Name != "SecretHeadersFile" || files[0].Err == nil {
-		t.Errorf("a wrong file is read: %v", files)
+		t.Errorf("the report of a wrong file is %v, want an error", files)
 	}
 	if a := s.Send(t.Context(), m); !strings.Contains(a.WaitsFor, "line 3") || strings.Contains(a.WaitsFor, "top-secret") {
-		t.Errorf("with a wrong file: %s", describe(a))
+		t.Errorf("with a wrong file: %s, want that the message waits and names line 3", describe(a))
 	}
 	if n := len(to.requests()); n != 0 {
-		t.Errorf("%d requests were made without their headers", n)
+		t.Errorf("the receiver got %d requests without their headers, want none", n)
 	}
 	write(t, path, []byte("[crm]\norigin = "+to.URL+"\nX-Api-Key: top-secret\n"))
 	if files := s.Reread(); files[0].Err != nil {
@@ -74,7 +74,7 @@ func TestAMessageWaitsForItsHeaderSet(t *testing.T) {
 		t.Fatal(err)
 	}
 	if files := s.Reread(); files[0].Err == nil {
-		t.Error("a file that is gone is no fault")
+		t.Error("the report of a removed file has no error, want one")
 	}
 	wantDelivered(t, "with the set that was in force", s.Send(t.Context(), m))
 }
@@ -83,7 +83,7 @@ func TestAHeaderFileMayBeginWithAByteOrderMark(t *testing.T) {
 	t.Parallel()
 	sets, err := parseHeaderSets("\uFEFF[a]\norigin = https://a.example\nX-Key: top-secret\n")
 	if err != nil || sets["a"].headers["X-Key"] != "top-secret" {
-		t.Errorf("%v, %v", sets, err)
+		t.Errorf("got the sets %v, %v; want the set a", sets, err)
 	}
 }
 
@@ -110,12 +110,12 @@ func TestAFaultOfAHeaderFileNamesItsLineAndNoSecret(t *testing.T) {
 		set + "[b]\norigin = https://b.t": `set "b" has 1 origins and 0 headers`,
 	} {
 		if _, err := parseHeaderSets(content); err == nil || !strings.HasPrefix(err.Error(), says) || strings.Contains(err.Error(), "top-secret") {
-			t.Errorf("%q: %v; want %q", content, err, says)
+			t.Errorf("%q: the error is %v; want %q", content, err, says)
 		}
 	}
 	c := allowing()
 	c.SecretHeadersFile = "/nowhere/headers"
 	if _, err := New(c); err == nil || !strings.HasPrefix(err.Error(), "SecretHeadersFile: ") {
-		t.Errorf("a missing file: %v", err)
+		t.Errorf("a missing file: the error is %v, want one of SecretHeadersFile", err)
 	}
 }

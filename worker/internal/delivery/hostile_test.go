@@ -27,8 +27,8 @@ type hostile struct {
 // hostileTimeout is the timeout of messages whose receivers hang. The other messages have as long as they need.
 const hostileTimeout = 300 * time.Millisecond
 
-// Each attempt at a hostile receiver ends, with the class that fits, and leaves nothing behind that keeps another message
-// from being sent.
+// Each attempt at a hostile receiver ends, with the right class, and leaves nothing that prevents other messages from being
+// sent.
 func TestAnAttemptAtAHostileReceiverEnds(t *testing.T) {
 	t.Parallel()
 	var endless atomic.Int64
@@ -50,16 +50,16 @@ func TestAnAttemptAtAHostileReceiverEnds(t *testing.T) {
 			t.Errorf("%s: %s, want class %s", h.name, describe(a), h.class)
 		}
 		if len(a.Response) > 3*responseBytesKept || len(a.Err) > errorBytesMax {
-			t.Errorf("%s: %d bytes of the answer and %d of the error are kept", h.name, len(a.Response), len(a.Err))
+			t.Errorf("%s: kept %d bytes of the answer and %d of the error, want %d and %d at most", h.name, len(a.Response), len(a.Err), 3*responseBytesKept, errorBytesMax)
 		}
 		if a.Duration <= 0 || a.StartedAt.IsZero() {
-			t.Errorf("%s: started at %v, took %v", h.name, a.StartedAt, a.Duration)
+			t.Errorf("%s: started at %v, took %v, want both set", h.name, a.StartedAt, a.Duration)
 		}
 	}
 	wantDelivered(t, "a healthy receiver", s.Send(t.Context(), messageTo(newReceiver(t, nil).URL)))
 	// Send reads at most responseBytesRead. The receiver can also fill the kernel's buffers: tens of megabytes.
 	if n := endless.Load(); n > 64<<20 {
-		t.Errorf("%d MiB of the endless answer were taken", n>>20)
+		t.Errorf("the worker took %d MiB of the endless answer, want 64 at most", n>>20)
 	}
 }
 
@@ -113,7 +113,7 @@ func hostileReceivers(t *testing.T, endless *atomic.Int64) []hostile {
 	}...)
 }
 
-// hangingReceivers are those at which an attempt lasts until its timeout.
+// hangingReceivers returns the receivers at which an attempt lasts until its timeout.
 func hangingReceivers(t *testing.T) []hostile {
 	const head = "HTTP/1.1 200 OK\r\n"
 	at := func(handle func(net.Conn)) string { return newSocket(t, handle).URL }
@@ -133,7 +133,7 @@ func hangingReceivers(t *testing.T) []hostile {
 	}
 }
 
-// closedPort is the URL of an address where nobody listens.
+// closedPort returns the URL of an address where nothing listens.
 func closedPort(t *testing.T) string {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -143,7 +143,7 @@ func closedPort(t *testing.T) string {
 	return "http://" + listener.Addr().String()
 }
 
-// neverReads is the URL of a listener that accepts no connection, so that the connections stay in the kernel.
+// neverReads returns the URL of a listener that accepts no connection, so that the connections stay in the kernel.
 func neverReads(t *testing.T) string {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

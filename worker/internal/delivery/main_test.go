@@ -17,11 +17,11 @@ import (
 
 func TestMain(m *testing.M) { leakcheck.Main(m) }
 
-// testPatience is how long something that must happen may take before a test fails. No test asserts that anything is fast.
+// testPatience is how long a test waits for something that must happen before it fails. No test checks that something is fast.
 const testPatience = time.Minute
 
-// allowing is a configuration that may dial the given addresses only. Its timeouts are so long that no healthy receiver
-// is too slow, however loaded the machine is.
+// allowing returns a configuration that allows the given addresses only. Its timeouts are so long that no healthy receiver is
+// too slow, even on a loaded machine.
 func allowing(hosts ...string) Config {
 	c := Config{
 		Timeout: testPatience, LookupTimeout: testPatience, ConnectTimeout: testPatience, TLSTimeout: testPatience, HeaderTimeout: testPatience,
@@ -44,7 +44,7 @@ func newSender(t testing.TB, c Config) *Sender {
 	return s
 }
 
-// sendOnce makes one attempt with a Sender of its own.
+// sendOnce makes one attempt with a new Sender.
 func sendOnce(t testing.TB, c Config, m Message) Answer {
 	t.Helper()
 	s, err := New(c)
@@ -59,16 +59,16 @@ func sendOnce(t testing.TB, c Config, m Message) Answer {
 func wantDelivered(t testing.TB, what string, a Answer) {
 	t.Helper()
 	if a.Class != ClassDelivered {
-		t.Errorf("%s: %s", what, describe(a))
+		t.Errorf("%s: %s, want a delivery", what, describe(a))
 	}
 }
 
-// describe says in one line how an attempt ended.
+// describe returns in one line how an attempt ended.
 func describe(a Answer) string {
 	return fmt.Sprintf("class %q, status %d, error %q, waits for %q", a.Class, a.StatusCode, a.Err, a.WaitsFor)
 }
 
-// messageTo is a message as a claim brings it.
+// messageTo returns a message like that of a claim.
 func messageTo(url string) Message {
 	return Message{ID: outbox.NewID(), RunID: "run-1", Status: outbox.Succeeded, Body: []byte(`{"ok":true}`), URL: url}
 }
@@ -89,10 +89,10 @@ func encode(t testing.TB, v any) []byte {
 	return text
 }
 
-// httpTo is the URL of a host and a port.
+// httpTo returns the URL of a host and a port.
 func httpTo(host string, port uint16) string { return fmt.Sprintf("http://%s:%d/", host, port) }
 
-// request is what a receiver got.
+// request is a request that a receiver got.
 type request struct {
 	id, runID, status, body string
 	method, host, path      string

@@ -62,14 +62,14 @@ func newEgress(t testing.TB, kind, user string, answer func(target string) strin
 	return p
 }
 
-// breaks makes the proxy call how with each connection and do nothing else; nil ends this.
+// breaks makes the proxy call how with each connection and do nothing else. With nil the proxy works again.
 func (p *egress) breaks(how func(net.Conn)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.broken = how
 }
 
-// targets returns what the proxy was asked for.
+// targets returns the targets that the proxy was asked for.
 func (p *egress) targets() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -12,7 +12,7 @@ import (
 
 const proxyUser, proxyPassword = "worker", "hunter2:&/ü"
 
-// A proxy is given the address that was checked here, never the name of the host.
+// The proxy gets the address that the worker has checked, never the name of the host.
 func TestADeliveryPassesThroughAProxy(t *testing.T) {
 	t.Parallel()
 	ca := newAuthority(t)
@@ -34,7 +34,7 @@ func TestADeliveryPassesThroughAProxy(t *testing.T) {
 					wantDelivered(t, named, sendOnce(t, c, messageTo(named+"/hook")))
 					if got := to.requests(); len(got) != 1 || got[0].host != strings.Replace(address, "127.0.0.1", "receiver.test", 1) ||
 						got[0].path != "/hook" || got[0].header.Get("Proxy-Authorization") != "" {
-						t.Errorf("the receiver got %+v", got)
+						t.Errorf("the receiver got %+v, want one request to /hook without the credentials of the proxy", got)
 					}
 				}
 				if got := p.targets(); !slices.Equal(got, want) {
@@ -45,7 +45,7 @@ func TestADeliveryPassesThroughAProxy(t *testing.T) {
 	}
 }
 
-// A proxy is never asked for a blocked address, because it may be able to connect to it.
+// The worker never asks a proxy for a blocked address, because the proxy may be able to connect to it.
 func TestAProxyIsNeverAskedForABlockedAddress(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []string{"http", "socks5"} {
@@ -64,20 +64,20 @@ func TestAProxyIsNeverAskedForABlockedAddress(t *testing.T) {
 				host = "[" + host + "]"
 			}
 			if a := s.Send(t.Context(), messageTo(httpTo(host, trap.port()))); a.Class != ClassBlocked && a.Class != ClassDNS {
-				t.Errorf("%s: %s", host, describe(a))
+				t.Errorf("%s: %s, want class %s or %s", host, describe(a), ClassBlocked, ClassDNS)
 			}
 		}
 		if a := s.Send(t.Context(), messageTo("http://127.0.0.9:9090/")); a.Class != ClassBlocked {
-			t.Errorf("the own listener: %s", describe(a))
+			t.Errorf("the worker's own listener: %s, want class %s", describe(a), ClassBlocked)
 		}
 		trap.wantNone(t)
 		if n := p.conns.Load(); n != 0 {
-			t.Errorf("%s: %d connections to the proxy, which was asked for %q", kind, n, p.targets())
+			t.Errorf("%s: the proxy got %d connections and requests for %q, want none", kind, n, p.targets())
 		}
 	}
 }
 
-// A proxy that works and cannot reach the endpoint says something about the endpoint, so this is an attempt.
+// If a proxy works and cannot reach the endpoint, the fault is that of the endpoint, so this is an attempt.
 func TestAProxysRefusalToConnectIsAnAttempt(t *testing.T) {
 	t.Parallel()
 	answers := func(text string) func(string) string { return func(string) string { return text } }
@@ -100,14 +100,14 @@ func TestAProxysRefusalToConnectIsAnAttempt(t *testing.T) {
 			config.ProxyURL = newEgress(t, c.kind, proxyUser+":"+proxyPassword, c.answer, nil).URL
 			a := sendOnce(t, config, messageTo("http://127.0.0.1:9/"))
 			if a.Class != ClassConnect || a.WaitsFor != "" || !strings.Contains(a.Err, "the proxy could not reach it") || !strings.Contains(a.Err, c.says) {
-				t.Errorf("%s", describe(a))
+				t.Errorf("%s, want class %s and %q in the error", describe(a), ClassConnect, c.says)
 			}
 		})
 	}
 }
 
-// A SOCKS proxy that has greeted works, so silence after that is the endpoint's.
-func TestSilenceBehindASOCKSProxyIsTheEndpoints(t *testing.T) {
+// A SOCKS proxy that has sent its greeting works. If it is silent after that, the endpoint does not answer.
+func TestSilenceAfterTheGreetingOfASOCKSProxyIsAFaultOfTheEndpoint(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
 	defer close(release)
@@ -115,18 +115,19 @@ func TestSilenceBehindASOCKSProxyIsTheEndpoints(t *testing.T) {
 		c := allowing("127.0.0.9")
 		c.ProxyURL = newEgress(t, "socks5", "", func(string) string { <-release; return "" }, nil).URL
 		bound := &c.ConnectTimeout
-		if own { // the whole request's timeout ends it
+		if own { // the timeout of the whole request ends it
 			bound = &c.Timeout
 		}
 		*bound = time.Second
 		a := sendOnce(t, c, messageTo("http://127.0.0.9/"))
 		if a.Class != ClassTimeout || !strings.Contains(a.Err, "connect") || a.WaitsFor != "" {
-			t.Errorf("%s", describe(a))
+			t.Errorf("%s, want class %s in the connect", describe(a), ClassTimeout)
 		}
 	}
 }
 
-// What comes with the answer to CONNECT, or after it, is part of the tunnel. The bound of the answer does not bound the tunnel.
+// Bytes that follow the answer to CONNECT belong to the tunnel, even if they arrive together with it. The bound of the answer
+// does not bound the tunnel.
 func TestATunnelLosesNoByteThatFollowsTheProxysAnswer(t *testing.T) {
 	t.Parallel()
 	early := strings.Repeat("early ", proxyHeadBytes/3)
@@ -142,11 +143,11 @@ func TestATunnelLosesNoByteThatFollowsTheProxysAnswer(t *testing.T) {
 	defer func() { _ = conn.Close() }()
 	got, err := io.ReadAll(conn)
 	if err != nil || string(got) != early {
-		t.Errorf("%d bytes came through of %d, %v", len(got), len(early), err)
+		t.Errorf("got %d bytes (%v), want %d", len(got), err, len(early))
 	}
 }
 
-func TestCheckProxyURLSaysWhatIsWrongAndNeverQuotesThePassword(t *testing.T) {
+func TestTheErrorOfCheckProxyURLNamesTheFaultAndHidesThePassword(t *testing.T) {
 	t.Parallel()
 	for raw, says := range map[string]string{
 		"ftp://worker:hunter2@proxy":                                      "scheme",
@@ -167,12 +168,12 @@ func TestCheckProxyURLSaysWhatIsWrongAndNeverQuotesThePassword(t *testing.T) {
 	} {
 		err := CheckProxyURL(raw)
 		if err == nil || !strings.Contains(err.Error(), says) || strings.Contains(err.Error(), "hunter2") || len(err.Error()) > 200 {
-			t.Errorf("%.60q: %v; want an error about its %s, without the password", raw, err, says)
+			t.Errorf("%.60q: the error is %v; want one about its %s, without the password", raw, err, says)
 		}
 	}
 	for _, raw := range []string{"", "http://proxy", "https://proxy:8443", "socks5://proxy", "http://[::1]:3128", "socks5://worker@proxy", "http://a:b@proxy/"} {
 		if err := CheckProxyURL(raw); err != nil {
-			t.Errorf("%q: %v", raw, err)
+			t.Errorf("%q: got the error %v, want none", raw, err)
 		}
 	}
 }

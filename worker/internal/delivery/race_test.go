@@ -24,7 +24,7 @@ func serveAt(t testing.TB, l net.Listener) {
 	})
 }
 
-// dualStack is a configuration whose name server gives every name these addresses.
+// dualStack returns a configuration whose name server gives every name these addresses.
 func dualStack(t testing.TB, addresses ...string) (Config, *nameserver) {
 	t.Helper()
 	c := allowing("127.0.0.1", "127.0.0.3", "127.0.0.4")
@@ -36,7 +36,7 @@ func dualStack(t testing.TB, addresses ...string) (Config, *nameserver) {
 
 func portOf(l *net.TCPListener) uint16 { return l.Addr().(*net.TCPAddr).AddrPort().Port() }
 
-// Four dead addresses of one family took all the tries, and the good one of the other family was never tried.
+// Once, four dead addresses of one family used all the tries, and the good address of the other family was never tried.
 func TestDeadAddressesOfOneFamilyLeaveRoomForTheOther(t *testing.T) {
 	t.Parallel()
 	for good, dead := range map[string]string{"127.0.0.1": "::1", "::1": "127.0.0.1"} {
@@ -59,7 +59,7 @@ func TestRefusedAddressesLeaveRoomForOthers(t *testing.T) {
 	}
 }
 
-// Two dials are under way at most, and none of them takes the time of those that wait.
+// Two dials run at the same time at most, and none of them uses the time of those that wait.
 func TestAddressesThatDropPacketsLeaveTimeForTheNext(t *testing.T) {
 	t.Parallel()
 	listeners := listenOn(t, "127.0.0.3", "127.0.0.4", "127.0.0.1")
@@ -71,7 +71,7 @@ func TestAddressesThatDropPacketsLeaveTimeForTheNext(t *testing.T) {
 	wantDelivered(t, "at the third address", sendOnce(t, c, messageTo(httpTo("three.test", portOf(listeners[2])))))
 }
 
-// The second dial waits a quarter of a second for the first. Where the machine was held up it may have begun, so half of the
+// The second dial waits a quarter of a second for the first. On a loaded machine it may begin all the same, so half of the
 // attempts are enough.
 func TestAnAddressThatConnectsAtOnceIsTheOnlyOneDialled(t *testing.T) {
 	t.Parallel()
@@ -91,7 +91,7 @@ func TestAnAddressThatConnectsAtOnceIsTheOnlyOneDialled(t *testing.T) {
 		}
 	}
 	if alone < attempts/2 {
-		t.Errorf("the second address was not dialled in %d of %d attempts only, though the first connects at once", alone, attempts)
+		t.Errorf("in %d of %d attempts only the first address was dialled, want half of them at least: it connects at once", alone, attempts)
 	}
 }
 
@@ -109,8 +109,8 @@ func (l countedListener) Accept() (net.Conn, error) {
 	return conn, err
 }
 
-// Some name servers drop questions for IPv6 addresses.
-func TestANameServerThatDropsQuestionsOfOneFamilyLeavesTheOther(t *testing.T) {
+// Some name servers do not answer questions for IPv6 addresses.
+func TestANameServerThatAnswersForOneFamilyOnlyIsEnough(t *testing.T) {
 	t.Parallel()
 	for address, silent := range map[string]int32{"127.0.0.1": dnsAAAA, "::1": dnsA} {
 		l := listenOn(t, address)[0]
@@ -122,14 +122,14 @@ func TestANameServerThatDropsQuestionsOfOneFamilyLeavesTheOther(t *testing.T) {
 	}
 }
 
-// Where one family's addresses are dead and the other's lookup hangs, the lookup's own bound ends the attempt.
-func TestALookupThatHangsIsWaitedForWhenNoAddressWorks(t *testing.T) {
+// If the addresses of one family are dead and the lookup of the other hangs, the timeout of the lookup ends the attempt.
+func TestAnAttemptWaitsForALookupThatHangsIfNoAddressWorks(t *testing.T) {
 	t.Parallel()
 	l := listenOn(t, "127.0.0.1")[0]
 	port := portOf(l)
 	_ = l.Close()
 	c, names := dualStack(t, "127.0.0.1")
-	c.LookupTimeout = 10 * shortWait // in which the answer for the other family must come
+	c.LookupTimeout = 10 * shortWait // the answer for the other family must arrive within it
 	names.silent.Store(dnsAAAA)
 	if a := sendOnce(t, c, messageTo(httpTo("half.test", port))); a.Class != ClassConnect {
 		t.Errorf("%s, want class %s", describe(a), ClassConnect)

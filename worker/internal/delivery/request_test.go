@@ -15,14 +15,14 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// forwarding returns the message of a run with these headers, all of which the hook forwards.
+// forwarding returns the message with these headers of the run. The hook forwards all of them.
 func (m Message) forwarding(t testing.TB, headers map[string]string) Message {
 	t.Helper()
 	m.Headers = encode(t, headers)
 	return m.with(t, outbox.Options{Forward: slices.Sorted(maps.Keys(headers))})
 }
 
-func TestTheRequestSaysTheOutcome(t *testing.T) {
+func TestTheRequestHoldsTheOutcome(t *testing.T) {
 	t.Parallel()
 	to := newReceiver(t, nil)
 	const text = "text/plain; charset=utf-8"
@@ -49,19 +49,19 @@ func TestTheRequestSaysTheOutcome(t *testing.T) {
 		wantDelivered(t, c.runID, s.Send(t.Context(), m))
 		after, req := time.Now().Unix(), to.last(t)
 		if req.id != m.ID.String() || req.runID != c.runID || req.status != c.status.String() || req.body != c.body || req.method != http.MethodPost || req.path != "/hook" {
-			t.Errorf("run %q: got %+v", c.runID, req)
+			t.Errorf("run %q: the receiver got %+v, want the status %s and the body %q", c.runID, req, c.status, c.body)
 		}
 		if got := req.header.Get("Content-Type"); got != c.contentType {
 			t.Errorf("run %q: Content-Type %q, want %q", c.runID, got, c.contentType)
 		}
 		if got := req.header.Get("User-Agent"); got != "Epilogue" {
-			t.Errorf("run %q: User-Agent %q", c.runID, got)
+			t.Errorf("run %q: User-Agent %q, want Epilogue", c.runID, got)
 		}
 		if at, err := strconv.ParseInt(req.header.Get("webhook-timestamp"), 10, 64); err != nil || at < before || at > after {
 			t.Errorf("run %q: webhook-timestamp %d, want %d to %d (%v)", c.runID, at, before, after, err)
 		}
 		if req.header.Get("X-Tenant") != "" || req.header.Get("callback_url") != "" {
-			t.Errorf("run %q: headers of the run that nobody forwards are sent: %v", c.runID, req.header)
+			t.Errorf("run %q: the request has headers of the run that the hook does not forward: %v", c.runID, req.header)
 		}
 	}
 }
@@ -73,7 +73,7 @@ func TestALargeBodyArrivesWhole(t *testing.T) {
 	m.Body = []byte(strings.Repeat("0123456789", 200_000))
 	wantDelivered(t, "a large body", sendOnce(t, allowing("127.0.0.1"), m))
 	if got := to.last(t).body; got != string(m.Body) {
-		t.Errorf("%d bytes arrived of %d", len(got), len(m.Body))
+		t.Errorf("%d bytes arrived, want %d", len(got), len(m.Body))
 	}
 }
 
@@ -107,11 +107,11 @@ func TestForwardedHeadersReplaceNoHeaderOfTheWorker(t *testing.T) {
 		}
 	}
 	if !strings.HasSuffix(to.URL, got.host) {
-		t.Errorf("Host is %q", got.host)
+		t.Errorf("Host is %q, want that of %s", got.host, to.URL)
 	}
 	for _, name := range leftOut {
 		if !strings.Contains(a.Note, name) {
-			t.Errorf("the note does not name %q: %s", name, a.Note)
+			t.Errorf("the note is %s, want %q in it", a.Note, name)
 		}
 	}
 	if strings.Contains(a.Note, "forged") || strings.Contains(a.Note, "acme") {
@@ -123,12 +123,12 @@ func wantNothingForged(t *testing.T, req request) {
 	t.Helper()
 	for name, values := range req.header {
 		if len(values) != 1 || strings.Contains(values[0], "forged") {
-			t.Errorf("%s: %s is %q", req.runID, name, values)
+			t.Errorf("%s: the header %s is %q, want one value, and not a forged one", req.runID, name, values)
 		}
 	}
 }
 
-// The hook's own headers replace those of a submitter, and only the headers that the options name are forwarded.
+// The hook's own headers replace those of a submitter. Only the headers that the options name are forwarded.
 func TestAHooksOwnHeadersReplaceForwardedOnes(t *testing.T) {
 	t.Parallel()
 	to := newReceiver(t, nil)
@@ -144,7 +144,7 @@ func TestAHooksOwnHeadersReplaceForwardedOnes(t *testing.T) {
 		}
 	}
 	if a.Note != "" {
-		t.Errorf("the note is %q", a.Note)
+		t.Errorf("the note is %q, want none", a.Note)
 	}
 }
 
@@ -156,15 +156,15 @@ func TestARunIDThatHTTPForbidsIsLeftOutOfTheRequest(t *testing.T) {
 	a := sendOnce(t, allowing("127.0.0.1"), m)
 	wantDelivered(t, "a message", a)
 	if got := to.last(t); got.id != m.ID.String() || len(got.header["Webhook-Id"]) != 1 || got.runID != "" {
-		t.Errorf("the receiver got %v", got.header)
+		t.Errorf("the receiver got the headers %v, want the id and no run id", got.header)
 	}
 	if !strings.Contains(a.Note, "Workflow-Run-Id") {
-		t.Errorf("the note is %q", a.Note)
+		t.Errorf("the note is %q, want Workflow-Run-Id in it", a.Note)
 	}
 }
 
-// A row that was written by hand, or by a newer writer, may hold options that this version cannot read. Then no request is
-// sent, because it would not be the one that was asked for.
+// A row that was written by hand, or by a newer writer, may have options that this version cannot read. Then the worker sends
+// no request, because it would not be the one that the writer wanted.
 func TestAMessageThatCannotBeReadIsBlocked(t *testing.T) {
 	t.Parallel()
 	to := newReceiver(t, nil)
@@ -192,22 +192,23 @@ func TestAMessageThatCannotBeReadIsBlocked(t *testing.T) {
 		m := messageTo(to.URL)
 		m.Options = []byte(options)
 		if a := s.Send(t.Context(), m); a.Class != ClassBlocked || !strings.Contains(a.Err, says) || a.StartedAt.IsZero() {
-			t.Errorf("%s: %s, want it to say %q", options, describe(a), says)
+			t.Errorf("%s: %s, want class %s and %q in the error", options, describe(a), ClassBlocked, says)
 		}
 	}
 	for _, headers := range []string{`{"X-A": [1]}`, `{"X-A": 5}`, `{"X-A": {"deep": []}}`, `["X-A"]`} {
 		m := messageTo(to.URL)
 		m.Headers = []byte(headers)
 		if a := s.Send(t.Context(), m); a.Class != ClassBlocked || !strings.Contains(a.Err, "headers of the message") {
-			t.Errorf("%s: %s", headers, describe(a))
+			t.Errorf("%s: %s, want class %s and an error about the headers", headers, describe(a), ClassBlocked)
 		}
 	}
 	if n := len(to.requests()); n != 0 {
-		t.Errorf("%d requests were sent", n)
+		t.Errorf("the receiver got %d requests, want none", n)
 	}
 }
 
-// Options that are readable and out of bounds do no harm: the request is sent without them. Unknown keys are ignored.
+// Options that can be read but are out of bounds do no harm: the worker sends the request without them. It ignores unknown
+// keys.
 func TestOptionsThatAreOutOfBoundsDoNoHarm(t *testing.T) {
 	t.Parallel()
 	to := newReceiver(t, nil)
@@ -231,25 +232,25 @@ func TestOptionsThatAreOutOfBoundsDoNoHarm(t *testing.T) {
 		wantDelivered(t, what, s.Send(t.Context(), m))
 		got := to.last(t)
 		if got.header.Get("X-Injected") != "" || got.header.Get("X-Bad") != "" || got.header.Get("Traceparent") != "" || got.id != m.ID.String() || got.method != http.MethodPost {
-			t.Errorf("%s: %s %v", what, got.method, got.header)
+			t.Errorf("%s: the receiver got %s with the headers %v, want a POST without the invalid options", what, got.method, got.header)
 		}
 	}
 }
 
-// A URL that is not one gets no request.
-func TestAURLThatIsNotOneGetsNoRequest(t *testing.T) {
+// An invalid URL gets no request.
+func TestAnInvalidURLGetsNoRequest(t *testing.T) {
 	t.Parallel()
 	s := newSender(t, allowing("127.0.0.1"))
 	for _, url := range []string{"", "http://[::1", "http://%zz", "http://", "ftp://a.test", "not a url\x7f", "//a.test", "https:a"} {
 		if a := s.Send(t.Context(), messageTo(url)); a.Err == "" || a.StatusCode != 0 || a.Class == ClassDelivered {
-			t.Errorf("%q: %s", url, describe(a))
+			t.Errorf("%q: %s, want an error without a status", url, describe(a))
 		}
 	}
 }
 
-// TestAStrangersTextsAreShort: a submitter names as many headers as they like, and somebody may write any options by hand.
-// What is kept of an attempt stays small.
-func TestAStrangersTextsAreShort(t *testing.T) {
+// TestTheRecordOfAnAttemptIsShort: a submitter can name any number of headers, and a row that was written by hand can have any
+// options. The texts that the worker records of an attempt stay short all the same.
+func TestTheRecordOfAnAttemptIsShort(t *testing.T) {
 	t.Parallel()
 	to := newReceiver(t, nil)
 	s := newSender(t, allowing("127.0.0.1"))
@@ -274,13 +275,12 @@ func TestAStrangersTextsAreShort(t *testing.T) {
 		m.Options, m.Headers = c.options, c.headers
 		a := s.Send(t.Context(), m)
 		if n := len(a.Note) + len(a.Err) + len(a.WaitsFor); n == 0 || n > noteBytesMax+100 {
-			t.Errorf("%s: %d bytes are kept of it: %.80q %.80q %.80q", name, n, a.Note, a.Err, a.WaitsFor)
+			t.Errorf("%s: the texts have %d bytes, want 1 to %d: %.80q %.80q %.80q", name, n, noteBytesMax+100, a.Note, a.Err, a.WaitsFor)
 		}
 	}
 }
 
-// TestOfTwoSpellingsOfAHeaderTheSameOneWinsEachTime.
-func TestOfTwoSpellingsOfAHeaderTheSameOneWinsEachTime(t *testing.T) {
+func TestTheSameSpellingOfAHeaderIsSentEachTime(t *testing.T) {
 	t.Parallel()
 	to := newReceiver(t, nil)
 	s := newSender(t, allowing("127.0.0.1"))
@@ -288,17 +288,18 @@ func TestOfTwoSpellingsOfAHeaderTheSameOneWinsEachTime(t *testing.T) {
 	m.Options = []byte(`{"headers": {"X-A": "upper", "x-a": "lower"}}`)
 	for range 20 {
 		if a := s.Send(t.Context(), m); a.Class != ClassDelivered {
-			t.Fatalf("%+v", a)
+			t.Fatalf("%s, want a delivery", describe(a))
 		}
 	}
 	for _, got := range to.requests() {
 		if v := got.header.Get("X-A"); v != "lower" {
-			t.Errorf("X-A is %q", v)
+			t.Errorf("X-A is %q, want lower", v)
 		}
 	}
 }
 
-// HTTP/1.1 drops the outer white space of a value, and HTTP/2 must not have it. So it is dropped here, and the attempt says so.
+// HTTP/1.1 drops the outer white space of a value, and HTTP/2 must not have it. So the worker drops it, and the note of the
+// attempt says so.
 func TestOuterWhiteSpaceIsTrimmedAndTheNoteSaysSo(t *testing.T) {
 	t.Parallel()
 	to := newReceiver(t, nil)
@@ -307,10 +308,10 @@ func TestOuterWhiteSpaceIsTrimmedAndTheNoteSaysSo(t *testing.T) {
 	a := sendOnce(t, allowing("127.0.0.1"), m)
 	wantDelivered(t, "a message", a)
 	if got := to.last(t); got.runID != "run 1" || got.header.Get("X-A") != "a" {
-		t.Errorf("run %q, X-A %q", got.runID, got.header.Get("X-A"))
+		t.Errorf("the receiver got the run %q and X-A %q, want \"run 1\" and \"a\"", got.runID, got.header.Get("X-A"))
 	}
 	const want = `left out: header "X-Bad": byte 10 of the value is a control character; outer white space trimmed, which HTTP cannot carry: header "X-A"; header "Workflow-Run-Id"`
 	if a.Note != want {
-		t.Errorf("the note says\n%s, want\n%s", a.Note, want)
+		t.Errorf("the note is\n%s, want\n%s", a.Note, want)
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// resuming is a receiver that ends each connection after its answer. resumed counts the handshakes that resumed a session.
+// resuming returns a receiver that closes each connection after its answer. resumed counts the handshakes that resumed a session.
 func resuming(t *testing.T, ca *authority, change func(*tls.Config)) (to *receiver, full, resumed *atomic.Int64) {
 	t.Helper()
 	full, resumed = new(atomic.Int64), new(atomic.Int64)
@@ -38,12 +38,12 @@ func TestATLSSessionIsResumed(t *testing.T) {
 			wantDelivered(t, tls.VersionName(version), s.Send(t.Context(), messageTo(to.URL)))
 		}
 		if full.Load() != 1 || resumed.Load() != 9 {
-			t.Errorf("%s: %d full handshakes and %d resumed", tls.VersionName(version), full.Load(), resumed.Load())
+			t.Errorf("%s: %d full handshakes and %d resumed, want 1 and 9", tls.VersionName(version), full.Load(), resumed.Load())
 		}
 	}
 }
 
-// A resumed session is not verified by the roots again, so new roots end the sessions.
+// A resumed session is not verified with the roots again, so the worker drops all sessions when the roots change.
 func TestNewRootsEndTheSessions(t *testing.T) {
 	t.Parallel()
 	ca := newAuthority(t)
@@ -55,15 +55,15 @@ func TestNewRootsEndTheSessions(t *testing.T) {
 	write(t, c.CAFile, pemOf("CERTIFICATE", newAuthority(t).certificate.Raw))
 	for _, file := range s.Reread() {
 		if file.Err != nil {
-			t.Error(file.Err)
+			t.Errorf("the report of %s has the error %v, want none", file.Name, file.Err)
 		}
 	}
 	if a := s.Send(t.Context(), messageTo(to.URL)); a.Class != ClassTLS {
-		t.Error(describe(a))
+		t.Errorf("%s, want class %s", describe(a), ClassTLS)
 	}
 }
 
-// A receiver chooses how long its session is.
+// The receiver chooses the size of a session, so the worker bounds it.
 func TestALongSessionIsNotKept(t *testing.T) {
 	t.Parallel()
 	ca := newAuthority(t)
@@ -83,6 +83,6 @@ func TestALongSessionIsNotKept(t *testing.T) {
 		wantDelivered(t, "a message", s.Send(t.Context(), messageTo(to.URL)))
 	}
 	if full.Load() != 3 || resumed.Load() != 0 {
-		t.Errorf("%d full handshakes and %d resumed", full.Load(), resumed.Load())
+		t.Errorf("%d full handshakes and %d resumed, want 3 and 0", full.Load(), resumed.Load())
 	}
 }

@@ -11,20 +11,20 @@ import (
 	"testing"
 )
 
-// shortageURLs tells the process that runs out of files where it may send to.
+// shortageURLs names the environment variable with the URLs for the process that runs out of files.
 const shortageURLs = "EPILOGUE_TEST_SHORTAGE_URLS"
 
-// A process of its own, because a limit on files is a process's.
+// This test needs its own process, because the limit on files holds for a whole process.
 func TestAShortageOfFilesIsNotAnAttempt(t *testing.T) {
 	t.Parallel()
 	to := newReceiver(t, nil)
 	run := exec.Command(os.Args[0], "-test.run=^TestTheProcessThatRunsOutOfFiles$", "-test.v")
 	run.Env = append(os.Environ(), shortageURLs+"="+to.URL)
 	if out, err := run.CombinedOutput(); err != nil {
-		t.Errorf("%v: %s", err, out)
+		t.Errorf("the process failed: %v: %s", err, out)
 	}
 	if n := len(to.requests()); n != 1 {
-		t.Errorf("the receiver got %d requests, want the one that was sent with files to spare", n)
+		t.Errorf("the receiver got %d requests, want the one from before the limit", n)
 	}
 }
 
@@ -53,7 +53,7 @@ func TestTheProcessThatRunsOutOfFiles(t *testing.T) {
 		"a name":     byName.Send(t.Context(), messageTo(strings.Replace(url, "127.0.0.1", "receiver.test", 1))),
 	} {
 		if a.Class != "" || !strings.Contains(a.WaitsFor, "too many open files") {
-			t.Errorf("%s: %s", what, describe(a))
+			t.Errorf("%s: %s, want that the message waits for a file", what, describe(a))
 		}
 	}
 	for _, f := range files {
@@ -62,7 +62,7 @@ func TestTheProcessThatRunsOutOfFiles(t *testing.T) {
 	wantDelivered(t, "once there are files", s.Send(t.Context(), messageTo(url)))
 }
 
-func TestAShortageIsKnownByItsErrno(t *testing.T) {
+func TestAShortageIsRecognizedByItsErrno(t *testing.T) {
 	t.Parallel()
 	dial := func(errno syscall.Errno, to string) error {
 		addr := net.TCPAddrFromAddrPort(netip.MustParseAddrPort(to))
@@ -70,7 +70,7 @@ func TestAShortageIsKnownByItsErrno(t *testing.T) {
 	}
 	for _, errno := range shortages {
 		if _, ok := shortageOf(dial(errno, "127.0.0.1:80")); !ok {
-			t.Errorf("%v is not known", errno)
+			t.Errorf("%v is not recognized as a shortage", errno)
 		}
 	}
 	for _, errno := range []syscall.Errno{syscall.ECONNREFUSED, syscall.ENETUNREACH, syscall.EHOSTUNREACH, syscall.ECONNRESET, syscall.ETIMEDOUT} {
@@ -83,7 +83,7 @@ func TestAShortageIsKnownByItsErrno(t *testing.T) {
 	}
 }
 
-// What net/http quotes of a broken answer may be the request itself, with its tokens.
+// net/http quotes a broken answer in its error. The answer may be an echo of the request, with its tokens.
 func TestNoErrorQuotesTheAnswer(t *testing.T) {
 	t.Parallel()
 	s := newSender(t, allowing("127.0.0.1"))
@@ -94,7 +94,7 @@ func TestNoErrorQuotesTheAnswer(t *testing.T) {
 	} {
 		a := s.Send(t.Context(), messageTo(newSocket(t, say(answer)).URL))
 		if a.Class != ClassProtocol || a.Err == "" || strings.Contains(a.Err, "top-secret") {
-			t.Errorf("%s: %s", fmt.Sprint(i, " ", strings.ReplaceAll(answer, "\r\n", "⏎")), describe(a))
+			t.Errorf("%s: %s, want class %s and no part of the answer", fmt.Sprint(i, " ", strings.ReplaceAll(answer, "\r\n", "⏎")), describe(a), ClassProtocol)
 		}
 	}
 }

@@ -57,7 +57,7 @@ func publicOf(t testing.TB, key webhook.Key) webhook.Key {
 	return public
 }
 
-// verifyByTheOracle verifies a request with the library of Standard Webhooks, by an HMAC key.
+// verifyByTheOracle verifies a request with the library of Standard Webhooks and an HMAC key.
 func verifyByTheOracle(t testing.TB, key webhook.Key, got request) error {
 	t.Helper()
 	oracle, err := standardwebhooks.NewWebhook(key.Reveal())
@@ -75,7 +75,7 @@ func verify(got request, keys ...webhook.Key) error {
 
 // The signature covers exactly the bytes that are sent, in every format and for every kind of key. The library of Standard
 // Webhooks and package webhook both verify it.
-func TestWhatIsSentIsVerifiedByTheOracleAndByUs(t *testing.T) {
+func TestTheOracleAndPackageWebhookVerifyARequest(t *testing.T) {
 	t.Parallel()
 	to := newReceiver(t, nil)
 	first, second, stranger := generate(t, webhook.HMAC), generate(t, webhook.HMAC), generate(t, webhook.HMAC)
@@ -100,11 +100,11 @@ func TestWhatIsSentIsVerifiedByTheOracleAndByUs(t *testing.T) {
 					t.Errorf("%s: the second key's signature is missing", req.runID)
 				}
 				if err := verify(req, stranger); !errors.Is(err, webhook.ErrSignature) {
-					t.Errorf("%s: by a stranger's key: %v", req.runID, err)
+					t.Errorf("%s: with another key the error is %v, want %v", req.runID, err, webhook.ErrSignature)
 				}
 				req.body += " "
 				if verify(req, first, publicOf(t, private)) == nil {
-					t.Errorf("%s: another body is verified", req.runID)
+					t.Errorf("%s: a changed body is verified, want an error", req.runID)
 				}
 			}
 		}
@@ -115,18 +115,18 @@ func wantVerified(t *testing.T, req request, v1, v1a bool, key, private webhook.
 	t.Helper()
 	if v1 {
 		if err := verifyByTheOracle(t, key, req); err != nil {
-			t.Errorf("%s: the oracle: %v", req.runID, err)
+			t.Errorf("%s: the oracle returns %v, want none", req.runID, err)
 		}
 		if err := verify(req, key); err != nil {
-			t.Errorf("%s: v1: %v", req.runID, err)
+			t.Errorf("%s: package webhook returns %v for v1, want none", req.runID, err)
 		}
 	}
 	if err := verify(req, publicOf(t, private)); v1a != (err == nil) {
-		t.Errorf("%s: v1a: %v, want it signed: %v", req.runID, err, v1a)
+		t.Errorf("%s: package webhook returns %v for v1a, want it signed: %v", req.runID, err, v1a)
 	}
 	for _, name := range []string{webhook.HeaderID, webhook.HeaderTimestamp, webhook.HeaderSignature} {
 		if n := len(req.header.Values(name)); n != 1 {
-			t.Errorf("%s: %d values of %s", req.runID, n, name)
+			t.Errorf("%s: %d values of %s, want 1", req.runID, n, name)
 		}
 	}
 }
@@ -142,13 +142,13 @@ func TestAMessageIsSignedWithTheKeySetThatItNames(t *testing.T) {
 		wantDelivered(t, set, s.Send(t.Context(), messageTo(to.URL).with(t, outbox.Options{SigningKey: set})))
 		for name, keys := range sets {
 			if err := verifyByTheOracle(t, keys[0], to.last(t)); (err == nil) != (name == set) {
-				t.Errorf("signed with the key set %q, by the key of %q: %v", set, name, err)
+				t.Errorf("signed with the key set %q: the oracle returns %v for the key of %q", set, err, name)
 			}
 		}
 	}
 }
 
-// Each attempt has a signature of its own and the same webhook-id.
+// Each attempt has its own signature and the same webhook-id.
 func TestEachAttemptIsSigned(t *testing.T) {
 	t.Parallel()
 	key := generate(t, webhook.HMAC)
@@ -158,17 +158,17 @@ func TestEachAttemptIsSigned(t *testing.T) {
 	s, m := newSender(t, c), messageTo(to.URL)
 	for i := range 3 {
 		if a := s.Send(t.Context(), m); a.StatusCode != http.StatusServiceUnavailable {
-			t.Errorf("attempt %d: %s", i+1, describe(a))
+			t.Errorf("attempt %d: %s, want 503", i+1, describe(a))
 		}
 		if req := to.last(t); verifyByTheOracle(t, key, req) != nil || req.id != m.ID.String() {
-			t.Errorf("attempt %d: %v", i+1, req.header)
+			t.Errorf("attempt %d has the headers %v, want a valid signature and the id of the message", i+1, req.header)
 		}
 	}
 }
 
-// Nothing that is supplied replaces a signature or adds one: no header of a submitter that a hook forwards, and no header
+// No header from outside replaces a signature or adds one: neither a submitter's header that the hook forwards, nor a header
 // in the options of a row. A name with underscores would become the same variable in CGI.
-func TestNothingThatIsSuppliedReplacesASignature(t *testing.T) {
+func TestNoHeaderFromOutsideReplacesASignature(t *testing.T) {
 	t.Parallel()
 	forged := map[string]string{}
 	for _, name := range append(header.ReservedNames(), "Ce-Id", "Ce-Signature") {
@@ -190,17 +190,17 @@ func TestNothingThatIsSuppliedReplacesASignature(t *testing.T) {
 			a := s.Send(t.Context(), m)
 			wantDelivered(t, by, a)
 			if !strings.Contains(a.Note, "webhook_signature") || !strings.Contains(a.Note, "WEBHOOK-ID") || strings.Contains(a.Note, "forged") {
-				t.Errorf("%s, by %s: the note does not say what was left out, or contains a value: %s", what, by, a.Note)
+				t.Errorf("%s, by %s: the note is %s, want the names of the left-out headers, and no value", what, by, a.Note)
 			}
 			wantNothingForged(t, to.last(t))
 			if err := verifyByTheOracle(t, key, to.last(t)); (keys != nil) != (err == nil) {
-				t.Errorf("%s, by %s: %v", what, by, err)
+				t.Errorf("%s, by %s: the oracle returns %v", what, by, err)
 			}
 		}
 	}
 }
 
-// A message whose key set is missing, or cannot sign, is not sent. It is sent when the key is there.
+// A message whose key set is missing, or cannot sign, is not sent until the key is there.
 func TestAMessageWhoseKeyIsUnknownWaits(t *testing.T) {
 	t.Parallel()
 	private := generate(t, webhook.Ed25519)
@@ -218,10 +218,10 @@ func TestAMessageWhoseKeyIsUnknownWaits(t *testing.T) {
 		s, m := newSender(t, c), messageTo(to.URL).with(t, outbox.Options{SigningKey: "tenant-a"})
 		a := s.Send(t.Context(), m)
 		if a.Class != "" || a.Err != "" || !strings.Contains(a.WaitsFor, `"tenant-a"`) || !strings.Contains(a.WaitsFor, "signing key") {
-			t.Errorf("%s: %s", what, describe(a))
+			t.Errorf("%s: %s, want that the message waits for its signing key", what, describe(a))
 		}
 		if n := len(to.requests()); n != 0 {
-			t.Errorf("%s: %d requests were sent before there was a key", what, n)
+			t.Errorf("%s: %d requests were sent before there was a key, want none", what, n)
 		}
 		if keys == nil {
 			continue
@@ -230,22 +230,22 @@ func TestAMessageWhoseKeyIsUnknownWaits(t *testing.T) {
 		keys.set("tenant-a", key)
 		wantDelivered(t, what, s.Send(t.Context(), m))
 		if err := verifyByTheOracle(t, key, to.last(t)); err != nil {
-			t.Errorf("%s: %v", what, err)
+			t.Errorf("%s: the oracle returns %v, want none", what, err)
 		}
 	}
 }
 
-// When there is a default key set, receivers expect signatures. If it cannot sign, messages wait.
+// If there is a default key set, receivers expect signatures. If it cannot sign, messages wait.
 func TestADefaultSetThatCannotSignHoldsMessagesBack(t *testing.T) {
 	t.Parallel()
 	to := newReceiver(t, nil)
 	c := allowing("127.0.0.1")
 	c.Keys = newRing(map[string]webhook.Keys{"": {publicOf(t, generate(t, webhook.Ed25519))}})
 	if a := sendOnce(t, c, messageTo(to.URL)); a.Class != "" || a.WaitsFor == "" {
-		t.Errorf("%s", describe(a))
+		t.Errorf("%s, want that the message waits", describe(a))
 	}
 	if n := len(to.requests()); n != 0 {
-		t.Errorf("%d requests were sent unsigned", n)
+		t.Errorf("%d requests were sent unsigned, want none", n)
 	}
 }
 
@@ -259,12 +259,12 @@ func TestWithoutAnyKeysMessagesAreSentUnsigned(t *testing.T) {
 		wantDelivered(t, "a message", sendOnce(t, c, messageTo(to.URL)))
 		h := to.last(t).header
 		if h.Get(webhook.HeaderSignature) != "" || h.Get(webhook.HeaderID) == "" || h.Get(webhook.HeaderTimestamp) == "" {
-			t.Errorf("it got %v", h)
+			t.Errorf("the receiver got the headers %v, want an id and a timestamp without a signature", h)
 		}
 	}
 }
 
-// gate is a receiver that accepts only requests that one of its keys verifies.
+// gate is a receiver that accepts only requests with a signature of one of its keys.
 type gate struct {
 	*receiver
 	mu       sync.Mutex
@@ -299,8 +299,9 @@ func (g *gate) accept(keys ...webhook.Key) {
 	g.accepted = map[int]int{}
 }
 
-// Keys are replaced while messages are sent, in the order that package webhook describes, and no request is rejected: the
-// receiver accepts the new key as well, the sender signs with both, the receiver drops the old key, and so does the sender.
+// Keys are replaced while messages are sent, in the order that package webhook describes, and the receiver rejects no request:
+// the receiver accepts the new key as well, the sender signs with both, the receiver drops the old key, and so does the
+// sender.
 func TestKeysAreReplacedWithoutARejectedRequest(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []webhook.Kind{webhook.HMAC, webhook.Ed25519} {
@@ -318,17 +319,17 @@ func TestKeysAreReplacedWithoutARejectedRequest(t *testing.T) {
 			for _, change := range []func(){
 				func() { to.accept(theirNext, theirOld) },
 				func() { keys.set("", next, old) },
-				func() { to.accept(theirNext) }, // requests signed with the old key only have all arrived: they were of the step before
+				func() { to.accept(theirNext) }, // all requests that the old key alone has signed have arrived: they belong to the step before
 				func() { keys.set("", next) },
 				func() {},
 			} {
 				sendDuring(t, s, to.URL, change)
 			}
 			if len(to.rejected) > 0 {
-				t.Errorf("%d requests were rejected: %.500v", len(to.rejected), to.rejected)
+				t.Errorf("the receiver rejected %d requests, want none: %.500v", len(to.rejected), to.rejected)
 			}
 			if n := to.accepted[0]; n < 200 {
-				t.Errorf("only %d requests were accepted by the new key alone", n)
+				t.Errorf("%d requests were accepted with the new key alone, want 200 at least", n)
 			}
 			if err := verify(to.last(t), theirOld); err == nil {
 				t.Error("the old key still signs")
@@ -356,7 +357,7 @@ func sendDuring(t *testing.T, s *Sender, url string, change func()) {
 	sending.Wait()
 }
 
-// The public library reads six signatures in one header, finds each key's own, and takes an empty body.
+// The public library reads six signatures in one header, finds that of each key, and accepts an empty body.
 func TestTheOracleReadsSixSignaturesAndAnEmptyBody(t *testing.T) {
 	t.Parallel()
 	to := newReceiver(t, nil)
@@ -373,15 +374,15 @@ func TestTheOracleReadsSixSignaturesAndAnEmptyBody(t *testing.T) {
 		wantDelivered(t, what, s.Send(t.Context(), m))
 		got := to.last(t)
 		if n := len(strings.Fields(got.header.Get("Webhook-Signature"))); n != len(keys) || got.body != body {
-			t.Errorf("%s: %d signatures over %q", what, n, got.body)
+			t.Errorf("%s: %d signatures over %q, want %d", what, n, got.body, len(keys))
 		}
 		for i, key := range keys {
 			if err := verifyByTheOracle(t, key, got); err != nil {
-				t.Errorf("%s, key %d: %v", what, i+1, err)
+				t.Errorf("%s, key %d: the oracle returns %v, want none", what, i+1, err)
 			}
 		}
 		if err := verifyByTheOracle(t, generate(t, webhook.HMAC), got); err == nil {
-			t.Errorf("%s: a stranger's key verifies it", what)
+			t.Errorf("%s: the request is verified with another key, want an error", what)
 		}
 	}
 }

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// socket is a receiver that no HTTP library would let us build: it works on the bare connection.
+// socket is a receiver that works on the bare connection, because an HTTP library does not let us break the protocol.
 type socket struct {
 	URL   string // http://127.0.0.1:port
 	conns atomic.Int64

@@ -13,7 +13,8 @@ import (
 	"time"
 )
 
-// answering answers so many requests of a connection with 204 and that header, and then calls then with the next one read.
+// answering answers the given number of requests of a connection with 204 and the header. It reads one more request, and calls
+// then.
 func answering(requests int, header string, then func(net.Conn)) func(net.Conn) {
 	return func(conn net.Conn) {
 		read := bufio.NewReader(conn)
@@ -42,8 +43,8 @@ func resetIt(conn net.Conn) {
 	_ = conn.Close()
 }
 
-// Receivers close idle connections without saying so: Node after 5 s, and many load balancers. A request that meets one on
-// its way is sent again, within the attempt.
+// Receivers close idle connections without a notice: Node after 5 s, and many load balancers. A request that was sent over such
+// a connection is sent again, within the attempt.
 func TestAConnectionThatTheReceiverHasClosedIsNotAFailure(t *testing.T) {
 	t.Parallel()
 	ca := newAuthority(t)
@@ -67,12 +68,11 @@ func TestAConnectionThatTheReceiverHasClosedIsNotAFailure(t *testing.T) {
 	}
 }
 
-// A silence on a used connection is the receiver's: only the time that is left of the attempt could tell it from a slow
-// answer.
+// A receiver that is silent on a used connection may only be slow, and an attempt has no time to find out which it is.
 func TestARequestIsNotSentAgainAfterATimeoutOrThePartOfAnAnswer(t *testing.T) {
 	t.Parallel()
 	c := allowing("127.0.0.1")
-	c.HeaderTimeout = 10 * shortWait // which the first request must keep to as well
+	c.HeaderTimeout = 10 * shortWait // the first request must be faster than this, too
 	s := newSender(t, c)
 	for class, then := range map[string]func(net.Conn){
 		ClassTimeout:  hang,
@@ -87,7 +87,7 @@ func TestARequestIsNotSentAgainAfterATimeoutOrThePartOfAnAnswer(t *testing.T) {
 	}
 }
 
-// Over HTTP/2, a connection that ends is replaced too; one that is alive and aborts the request is not.
+// Over HTTP/2, too, a connection that has ended is replaced. One that is alive and aborts the request is not.
 func TestAnHTTP2ConnectionThatEndedIsNotAFailure(t *testing.T) {
 	t.Parallel()
 	ca := newAuthority(t)
@@ -95,7 +95,7 @@ func TestAnHTTP2ConnectionThatEndedIsNotAFailure(t *testing.T) {
 	c.CAFile = ca.file(t)
 	s := newSender(t, c)
 	answer := func(then func(net.Conn, uint32) bool) func(net.Conn) {
-		n := 0 // of one connection: it is made for each
+		n := 0 // counts the requests of one connection: each connection has its own n
 		return bareHTTP2(func(conn net.Conn, stream uint32) bool {
 			if n++; n > 1 {
 				return then(conn, stream)
@@ -120,11 +120,11 @@ func TestAnHTTP2ConnectionThatEndedIsNotAFailure(t *testing.T) {
 	})
 	wantDelivered(t, "the first", s.Send(t.Context(), messageTo(aborts.URL)))
 	if a := s.Send(t.Context(), messageTo(aborts.URL)); a.Class == ClassDelivered || aborts.conns.Load() != 1 {
-		t.Errorf("%s over %d connections", describe(a), aborts.conns.Load())
+		t.Errorf("%s over %d connections, want no delivery, over one", describe(a), aborts.conns.Load())
 	}
 }
 
-// A receiver says how long it lets a connection idle; the Sender closes it a second before that.
+// A receiver can say how long it keeps an idle connection. The Sender closes it one second before that.
 func TestAnIdleConnectionIsClosedBeforeTheReceiverDoes(t *testing.T) {
 	t.Parallel()
 	ended := make(chan struct{}, 8)
@@ -137,16 +137,16 @@ func TestAnIdleConnectionIsClosedBeforeTheReceiverDoes(t *testing.T) {
 		wantDelivered(t, "a message", s.Send(t.Context(), messageTo(to.URL)))
 	}
 	if n := to.conns.Load(); n != 1 {
-		t.Errorf("%d connections for two messages at once", n)
+		t.Errorf("%d connections for two messages, want 1", n)
 	}
 	select {
 	case <-ended:
 	case <-time.After(testPatience):
-		t.Error("the connection is still open")
+		t.Error("the connection is still open, want it closed")
 	}
 }
 
-func TestWhatAReceiverSaysOfIdleConnections(t *testing.T) {
+func TestTheTimeoutOfTheKeepAliveHeaderIsRead(t *testing.T) {
 	t.Parallel()
 	for value, want := range map[string]time.Duration{
 		"timeout=5": 4 * time.Second, "max=100, Timeout = 5": 4 * time.Second, "timeout=\"5\"": 4 * time.Second,
@@ -160,9 +160,9 @@ func TestWhatAReceiverSaysOfIdleConnections(t *testing.T) {
 	}
 }
 
-// A receiver that refuses a large body answers before it has read it, and closes. The reset that follows must not cost the
-// answer.
-func TestAnAnswerThatComesBeforeTheBodyWasReadCounts(t *testing.T) {
+// A receiver that refuses a large body answers before it has read the body, and closes the connection. The reset that follows
+// must not lose the answer.
+func TestAnAnswerFromBeforeTheEndOfTheBodyCounts(t *testing.T) {
 	t.Parallel()
 	var served atomic.Int64
 	to := newSocket(t, func(conn net.Conn) {
@@ -175,10 +175,10 @@ func TestAnAnswerThatComesBeforeTheBodyWasReadCounts(t *testing.T) {
 	m.Body = []byte(strings.Repeat("x", 900<<10))
 	for n := range 50 {
 		if a := s.Send(t.Context(), m); a.StatusCode != http.StatusRequestEntityTooLarge || a.Response != "big" {
-			t.Fatalf("attempt %d: %s", n+1, describe(a))
+			t.Fatalf("attempt %d: %s, want 413", n+1, describe(a))
 		}
 	}
 	if n := served.Load(); n != 50 {
-		t.Errorf("%d connections for 50 attempts", n)
+		t.Errorf("%d connections for 50 attempts, want 50", n)
 	}
 }

@@ -103,7 +103,7 @@ func pairOf(t testing.TB, c tls.Certificate) (certificate, key []byte) {
 	return pemOf("CERTIFICATE", c.Certificate[0]), pemOf("PRIVATE KEY", der)
 }
 
-// write replaces a file in one step, as programs that rotate certificates do.
+// write replaces a file in one step, like programs that rotate certificates.
 func write(t testing.TB, path string, content []byte) {
 	t.Helper()
 	if err := os.WriteFile(path+".new", content, 0o600); err != nil {
@@ -114,7 +114,7 @@ func write(t testing.TB, path string, content []byte) {
 	}
 }
 
-// newTLSReceiver returns a receiver that talks TLS; change may change its server before it starts.
+// newTLSReceiver returns a receiver that speaks TLS; change may change its server before it starts.
 func newTLSReceiver(t testing.TB, certificate tls.Certificate, change func(*httptest.Server)) *receiver {
 	t.Helper()
 	r := &receiver{}

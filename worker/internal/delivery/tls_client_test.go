@@ -68,18 +68,18 @@ func TestAClientCertificateIsShownToServersThatAsk(t *testing.T) {
 	c := allowing("127.0.0.1")
 	c.CAFile = ca.file(t)
 	if a := sendOnce(t, c, messageTo(to.URL)); a.Class != ClassTLS {
-		t.Errorf("without a certificate: %s", describe(a))
+		t.Errorf("without a certificate: %s, want class %s", describe(a), ClassTLS)
 	}
 	c.ClientCertFile, c.ClientKeyFile = files.certificate, files.key
 	c.ClientCertOrigins = []string{to.URL, "https://other.example"}
 	wantDelivered(t, "with a certificate", sendOnce(t, c, messageTo(to.URL)))
 	if n := seen.times(7); n != 1 {
-		t.Errorf("the certificate was shown %d times", n)
+		t.Errorf("the certificate was shown %d times, want 1", n)
 	}
 	wantDelivered(t, "to a server that does not ask", sendOnce(t, c, messageTo(newTLSReceiver(t, ca.issue(t, nil), nil).URL)))
 }
 
-// A stranger that asks for a certificate is not shown it: it would learn who the worker is.
+// The worker does not show its certificate to any other server that asks for one: that server would learn who the worker is.
 func TestAClientCertificateIsShownToItsOriginsOnly(t *testing.T) {
 	t.Parallel()
 	ca, files := newAuthority(t), newClientFiles(t)
@@ -89,7 +89,7 @@ func TestAClientCertificateIsShownToItsOriginsOnly(t *testing.T) {
 		s.TLS.ClientAuth = tls.RequestClientCert
 		s.TLS.VerifyConnection = func(state tls.ConnectionState) error {
 			if len(state.PeerCertificates) > 0 {
-				t.Error("the stranger was shown the certificate")
+				t.Error("another origin saw the certificate, want not")
 			}
 			return nil
 		}
@@ -98,15 +98,15 @@ func TestAClientCertificateIsShownToItsOriginsOnly(t *testing.T) {
 	c.CAFile, c.ClientCertFile, c.ClientKeyFile = ca.file(t), files.certificate, files.key
 	c.ClientCertOrigins = []string{strings.Replace(own.URL, "https:", "HTTPS:", 1) + "/"}
 	s := newSender(t, c)
-	wantDelivered(t, "a stranger", s.Send(t.Context(), messageTo(stranger.URL)))
+	wantDelivered(t, "another origin", s.Send(t.Context(), messageTo(stranger.URL)))
 	wantDelivered(t, "its origin", s.Send(t.Context(), messageTo(own.URL)))
 	if n := seen.times(7); n != 1 {
-		t.Errorf("the certificate was shown %d times to its origin", n)
+		t.Errorf("the certificate was shown %d times to its origin, want 1", n)
 	}
 	for _, origin := range []string{"own.example", "https://own.example/path", "https://own.example?a", "ftp://own.example"} {
 		c.ClientCertOrigins = []string{origin}
 		if _, err := New(c); err == nil || !strings.HasPrefix(err.Error(), "ClientCertOrigins: ") {
-			t.Errorf("%s: %v", origin, err)
+			t.Errorf("%s: the error is %v, want one of ClientCertOrigins", origin, err)
 		}
 	}
 }
@@ -133,11 +133,11 @@ func TestAClientCertificateIsReplacedWithoutAFailedAttempt(t *testing.T) {
 		}
 		wantDelivered(t, fmt.Sprint("attempt ", n), s.Send(t.Context(), messageTo(to.URL)))
 		if t.Failed() || time.Now().After(end) {
-			t.Fatalf("after %d attempts the second certificate was shown %d times", n, seen.times(2))
+			t.Fatalf("after %d attempts the second certificate was shown %d times, want 20", n, seen.times(2))
 		}
 	}
 	if n := seen.times(1); n < 20 {
-		t.Errorf("the first certificate was shown %d times", n)
+		t.Errorf("the first certificate was shown %d times, want 20 at least", n)
 	}
 }
 
@@ -161,23 +161,23 @@ func TestTheOldCertificateStaysInUseWhileTheFilesAreBroken(t *testing.T) {
 	} {
 		change()
 		if got, err := own.get(); err != nil || got != old {
-			t.Errorf("%d, before the files are checked: %v", what, err)
+			t.Errorf("change %d, before the files are checked: the old certificate is not in use (%v)", what, err)
 		}
 		own.nextCheck = time.Time{} // as if fileCheckInterval had passed
 		if got, err := own.get(); err != nil || got != old {
-			t.Errorf("%d: the old certificate is not in use any more: %v", what, err)
+			t.Errorf("change %d: the old certificate is not in use any more (%v)", what, err)
 		}
 	}
 	write(t, files.key, nextKey)
 	own.nextCheck = time.Time{}
 	got, err := own.get()
 	if err != nil || got == old || got.Leaf.SerialNumber.Int64() != 2 {
-		t.Errorf("the new certificate is not used: %v", err)
+		t.Errorf("the new certificate is not in use: %v", err)
 	}
 }
 
-// New reports what is wrong with a file or the proxy's URL, by the name of the field.
-// TestFilesAreReadAgainOnDemand: the authority's too. One that is at fault is named, and what was in force stays.
+// TestFilesAreReadAgainOnDemand: that of the authority, too. The report names a file with a fault, and the content from before
+// stays in use.
 func TestFilesAreReadAgainOnDemand(t *testing.T) {
 	t.Parallel()
 	old, next, files := newAuthority(t), newAuthority(t), newClientFiles(t)
@@ -193,28 +193,29 @@ func TestFilesAreReadAgainOnDemand(t *testing.T) {
 		t.Helper()
 		for i, file := range s.Reread() {
 			if file.Name != []string{"CAFile", "ClientCertFile"}[i] || (file.Err != nil) != want[i] {
-				t.Errorf("%s: %v", file.Name, file.Err)
+				t.Errorf("the report of file %d is %s: %v, want an error: %v", i, file.Name, file.Err, want[i])
 			}
 		}
 	}
 	write(t, c.CAFile, []byte("nothing"))
 	write(t, c.ClientKeyFile, []byte("nothing"))
 	faults(true, true)
-	wantDelivered(t, "with files that are at fault", s.Send(t.Context(), messageTo(toOld.URL)))
+	wantDelivered(t, "with wrong files", s.Send(t.Context(), messageTo(toOld.URL)))
 	both := append(pemOf("CERTIFICATE", old.certificate.Raw), pemOf("CERTIFICATE", next.certificate.Raw)...)
 	write(t, c.CAFile, both)
 	files.issueSerial(t, old, 2)
 	if a := s.Send(t.Context(), messageTo(toNext.URL)); a.Class != ClassTLS {
-		t.Errorf("before it is asked to: %s", describe(a))
+		t.Errorf("before the files are read again: %s, want class %s", describe(a), ClassTLS)
 	}
 	faults(false, false)
 	wantDelivered(t, "of the new authority", s.Send(t.Context(), messageTo(toNext.URL)))
-	wantDelivered(t, "of the old one", s.Send(t.Context(), messageTo(toOld.URL)))
+	wantDelivered(t, "of the old authority", s.Send(t.Context(), messageTo(toOld.URL)))
 	if seen.times(2) == 0 {
-		t.Error("the new certificate was not shown")
+		t.Error("the new certificate was not shown, want that it is in use")
 	}
 }
 
+// The error of New about a file or the URL of the proxy begins with the name of the field.
 func TestNewNamesTheFieldThatIsWrong(t *testing.T) {
 	t.Parallel()
 	ca, files := newAuthority(t), newClientFiles(t)

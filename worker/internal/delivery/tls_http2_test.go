@@ -33,7 +33,7 @@ func newHTTP2Receiver(t *testing.T, ca *authority) (to *receiver, protocols func
 	}
 }
 
-func TestHTTP2IsUsedWhereItIsOffered(t *testing.T) {
+func TestHTTP2IsUsedIfItIsOffered(t *testing.T) {
 	t.Parallel()
 	ca := newAuthority(t)
 	to, protocols := newHTTP2Receiver(t, ca)
@@ -45,13 +45,13 @@ func TestHTTP2IsUsedWhereItIsOffered(t *testing.T) {
 	c.CAFile = ca.file(t)
 	m := messageTo(to.URL + "/hook")
 	if a := sendOnce(t, c, m); a.StatusCode != http.StatusTeapot || a.Response != "short and stout" {
-		t.Errorf("%s: %q", describe(a), a.Response)
+		t.Errorf("%s: %q, want 418 with its text", describe(a), a.Response)
 	}
 	if got := protocols(); len(got) != 1 || got[0] != "HTTP/2.0" {
-		t.Errorf("it got %q", got)
+		t.Errorf("the receiver got the protocols %q, want HTTP/2.0 once", got)
 	}
 	if got := to.requests()[0]; got.id != m.ID.String() || got.body != string(m.Body) || got.path != "/hook" {
-		t.Errorf("it got %+v", got)
+		t.Errorf("the receiver got %+v, want the message at /hook", got)
 	}
 }
 
@@ -66,12 +66,12 @@ func TestOuterWhiteSpaceIsTrimmedOverHTTP2AsWell(t *testing.T) {
 	m.RunID = " run 1 "
 	wantDelivered(t, "a message", sendOnce(t, c, m))
 	if got := to.last(t); got.runID != "run 1" || got.header.Get("X-A") != "a" {
-		t.Errorf("run %q, X-A %q", got.runID, got.header.Get("X-A"))
+		t.Errorf("the receiver got the run %q and X-A %q, want \"run 1\" and \"a\"", got.runID, got.header.Get("X-A"))
 	}
 }
 
-// What an endpoint may send is counted for each request: one connection carries many.
-func TestAConnectionMayCarryMoreThanOneRequestsBytes(t *testing.T) {
+// The bound on the bytes that an endpoint may send holds for each request, because one connection carries many requests.
+func TestTheBoundOnBytesHoldsForARequestAndNotForItsConnection(t *testing.T) {
 	t.Parallel()
 	ca := newAuthority(t)
 	to, _ := newHTTP2Receiver(t, ca)
@@ -100,24 +100,24 @@ func TestAConnectionWhoseOtherEndHasVanishedIsClosed(t *testing.T) {
 	c := allowing("127.0.0.1")
 	c.CAFile, c.Timeout = ca.file(t), time.Second
 	s := newSender(t, c)
-	attempts := func() (n int) { // until the message is delivered
+	attempts := func() (n int) { // counts the attempts until the message is delivered
 		for n = 1; n < 30; n++ {
 			a := s.Send(t.Context(), messageTo(url))
 			if a.Class == ClassDelivered {
 				break
 			}
 			if a.Class != ClassTimeout && a.Class != ClassReset && a.Class != ClassProtocol {
-				t.Errorf("attempt %d: %s", n, describe(a))
+				t.Errorf("attempt %d: %s, want class %s, %s or %s", n, describe(a), ClassTimeout, ClassReset, ClassProtocol)
 			}
 		}
 		return n
 	}
 	if n := attempts(); n == 30 {
-		t.Fatal("nothing is delivered before the cut")
+		t.Fatal("nothing was delivered before the cut, want a delivery")
 	}
 	wire.cut()
 	if n := attempts(); n < 2 || n > 20 {
-		t.Errorf("%d attempts after the cut; want one that fails because of it, and not many more", n)
+		t.Errorf("%d attempts after the cut; want 2 to 20", n)
 	}
 	for _, protocol := range protocols() {
 		if protocol != "HTTP/2.0" {
@@ -126,7 +126,7 @@ func TestAConnectionWhoseOtherEndHasVanishedIsClosed(t *testing.T) {
 	}
 }
 
-// wire passes bytes to a server. When it is cut, bytes of its present connections are lost, and neither end is told. Later
+// wire passes bytes to a server. After cut, the bytes of its present connections are lost, and neither end gets an error. Later
 // connections work.
 type wire struct {
 	listener net.Listener

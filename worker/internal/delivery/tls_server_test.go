@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// distrusted is a server whose TLS must not be trusted, or that does not talk TLS.
+// distrusted is a server whose TLS must not be trusted, or that does not speak TLS.
 type distrusted struct {
 	url   string
 	class string
@@ -71,8 +71,8 @@ func serverHelloTLS10() []byte {
 	return append([]byte{22, 3, 1, 0, byte(len(record))}, record...)
 }
 
-// An attempt at a server that is not to be trusted fails, and its class and text say why.
-func TestAServerThatIsNotToBeTrustedGetsNoRequest(t *testing.T) {
+// An attempt at a server that cannot be trusted fails, and its class and error say why.
+func TestAServerThatCannotBeTrustedGetsNoRequest(t *testing.T) {
 	t.Parallel()
 	ca := newAuthority(t)
 	c := allowing("127.0.0.1")
@@ -99,11 +99,11 @@ func TestCAFileIsTrustedInAdditionToTheSystemsRoots(t *testing.T) {
 	to := newTLSReceiver(t, ca.issue(t, nil), nil)
 	c := allowing("127.0.0.1")
 	if a := sendOnce(t, c, messageTo(to.URL)); a.Class != ClassTLS {
-		t.Errorf("without it: %s: %s", a.Class, a.Err)
+		t.Errorf("without CAFile: class %s: %s; want class %s", a.Class, a.Err, ClassTLS)
 	}
 	c.CAFile = ca.file(t)
 	if a := sendOnce(t, c, messageTo(to.URL)); a.Class != ClassDelivered {
-		t.Errorf("with it: %s: %s", a.Class, a.Err)
+		t.Errorf("with CAFile: class %s: %s; want a delivery", a.Class, a.Err)
 	}
 	config, err := newClientTLS(c)
 	if err != nil {
@@ -115,7 +115,7 @@ func TestCAFileIsTrustedInAdditionToTheSystemsRoots(t *testing.T) {
 	}
 	want.AddCert(ca.certificate)
 	if !config.roots().Equal(want) {
-		t.Error("the roots are not the system's and those of CAFile")
+		t.Error("the roots are not those of the system and of CAFile")
 	}
 }
 
@@ -127,12 +127,12 @@ func TestTLSVersions12And13AreUsed(t *testing.T) {
 		c := allowing("127.0.0.1")
 		c.CAFile = ca.file(t)
 		if a := sendOnce(t, c, messageTo(to.URL)); a.Class != ClassDelivered {
-			t.Errorf("%s: %s: %s", tls.VersionName(version), a.Class, a.Err)
+			t.Errorf("%s: class %s: %s; want a delivery", tls.VersionName(version), a.Class, a.Err)
 		}
 	}
 }
 
-// A host may end in a dot, and the name in its certificate does not.
+// A host may end in a dot, but the name in its certificate does not.
 func TestATrailingDotOfAHostIsNotPartOfItsCertificatesName(t *testing.T) {
 	t.Parallel()
 	ca := newAuthority(t)
@@ -143,7 +143,7 @@ func TestATrailingDotOfAHostIsNotPartOfItsCertificatesName(t *testing.T) {
 	_, port, _ := net.SplitHostPort(strings.TrimPrefix(to.URL, "https://"))
 	for _, host := range []string{"receiver.test", "receiver.test.", "RECEIVER.test"} {
 		if a := sendOnce(t, c, messageTo(fmt.Sprintf("https://%s:%s/", host, port))); a.Class != ClassDelivered {
-			t.Errorf("%s: %s: %s", host, a.Class, a.Err)
+			t.Errorf("%s: class %s: %s; want a delivery", host, a.Class, a.Err)
 		}
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// What a drain does for each message must cost nothing where nobody looks.
+// The code that runs for each message must cost almost nothing if nobody reads its traces.
 func TestAnAttemptThatIsNotSampledCostsTheTextOfItsHeader(t *testing.T) {
 	tracer := sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.AlwaysSample())).Tracer("")
 	m := Message{ID: outbox.NewID(), Attempt: 1}
@@ -27,8 +27,8 @@ func TestAnAttemptThatIsNotSampledCostsTheTextOfItsHeader(t *testing.T) {
 	}
 }
 
-// Anybody can write a row by hand, and a service may have nothing but noise in its context.
-func TestAWritersContextThatIsNoneIsLeftOut(t *testing.T) {
+// A row can be written by hand, and the context of a service may hold an invalid span.
+func TestAnInvalidTraceContextOfAWriterIsLeftOut(t *testing.T) {
 	t.Parallel()
 	tracer := sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.NeverSample())).Tracer("")
 	for _, parent := range []string{
@@ -37,25 +37,25 @@ func TestAWritersContextThatIsNoneIsLeftOut(t *testing.T) {
 	} {
 		o := outbox.Options{Traceparent: parent, Tracestate: "acme=1"}
 		if _, ok := writerOf(o); ok {
-			t.Errorf("%q is a writer's context", parent)
+			t.Errorf("%q is accepted as the context of a writer, want not", parent)
 		}
 		for _, attempt := range []int{1, 2} {
 			x := begin(tracer, Message{Attempt: attempt}, o)
 			if said, ok := writerOf(outbox.Options{Traceparent: x.parent}); !ok || said.IsSampled() || x.state != "" || x.recorded != nil {
-				t.Errorf("%q: attempt %d says %q and %q", parent, attempt, x.parent, x.state)
+				t.Errorf("%q: attempt %d sends traceparent %q and tracestate %q, want a new unsampled context without a state", parent, attempt, x.parent, x.state)
 			}
 		}
 	}
 	if x := begin(noop.NewTracerProvider().Tracer(""), Message{}, outbox.Options{}); x.parent != "" {
-		t.Errorf("a tracer that does nothing says %q", x.parent)
+		t.Errorf("a no-op tracer without the context of a writer sends %q, want none", x.parent)
 	}
 	sampled := outbox.Options{Traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
 	for _, attempt := range []int{1, 2} {
 		if x := begin(noop.NewTracerProvider().Tracer(""), Message{Attempt: attempt}, sampled); x.parent != sampled.Traceparent {
-			t.Errorf("a tracer that does nothing says %q of attempt %d", x.parent, attempt)
+			t.Errorf("attempt %d with a no-op tracer sends %q, want %q", attempt, x.parent, sampled.Traceparent)
 		}
 	}
 	if x := begin(nil, Message{}, outbox.Options{Traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", Tracestate: "a=b\r\nX-Injected: 1"}); x.state != "" {
-		t.Errorf("tracestate is %q", x.state)
+		t.Errorf("tracestate is %q, want none", x.state)
 	}
 }

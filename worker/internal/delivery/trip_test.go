@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// What a dial enters counts until the request has a connection. It counts again when the transport looks for another
-// connection, because the first one was closed.
+// The phases of a dial count until the request has a connection. They count again if the first connection was closed and the
+// transport looks for another one.
 func TestATripIgnoresADialOnceTheRequestHasAConnection(t *testing.T) {
 	t.Parallel()
 	trip := newTrip(t.Context(), testPatience)

@@ -16,8 +16,8 @@ func TestMain(m *testing.M) { leakcheck.Main(m) }
 
 var errAway = errors.New("connection refused")
 
-// TestAnOutageIsToldWhenItBeginsNowAndThenAndWhenItEnds, however many parts fail.
-func TestAnOutageIsToldWhenItBeginsNowAndThenAndWhenItEnds(t *testing.T) {
+// TestAnOutageIsLoggedAtItsBeginNowAndThenAndAtItsEnd: once for all parts that fail, however many they are.
+func TestAnOutageIsLoggedAtItsBeginNowAndThenAndAtItsEnd(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var text strings.Builder
@@ -31,24 +31,24 @@ func TestAnOutageIsToldWhenItBeginsNowAndThenAndWhenItEnds(t *testing.T) {
 		_ = one.Failed(t.Context(), errAway)
 		one.Worked()
 		if n := strings.Count(text.String(), "used again"); n != 0 {
-			t.Error("it is told to be over while a part fails")
+			t.Error("the log says that the outage is over, but a part still fails")
 		}
 		other.Worked()
 		if strings.Contains(text.String(), "used again") {
-			t.Error("it is told to be over at the first success")
+			t.Error("the log says at the first success that the outage is over, want later")
 		}
 		time.Sleep(settles)
 		other.Worked()
 		other.Worked()
 		if began, over := strings.Count(text.String(), "cannot be used"), strings.Count(text.String(), "used again"); began != 2 || over != 1 {
-			t.Errorf("told %d times that it is away, want 2 in %v, and %d times that it is back, want 1", began, sayAgain, over)
+			t.Errorf("the log says %d times that the database is away, want 2 in %v, and %d times that it is back, want 1", began, sayAgain, over)
 		}
 	})
 }
 
-// TestNewAdviceIsToldAtOnceAndOnceInAnOutage: a lost session comes first, and says nothing about what keeps the next from
-// working.
-func TestNewAdviceIsToldAtOnceAndOnceInAnOutage(t *testing.T) {
+// TestNewAdviceIsLoggedAtOnceAndOnlyOnceInAnOutage: the first error is that of the lost session, and does not say why the
+// next session does not work.
+func TestNewAdviceIsLoggedAtOnceAndOnlyOnceInAnOutage(t *testing.T) {
 	t.Parallel()
 	errReadOnly, errFull := errors.New("read-only"), errors.New("full")
 	synctest.Test(t, func(t *testing.T) {
@@ -70,7 +70,7 @@ func TestNewAdviceIsToldAtOnceAndOnceInAnOutage(t *testing.T) {
 			outage()
 			for what, want := range map[string]int{"cannot be used": 3 * n, "promote it": n, "make room": n} {
 				if got := strings.Count(text.String(), what); got != want {
-					t.Errorf("after outage %d, %q stands in %d lines, want %d", n, what, got, want)
+					t.Errorf("after outage %d, %q is in %d lines, want %d", n, what, got, want)
 				}
 			}
 		}
@@ -84,24 +84,24 @@ func TestAPartWaitsLongerEachTimeUpToABound(t *testing.T) {
 	for i := range 10 {
 		pause := p.Failed(t.Context(), errAway)
 		if pause < last || pause > PauseMax || i == 0 && pause != pauseMin || i == 9 && pause != PauseMax {
-			t.Errorf("pause %d is %v, after %v", i+1, pause, last)
+			t.Errorf("pause %d is %v, after one of %v; want %v at first, then ever longer, and never more than %v", i+1, pause, last, pauseMin, PauseMax)
 		}
 		last = pause
 	}
 	if p.Worked(); p.Failed(t.Context(), errAway) != pauseMin {
-		t.Error("a success does not begin anew")
+		t.Errorf("the first pause after a success is not %v", pauseMin)
 	}
 	p = New(slog.New(slog.DiscardHandler), time.Second, Faults{}).Part("one")
 	for range 10 {
 		last = p.Failed(t.Context(), errAway)
 	}
 	if last != time.Second {
-		t.Errorf("with a bound of a second it waits %v", last)
+		t.Errorf("with a bound of a second, the last pause is %v, want 1s", last)
 	}
 }
 
-// TestAFaultOfASessionIsTriedAgainAtOnceOnce: then it is an outage like any other, until the part has worked.
-func TestAFaultOfASessionIsTriedAgainAtOnceOnce(t *testing.T) {
+// TestAfterALostSessionTheFirstRetryDoesNotWait: a second fault is an outage like any other, until the part has worked.
+func TestAfterALostSessionTheFirstRetryDoesNotWait(t *testing.T) {
 	t.Parallel()
 	var text strings.Builder
 	p := New(slog.New(slog.NewTextHandler(&text, nil)), time.Minute, Faults{
@@ -110,32 +110,32 @@ func TestAFaultOfASessionIsTriedAgainAtOnceOnce(t *testing.T) {
 	}).Part("one")
 	for i := range 2 {
 		if pause := p.Failed(t.Context(), errAway); pause != 0 || text.Len() > 0 {
-			t.Errorf("the first fault waits %v, and the log says %q", pause, text.String())
+			t.Errorf("the pause after the first fault is %v, want none, and the log says %q, want nothing", pause, text.String())
 		}
 		if pause := p.Failed(t.Context(), errAway); pause != pauseMin || i == 0 && !strings.Contains(text.String(), "start it") {
-			t.Errorf("the second waits %v, and the log says %q", pause, text.String())
+			t.Errorf("the pause after the second fault is %v, want %v, and the log says %q, want the advice \"start it\"", pause, pauseMin, text.String())
 		}
 		p.Worked()
 		text.Reset()
 	}
 	if pause := p.Failed(t.Context(), errors.New("disk full")); pause != pauseMin {
-		t.Errorf("a fault of another kind waits %v", pause)
+		t.Errorf("the pause after a fault of another kind is %v, want %v", pause, pauseMin)
 	}
 }
 
-// TestOurOwnEndIsNoOutage: what fails because the worker stops says nothing of the database.
-func TestOurOwnEndIsNoOutage(t *testing.T) {
+// TestAWorkerThatStopsReportsNoOutage: an error that comes from the stop of the worker says nothing about the database.
+func TestAWorkerThatStopsReportsNoOutage(t *testing.T) {
 	t.Parallel()
 	var text strings.Builder
 	p := New(slog.New(slog.NewTextHandler(&text, nil)), time.Minute, Faults{}).Part("one")
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := p.Wait(ctx, errAway); !errors.Is(err, context.Canceled) || text.Len() > 0 {
-		t.Errorf("%v, and the log says %q", err, text.String())
+		t.Errorf("Wait returns %v, want %v, and the log says %q, want nothing", err, context.Canceled, text.String())
 	}
 }
 
-// TestFaultsThatComeAndGoAreOneOutage: while a part fails now and then, nothing is said to be over.
+// TestFaultsThatComeAndGoAreOneOutage: while a part fails now and then, the log does not say that the outage is over.
 func TestFaultsThatComeAndGoAreOneOutage(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -147,7 +147,7 @@ func TestFaultsThatComeAndGoAreOneOutage(t *testing.T) {
 			p.Worked()
 		}
 		if began, over := strings.Count(text.String(), "cannot be used"), strings.Count(text.String(), "used again"); began != 1 || over != 0 {
-			t.Errorf("in 20 s it is told %d times to begin, and %d times to be over", began, over)
+			t.Errorf("in 20 s the log says %d times that the outage begins, want 1, and %d times that it is over, want 0", began, over)
 		}
 	})
 }

@@ -13,7 +13,7 @@ import (
 
 const failing = "https://failing.test"
 
-// fail records a failure of each message that one claim takes of the failing endpoint, one batch each.
+// fail makes one claim at the failing endpoint, and records a failure of each of its messages, each in a batch of its own.
 func (r *rig) fail(most int) (n int, changes []EndpointChange) {
 	r.t.Helper()
 	for _, m := range r.claimOrder("one", Order{Most: most, Turns: []Turn{{failing, longAgo, most}}}) {
@@ -23,7 +23,7 @@ func (r *rig) fail(most int) (n int, changes []EndpointChange) {
 	return n, changes
 }
 
-// endTheTime for which nothing is sent to an endpoint.
+// endTheTime makes an open circuit breaker half-open.
 func (r *rig) endTheTime() {
 	r.t.Helper()
 	r.exec(`UPDATE outbox.endpoint SET open_until = now()`)
@@ -39,20 +39,20 @@ func TestFailuresInARowOpenTheCircuitBreaker(t *testing.T) {
 	r := newRig(t)
 	r.due(failing, 2*openAfter, 0)
 	if _, changes := r.fail(openAfter - 1); len(changes) > 0 {
-		t.Errorf("before there were enough it changed %+v", changes)
+		t.Errorf("before the last failure the record changed %+v, want nothing", changes)
 	}
 	if n, changes := r.fail(1); n != 1 || len(changes) != 1 || changes[0].What != EndpointOpened ||
 		changes[0].Reason != "failing: answered 500" || changes[0].OpenUntil == nil {
-		t.Errorf("the last failure changed %+v", changes)
+		t.Errorf("the last failure changed %+v, want the circuit breaker opened", changes)
 	}
 	if got := r.openHours(); got < 0.79 || got > 1.21 {
-		t.Errorf("it is open for %.2f h, want 1 h ±20 %%", got)
+		t.Errorf("the circuit breaker is open for %.2f h, want 1 h ±20 %%", got)
 	}
 	if turns := r.turns(1); len(turns) > 0 {
-		t.Errorf("it is a candidate while it is open: %v", turns)
+		t.Errorf("while its circuit breaker is open, the endpoint is a candidate: %v; want none", turns)
 	}
 	if n, _ := r.fail(1); n != 0 {
-		t.Error("a message is claimed while it is open")
+		t.Errorf("%d messages are claimed while the circuit breaker is open, want none", n)
 	}
 	if n := r.count(`SELECT count(*) FROM outbox.due WHERE attempt > 0`); n != openAfter {
 		t.Errorf("%d messages were tried, want %d", n, openAfter)
@@ -72,62 +72,62 @@ func TestABatchOfFailuresCountsEachOfThem(t *testing.T) {
 	mixed[0] = results(Message{ID: mixed[0].ID, Endpoint: failing, Attempt: 1})["refused"]
 	r.record("one", mixed...)
 	if n := r.count(`SELECT count(*) FROM outbox.endpoint`); n != 0 {
-		t.Error("failures beside an answer were counted")
+		t.Errorf("%d endpoints have a row, want none: a failure in a batch with an answer does not count", n)
 	}
 	if changes := r.record("one", batch[4:]...); len(changes) > 0 {
-		t.Errorf("it changed %+v", changes)
+		t.Errorf("the record changed %+v, want nothing", changes)
 	}
 	if e := r.endpoint(failing); e.Failures != openAfter-4 || *e.Reason != "failing: reset" {
-		t.Errorf("it is remembered as %+v", e)
+		t.Errorf("the endpoint's row is %+v, want its failures counted", e)
 	}
 }
 
-func TestAnOpenCircuitBreakerIsProbedByASingleMessageAndOpenedForLonger(t *testing.T) {
+func TestAnOpenCircuitBreakerIsProbedByOneMessageAtGrowingIntervals(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.due(failing, 2*openAfter, 0)
 	r.fail(openAfter)
-	for i, want := range []float64{2, 3, 3} { // hours: doubled, then the most
+	for i, want := range []float64{2, 3, 3} { // hours: the time doubles up to its maximum
 		r.endTheTime()
 		if n, changes := r.fail(9); n != 1 || len(changes) != 1 || changes[0].What != EndpointOpened {
-			t.Errorf("probe %d took %d messages, and changed %+v", i, n, changes)
+			t.Errorf("probe %d took %d messages and changed %+v, want 1 and the circuit breaker opened", i, n, changes)
 		}
 		if got := r.openHours(); got < want*0.79 || got > want*1.21 {
-			t.Errorf("after probe %d it is open for %.2f h, want %v h ±20 %%", i, got, want)
+			t.Errorf("after probe %d the circuit breaker is open for %.2f h, want %v h ±20 %%", i, got, want)
 		}
 	}
 	r.endTheTime()
 	probe := r.claimOne("one")
 	if got := r.claim("two"); len(got) != 0 {
-		t.Errorf("%d more claimed while the probe is under way", len(got))
+		t.Errorf("%d more messages are claimed while the probe is under way, want none", len(got))
 	}
 	changes := r.record("one", results(probe)["delivered"])
 	if len(changes) != 1 || changes[0].What != EndpointClosed {
-		t.Errorf("an answer changed %+v", changes)
+		t.Errorf("an answer changed %+v, want the circuit breaker closed", changes)
 	}
 	if e := r.endpoint(failing); e.OpenUntil != nil || e.Failures != 0 {
-		t.Errorf("after an answer it is open until %v, with %d failures", e.OpenUntil, e.Failures)
+		t.Errorf("after an answer the circuit breaker is open until %v, with %d failures; want it closed", e.OpenUntil, e.Failures)
 	}
 	if n := len(r.claim("two")); n != openAfter-4 {
-		t.Errorf("%d claimed after an answer, want all %d that were not tried yet", n, openAfter-4)
+		t.Errorf("%d messages are claimed after an answer, want all %d that were not tried yet", n, openAfter-4)
 	}
 }
 
-// TestAProbeThatIsLostIsFollowedByAnother when its lease ends.
-func TestAProbeThatIsLostIsFollowedByAnother(t *testing.T) {
+// TestAfterALostProbeComesAnother when the lost one's lease ends.
+func TestAfterALostProbeComesAnother(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.due(failing, 2, 0)
 	r.exec(`INSERT INTO outbox.endpoint (endpoint, failures, reason) VALUES ($1, $2, '')`, failing, openAfter)
 	r.claimOne("one")
 	if n := r.count(`SELECT count(*) FROM outbox.endpoint e JOIN outbox.due d ON d.locked_until = e.open_until WHERE e.probing`); n != 1 {
-		t.Error("the endpoint is not held back for the probe's lease")
+		t.Errorf("%d endpoints are held back until the probe's lease ends, want 1", n)
 	}
 	r.endTheTime()
 	r.claimOne("two")
 }
 
-// TestOnlyOneWorkerProbes, whoever comes at the same time.
+// TestOnlyOneWorkerProbes, though several claim at the same time.
 func TestOnlyOneWorkerProbes(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -135,13 +135,13 @@ func TestOnlyOneWorkerProbes(t *testing.T) {
 	r.exec(`INSERT INTO outbox.endpoint (endpoint, failures, reason) VALUES ($1, $2, '')`, failing, openAfter)
 	for range 10 {
 		if n := r.claimAtOnce(8, failing); n != 1 {
-			t.Errorf("%d messages probe it at once, want 1", n)
+			t.Errorf("%d messages probe the endpoint at once, want 1", n)
 		}
 		r.endTheTime()
 	}
 }
 
-// claimAtOnce lets workers claim of one endpoint at the same time, and returns how many messages they got together.
+// claimAtOnce makes workers claim from one endpoint at the same time, and returns how many messages they got together.
 func (r *rig) claimAtOnce(workers int, endpoint string) (n int) {
 	r.t.Helper()
 	took := make([]int, workers)
@@ -162,8 +162,8 @@ func (r *rig) claimAtOnce(workers int, endpoint string) (n int) {
 	return n
 }
 
-// TestAnEndpointWithARateIsProbedToo: the grant of the rate and the probe change the same row.
-func TestAnEndpointWithARateIsProbedToo(t *testing.T) {
+// TestAnEndpointWithARateLimitIsProbed: the grant of the rate and the probe change the same row.
+func TestAnEndpointWithARateLimitIsProbed(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.due(failing, 5, 0)
@@ -171,15 +171,15 @@ func TestAnEndpointWithARateIsProbedToo(t *testing.T) {
 VALUES ($1, $2, 5, now() - interval '1 h', now() - interval '1 s', '')`, failing, openAfter)
 	m := r.claimOne("one")
 	if n := r.count(`SELECT count(*) FROM outbox.endpoint WHERE probing AND open_until > now() AND granted_at > now() - interval '1 min'`); n != 1 {
-		t.Error("the probe and the rate that it used up are not both written down")
+		t.Errorf("%d rows hold both the probe and the grant of the rate, want 1", n)
 	}
 	r.record("one", results(m)["delivered"])
 	if e := r.endpoint(failing); e.Failures != 0 || *e.RatePerSecond != 5 {
-		t.Errorf("after an answer it is remembered as %+v", e)
+		t.Errorf("after an answer the endpoint's row is %+v, want no failures, and its rate", e)
 	}
 }
 
-func TestWhatSpeaksNotAgainstAnEndpointIsNotRemembered(t *testing.T) {
+func TestResultsThatAreNoFailureLeaveNoRow(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	names := []string{"delivered", "refused", "blocked", "released", "waiting"}
@@ -188,27 +188,27 @@ func TestWhatSpeaksNotAgainstAnEndpointIsNotRemembered(t *testing.T) {
 	}
 	for _, m := range r.claim("one") {
 		if changes := r.record("one", results(m)[m.RunID]); len(changes) > 0 {
-			t.Errorf("%s changed %+v", m.RunID, changes)
+			t.Errorf("%s changed %+v, want nothing", m.RunID, changes)
 		}
 	}
 	if n := r.count(`SELECT count(*) FROM outbox.endpoint`); n != 0 {
-		t.Errorf("%d endpoints are remembered", n)
+		t.Errorf("%d endpoints have a row, want none", n)
 	}
 }
 
-// TestABlockedAttemptIsNoProofOfHealth: nothing was sent, so it does not close a circuit breaker either.
-func TestABlockedAttemptIsNoProofOfHealth(t *testing.T) {
+// TestABlockedAttemptDoesNotCloseACircuitBreaker: nothing was sent, so it says nothing about the endpoint.
+func TestABlockedAttemptDoesNotCloseACircuitBreaker(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.due(failing, 1, 0)
 	r.exec(`INSERT INTO outbox.endpoint (endpoint, failures, reason) VALUES ($1, 3, '')`, failing)
 	r.record("one", results(r.claimOne("one"))["blocked"])
 	if e := r.endpoint(failing); e.Failures != 3 {
-		t.Errorf("it has %d failures now", e.Failures)
+		t.Errorf("the endpoint has %d failures, want 3 as before", e.Failures)
 	}
 }
 
-// TestALaneThatIsGoneGivesOneMessageAtATime, without a pause between them, until one is accepted.
+// TestALaneThatIsGoneGivesOneMessageAtATime, without waits between them, until one is accepted.
 func TestALaneThatIsGoneGivesOneMessageAtATime(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -216,36 +216,36 @@ func TestALaneThatIsGoneGivesOneMessageAtATime(t *testing.T) {
 	m := r.claimOrder("one", Order{Most: 1, Turns: r.turns(1)})[0]
 	changes := r.record("one", results(m)["gone"])
 	if len(changes) != 1 || changes[0].What != EndpointGone || changes[0].OpenUntil != nil || changes[0].Reason != "gone: answered 410" {
-		t.Errorf("it changed %+v", changes)
+		t.Errorf("the record changed %+v, want the lane gone", changes)
 	}
 	if n := r.count(`SELECT count(DISTINCT x.xmin::text) FROM (SELECT xmin FROM outbox.dead UNION ALL SELECT xmin FROM outbox.endpoint
 UNION ALL SELECT xmin FROM outbox.attempt) x`); n != 1 {
-		t.Errorf("death, health and attempt were written by %d transactions", n)
+		t.Errorf("the dead row, the lane's row and the attempt were written by %d transactions, want 1", n)
 	}
 	for range 2 {
 		m := r.claimOne("one")
 		if got := r.claim("two"); !m.Probe || len(got) != 0 {
-			t.Errorf("%d more are claimed while one is tried (as a probe: %v)", len(got), m.Probe)
+			t.Errorf("%d more messages are claimed while one is tried (as a probe: %v), want none", len(got), m.Probe)
 		}
 		if changes := r.record("one", results(m)["gone"]); len(changes) != 0 {
-			t.Errorf("the same again changed %+v", changes)
+			t.Errorf("another 410 changed %+v, want nothing", changes)
 		}
 	}
 	r.record("one", results(r.claimOne("one"))["delivered"])
 	if e := r.endpoint(failing); e.Failures != 0 || len(r.claim("one")) != 1 {
-		t.Errorf("after one was accepted it is remembered as %+v", e)
+		t.Errorf("after one message was accepted the lane's row is %+v, want no failures and the next message claimed", e)
 	}
 }
 
-// TestAnEndpointIsHeldAsItAsked, also when something of it is remembered already, and the longer time holds.
-func TestAnEndpointIsHeldAsItAsked(t *testing.T) {
+// TestRetryAfterHoldsAnEndpointWhateverItsRowSays: of two times the longer one counts.
+func TestRetryAfterHoldsAnEndpointWhateverItsRowSays(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		remembered string // failures, open_until
 		hold       time.Duration
 		minutes    int
 	}{
-		"nothing is remembered":  {"", 10 * time.Minute, 10},
+		"there is no row":        {"", 10 * time.Minute, 10},
 		"it failed before":       {"1, NULL", 10 * time.Minute, 10},
 		"it was held before":     {"0, now() - interval '1 s'", 10 * time.Minute, 10},
 		"it is held for longer":  {"0, now() + interval '20 min'", 10 * time.Minute, 20},
@@ -264,13 +264,13 @@ func TestAnEndpointIsHeldAsItAsked(t *testing.T) {
 			r.record("one", x)
 			if n := r.count(`SELECT count(*) FROM outbox.endpoint WHERE open_until BETWEEN now() + ($1 - 1) * interval '1 min' AND now() + $1 * interval '1 min'
 AND failures = 0 AND NOT probing`, c.minutes); n != 1 {
-				t.Errorf("it is not held for %d minutes, but remembered as %+v", c.minutes, r.endpoint(failing))
+				t.Errorf("the endpoint is not held for %d minutes; its row is %+v", c.minutes, r.endpoint(failing))
 			}
 		})
 	}
 }
 
-// TestAnOperatorsPauseOutlivesAnswers: they come from before it.
+// TestAnOperatorsPauseOutlivesAnswers to requests that began before the pause.
 func TestAnOperatorsPauseOutlivesAnswers(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -283,15 +283,15 @@ func TestAnOperatorsPauseOutlivesAnswers(t *testing.T) {
 	}
 	for i, name := range []string{"failed", "retried", "delivered"} {
 		if changes := r.record("one", results(messages[i])[name]); len(changes) > 0 && changes[0].What == EndpointPaused {
-			t.Errorf("%s changed %+v", name, changes)
+			t.Errorf("%s changed %+v, want no pause", name, changes)
 		}
 		if e := r.endpoint(failing); !e.Paused || *e.Reason != "maintenance" {
-			t.Errorf("after %s it is remembered as %+v", name, e)
+			t.Errorf("after %s the endpoint's row is %+v, want the operator's pause", name, e)
 		}
 	}
 }
 
-// TestAnEndpointThatChangesDuringAClaimGivesNothingToIt: the claim decided by a row that is no longer true.
+// TestAnEndpointThatChangesDuringAClaimGivesNothingToIt: the claim has read an older state of the endpoint's row.
 func TestAnEndpointThatChangesDuringAClaimGivesNothingToIt(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -303,7 +303,7 @@ func TestAnEndpointThatChangesDuringAClaimGivesNothingToIt(t *testing.T) {
 			return err
 		}
 		if n := len(r.claimOrder("one", Order{Most: 1, Turns: turns})); n != 0 {
-			t.Errorf("%d claimed", n)
+			t.Errorf("%d messages are claimed, want none", n)
 		}
 		return nil
 	})
@@ -311,6 +311,6 @@ func TestAnEndpointThatChangesDuringAClaimGivesNothingToIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	if state := one[string](r, `SELECT state FROM outbox.status`); state != string(outbox.StatePending) {
-		t.Errorf("the message is %s", state)
+		t.Errorf("the message is %s, want pending", state)
 	}
 }

@@ -7,8 +7,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// TestAClaimThatWasOvertakenGivesNothing: it has seen that a probe is due, or what a rate has left, and has picked its messages. Then
-// another claim sends the probe, or uses the rate up, and commits. Whichever of the two goes on first, only one gives something.
+// TestAClaimThatWasOvertakenGivesNothing: it has read that a probe is due, or what is left of a rate, and has picked its
+// messages. Then another claim takes the probe, or the rest of the rate, and commits. Only one of the two gives a message.
 func TestAClaimThatWasOvertakenGivesNothing(t *testing.T) {
 	t.Parallel()
 	for name, row := range map[string]string{
@@ -25,7 +25,7 @@ func TestAClaimThatWasOvertakenGivesNothing(t *testing.T) {
 			const at = "WHERE p.guards IS NOT NULL"
 			overtaken := r.claimer("overtaken")
 			if !strings.Contains(overtaken.sql.claim, at) {
-				t.Fatal("the statement has no such place to stop it at")
+				t.Fatalf("the statement does not contain %q, at which this test stops it", at)
 			}
 			overtaken.sql.claim = strings.Replace(overtaken.sql.claim, at,
 				at+` AND pg_advisory_xact_lock_shared(hashtext(current_setting('application_name')))::text = ''`, 1)
@@ -42,20 +42,20 @@ func TestAClaimThatWasOvertakenGivesNothing(t *testing.T) {
 					}
 					took <- len(claimed.Messages)
 				}()
-				r.await("it has picked its messages", func() bool {
+				r.await("the overtaken claim has picked its messages", func() bool {
 					return r.count(`SELECT count(*) FROM pg_stat_activity
 WHERE application_name = current_setting('application_name') AND wait_event = 'advisory'`) == 1
 				})
 				if n := len(r.claimOrder("first", order)); n != 1 {
-					t.Errorf("the first claims %d messages, want 1", n)
+					t.Errorf("the first claim takes %d messages, want 1", n)
 				}
 				return nil
 			})
 			if n := <-took; err != nil || n != 0 {
-				t.Errorf("the other one claims %d more: %v", n, err)
+				t.Errorf("the overtaken claim takes %d messages, %v; want none", n, err)
 			}
 			if n := r.count(`SELECT count(*) FROM outbox.due WHERE locked_by IS NOT NULL OR attempt > 0`); n != 1 {
-				t.Errorf("%d messages are leased or counted", n)
+				t.Errorf("%d messages have a lease or an attempt, want 1", n)
 			}
 		})
 	}

@@ -16,13 +16,13 @@ import (
 
 var longAgo = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// TestAClaimServesItsTurnsInTheirOrder: each gives no more than its part, and the claim ends when it has enough, however
-// much one endpoint has waiting.
+// TestAClaimServesItsTurnsInTheirOrder: each turn gives its part at most, however many messages wait, and the claim ends when
+// it has enough.
 func TestAClaimServesItsTurnsInTheirOrder(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.due("flood", 500, 3600)
-	for _, endpoint := range []string{"B", "a", "é"} { // an order that collations do not agree on
+	for _, endpoint := range []string{"B", "a", "é"} { // collations order these names in different ways
 		r.due(endpoint, 10, 0)
 	}
 	turns := []Turn{{"é", longAgo, 2}, {"flood", longAgo, 3}, {"a", longAgo, 4}, {"B", longAgo, 5}}
@@ -36,7 +36,7 @@ func TestAClaimServesItsTurnsInTheirOrder(t *testing.T) {
 	}
 }
 
-func TestAClaimPassesOverWhatOthersHold(t *testing.T) {
+func TestAClaimSkipsRowsThatOthersHaveLocked(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.due("a", 3, 0)
@@ -46,7 +46,7 @@ func TestAClaimPassesOverWhatOthersHold(t *testing.T) {
 			return err
 		}
 		if got := r.claim("one"); len(got) != 1 {
-			t.Errorf("%d claimed while two of three are locked", len(got))
+			t.Errorf("%d messages are claimed while two of three are locked, want 1", len(got))
 		}
 		return nil
 	})
@@ -54,11 +54,11 @@ func TestAClaimPassesOverWhatOthersHold(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := r.claim("two"); len(got) != 2 {
-		t.Errorf("%d claimed afterwards, want 2", len(got))
+		t.Errorf("%d messages are claimed afterwards, want 2", len(got))
 	}
 }
 
-func TestAClaimPassesOverEndpointsThatAreHeldBack(t *testing.T) {
+func TestAClaimSkipsEndpointsThatAreHeldBack(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	var turns []Turn
@@ -74,7 +74,7 @@ func TestAClaimPassesOverEndpointsThatAreHeldBack(t *testing.T) {
 	}
 }
 
-func TestAClaimTakesTheLongestDueFirstAndNothingOfTheFuture(t *testing.T) {
+func TestAClaimTakesTheLongestDueFirstAndNothingThatIsNotDueYet(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.due("a", 5, 0)
@@ -91,8 +91,8 @@ WHERE m.id = d.message_id AND m.run_id IN ('a#3', 'a#4', 'a#5')`)
 	}
 }
 
-// TestATurnBeginsWhereItSays, and the messages say where the next one may begin.
-func TestATurnBeginsWhereItSays(t *testing.T) {
+// TestATurnTakesMessagesFromItsDueTimeOn, and its messages say from which due time the next turn may take.
+func TestATurnTakesMessagesFromItsDueTimeOn(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.due("a", 3, 10)
@@ -104,12 +104,12 @@ func TestATurnBeginsWhereItSays(t *testing.T) {
 	r.exec(`UPDATE outbox.due SET due_at = now() WHERE locked_by IS NULL`)
 	for _, m := range r.claim("one") {
 		if n := r.count(`SELECT count(*) FROM outbox.due WHERE $1 = locked_until - $2::interval - interval '250 ms'`, m.DueFrom, lease); n != 2 {
-			t.Errorf("what became due just now is due from %v, want a little before the claim, for late commits", m.DueFrom)
+			t.Errorf("of a message that became due just now, DueFrom is %v; want a little before the claim, for late commits", m.DueFrom)
 		}
 	}
 }
 
-func TestAClaimBringsAllThatARequestNeeds(t *testing.T) {
+func TestAClaimReturnsAllThatARequestNeeds(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	headers := map[string]string{"X-A": "b"}
@@ -125,19 +125,19 @@ func TestAClaimBringsAllThatARequestNeeds(t *testing.T) {
 	for _, m := range r.claim("one") {
 		if string(m.Body) != bodies[m.RunID] || m.Body == nil || m.BodyBytes != len(m.Body) || string(m.Status) != strings.Replace(m.RunID, "empty", "succeeded", 1) ||
 			m.URL != "https://a.test/hook?x=y" || m.Endpoint != "https://a.test" || m.Attempt != 1 || m.AttemptsBefore != 0 || m.MaxInFlight != 0 || m.Rate != 0 {
-			t.Errorf("%s: %+v", m.RunID, m)
+			t.Errorf("%s: the claim returns %+v, want the message as it was written", m.RunID, m)
 		}
 		if forwards := m.RunID == "failed"; (m.Headers != nil) != forwards || (m.Options != nil) != forwards {
-			t.Errorf("%s: headers %s, options %s", m.RunID, m.Headers, m.Options)
+			t.Errorf("%s: the claim returns headers %s and options %s, want them only where headers are forwarded", m.RunID, m.Headers, m.Options)
 		}
 		delete(bodies, m.RunID)
 	}
 	if len(bodies) > 0 {
-		t.Errorf("not claimed: %v", bodies)
+		t.Errorf("these messages were not claimed: %v", bodies)
 	}
 }
 
-func TestAClaimTellsTheOperatorsLimits(t *testing.T) {
+func TestAClaimReturnsTheOperatorsLimits(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	limits := map[string]operator.Limits{
@@ -169,11 +169,12 @@ func TestAClaimTakesNoMoreThanAnOperatorsLimit(t *testing.T) {
 	r.due("a", 10, 0)
 	r.exec(`INSERT INTO outbox.endpoint (endpoint, max_in_flight, reason) VALUES ('a', 4, '')`)
 	if n := len(r.claim("one")); n != 4 {
-		t.Errorf("%d claimed, want 4", n)
+		t.Errorf("%d messages are claimed, want 4", n)
 	}
 }
 
-// claimRecent is what a claim takes, and leaves behind, of the messages that were written in the last minute.
+// claimRecent makes a claim that also reads the messages of the last minute. It returns the runs of those that it took, and the
+// endpoints of those that it left behind.
 func (r *rig) claimRecent(o Order) (took, left string) {
 	r.t.Helper()
 	c := r.claimer("one")
@@ -190,7 +191,7 @@ func (r *rig) claimRecent(o Order) (took, left string) {
 	return strings.Join(of, " "), endpoints(claimed.Left)
 }
 
-func TestAClaimTellsWhatItLeftBehind(t *testing.T) {
+func TestAClaimReturnsTheEndpointsThatItLeftBehind(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.writeTo("https://asked.test/", "run-1")
@@ -200,22 +201,22 @@ func TestAClaimTellsWhatItLeftBehind(t *testing.T) {
 		{Endpoint: "https://asked.test", Most: 1}, {Endpoint: "https://later.test", Most: 1, From: time.Now().Add(time.Hour)},
 	}})
 	if took != "run-1" || left != "https://later.test https://new.test" {
-		t.Errorf("it took %s, and left %s", took, left)
+		t.Errorf("the claim took %s and left %s, want run-1, and the endpoints later and new", took, left)
 	}
 }
 
-// TestAClaimTakesRecentMessagesThatItWasNotAskedFor, one of an endpoint, so that they need no scan and no second claim.
-func TestAClaimTakesRecentMessagesThatItWasNotAskedFor(t *testing.T) {
+// TestAClaimTakesOneRecentMessageOfEachEndpointWithoutATurn, so that it needs no scan and no second claim.
+func TestAClaimTakesOneRecentMessageOfEachEndpointWithoutATurn(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		order      Order
 		took, left string
 	}{
-		"one of each":          {Order{Most: 9, Recent: 9}, "a-1 b-1 full-1", "https://a.test"},
-		"not without room":     {Order{Most: 9, Recent: 9, Except: []string{"https://full.test"}}, "a-1 b-1", "https://a.test https://full.test"},
-		"none in a crowd":      {Order{Most: 9}, "", "https://a.test https://b.test https://full.test"},
-		"beside one with more": {Order{Most: 9, Recent: 9, Turns: []Turn{{Endpoint: "https://a.test", Most: 9}}}, "a-1 a-2 b-1 full-1", ""},
-		"not over the most": {Order{Most: 1, Recent: 9, Turns: []Turn{{Endpoint: "https://a.test", Most: 9}},
+		"one of each":       {Order{Most: 9, Recent: 9}, "a-1 b-1 full-1", "https://a.test"},
+		"not of a full one": {Order{Most: 9, Recent: 9, Except: []string{"https://full.test"}}, "a-1 b-1", "https://a.test https://full.test"},
+		"none is allowed":   {Order{Most: 9}, "", "https://a.test https://b.test https://full.test"},
+		"beside a turn":     {Order{Most: 9, Recent: 9, Turns: []Turn{{Endpoint: "https://a.test", Most: 9}}}, "a-1 a-2 b-1 full-1", ""},
+		"within its maximum": {Order{Most: 1, Recent: 9, Turns: []Turn{{Endpoint: "https://a.test", Most: 9}},
 			Except: []string{"https://full.test"}}, "b-1", "https://full.test"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -228,14 +229,13 @@ func TestAClaimTakesRecentMessagesThatItWasNotAskedFor(t *testing.T) {
 			r.exec(`INSERT INTO outbox.endpoint (endpoint, paused, reason, since) VALUES ('https://paused.test', true, '', now())`)
 			r.writeTo("https://paused.test/", "paused-1")
 			if took, left := r.claimRecent(c.order); took != c.took || left != c.left {
-				t.Errorf("it took %q, and left %q; want %q, %q", took, left, c.took, c.left)
+				t.Errorf("the claim took %q and left %q, want %q and %q", took, left, c.took, c.left)
 			}
 		})
 	}
 }
 
-// TestAClaimReadsWhatWasWrittenSinceTheLastOneThatSucceeded.
-func TestAClaimReadsWhatWasWrittenSinceTheLastOneThatSucceeded(t *testing.T) {
+func TestAClaimReadsWhatWasWrittenSinceTheLastSuccessfulOne(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	pool := r.NewPool(t, nil)
@@ -244,27 +244,27 @@ func TestAClaimReadsWhatWasWrittenSinceTheLastOneThatSucceeded(t *testing.T) {
 	r.writeTo("https://a.test/", "run-1")
 	pool.Close()
 	if _, err := c.Claim(t.Context(), Order{Most: 9, Recent: 9}); err == nil || !strings.HasPrefix(err.Error(), "claim: ") {
-		t.Fatalf("over a closed pool it returned %v", err)
+		t.Fatalf("over a closed pool the claim returns %v, want an error that begins with claim", err)
 	}
 	if !c.since.Equal(began) {
-		t.Error("a claim that failed moved on, and the next one misses what was written before")
+		t.Error("after a failed claim the next one does not read from the same time")
 	}
 	c.db = Direct(r.Pool)
 	claimed, err := c.Claim(t.Context(), Order{Most: 9, Recent: 9})
 	if err != nil || len(claimed.Messages) != 1 || !c.since.After(began) {
-		t.Errorf("%d messages claimed, and then reading from %v: %v", len(claimed.Messages), c.since, err)
+		t.Errorf("%d messages claimed, and the next claim reads from %v, %v; want 1, and a later time", len(claimed.Messages), c.since, err)
 	}
 }
 
-// TestAClaimLeavesTheRowOnItsPage: the update is HOT, so that it writes no index entry.
+// TestAClaimLeavesTheRowOnItsPage: the update is HOT, so it writes no index entry.
 func TestAClaimLeavesTheRowOnItsPage(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.due("a", 50, 0)
-	pool := r.NewPool(t, func(c *pgxpool.Config) { c.MaxConns = 1 }) // a session sees its own figures
+	pool := r.NewPool(t, func(c *pgxpool.Config) { c.MaxConns = 1 }) // a session sees its own statistics only
 	claimed, err := r.claimerOn(pool, "one").Claim(t.Context(), Order{Most: 50, Turns: []Turn{{"a", longAgo, 50}}})
 	if err != nil || len(claimed.Messages) != 50 {
-		t.Fatalf("%d messages claimed: %v", len(claimed.Messages), err)
+		t.Fatalf("%d messages claimed, %v; want 50", len(claimed.Messages), err)
 	}
 	var updated, hot int
 	if _, err := pool.Exec(t.Context(), `SELECT pg_stat_force_next_flush()`); err != nil {

@@ -18,8 +18,8 @@ const (
 	crowdedURL = "https://e.test"
 )
 
-// overDeadRows is an outbox that delivered a million messages while another session pinned the MVCC horizon, so that no
-// vacuum can remove their rows of due; a thousand more are due now.
+// overDeadRows is an outbox that has delivered a million messages while another session pinned the MVCC horizon: no vacuum can
+// remove their dead rows from the table due. A thousand more messages are due now.
 func overDeadRows(t *testing.T) *rig {
 	t.Helper()
 	server := testdb.OwnServer(t)
@@ -42,7 +42,7 @@ FROM generate_series(1, $2::integer) i, LATERAL (SELECT now() - interval '1 h' +
 	return r
 }
 
-// pages is how many pages of tables and indexes a statement touches, as EXPLAIN counts them while it runs.
+// pages returns how many pages of tables and indexes a statement reads, as EXPLAIN ANALYZE counts them.
 func (r *rig) pages(sql string, args ...any) int {
 	r.t.Helper()
 	text := one[[]byte](r, "EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) "+sql, args...)
@@ -53,7 +53,7 @@ func (r *rig) pages(sql string, args ...any) int {
 		}
 	}
 	if err := json.Unmarshal(text, &plans); err != nil || len(plans) != 1 {
-		r.t.Fatalf("%v in %s", err, text)
+		r.t.Fatalf("the plan cannot be read: %v in %s", err, text)
 	}
 	return plans[0].Plan.Hit + plans[0].Plan.Read
 }
@@ -62,31 +62,31 @@ func (r *rig) claimFrom(from time.Time) []any {
 	return r.claimer("w").args(Order{Most: 100, Turns: []Turn{{crowdedURL, from, 100}}}, 0)
 }
 
-// TestAMillionDeadRowsCostAClaimNothing: it touches as many pages as its messages are worth, and goes by the indexes.
-// The same claim without the time that a scan found passes the dead rows, which shows that they are there.
+// TestAMillionDeadRowsCostAClaimNothing: it reads as many pages as its messages need, by indexes. The same claim without the due
+// time that a scan found reads the dead rows as well, which shows that they are there.
 func TestAMillionDeadRowsCostAClaimNothing(t *testing.T) {
 	t.Parallel()
 	r := overDeadRows(t)
 	all, err := NewScanner(Direct(r.Pool), r.Schema, nil).Full(t.Context(), "")
-	if err != nil || len(all.Candidates) != 1 || time.Since(all.Candidates[0].Since) > 10*time.Minute { // the dead are due since an hour
-		t.Fatalf("a full scan finds %v: %v", all, err)
+	if err != nil || len(all.Candidates) != 1 || time.Since(all.Candidates[0].Since) > 10*time.Minute { // the dead rows were due an hour ago
+		t.Fatalf("a full scan finds %v, %v; want one endpoint, due for less than ten minutes", all, err)
 	}
-	const most = 100 * 16 // of a hundred messages: index, row, message, attempt, and what the indexes above them take
+	const most = 100 * 16 // for each of a hundred messages: pages of indexes, of its rows, and of its attempt
 	if n := r.pages(claimSQL, r.claimFrom(all.Candidates[0].Since)...); n > most {
-		t.Errorf("a claim of 100 messages touches %d pages, want at most %d", n, most)
+		t.Errorf("a claim of 100 messages reads %d pages, want at most %d", n, most)
 	}
 	if n := r.pages(claimSQL, r.claimFrom(longAgo)...); n < 10*most {
-		t.Errorf("from the beginning on it touches %d pages: nothing is dead there", n)
+		t.Errorf("a claim from the beginning reads %d pages, want far more: are there dead rows?", n)
 	}
 	if n := r.pages(timed(recentScanSQL), Direct(r.Pool).recentArgs(2*time.Second)...); n > 3*1000 {
-		t.Errorf("a recent scan touches %d pages for the thousand messages that are due", n)
+		t.Errorf("a recent scan reads %d pages for a thousand due messages, want 3000 at most", n)
 	}
 	recorder := r.recorder("w")
 	if n := r.pages(recordSQL, recorder.args(inLockOrder(r.delivered(100)))...); n > most {
-		t.Errorf("a record of 100 messages touches %d pages, want at most %d", n, most)
+		t.Errorf("a record of 100 messages reads %d pages, want at most %d", n, most)
 	}
 	if n := r.pages(recordDeliveriesSQL, recorder.deliveryArgs(inLockOrder(r.delivered(100)))...); n > most {
-		t.Errorf("a record of 100 deliveries touches %d pages, want at most %d", n, most)
+		t.Errorf("a record of 100 deliveries reads %d pages, want at most %d", n, most)
 	}
 	for name, wants := range map[string][]string{
 		"claim":                {"due_endpoint_due_at", " = t_1.endpoint) AND (due_at >= t_1.due_from) AND (due_at <= now()))", "message_pkey"},
@@ -98,13 +98,13 @@ func TestAMillionDeadRowsCostAClaimNothing(t *testing.T) {
 		r.mustNotScanIndex(name, plan)
 		for _, want := range wants {
 			if !strings.Contains(plan, want) {
-				t.Errorf("the plan of the %s does not go by %s:\n%s", name, want, plan)
+				t.Errorf("the plan of the %s does not contain %s:\n%s", name, want, plan)
 			}
 		}
 	}
 }
 
-// delivered are results that record some of the messages under lease as delivered.
+// delivered returns results that record n leased messages as delivered.
 func (r *rig) delivered(n int) []Result {
 	r.t.Helper()
 	rows, err := r.Pool.Query(r.t.Context(), sqlschema.In(`SELECT message_id FROM outbox.due WHERE locked_by = 'w' LIMIT $1`, r.Schema), n)

@@ -14,16 +14,16 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// health is what the row of a lane says of it, with times as what is left of them.
+// health is the row of a lane, with the time that is left in place of a time.
 type health struct {
 	failures, openings int
 	open               time.Duration // until open_until; 0: there is none
 	probing            bool
 	reason             string
-	since              bool // it changed with this batch
+	since              bool // this batch changed it
 }
 
-// healths are the rows that a lane can have when an answer comes. none has no row.
+// healths are the rows that a lane can have when an answer comes. "none" means that there is no row.
 var healths = map[string]health{
 	"none":             {failures: -1},
 	"limited":          {reason: "an operator's"},
@@ -39,13 +39,13 @@ var healths = map[string]health{
 	"probed for long":  {failures: 1000, openings: 60, open: 30 * time.Second, probing: true, reason: "failing: reset"},
 }
 
-// answered is a batch at one lane: what each of its results says.
+// answered is a batch of results at one lane.
 type answered struct {
 	says    []Saying
 	results func(m Message) Result // nil: failures, which are tried again
 }
 
-// as are the results of a kind, as results names it.
+// as returns a function that makes results of this kind.
 func as(kind string) func(Message) Result { return func(m Message) Result { return results(m)[kind] } }
 
 const long, brief = 2 * time.Hour, time.Minute
@@ -67,13 +67,13 @@ var answereds = map[string]answered{
 	"without its key":      {[]Saying{{}}, as("waiting")},
 }
 
-// after is the row once a batch is on record: what Saying and Recorder promise, spelled out.
+// after is the row once a batch is recorded: it spells out what Saying and Recorder promise.
 func (h health) after(a answered, paused bool) health {
 	failures, hold, halfOpen, all := 0, time.Duration(0), false, true
 	for _, s := range a.says {
 		failures, hold, halfOpen, all = failures+s.Failures, max(hold, s.Hold), halfOpen || s.HalfOpen, all && s.Failures > 0
 	}
-	if !all { // an answer among failures shows that it is there
+	if !all { // an answer among failures shows that the endpoint works
 		failures = 0
 	}
 	answers := failures == 0 && hold == 0 && !halfOpen
@@ -82,7 +82,7 @@ func (h health) after(a answered, paused bool) health {
 		before = health{}
 	}
 	if a.results != nil && !sent(a) || failures == 0 && hold == 0 && before.failures == 0 {
-		return h // no request was sent, or nothing is to be remembered or forgotten
+		return h // no request was sent, or nothing changes
 	}
 	h = before
 	switch {
@@ -103,7 +103,7 @@ func (h health) after(a answered, paused bool) health {
 			h.open = min(2*h.open, openForMax)
 		}
 		h.openings++
-	case before.probing && (halfOpen || h.failures == 0): // the probe was answered, and not by a failure
+	case before.probing && (halfOpen || h.failures == 0): // the probe was answered without a failure
 		h.open = 0
 	}
 	h.probing = before.probing && h.failures > 0 && !opens && !halfOpen
@@ -131,8 +131,8 @@ func sent(a answered) bool {
 	return class != "" && class != "blocked"
 }
 
-// TestTheHealthOfALane is the table: what its row says × what a batch brings × an operator's pause → the whole row. It holds for
-// a record that waits for locks and for one that does not.
+// TestTheHealthOfALane is a table: the lane's row × a batch × an operator's pause → the whole row. It is the same for a record
+// that waits for locks and for one that does not.
 func TestTheHealthOfALane(t *testing.T) {
 	t.Parallel()
 	record := map[string]func(*rig, []Result) error{
@@ -183,7 +183,7 @@ func (r *rig) eachHealth(each func(lane string, before health, a answered, pause
 		for what, a := range answereds {
 			for _, paused := range []bool{false, true} {
 				if paused && before.failures < 0 {
-					continue // a pause is a row
+					continue // a paused lane has a row
 				}
 				each(fmt.Sprintf("https://%s.%s.%v.test", strings.ReplaceAll(state, " ", "-"), strings.ReplaceAll(what, " ", "-"), paused), before, a, paused)
 			}
@@ -207,7 +207,7 @@ VALUES ($1, $2, $3, $4, CASE WHEN $5::interval <> interval '0' THEN now() + $5 E
 	}
 	ids, err := pgx.CollectRows(rows, pgx.RowTo[outbox.ID])
 	if err != nil || len(ids) != len(a.says) {
-		r.t.Fatalf("%d messages: %v", len(ids), err)
+		r.t.Fatalf("%d messages, %v; want one for each result", len(ids), err)
 	}
 	for i, id := range ids {
 		m := Message{ID: id, Endpoint: lane, Attempt: 1}
@@ -236,7 +236,7 @@ FROM outbox.endpoint WHERE endpoint = $1`, r.Schema), lane).Scan(&isPaused, &got
 		got.failures = -1
 	}
 	got.open = time.Duration(open * float64(time.Second))
-	// What a circuit breaker adds is spread by a fifth. A minute or two have passed on a slow machine.
+	// The time of an open circuit breaker varies by a fifth. On a slow machine a minute or two have passed.
 	near := func(got, want time.Duration) bool {
 		return got == want || got < 0 && want < 0 || got > want*79/100-2*time.Minute && got < want*121/100 && got > 0
 	}
@@ -244,6 +244,6 @@ FROM outbox.endpoint WHERE endpoint = $1`, r.Schema), lane).Scan(&isPaused, &got
 		got.open = want.open
 	}
 	if got != want || isPaused != paused {
-		r.t.Errorf("%s: it is %+v, paused %v; want %+v", lane, got, isPaused, want)
+		r.t.Errorf("%s: the row is %+v, paused %v; want %+v", lane, got, isPaused, want)
 	}
 }

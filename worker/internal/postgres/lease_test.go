@@ -9,34 +9,34 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-func TestAnExpiredLeaseIsTakenUpAndTheLostAttemptKept(t *testing.T) {
+func TestAMessageIsClaimedAgainAfterItsLeaseAndTheLostAttemptIsRecorded(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	id := r.writeTo("https://a.test/hook", "run-1")
 	first := r.claimOne("one")
 	if got := r.claim("two"); len(got) > 0 {
-		t.Fatal("a message is claimed twice")
+		t.Fatalf("%d messages are claimed during another worker's lease, want none", len(got))
 	}
 	r.expireLeases()
 	second := r.claimOne("two")
 	if first.ID != id || first.Attempt != 1 || second.ID != id || second.Attempt != 2 {
-		t.Errorf("attempts %d and %d", first.Attempt, second.Attempt)
+		t.Errorf("the two claims are attempts %d and %d, want 1 and 2", first.Attempt, second.Attempt)
 	}
 	d := r.state(id)
 	if len(d.AttemptList) != 1 {
-		t.Fatalf("attempts: %+v", d.AttemptList)
+		t.Fatalf("the attempts are %+v, want the lost one", d.AttemptList)
 	}
 	if a := d.AttemptList[0]; a.Attempt != 1 || a.Class != "lost" || a.Worker != "one" || a.StatusCode != nil || a.DurationMS != nil {
-		t.Errorf("the lost attempt is kept as %+v", a)
+		t.Errorf("the lost attempt's row is %+v, want attempt 1 of worker one, lost", a)
 	}
 	r.record("two", results(second)["delivered"])
 	d = r.state(id)
 	if d.State != outbox.StateDelivered || len(d.AttemptList) != 2 || d.AttemptList[1].Worker != "two" {
-		t.Errorf("%s after %+v", d.State, d.AttemptList)
+		t.Errorf("the message is %s after %+v, want delivered after two attempts", d.State, d.AttemptList)
 	}
 }
 
-// TestAStaleWorkerChangesNoRow: the fence is the attempt's number and the lease's holder, and both of them.
+// TestAStaleWorkerChangesNoRow: the fence compares both the attempt's number and the worker that has the lease.
 func TestAStaleWorkerChangesNoRow(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -56,20 +56,20 @@ func TestAStaleWorkerChangesNoRow(t *testing.T) {
 	} {
 		for name, result := range results(c.m) {
 			if changes := r.record(c.worker, result); len(changes) > 0 {
-				t.Errorf("%s by %s changed %v", name, what, changes)
+				t.Errorf("%s by %s changed %v, want nothing", name, what, changes)
 			}
 			if got := r.rows(); got != before {
-				t.Errorf("%s by %s changed rows: %s\nbefore: %s", name, what, got, before)
+				t.Errorf("%s by %s changed rows, want none changed\nafter: %s\nbefore: %s", name, what, got, before)
 			}
 		}
 	}
 	r.record("two", results(taken)["delivered"])
 	if r.rows() == before {
-		t.Error("the worker that holds the lease changed nothing")
+		t.Error("the result of the worker that has the lease changed no row")
 	}
 }
 
-func TestAnExpiredLeaseStillCountsWhileNobodyTookIt(t *testing.T) {
+func TestALateAnswerCountsWhileNoOtherWorkerHasClaimedTheMessage(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	id := r.writeTo("https://a.test/hook", "run-1")
@@ -77,12 +77,12 @@ func TestAnExpiredLeaseStillCountsWhileNobodyTookIt(t *testing.T) {
 	r.expireLeases()
 	r.record("one", results(m)["delivered"])
 	if d := r.state(id); d.State != outbox.StateDelivered {
-		t.Errorf("the answer came late, nobody had taken the message over, and it is %s", d.State)
+		t.Errorf("after a late answer the message is %s, want delivered", d.State)
 	}
 }
 
-// TestAnAttemptIsLostOnlyWhenItsMessageIsClaimed: a claim that may not send to the endpoint after all leaves no trace of
-// a lost attempt, which would keep the worker that made it from recording its answer.
+// TestAnAttemptIsLostOnlyWhenItsMessageIsClaimed: a claim that does not take the message after all must not record a lost
+// attempt. Otherwise the first worker could not record its answer.
 func TestAnAttemptIsLostOnlyWhenItsMessageIsClaimed(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -95,7 +95,7 @@ func TestAnAttemptIsLostOnlyWhenItsMessageIsClaimed(t *testing.T) {
 			return err
 		}
 		if got := r.claim("two"); len(got) > 0 {
-			t.Errorf("%d claimed without the endpoint's row", len(got))
+			t.Errorf("%d messages are claimed while the endpoint's row is locked, want none", len(got))
 		}
 		return nil
 	})
@@ -104,7 +104,7 @@ func TestAnAttemptIsLostOnlyWhenItsMessageIsClaimed(t *testing.T) {
 	}
 	r.record("one", results(m)["delivered"])
 	if d := r.state(id); d.State != outbox.StateDelivered || len(d.AttemptList) != 1 || d.AttemptList[0].Class != "delivered" {
-		t.Errorf("it is %s after %+v", d.State, d.AttemptList)
+		t.Errorf("the message is %s after %+v, want delivered after one attempt", d.State, d.AttemptList)
 	}
 }
 
@@ -120,15 +120,15 @@ func TestABatchRecordedTwiceChangesNothing(t *testing.T) {
 		batch = append(batch, results(m)[m.RunID])
 	}
 	if len(batch) != len(names) {
-		t.Fatalf("%d messages claimed", len(batch))
+		t.Fatalf("%d messages claimed, want %d", len(batch), len(names))
 	}
 	r.record("one", batch...)
 	before := r.rows()
 	if changes := r.record("one", batch...); len(changes) > 0 {
-		t.Errorf("the second time it changed %v", changes)
+		t.Errorf("the second record changed %v, want nothing", changes)
 	}
 	if got := r.rows(); got != before {
-		t.Errorf("the second time it changed rows: %s\nbefore: %s", got, before)
+		t.Errorf("the second record changed rows, want none changed\nafter: %s\nbefore: %s", got, before)
 	}
 }
 
@@ -147,10 +147,10 @@ func TestACancelledMessageStaysCancelledWhateverTheAnswer(t *testing.T) {
 	for _, m := range messages {
 		r.record("one", results(m)[m.RunID])
 		if got := r.rows(); got != before {
-			t.Errorf("%s changed rows: %s\nbefore: %s", m.RunID, got, before)
+			t.Errorf("%s changed rows, want none changed\nafter: %s\nbefore: %s", m.RunID, got, before)
 		}
 		if d := r.state(m.ID); d.State != outbox.StateCancelled || *d.DeadError != "enough" {
-			t.Errorf("%s: it is %s", m.RunID, d.State)
+			t.Errorf("%s: the message is %s, want cancelled", m.RunID, d.State)
 		}
 	}
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// TestALargeBodyIsLoadedByItself: the claim tells its size and leaves it in its row.
-func TestALargeBodyIsLoadedByItself(t *testing.T) {
+// TestALargeBodyIsLoadedAfterTheClaim: the claim returns its size only.
+func TestALargeBodyIsLoadedAfterTheClaim(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	bodies := map[outbox.ID][]byte{}
@@ -25,16 +25,16 @@ func TestALargeBodyIsLoadedByItself(t *testing.T) {
 	for _, m := range messages {
 		want := bodies[m.ID]
 		if small := len(want) <= BodyMax; m.BodyBytes != len(want) || (m.Body != nil) != small || small && !bytes.Equal(m.Body, want) {
-			t.Errorf("the claim brings %d of %d bytes, and says %d", len(m.Body), len(want), m.BodyBytes)
+			t.Errorf("the claim returns %d of %d bytes, and the size %d; want the body only if it is small, and its size", len(m.Body), len(want), m.BodyBytes)
 		}
 		if got, err := l.Load(t.Context(), m.ID); err != nil || !bytes.Equal(got, want) {
-			t.Errorf("%d bytes were loaded, want %d: %v", len(got), len(want), err)
+			t.Errorf("%d bytes were loaded, want %d; %v", len(got), len(want), err)
 		}
 	}
 	if len(messages) != len(bodies) {
 		t.Errorf("%d messages claimed, want %d", len(messages), len(bodies))
 	}
 	if _, err := l.Load(t.Context(), outbox.NewID()); !errors.Is(err, pgx.ErrNoRows) {
-		t.Errorf("a message that is not there: %v", err)
+		t.Errorf("for a missing message, Load returns %v, want ErrNoRows", err)
 	}
 }

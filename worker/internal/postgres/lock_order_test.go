@@ -13,10 +13,10 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// TestNoTwoRecordsWaitForEachOther: several workers record at the same endpoints, in any order and of any kind, while
-// others claim. The server looks for deadlocks before a record gives up its wait, and after TryRecord does, which takes
-// locks in no order because it waits for none but those of rows that are being inserted.
-func TestNoTwoRecordsWaitForEachOther(t *testing.T) {
+// TestRecordsDoNotDeadlock: several workers record results of every kind at the same endpoints, in random order, while others
+// claim. The server detects a deadlock before a record gives up its wait, and after TryRecord does. TryRecord locks in no
+// order, because it waits only for rows that are being inserted.
+func TestRecordsDoNotDeadlock(t *testing.T) {
 	t.Parallel()
 	server := testdb.OwnServer(t)
 	r := newRigOn(t, testdb.NewAt(t, server.URL()))
@@ -39,7 +39,7 @@ func TestNoTwoRecordsWaitForEachOther(t *testing.T) {
 					_, err = r.recorder(worker).Record(t.Context(), batch)
 				}
 				if err != nil && !IsLocked(err) {
-					t.Errorf("%s: %v", worker, err)
+					t.Errorf("%s: the record returns %v, want nil or a lock that was not free in time", worker, err)
 				}
 			}
 		})
@@ -61,12 +61,12 @@ func TestNoTwoRecordsWaitForEachOther(t *testing.T) {
 	close(recorded)
 	claiming.Wait()
 	if n := r.count(`SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()`); n > 0 {
-		t.Errorf("%d deadlocks", n)
+		t.Errorf("%d deadlocks, want none", n)
 	}
 }
 
-// leased are results for some messages of each endpoint, leased to a worker, in any order. Some endpoints are removed, so
-// that their rows are inserted anew.
+// leased writes some messages for each endpoint, leased to a worker, and returns results for them in random order. It deletes
+// the rows of some endpoints, so that they are inserted again.
 func (r *rig) leased(worker string, random *rand.Rand, endpoints, each int) (batch []Result) {
 	r.t.Helper()
 	rows, err := r.Pool.Query(r.t.Context(), sqlschema.In(`INSERT INTO outbox.due (message_id, endpoint, attempt, locked_by, locked_until)

@@ -13,9 +13,9 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// TestEverySessionWillDo: every statement works in the modes of pgx that go through a pooler in transaction mode, and
-// whatever the search path is.
-func TestEverySessionWillDo(t *testing.T) {
+// TestStatementsWorkInEveryModeAndSearchPath: in the modes of pgx that work through a pooler in transaction mode, and with any
+// search path.
+func TestStatementsWorkInEveryModeAndSearchPath(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*pgxpool.Config){
 		"exec":            func(c *pgxpool.Config) { c.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec },
@@ -29,7 +29,7 @@ func TestEverySessionWillDo(t *testing.T) {
 			r.history("delivered", 1, time.Minute)
 			p := r.pruner(pool, 0, 0)
 			if n, more, err := p.Prune(t.Context()); err != nil || more || n.Delivered != 1 {
-				t.Errorf("pruned %+v, more: %v: %v", n, more, err)
+				t.Errorf("pruned %+v, more: %v, %v; want one delivered message, and no more", n, more, err)
 			}
 			if err := errors.Join(p.PruneEndpoints(t.Context()), p.PruneOrphans(t.Context())); err != nil {
 				t.Error(err)
@@ -38,12 +38,12 @@ func TestEverySessionWillDo(t *testing.T) {
 			r.exec(`INSERT INTO outbox.endpoint (endpoint, rate_per_second, max_in_flight, granted_at, reason) VALUES ('https://a.test', 2.5, 3, now() - interval '1 h', '')`)
 			s := NewScanner(Direct(pool), r.Schema, nil)
 			if recent, err := s.Recent(t.Context(), time.Hour); err != nil || len(recent.Candidates) != 2 {
-				t.Errorf("a recent scan finds %v: %v", recent, err)
+				t.Errorf("a recent scan finds %v, %v; want both endpoints", recent, err)
 			}
 			scan, err := s.Full(t.Context(), "")
 			full := scan.Candidates
 			if err != nil || len(full) != 2 || scan.Took < 0 || time.Since(scan.Clock).Abs() > time.Minute {
-				t.Fatalf("a full scan finds %v: %v", full, err)
+				t.Fatalf("a full scan finds %v, %v; want both endpoints", full, err)
 			}
 			claimer := r.claimerOn(pool, "one")
 			claimer.since = time.Now().Add(-time.Minute)
@@ -52,12 +52,12 @@ func TestEverySessionWillDo(t *testing.T) {
 			})
 			messages := claimed.Messages
 			if err != nil || len(messages) != 2 || len(claimed.Left) != 0 || len(claimed.Aside) != 0 {
-				t.Fatalf("%d messages claimed, left %v, aside %v: %v", len(messages), claimed.Left, claimed.Aside, err)
+				t.Fatalf("%d messages claimed, %v left, %v set aside, %v; want both claimed", len(messages), claimed.Left, claimed.Aside, err)
 			}
 			var batch []Result
 			for _, m := range messages {
 				if limits := m.Endpoint == "https://a.test"; (m.Rate == 2.5) != limits || (m.OriginMax == 3) != limits {
-					t.Errorf("%s: %v per second, %d in flight", m.Endpoint, m.Rate, m.OriginMax)
+					t.Errorf("%s: the limits are %v per second and %d in flight, want those of a.test only", m.Endpoint, m.Rate, m.OriginMax)
 				}
 				if body, err := NewLoader(Direct(pool), r.Schema).Load(t.Context(), m.ID); err != nil || string(body) != string(m.Body) {
 					t.Errorf("loaded %q, want %q: %v", body, m.Body, err)
@@ -65,33 +65,33 @@ func TestEverySessionWillDo(t *testing.T) {
 				batch = append(batch, results(m)[m.RunID])
 			}
 			if changes, err := r.recorderOn(pool, "one").Record(t.Context(), batch); err != nil || len(changes) != 1 {
-				t.Fatalf("it changed %v: %v", changes, err)
+				t.Fatalf("the record changed %v, %v; want one endpoint", changes, err)
 			}
 			if tried, err := r.recorderOn(pool, "one").TryRecord(t.Context(), batch, false); err != nil || tried.Recorded+len(tried.Held) > 0 {
-				t.Errorf("recorded again: %+v, %v", tried, err)
+				t.Errorf("the second record returns %+v, %v; want nothing recorded and nothing held", tried, err)
 			}
 			if _, err := r.recorderOn(pool, "one").Holders(t.Context(), batch); err != nil {
 				t.Error(err)
 			}
 			failed := Result{ID: ids[0], Endpoint: "https://c.test", Action: ActionRetry, Class: "timeout", Says: []Saying{{Lane: "https://c.test", Failures: 1}}}
 			if changes, err := r.recorderOn(pool, "one").PauseRefused(t.Context(), failed, "SQLSTATE 23514"); err != nil || len(changes) != 0 {
-				t.Errorf("pausing changed %v, though the database keeps the endpoint's health: %v", changes, err)
+				t.Errorf("PauseRefused changed %v, %v; want nothing while the database accepts the endpoint's row", changes, err)
 			}
 			r.exec(`ALTER TABLE outbox.endpoint ADD CONSTRAINT no_failures CHECK (failures = 0) NOT VALID`)
 			if changes, err := r.recorderOn(pool, "one").PauseRefused(t.Context(), failed, "SQLSTATE 23514"); err != nil || len(changes) != 1 {
-				t.Errorf("pausing changed %v: %v", changes, err)
+				t.Errorf("PauseRefused changed %v, %v; want one endpoint paused", changes, err)
 			}
 			for i, want := range []outbox.State{outbox.StateDelivered, outbox.StateDead} {
 				if d := r.state(ids[i]); d.State != want {
-					t.Errorf("it is %s, want %s", d.State, want)
+					t.Errorf("the message is %s, want %s", d.State, want)
 				}
 			}
 		})
 	}
 }
 
-// TestHotSettingsEndWithTheirTransaction: the pool is the application's, too.
-func TestHotSettingsEndWithTheirTransaction(t *testing.T) {
+// TestSettingsOfAClaimEndWithItsTransaction: the application may use the same pool.
+func TestSettingsOfAClaimEndWithItsTransaction(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	pool := r.NewPool(t, func(c *pgxpool.Config) { c.MaxConns = 1 })
@@ -109,24 +109,24 @@ WHERE name IN ('synchronous_commit', 'plan_cache_mode', 'enable_seqscan', 'enabl
 		t.Fatal(err)
 	}
 	if after := settings(); after != before {
-		t.Errorf("after a claim: %s\nbefore: %s", after, before)
+		t.Errorf("the settings after a claim differ: %s\nbefore: %s", after, before)
 	}
 }
 
-// TestAnOperationThatTakesTooLongSaysSo, and keeps the cause that it had itself.
-func TestAnOperationThatTakesTooLongSaysSo(t *testing.T) {
+// TestTheErrorOfAnOperationThatTookTooLongSaysSo. When the caller's context has ended, the error is that of the context.
+func TestTheErrorOfAnOperationThatTookTooLongSaysSo(t *testing.T) {
 	t.Parallel()
 	err := within(t.Context(), "claim", time.Nanosecond, func(ctx context.Context) error {
 		<-ctx.Done()
 		return ctx.Err()
 	})
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.HasPrefix(err.Error(), "claim: took longer than 1ns: ") {
-		t.Errorf("it returned %v", err)
+		t.Errorf("within returns %v, want DeadlineExceeded that says it took longer", err)
 	}
 	stopped, stop := context.WithCancel(t.Context())
 	stop()
 	err = within(stopped, "claim", time.Hour, func(ctx context.Context) error { return ctx.Err() })
 	if !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "longer") {
-		t.Errorf("it returned %v", err)
+		t.Errorf("within returns %v, want Canceled without a duration", err)
 	}
 }

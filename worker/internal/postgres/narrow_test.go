@@ -12,7 +12,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// raiseOn makes a table refuse, by a trigger, each change of a row for which a condition holds.
+// raiseOn creates a trigger that refuses each change of a row for which a condition holds.
 func (r *rig) raiseOn(table, what, condition, code string) {
 	r.t.Helper()
 	name := fmt.Sprintf("refuse_%s_%s", table, strings.ToLower(strings.ReplaceAll(what, " ", "_")))
@@ -27,11 +27,11 @@ END $$`)
 	r.exec(`CREATE TRIGGER ` + name + ` BEFORE ` + what + ` ON outbox.` + table + ` FOR EACH ROW EXECUTE FUNCTION outbox.` + name + `()`)
 }
 
-// claimRefusals are ways in which the database refuses a claim of what it is not to claim.
+// claimRefusals are ways in which the database refuses that a claim changes one row.
 var claimRefusals = map[string]struct {
 	refuse   func(r *rig, id outbox.ID)
 	fault    string
-	endpoint bool // it is the endpoint that is refused
+	endpoint bool // the endpoint's row is refused, not the message's
 }{
 	"a trigger on due": {func(r *rig, id outbox.ID) {
 		r.raiseOn("due", "UPDATE", "NEW.message_id = '"+id.String()+"'", "P0001")
@@ -69,8 +69,8 @@ var claimRefusals = map[string]struct {
 	}, "SQLSTATE 23514, table endpoint, constraint no_probes", true},
 }
 
-// TestWhatTheDatabaseRefusesIsSetAsideAlone, beside 40 endpoints and messages of its own endpoint, within a few claims.
-func TestWhatTheDatabaseRefusesIsSetAsideAlone(t *testing.T) {
+// TestARowThatTheDatabaseRefusesIsSetAsideAlone, within a few claims, beside other messages of its endpoint and 40 others.
+func TestARowThatTheDatabaseRefusesIsSetAsideAlone(t *testing.T) {
 	t.Parallel()
 	for name, c := range claimRefusals {
 		t.Run(name, func(t *testing.T) {
@@ -89,27 +89,27 @@ func TestWhatTheDatabaseRefusesIsSetAsideAlone(t *testing.T) {
 				want = 80
 			}
 			if claimed != want {
-				t.Errorf("%d claimed beside it, want %d", claimed, want)
+				t.Errorf("%d other messages are claimed, want %d", claimed, want)
 			}
 			fault := "the database refuses it: " + c.fault
 			if len(aside) != 1 || aside[0].Reason != fault {
-				t.Errorf("it set aside %+v, want: %s", aside, fault)
+				t.Errorf("the claim set aside %+v, want one, for: %s", aside, fault)
 			}
 			if c.endpoint {
 				if e := r.endpoint(bad); !e.Paused || e.Reason == nil || *e.Reason != "poison: "+fault {
-					t.Errorf("the endpoint is %+v", e)
+					t.Errorf("the endpoint's row is %+v, want it paused as poison", e)
 				}
 				return
 			}
 			r.mustBePoison(id, fault)
 			if e := r.endpoint(bad); e.Paused {
-				t.Error("the endpoint is paused")
+				t.Error("the endpoint is paused, want only the message set aside")
 			}
 		})
 	}
 }
 
-// claimUntilNothing claims as one worker does, at most ten times, and returns how many messages it took and what it set aside.
+// claimUntilNothing claims as one worker, at most ten times, and returns how many messages it took and what it set aside.
 func (r *rig) claimUntilNothing() (n int, aside []Aside) {
 	r.t.Helper()
 	c := r.claimer("one")
@@ -126,36 +126,36 @@ func (r *rig) claimUntilNothing() (n int, aside []Aside) {
 	return n, aside
 }
 
-// TestAnEndpointThatWasMendedMeanwhileIsNotPaused: it is left out for a while, and then claimed from.
-func TestAnEndpointThatWasMendedMeanwhileIsNotPaused(t *testing.T) {
+// TestAnEndpointWhoseRowWasRepairedMeanwhileIsNotPaused: claims leave it out for a while, and then take its messages.
+func TestAnEndpointWhoseRowWasRepairedMeanwhileIsNotPaused(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.due(bad, 2, 0)
 	r.due("https://good.test", 2, 0)
 	r.exec(`INSERT INTO outbox.endpoint (endpoint, rate_per_second, granted_at, reason) VALUES ($1, 1000, now() - interval '1 h', '')`, bad)
-	r.exec(`CREATE SEQUENCE outbox.tries`) // counts across what is rolled back
+	r.exec(`CREATE SEQUENCE outbox.tries`) // a rollback does not undo its count
 	r.raiseOn("endpoint", "UPDATE", "NEW.granted_at <> OLD.granted_at AND nextval('outbox.tries') <= 4", "P0001")
 	c := r.claimer("one")
 	claimed, err := c.Claim(t.Context(), Order{Most: 10, Turns: r.turns(8)})
 	if err != nil || len(claimed.Messages) != 2 {
-		t.Fatalf("%d claimed beside it, want 2: %v", len(claimed.Messages), err)
+		t.Fatalf("%d other messages are claimed, want 2; %v", len(claimed.Messages), err)
 	}
 	if n := one[int](r, `SELECT last_value FROM outbox.tries`); n != 5 {
-		t.Fatalf("it was tried %d times, want four refusals and one more", n)
+		t.Fatalf("the endpoint was tried %d times, want four refusals and one more", n)
 	}
 	if len(claimed.Aside) != 1 || claimed.Aside[0].What != AsideLeftOut || !strings.Contains(claimed.Aside[0].Reason, "accepted") {
-		t.Errorf("it set aside %+v", claimed.Aside)
+		t.Errorf("the claim set aside %+v, want the endpoint left out as accepted again", claimed.Aside)
 	}
 	if e := r.endpoint(bad); e.Paused {
-		t.Errorf("the endpoint is paused: %+v", e)
+		t.Errorf("the endpoint's row is %+v, want it not paused", e)
 	}
 	c.endpointsLeftOut.of[bad].until = time.Now()
 	if claimed, err = c.Claim(t.Context(), Order{Most: 10, Turns: r.turns(8)}); err != nil || len(claimed.Messages) != 2 {
-		t.Errorf("%d claimed of it afterwards, want 2: %v", len(claimed.Messages), err)
+		t.Errorf("%d messages of the endpoint are claimed afterwards, want 2; %v", len(claimed.Messages), err)
 	}
 }
 
-// TestARecentMessageThatIsRefusedIsSetAside by the next claim, which it is a candidate for.
+// TestARecentMessageThatIsRefusedIsSetAside by the next claim, in which its endpoint is a candidate.
 func TestARecentMessageThatIsRefusedIsSetAside(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -177,12 +177,12 @@ func TestARecentMessageThatIsRefusedIsSetAside(t *testing.T) {
 	}
 	r.mustBePoison(id, "the database refuses it: SQLSTATE P0001")
 	if n := r.count(`SELECT count(*) FROM outbox.due WHERE locked_by = 'one'`); n != 1 {
-		t.Errorf("%d of 1 other claimed", n)
+		t.Errorf("%d other messages are claimed, want 1", n)
 	}
 }
 
-// TestWhatCannotBeSetAsideIsLeftOut for a while, by this process, and the others go on.
-func TestWhatCannotBeSetAsideIsLeftOut(t *testing.T) {
+// TestARowThatCannotBeSetAsideIsLeftOut by this process for a while, and the other messages are claimed.
+func TestARowThatCannotBeSetAsideIsLeftOut(t *testing.T) {
 	t.Parallel()
 	for name, refuse := range map[string]func(r *rig, id outbox.ID){
 		"no DELETE": func(r *rig, id outbox.ID) { r.raiseOn("due", "DELETE", "OLD.message_id = '"+id.String()+"'", "P0001") },
@@ -209,21 +209,21 @@ func TestWhatCannotBeSetAsideIsLeftOut(t *testing.T) {
 			r.due(healthy, 5, 0)
 			n, aside := r.claimUntilNothing()
 			if n != 5 {
-				t.Errorf("%d claimed beside it, want 5", n)
+				t.Errorf("%d other messages are claimed, want 5", n)
 			}
 			if len(aside) != 1 || aside[0].What != AsideLeftOut || !strings.Contains(aside[0].Reason, "SQLSTATE") || strings.Contains(aside[0].Reason, "secret") {
-				t.Errorf("it set aside %+v", aside)
+				t.Errorf("the claims set aside %+v, want one left out, with its SQLSTATE and without its contents", aside)
 			}
 			if n := r.count(`SELECT count(*) FROM outbox.due WHERE message_id = $1`, id); n != 1 {
-				t.Error("it is gone")
+				t.Error("the refused row is gone from the table due, want it left")
 			}
 		})
 	}
 }
 
-// TestADatabaseThatRefusesEverythingKillsNothing: a trigger refuses all for a while, as in a maintenance. Then no message
-// dies, and all are claimed when it is over, as soon as one is.
-func TestADatabaseThatRefusesEverythingKillsNothing(t *testing.T) {
+// TestWhileTheDatabaseRefusesEverythingNoMessageDies: a trigger refuses every change for a while, as during maintenance. All
+// messages are claimed afterwards, once the first one is.
+func TestWhileTheDatabaseRefusesEverythingNoMessageDies(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	for i := range 10 {
@@ -235,11 +235,11 @@ func TestADatabaseThatRefusesEverythingKillsNothing(t *testing.T) {
 		turns := r.turns(256)
 		claimed, err := c.Claim(t.Context(), Order{Most: 1000, Turns: turns})
 		if len(claimed.Messages) > 0 {
-			t.Errorf("%d claimed: %v", len(claimed.Messages), err)
+			t.Errorf("%d messages are claimed, %v; want none", len(claimed.Messages), err)
 		}
 	}
 	if n := r.count(`SELECT count(*) FROM outbox.dead`) + r.count(`SELECT count(*) FROM outbox.endpoint`); n > 0 {
-		t.Fatalf("%d are dead or paused", n)
+		t.Fatalf("%d messages are dead or endpoints paused, want none", n)
 	}
 	r.exec(`DROP TRIGGER refuse_due_update ON outbox.due`)
 	r.due("https://new.test", 1, 0)
@@ -252,11 +252,11 @@ func TestADatabaseThatRefusesEverythingKillsNothing(t *testing.T) {
 		n += len(claimed.Messages)
 	}
 	if n != 31 {
-		t.Errorf("%d claimed when it is over, want 31", n)
+		t.Errorf("%d messages are claimed afterwards, want 31", n)
 	}
 }
 
-// TestARefusalIsNarrowedDownInBoundedSteps: the next claim goes on where this one ended.
+// TestARefusalIsNarrowedDownInBoundedSteps: each claim goes on where the last one ended.
 func TestARefusalIsNarrowedDownInBoundedSteps(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -266,22 +266,21 @@ func TestARefusalIsNarrowedDownInBoundedSteps(t *testing.T) {
 	c := r.claimer("one")
 	for claims, dead := 0, 0; dead < 200; claims++ {
 		if claims == 50 {
-			t.Fatalf("after %d claims %d of 200 are dead", claims, dead)
+			t.Fatalf("after %d claims %d of 200 bad messages are dead, want all", claims, dead)
 		}
 		r.due(healthy, 5, 0)
 		claimed, err := c.Claim(t.Context(), Order{Most: 1000, Turns: r.turns(256)})
 		if err != nil || len(claimed.Messages) != 5 {
-			t.Fatalf("%d of 5 others claimed: %v", len(claimed.Messages), err)
+			t.Fatalf("%d other messages are claimed, want 5; %v", len(claimed.Messages), err)
 		}
 		if len(claimed.Aside) > narrowStatements {
-			t.Errorf("a claim set %d aside", len(claimed.Aside))
+			t.Errorf("a claim set %d rows aside, want narrowStatements at most", len(claimed.Aside))
 		}
 		dead = r.count(`SELECT count(*) FROM outbox.dead WHERE reason = 'poison'`)
 	}
 }
 
-// TestWhatIsLeftOutIsBoundedAndComesBack.
-func TestWhatIsLeftOutIsBoundedAndComesBack(t *testing.T) {
+func TestTheListOfRowsLeftOutIsBoundedAndEntriesExpire(t *testing.T) {
 	t.Parallel()
 	var l leftOut[int]
 	now := time.Now()
@@ -289,19 +288,19 @@ func TestWhatIsLeftOutIsBoundedAndComesBack(t *testing.T) {
 		l.add(i, now.Add(time.Duration(i)*time.Millisecond), false)
 	}
 	if n := len(l.of); n != leftOutMax {
-		t.Errorf("%d are remembered", n)
+		t.Errorf("%d rows are in the list, want %d", n, leftOutMax)
 	}
 	var one leftOut[int]
 	for _, want := range []time.Duration{5, 10, 20, 40, 80, 160, 300, 300} {
 		if got := one.add(1, now, false).Sub(now); got != want*time.Second {
-			t.Errorf("it is left out for %v, want %v s", got, want)
+			t.Errorf("the row is left out for %v, want %v s", got, want)
 		}
 	}
 	if len(one.now(now.Add(299*time.Second))) != 1 || len(one.now(now.Add(300*time.Second))) != 0 || one.since(1) != now {
-		t.Error("it does not come back when its time is over")
+		t.Error("the row is not left out until exactly its time is over")
 	}
 	if one.now(now.Add(time.Hour)); !one.since(1).IsZero() {
-		t.Error("it is never forgotten")
+		t.Error("the row is still in the list an hour later")
 	}
 }
 
@@ -317,10 +316,10 @@ func TestWhoseFaultAnErrorIs(t *testing.T) {
 		{"40P01", "in a function", false}, {"40001", "", false}, {"55P03", "in a function", false}, {"08006", "", false}, {"58030", "", false}, {"28000", "", false}, {"", "", false},
 	} {
 		if got := refuses(fmt.Errorf("claim: %w", &pgconn.PgError{Code: c.code, Where: c.where})); got != c.want {
-			t.Errorf("%s %s: a refusal: %v", c.code, c.where, got)
+			t.Errorf("%s %s: refuses returns %v, want the opposite", c.code, c.where, got)
 		}
 	}
 	if refuses(context.DeadlineExceeded) || refuses(nil) {
-		t.Error("what the database did not say is a refusal")
+		t.Error("an error that is not the database's counts as a refusal")
 	}
 }

@@ -11,9 +11,9 @@ import (
 
 const moment = ` + interval '1 microsecond'`
 
-// endings are by lane: what is set of its due row and of outbox.endpoint, and whether it is claimed then.
+// endings has, for each lane, the times in its rows, and whether its message is claimed then.
 var endings = map[string]struct {
-	due, endpoint string // what is set, of the lane's due row and of outbox.endpoint
+	due, endpoint string // what is set in the lane's due row and in its row of outbox.endpoint
 	claimed       bool
 }{
 	"https://due.test":              {"due_at = now()", "", true},
@@ -30,9 +30,9 @@ var endings = map[string]struct {
 	"https://origin-soon.test some": {"", "open_until = now()" + moment, false},
 }
 
-// TestWhatEndsNowHasEnded, and what ends a microsecond later has not: for a claim and for a scan, both of which are made in the
-// transaction whose now it is.
-func TestWhatEndsNowHasEnded(t *testing.T) {
+// TestATimeThatEndsNowHasEnded, and one that ends a microsecond later has not. The claim and the scan run in the same
+// transaction, so that they have the same now().
+func TestATimeThatEndsNowHasEnded(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	var turns []Turn
@@ -70,10 +70,10 @@ func TestWhatEndsNowHasEnded(t *testing.T) {
 		claimed := names(`SELECT endpoint::text FROM outbox.due WHERE locked_by = 'w'`)
 		for lane, c := range endings {
 			if got := slices.Contains(full, lane); got != c.claimed {
-				t.Errorf("%s: it is found: %v", lane, got)
+				t.Errorf("%s: the scan finds it: %v, want %v", lane, got, c.claimed)
 			}
 			if got := slices.Contains(claimed, lane); got != c.claimed {
-				t.Errorf("%s: it is claimed: %v", lane, got)
+				t.Errorf("%s: the claim takes its message: %v, want %v", lane, got, c.claimed)
 			}
 		}
 		return nil

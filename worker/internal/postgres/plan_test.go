@@ -11,8 +11,8 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// fill makes an outbox of 200 000 messages, ten a second, of which the newest 50 000 are due at 100 endpoints (every
-// tenth of them leased) and 20 000 older ones dead; the rest is delivered. Two thousand endpoints are remembered.
+// fill makes an outbox of 200 000 messages, ten a second. The newest 50 000 are due at 100 endpoints, every tenth of them
+// leased; 20 000 older ones are dead, and the others are delivered. Two thousand endpoints have a row.
 func (r *rig) fill() {
 	r.t.Helper()
 	r.exec(`INSERT INTO outbox.message (id, run_id, status, result, final_step, url, endpoint, created_at)
@@ -31,7 +31,7 @@ WHERE NOT EXISTS (SELECT FROM outbox.due d WHERE d.message_id = m.id)`)
 SELECT 'https://e' || i || '.test', i % 3, CASE i % 2 WHEN 1 THEN 10 END, '' FROM generate_series(1, 2000) i`)
 }
 
-// hotStatements are those that run for every batch, under generic plans.
+// hotStatements run for every batch, with generic plans.
 var hotStatements = map[string]string{
 	"claim": claimSQL, "record": recordSQL, "record of deliveries": recordDeliveriesSQL,
 	"record of deliveries beside others": recordDeliveriesBesideSQL, "record without waiting": tryRecordSQL,
@@ -40,8 +40,8 @@ var hotStatements = map[string]string{
 	"record without waiting, with events": tryRecordText(Write),
 }
 
-// calmStatements are those that run now and then.
-func (r *rig) calmStatements() map[string]statement {
+// rareStatements run now and then.
+func (r *rig) rareStatements() map[string]statement {
 	return map[string]statement{
 		"choose old delivered": {oldDeliveredSQL, []any{outbox.ID{}, 4 * time.Hour, pruneBatch}},
 		"choose old dead":      {oldDeadSQL, []any{time.Time{}, outbox.ID{}, 4 * time.Hour, pruneBatch}},
@@ -73,8 +73,8 @@ type statement struct {
 	args []any
 }
 
-// TestTheStatementsScanNoTable: the hot ones, which run under generic plans, whether the planner knows the tables or
-// not; the others whether it knows the arguments or not.
+// TestTheStatementsScanNoTable: the hot ones with generic plans, whether the tables were analysed or not; the others with both
+// generic and custom plans.
 func TestTheStatementsScanNoTable(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -94,7 +94,7 @@ func TestTheStatementsScanNoTable(t *testing.T) {
 	check("before ANALYZE")
 	r.analyze()
 	check("after ANALYZE")
-	for name, s := range r.calmStatements() {
+	for name, s := range r.rareStatements() {
 		r.mustNotScan(name+", generic plan", r.genericPlan(s.sql, "SET LOCAL plan_cache_mode = force_generic_plan"))
 		r.mustNotScan(name+", custom plan", r.customPlan(s))
 	}
@@ -105,20 +105,20 @@ func (r *rig) analyze() {
 	r.exec(`ANALYZE outbox.message; ANALYZE outbox.due; ANALYZE outbox.attempt; ANALYZE outbox.dead; ANALYZE outbox.endpoint`)
 }
 
-// mustNotScan: it reads no table from end to end.
+// mustNotScan checks that a plan reads no table from end to end.
 func (r *rig) mustNotScan(what, plan string) {
 	r.t.Helper()
 	if plan == "" {
-		r.t.Errorf("%s: there is no plan", what)
+		r.t.Errorf("%s: EXPLAIN printed nothing, want a plan", what)
 	}
 	for _, table := range tables {
 		if strings.Contains(plan, "Seq Scan on "+table+" ") {
-			r.t.Errorf("%s: it scans %s:\n%s", what, table, plan)
+			r.t.Errorf("%s: the plan scans the table %s:\n%s", what, table, plan)
 		}
 	}
 }
 
-// mustNotScanIndex: nor an index, which a plan does that names one and no condition.
+// mustNotScanIndex checks that a plan reads no index from end to end: each use of an index must have an index condition.
 func (r *rig) mustNotScanIndex(what, plan string) {
 	r.t.Helper()
 	r.mustNotScan(what, plan)
@@ -126,13 +126,13 @@ func (r *rig) mustNotScanIndex(what, plan string) {
 	for i, line := range lines {
 		for _, table := range tables {
 			if strings.Contains(line, " on "+table+" ") && strings.Contains(line, " using ") && !strings.Contains(lines[i+1], "Index Cond: ") {
-				r.t.Errorf("%s: it scans an index of %s:\n%s", what, table, plan)
+				r.t.Errorf("%s: the plan scans an index of %s:\n%s", what, table, plan)
 			}
 		}
 	}
 }
 
-// customPlan is made for the arguments.
+// customPlan returns the plan for these arguments.
 func (r *rig) customPlan(s statement) string {
 	r.t.Helper()
 	rows, err := r.Pool.Query(r.t.Context(), "EXPLAIN "+sqlschema.In(s.sql, r.Schema), s.args...)
@@ -146,7 +146,7 @@ func (r *rig) customPlan(s statement) string {
 	return strings.Join(lines, "\n")
 }
 
-// genericPlan is what a prepared statement may settle for after some runs. It holds for whatever arguments.
+// genericPlan returns the plan for any arguments, which a prepared statement may use after some runs.
 func (r *rig) genericPlan(sql, settings string) string {
 	r.t.Helper()
 	var plan string

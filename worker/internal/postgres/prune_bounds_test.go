@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// written makes a delivered message whose id was made by a clock that says so long ago, and which was committed so long ago by
-// the database's.
+// written makes a delivered message. id is how long ago its id was made, by the writer's clock; created is how long ago it was
+// committed, by the database's.
 func (r *rig) written(runID string, id, created time.Duration) {
 	r.t.Helper()
 	r.exec(`INSERT INTO outbox.message (id, run_id, status, result, final_step, url, endpoint, created_at)
@@ -14,7 +14,7 @@ SELECT (lpad(to_hex((extract(epoch FROM now() - $2::interval) * 1000)::bigint), 
        $1, 'succeeded', '', 0, 'https://a.test', 'https://a.test', now() - $3::interval`, runID, id, created)
 }
 
-// kept lists the runs whose messages are there, of those with a prefix.
+// kept returns the runs whose messages are still there.
 func (r *rig) kept() map[string]bool {
 	r.t.Helper()
 	all := map[string]bool{}
@@ -24,8 +24,8 @@ func (r *rig) kept() map[string]bool {
 	return all
 }
 
-// TestTheDatabasesTimeDecidesWhatIsOld: a message is kept from its commit on. The clock that made its id may be an hour ahead, and
-// behind by any time; one further ahead is found when its id is old, too.
+// TestTheDatabasesTimeDecidesWhatIsOld: retention counts from the commit. The clock that made the id may be behind by any time
+// and ahead by an hour. With a clock that was further ahead, the message is kept until its id is old as well.
 func TestTheDatabasesTimeDecidesWhatIsOld(t *testing.T) {
 	t.Parallel()
 	const keep, brief = 24 * time.Hour, 2 * time.Minute // longer than the test takes
@@ -45,18 +45,18 @@ func TestTheDatabasesTimeDecidesWhatIsOld(t *testing.T) {
 		r.written(runID, c.id, c.created)
 	}
 	if _, more, err := r.pruner(r.Pool, keep, keep).Prune(t.Context()); err != nil || more {
-		t.Fatal(more, err)
+		t.Fatalf("Prune returns more: %v, %v; want no more, and no error", more, err)
 	}
 	kept := r.kept()
 	for runID, c := range cases {
 		if kept[runID] != c.kept {
-			t.Errorf("%s: it is kept: %v", runID, kept[runID])
+			t.Errorf("%s: the message is kept: %v, want %v", runID, kept[runID], c.kept)
 		}
 	}
 }
 
-// TestADeadMessageIsKeptFromItsDeath, and what has no message by its own time.
-func TestADeadMessageIsKeptFromItsDeath(t *testing.T) {
+// TestRetentionOfADeadMessageCountsFromItsDeath. For rows without a message their own time counts.
+func TestRetentionOfADeadMessageCountsFromItsDeath(t *testing.T) {
 	t.Parallel()
 	const keep, brief = 24 * time.Hour, 2 * time.Minute
 	r := newRig(t)
@@ -72,52 +72,52 @@ SELECT gen_random_uuid(), $1, 'gone', '', now() - $2::interval`, runID, at)
 	}
 	p := r.pruner(r.Pool, keep, keep)
 	if n, more, err := p.Prune(t.Context()); err != nil || more || n != (Pruned{0, 1}) {
-		t.Errorf("pruned %+v, more: %v: %v", n, more, err)
+		t.Errorf("pruned %+v, more: %v, %v; want one dead message, and no more", n, more, err)
 	}
 	if err := p.PruneOrphans(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if kept := r.kept(); len(kept) != 1 || !kept["nearly old"] {
-		t.Errorf("kept: %v", kept)
+		t.Errorf("kept are %v, want the nearly old one", kept)
 	}
 	if got := one[string](r, `SELECT concat_ws(', ', (SELECT string_agg(DISTINCT endpoint, ' ') FROM outbox.dead WHERE message_id NOT IN (SELECT id FROM outbox.message)),
 (SELECT string_agg(worker, ' ') FROM outbox.attempt))`); got != "nearly old, nearly old" {
-		t.Errorf("without a message there are: %s", got)
+		t.Errorf("the rows left without a message are %s, want a nearly old dead row and attempt", got)
 	}
 }
 
-// TestABatchEndsInTheMidstOfEqualTimes: dead messages of one moment are told apart by their ids, and none is passed over.
-func TestABatchEndsInTheMidstOfEqualTimes(t *testing.T) {
+// TestABatchCanEndAmongEqualTimes: dead messages of the same time are ordered by their ids, and none is skipped.
+func TestABatchCanEndAmongEqualTimes(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	r.history("dead", 2*pruneBatch+7, 2*time.Hour) // in one statement, and so at one time
+	r.history("dead", 2*pruneBatch+7, 2*time.Hour) // one statement gives them all the same time
 	r.exec(`UPDATE outbox.dead SET at = '2020-01-01'`)
 	p := r.pruner(r.Pool, time.Hour, time.Hour)
 	for i, want := range []int64{pruneBatch, pruneBatch, 7} {
 		if n, more, err := p.Prune(t.Context()); err != nil || n.Dead != want || more != (i < 2) {
-			t.Errorf("batch %d: %+v, more: %v: %v", i, n, more, err)
+			t.Errorf("batch %d pruned %+v, more: %v, %v; want full batches and then 7", i, n, more, err)
 		}
 	}
 }
 
-// TestEndpointsThatStayFillNoBatch: more of them than a batch come before those that may go.
-func TestEndpointsThatStayFillNoBatch(t *testing.T) {
+// TestEndpointsThatStayDoNotFillABatch: more of them than a batch come before those that are pruned.
+func TestEndpointsThatStayDoNotFillABatch(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.exec(`INSERT INTO outbox.endpoint (endpoint, paused, reason) SELECT 'https://a' || i || '.test', true, '' FROM generate_series(1, $1::integer) i`, pruneBatch+1)
 	r.exec(`INSERT INTO outbox.endpoint (endpoint, reason) SELECT 'https://b' || i || '.test', '' FROM generate_series(1, $1::integer) i`, pruneBatch+1)
 	r.exec(`INSERT INTO outbox.endpoint (endpoint, failures, reason, since) SELECT 'https://c' || i || '.test', 1, '', now() - make_interval(mins => 1440 - 2 + 4 * i)
-FROM generate_series(0, 1) i`) // just less than a day ago, and just more
+FROM generate_series(0, 1) i`) // a little less than a day ago, and a little more
 	p := r.pruner(r.Pool, 0, 0)
 	for _, want := range []int{pruneBatch + 1 + 3, pruneBatch + 1 + 1} {
 		if err := p.PruneEndpoints(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		if n := r.count(`SELECT count(*) FROM outbox.endpoint`); n != want {
-			t.Errorf("%d are left, want %d", n, want)
+			t.Errorf("%d endpoints are left, want %d", n, want)
 		}
 	}
 	if left := one[string](r, `SELECT string_agg(endpoint, ' ') FROM outbox.endpoint WHERE NOT paused`); left != "https://c0.test" {
-		t.Errorf("left: %s", left)
+		t.Errorf("the endpoints left are %s, want c0", left)
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
 )
 
-// pruneAll prunes until nothing more is said to be old, as the retention job does.
+// pruneAll prunes until Prune returns that there is no more, as the retention job does.
 func (r *rig) pruneAll(p *Pruner) (total Pruned) {
 	r.t.Helper()
 	for more := true; more; {
@@ -21,8 +21,8 @@ func (r *rig) pruneAll(p *Pruner) (total Pruned) {
 	return total
 }
 
-// TestARowThatSomebodyHoldsStopsNoPruning: its message is left, and goes with a later run.
-func TestARowThatSomebodyHoldsStopsNoPruning(t *testing.T) {
+// TestALockedRowStopsNoPruning: its message is left, and a later run prunes it.
+func TestALockedRowStopsNoPruning(t *testing.T) {
 	t.Parallel()
 	for what, lock := range map[string]string{
 		"an attempt":                   `SELECT FROM outbox.attempt a JOIN outbox.message ON id = message_id WHERE run_id = 'delivered#7' FOR UPDATE OF a`,
@@ -48,8 +48,8 @@ func TestARowThatSomebodyHoldsStopsNoPruning(t *testing.T) {
 	}
 }
 
-// TestRowsThatMayNotGoStandInNobodysWay, even if they are the oldest and fill a batch.
-func TestRowsThatMayNotGoStandInNobodysWay(t *testing.T) {
+// TestRowsThatCannotBeDeletedStopNoPruning, even if they are the oldest and fill a batch.
+func TestRowsThatCannotBeDeletedStopNoPruning(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.history("delivered, kept", pruneBatch+5, 3*time.Hour)
@@ -59,11 +59,11 @@ func TestRowsThatMayNotGoStandInNobodysWay(t *testing.T) {
 	r.exec(`CREATE FUNCTION outbox.keep() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'kept'; END $$;
 CREATE TRIGGER keep BEFORE DELETE ON outbox.message FOR EACH ROW WHEN (OLD.run_id LIKE '%kept%') EXECUTE FUNCTION outbox.keep()`)
 	p := r.pruner(r.Pool, time.Hour, time.Hour)
-	for range 2 { // the second run begins anew
+	for range 2 { // the second run begins from the start
 		r.pruneAll(p)
 		for state, want := range map[string]int{"delivered": 0, "dead": 0, "delivered, kept": pruneBatch + 5, "dead, kept": pruneBatch + 5} {
 			if n := r.count(`SELECT count(*) FROM outbox.message m JOIN outbox.attempt a ON a.message_id = m.id WHERE run_id LIKE $1 || '#%'`, state); n != want {
-				t.Errorf("%s: %d are left, want %d", state, n, want)
+				t.Errorf("%s: %d messages are left, want %d", state, n, want)
 			}
 		}
 		r.history("delivered", 10, 2*time.Hour)
@@ -71,8 +71,7 @@ CREATE TRIGGER keep BEFORE DELETE ON outbox.message FOR EACH ROW WHEN (OLD.run_i
 	}
 }
 
-// TestAnEndpointThatSomebodyHoldsStopsNoPruning of the others.
-func TestAnEndpointThatSomebodyHoldsStopsNoPruning(t *testing.T) {
+func TestALockedEndpointStopsNoPruningOfOthers(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.exec(`INSERT INTO outbox.endpoint (endpoint, reason) SELECT 'https://e' || i || '.test', '' FROM generate_series(1, 9) i`)
@@ -83,14 +82,14 @@ func TestAnEndpointThatSomebodyHoldsStopsNoPruning(t *testing.T) {
 			t.Fatal(err)
 		}
 		if n := r.count(`SELECT count(*) FROM outbox.endpoint`); n != want {
-			t.Errorf("%d are left, want %d", n, want)
+			t.Errorf("%d endpoints are left, want %d", n, want)
 		}
 		release()
 	}
 }
 
-// TestWhatHasNoMessageIsPruned, a part of the table at a time.
-func TestWhatHasNoMessageIsPruned(t *testing.T) {
+// TestRowsWithoutAMessageArePruned, a part of the table at a time.
+func TestRowsWithoutAMessageArePruned(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.history("delivered", orphanBatch, 2*time.Hour)

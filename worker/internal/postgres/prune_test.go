@@ -20,7 +20,7 @@ func (r *rig) pruner(pool *pgxpool.Pool, delivered, dead time.Duration) *Pruner 
 	return NewPruner(Direct(pool), PrunerConfig{Schema: r.Schema, Delivered: delivered, Dead: dead})
 }
 
-// history writes n messages of an age in a state, each with an attempt, named by their state and number.
+// history writes n messages of this age and state, each with an attempt. Their run ids are the state and a number.
 func (r *rig) history(state string, n int, age time.Duration) {
 	r.t.Helper()
 	r.exec(`INSERT INTO outbox.message (id, run_id, status, result, final_step, url, endpoint, created_at)
@@ -35,7 +35,7 @@ WHERE run_id LIKE $1 || '#%' AND $1 LIKE 'due%'`, state)
 FROM outbox.message WHERE run_id LIKE $1 || '#%' AND $1 LIKE 'dead%'`, state)
 }
 
-func TestWhatIsOldAndFinishedIsPruned(t *testing.T) {
+func TestOldFinishedMessagesArePruned(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	const day = 24 * time.Hour
@@ -44,11 +44,11 @@ func TestWhatIsOldAndFinishedIsPruned(t *testing.T) {
 	r.history("due, old", 3, 100*day)
 	r.history("dead, older", 3, 31*day)
 	r.history("dead, old", 3, 29*day)
-	// A message that was dead for long and died again, after a replay, yesterday.
+	// A message that was dead for a long time, was replayed, and died again yesterday.
 	r.history("dead, again", 1, 100*day)
 	r.exec(`UPDATE outbox.dead SET at = now() - interval '1 day' WHERE message_id = (SELECT id FROM outbox.message WHERE run_id = 'dead, again#1')`)
 	if n, more, err := r.pruner(r.Pool, 7*day, 30*day).Prune(t.Context()); err != nil || more || n != (Pruned{3, 3}) {
-		t.Fatalf("pruned %+v, more: %v, %v", n, more, err)
+		t.Fatalf("pruned %+v, more: %v, %v; want 3 delivered and 3 dead, and no more", n, more, err)
 	}
 	for state, want := range map[string]int{
 		"delivered, old": 0, "delivered, young": 3, "due, old": 3, "dead, older": 0, "dead, old": 3, "dead, again": 1,
@@ -59,14 +59,14 @@ func TestWhatIsOldAndFinishedIsPruned(t *testing.T) {
 		}
 	}
 	if n := r.count(`SELECT count(*) FROM outbox.attempt`); n != r.count(`SELECT count(*) FROM outbox.message`) {
-		t.Errorf("%d attempts are left, which is not one per message", n)
+		t.Errorf("%d attempts are left, want one per message", n)
 	}
 	if n := r.count(`SELECT count(*) FROM outbox.dead WHERE message_id NOT IN (SELECT id FROM outbox.message)`); n > 0 {
-		t.Errorf("%d dead rows are left without their messages", n)
+		t.Errorf("%d dead rows are left without their messages, want none", n)
 	}
 }
 
-func TestEndpointsWithNothingToRememberArePruned(t *testing.T) {
+func TestEndpointsThatNothingHoldsBackArePruned(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.exec(`INSERT INTO outbox.endpoint (endpoint, paused, open_until, max_in_flight, rate_per_second, failures, since, reason) VALUES
@@ -80,7 +80,7 @@ func TestEndpointsWithNothingToRememberArePruned(t *testing.T) {
 	}
 	kept := r.count(`SELECT count(*) FROM outbox.endpoint WHERE endpoint LIKE 'keep:%'`)
 	if all := r.count(`SELECT count(*) FROM outbox.endpoint`); kept != 6 || all != 6 {
-		t.Errorf("%d endpoints are left, %d of the 6 with something to remember", all, kept)
+		t.Errorf("%d endpoints are left, and %d of the 6 to be kept; want these 6", all, kept)
 	}
 }
 
@@ -96,12 +96,12 @@ func TestPruningGoesInBoundedBatches(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got != want || more != (i == 0) {
-			t.Errorf("batch %d: %+v, more: %v; want %+v", i, got, more, want)
+			t.Errorf("batch %d pruned %+v, more: %v; want %+v, and more after the first only", i, got, more, want)
 		}
 	}
 }
 
-// TestAReplayIsNeverLostToPruning: a message is due and there, or gone altogether, whoever comes first.
+// TestAReplayIsNeverLostToPruning: either the message is due, or both its rows are gone, whichever comes first.
 func TestAReplayIsNeverLostToPruning(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -114,10 +114,10 @@ func TestAReplayIsNeverLostToPruning(t *testing.T) {
 	}
 	t.Logf("%d of %d messages were replayed before they were pruned", replayed, 2*each*rounds)
 	if n := r.count(`SELECT count(*) FROM outbox.due WHERE message_id NOT IN (SELECT id FROM outbox.message)`); n > 0 {
-		t.Errorf("%d messages are due and gone", n)
+		t.Errorf("%d due rows have no message, want none", n)
 	}
 	if n := r.count(`SELECT count(*) FROM outbox.due`); n != replayed {
-		t.Errorf("%d messages are due, and %d replays were told that theirs is", n, replayed)
+		t.Errorf("%d messages are due, want the %d whose replay succeeded", n, replayed)
 	}
 }
 
@@ -147,11 +147,11 @@ func (r *rig) replayWhilePruning() (replayed int) {
 	return replayed
 }
 
-// TestAReplayThatOvertakesPruningKeepsItsMessage is the narrowest case of that race: the replay commits after the pruner
-// saw the message, and before it locked it.
+// TestAReplayThatOvertakesPruningKeepsItsMessage is the narrowest case of that race: the replay commits after the pruner read
+// the message, and before the pruner locked it.
 func TestAReplayThatOvertakesPruningKeepsItsMessage(t *testing.T) {
 	t.Parallel()
-	for _, isolation := range []string{"read committed", "repeatable read"} { // as the database's default may be
+	for _, isolation := range []string{"read committed", "repeatable read"} { // a database may have either as its default
 		t.Run(isolation, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t)
@@ -175,7 +175,7 @@ func TestAReplayThatOvertakesPruningKeepsItsMessage(t *testing.T) {
 				}
 				pruning.Go(func() {
 					if _, _, err := p.Prune(context.WithoutCancel(t.Context())); err != nil {
-						t.Log(err) // it may fail, if that leaves everything in place
+						t.Log(err) // the pruning may fail, as long as it deletes nothing
 					}
 				})
 				r.await("the pruner has its snapshot", func() bool {
@@ -190,19 +190,19 @@ WHERE application_name = current_setting('application_name') AND wait_event = 'a
 				t.Fatal(err)
 			}
 			if n := r.count(`SELECT count(*) FROM outbox.due d JOIN outbox.message m ON m.id = d.message_id`); n != 1 {
-				t.Errorf("%d messages are due and there, want 1; %d are due", n, r.count(`SELECT count(*) FROM outbox.due`))
+				t.Errorf("%d due rows have their message, want 1; there are %d due rows", n, r.count(`SELECT count(*) FROM outbox.due`))
 			}
 		})
 	}
 }
 
-// await polls for what another session must come to.
+// await polls until another session has done something. No event tells the test when.
 func (r *rig) await(what string, ok func() bool) {
 	r.t.Helper()
 	const patience = time.Minute
 	for deadline := time.Now().Add(patience); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			r.t.Fatalf("after %v it is still not so that %s", patience, what)
+			r.t.Fatalf("waited %v, and this did not happen: %s", patience, what)
 		}
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// TestARowThatCannotBeReadIsSetAsideAlone: the claim is committed when it is read, so that an error would cost all of its
+// TestARowThatCannotBeReadIsSetAsideAlone: the worker reads the claim's rows after the commit. An error would cost each of its
 // messages an attempt.
 func TestARowThatCannotBeReadIsSetAsideAlone(t *testing.T) {
 	t.Parallel()
@@ -20,7 +20,7 @@ func TestARowThatCannotBeReadIsSetAsideAlone(t *testing.T) {
 			t.Run(mode.String()+" "+change, func(t *testing.T) {
 				t.Parallel()
 				r := newRig(t)
-				r.withoutRules()
+				r.withoutConstraints()
 				pool := r.NewPool(t, func(c *pgxpool.Config) { c.ConnConfig.DefaultQueryExecMode = mode })
 				id := r.writeTo(bad+"/hook", "run-bad")
 				for _, url := range []string{healthy, healthy, bad} {
@@ -29,28 +29,28 @@ func TestARowThatCannotBeReadIsSetAsideAlone(t *testing.T) {
 				r.exec(`UPDATE outbox.message SET `+change[3:]+` WHERE id = $1`, id)
 				claimed, err := r.claimerOn(pool, "one").Claim(t.Context(), Order{Most: 9, Turns: r.turns(9)})
 				if err != nil || len(claimed.Messages) != 3 {
-					t.Fatalf("%d claimed beside it, want 3: %v", len(claimed.Messages), err)
+					t.Fatalf("%d other messages are claimed, want 3; %v", len(claimed.Messages), err)
 				}
 				want := "the worker cannot read it: column " + column + " of its claim"
 				if len(claimed.Aside) != 1 || claimed.Aside[0].What != AsidePoison || claimed.Aside[0].Reason != want {
-					t.Errorf("it set aside %+v, want: %s", claimed.Aside, want)
+					t.Errorf("the claim set aside %+v, want one, for: %s", claimed.Aside, want)
 				}
 				r.mustBePoison(id, want)
 				if n := r.count(`SELECT count(*) FROM outbox.due WHERE attempt <> 1`); n != 0 {
-					t.Errorf("%d others have another attempt than the first", n)
+					t.Errorf("%d other messages are not at their first attempt, want none", n)
 				}
 			})
 		}
 	}
 }
 
-// mustBePoison: the message is dead, for this reason.
+// mustBePoison checks that the message is dead as poison, with this error.
 func (r *rig) mustBePoison(id outbox.ID, fault string) {
 	r.t.Helper()
 	if got := one[string](r, `SELECT coalesce((SELECT reason || ': ' || error FROM outbox.dead WHERE message_id = $1), 'not dead')`, id); got != "poison: "+fault {
-		r.t.Errorf("it is %s, want poison: %s", got, fault)
+		r.t.Errorf("the message is %s, want poison: %s", got, fault)
 	}
 	if n := r.count(`SELECT count(*) FROM outbox.due WHERE message_id = $1`, id); n != 0 {
-		r.t.Error("it is due still")
+		r.t.Error("the message is still due, want it dead only")
 	}
 }

@@ -64,7 +64,7 @@ func (r *rig) writeTo(url, runID string) outbox.ID {
 	return r.write(outbox.Message{Outcome: testdb.Outcome(runID, url), URL: url})
 }
 
-// due makes n messages of an endpoint due, by SQL; the i-th of them has been so for ago + n - i seconds.
+// due makes n messages of an endpoint due, by SQL. The i-th of them has been due for ago + n - i seconds.
 func (r *rig) due(endpoint string, n, ago int) {
 	r.t.Helper()
 	r.exec(`WITH m AS (
@@ -99,7 +99,7 @@ func one[T any](r *rig, sql string, args ...any) (value T) {
 	return value
 }
 
-// state of a message.
+// state reads a message and its state.
 func (r *rig) state(id outbox.ID) operator.MessageDetail {
 	r.t.Helper()
 	d, err := r.store.Show(r.t.Context(), id)
@@ -109,7 +109,7 @@ func (r *rig) state(id outbox.ID) operator.MessageDetail {
 	return d
 }
 
-// endpoint is what is remembered of an endpoint; zero when nothing is.
+// endpoint reads the row of an endpoint; it is zero when there is none.
 func (r *rig) endpoint(endpoint string) operator.EndpointStatus {
 	r.t.Helper()
 	list, err := r.store.Endpoints(r.t.Context(), 0)
@@ -123,8 +123,7 @@ func (r *rig) endpoint(endpoint string) operator.EndpointStatus {
 	return list[at]
 }
 
-// openAfter is after how many failures in a row the tests' workers open a circuit breaker; openFor and openForMax are so
-// long that no test sees their end by itself.
+// After openAfter failures in a row, the tests' workers open a circuit breaker. openFor and openForMax are longer than any test.
 const (
 	openAfter  = 10
 	openFor    = time.Hour
@@ -132,14 +131,14 @@ const (
 	lease      = time.Minute
 )
 
-// claimer of a worker that exists only by its name.
+// claimer claims for a worker that exists only by its name.
 func (r *rig) claimer(worker string) *Claimer { return r.claimerOn(r.Pool, worker) }
 
 func (r *rig) claimerOn(pool *pgxpool.Pool, worker string) *Claimer {
 	return NewClaimer(Direct(pool), ClaimerConfig{Schema: r.Schema, Worker: worker, Lease: lease, OpenAfter: openAfter})
 }
 
-// recorder of a worker that exists only by its name.
+// recorder records for a worker that exists only by its name.
 func (r *rig) recorder(worker string) *Recorder { return r.recorderOn(r.Pool, worker) }
 
 func (r *rig) recorderOn(pool *pgxpool.Pool, worker string) *Recorder {
@@ -148,7 +147,7 @@ func (r *rig) recorderOn(pool *pgxpool.Pool, worker string) *Recorder {
 	})
 }
 
-// turns are those of all candidates, of so many messages each.
+// turns has a turn for each candidate, of most messages each.
 func (r *rig) turns(most int) (turns []Turn) {
 	r.t.Helper()
 	scan, err := NewScanner(Direct(r.Pool), r.Schema, nil).Full(r.t.Context(), "")
@@ -171,13 +170,13 @@ func (r *rig) claimOrder(worker string, o Order) []Message {
 	return claimed.Messages
 }
 
-// claim takes what is due, without bounds.
+// claim takes all that is due.
 func (r *rig) claim(worker string) []Message {
 	r.t.Helper()
 	return r.claimOrder(worker, Order{Most: 1000, Turns: r.turns(1000)})
 }
 
-// claimOne takes the one message that is due.
+// claimOne takes the only message that is due.
 func (r *rig) claimOne(worker string) Message {
 	r.t.Helper()
 	messages := r.claim(worker)
@@ -204,8 +203,8 @@ func (r *rig) expireLeases() {
 
 var tables = []string{"message", "due", "attempt", "dead", "endpoint"}
 
-// rows is every row of every table, with the transaction that wrote it last: two of them are equal when nothing was
-// written between.
+// rows returns every row of every table, with the transaction that wrote it last. Two results are equal if nothing was written
+// in between.
 func (r *rig) rows() string {
 	r.t.Helper()
 	var all strings.Builder
@@ -216,7 +215,7 @@ func (r *rig) rows() string {
 	return all.String()
 }
 
-// results are what a request for a message may lead to, by what becomes of the message.
+// results returns every result that a request for a message can have, by name.
 func results(m Message) map[string]Result {
 	all := map[string]Result{
 		"delivered": {Action: ActionDelivered, Class: "delivered", StatusCode: 200, Says: []Saying{{}}},
@@ -248,7 +247,7 @@ func perEndpoint(messages []Message) string {
 	return fmt.Sprint(n)
 }
 
-// endpoints are the names of candidates, in their alphabetical order.
+// endpoints returns the names of candidates in alphabetical order.
 func endpoints(candidates []Candidate) string {
 	var names []string
 	for _, c := range candidates {

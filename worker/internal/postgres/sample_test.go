@@ -18,22 +18,22 @@ func (r *rig) sampler() *Sampler {
 // sample measures once, and returns what was found.
 func (r *rig) sample() operator.Sample {
 	r.t.Helper()
-	r.exec(`DELETE FROM outbox.sample WHERE at > now() - interval '1 day'`) // or it would not be time yet
+	r.exec(`DELETE FROM outbox.sample WHERE at > now() - interval '1 day'`) // otherwise the next sample would not be due yet
 	if err := r.sampler().Sample(r.t.Context()); err != nil {
 		r.t.Fatal(err)
 	}
 	x, _, err := r.store.Sample(r.t.Context())
 	if err != nil || x == nil {
-		r.t.Fatalf("%v, %v", x, err)
+		r.t.Fatalf("Sample returns %v, %v; want a sample", x, err)
 	}
 	return *x
 }
 
-func TestASampleTellsWhatTheOutboxIsLike(t *testing.T) {
+func TestASampleHoldsTheFiguresOfTheOutbox(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	if x := r.sample(); x.OldestDue != nil || *x.Pending != 0 || len(x.Dead) != 0 || x.RetentionFrom != nil || len(x.Missing) != 0 || len(x.Estimated) != 0 {
-		t.Errorf("an empty outbox is sampled as %+v", x)
+		t.Errorf("the sample of an empty outbox is %+v, want no messages and no times", x)
 	}
 	r.due("http://free.example", 3, 100)
 	r.due("http://paused.example", 2, 1000)
@@ -74,11 +74,11 @@ VALUES ('00000000-0000-7000-8000-000000000001', 'delivered', 'succeeded', '{}', 
 		t.Errorf("retention is behind since %v; want %v", x.RetentionFrom, overdue)
 	}
 	if x.Worker != "one" || x.IntervalMS != 1000 || len(x.Missing) != 0 {
-		t.Errorf("%+v", x)
+		t.Errorf("the sample is %+v, want it of worker one, with an interval of a second and nothing missing", x)
 	}
 }
 
-func TestASampleTellsWhatPinsTheHorizon(t *testing.T) {
+func TestASampleSaysSinceWhenTheHorizonIsPinned(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	tx, err := r.NewPool(t, nil).Begin(t.Context())
@@ -87,18 +87,18 @@ func TestASampleTellsWhatPinsTheHorizon(t *testing.T) {
 	}
 	defer func() { _ = tx.Rollback(t.Context()) }()
 	var since time.Time
-	if err := tx.QueryRow(t.Context(), `SELECT now() FROM txid_current()`).Scan(&since); err != nil { // it has a snapshot while it has an id
+	if err := tx.QueryRow(t.Context(), `SELECT now() FROM txid_current()`).Scan(&since); err != nil { // the transaction has a snapshot while it has an id
 		t.Fatal(err)
 	}
 	if _, err := tx.Exec(t.Context(), `DECLARE forgotten CURSOR FOR SELECT 1`); err != nil {
 		t.Fatal(err)
 	}
 	if x := r.sample(); x.HorizonSince == nil || x.HorizonSince.After(since) || x.DueDeadRows == nil || x.HorizonXIDs == nil {
-		t.Errorf("the horizon is pinned since %v or earlier; the sample says %+v", since, x)
+		t.Errorf("the horizon has been pinned since %v or earlier; the sample is %+v, want that time in it", since, x)
 	}
 }
 
-func TestAFigureThatTakesTooLongKeepsNoOtherFromTheSample(t *testing.T) {
+func TestAFigureThatTakesTooLongIsLeftOutOfTheSample(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.due("http://free.example", 3, 100)
@@ -112,7 +112,7 @@ func TestAFigureThatTakesTooLongKeepsNoOtherFromTheSample(t *testing.T) {
 	}
 	x := r.sample()
 	if !slices.Equal(x.Missing, []string{"workers"}) || x.Workers != nil || *x.Pending != 3 || x.OldestDue == nil {
-		t.Errorf("missing: %v; %+v", x.Missing, x)
+		t.Errorf("missing are %v, and the sample is %+v; want only the workers missing", x.Missing, x)
 	}
 }
 
@@ -127,7 +127,7 @@ func TestSamplesAreKeptForThirtyDays(t *testing.T) {
 	}
 }
 
-func TestTwoSamplesAreNotTakenAtOnce(t *testing.T) {
+func TestWithinAnIntervalThereIsOneSample(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	first := r.sample()
@@ -137,7 +137,7 @@ func TestTwoSamplesAreNotTakenAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	if x, _, err := r.store.Sample(t.Context()); err != nil || !x.At.Equal(first.At) {
-		t.Errorf("another one was taken: %+v, %v", x, err)
+		t.Errorf("the newest sample is %+v, %v; want the first one", x, err)
 	}
 }
 
@@ -149,6 +149,6 @@ func TestTablesOfAnEarlierVersionAreNotSampled(t *testing.T) {
 		t.Error(err)
 	}
 	if x, _, err := r.store.Sample(t.Context()); x != nil || err != nil {
-		t.Errorf("%v, %v", x, err)
+		t.Errorf("Sample returns %v, %v; want neither a sample nor an error", x, err)
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-func TestAScanFindsWhatCanBeClaimedAndNothingElse(t *testing.T) {
+func TestAScanFindsEndpointsWithClaimableMessagesOnly(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.exec(`CREATE FUNCTION outbox.id() RETURNS uuid LANGUAGE sql AS
@@ -30,18 +30,18 @@ WHERE message_id = (SELECT message_id FROM outbox.due WHERE endpoint = 'half-lea
 	s := NewScanner(Direct(r.Pool), r.Schema, nil)
 	full, err := s.Full(t.Context(), "")
 	if got := endpoints(full.Candidates); err != nil || got != want {
-		t.Errorf("a full scan finds %s: %v; want %s", got, err, want)
+		t.Errorf("a full scan finds %s, %v; want %s", got, err, want)
 	}
 	for _, c := range full.Candidates {
 		since := one[time.Time](r, `SELECT min(due_at) FROM outbox.due WHERE endpoint = $1 AND coalesce(locked_until < now(), true)`, c.Endpoint)
 		if !since.Equal(c.Since) {
-			t.Errorf("%s has something to claim since %v, and not since %v", c.Endpoint, since, c.Since)
+			t.Errorf("%[1]s: the scan says that something is due since %[3]v, want %[2]v", c.Endpoint, since, c.Since)
 		}
 	}
-	r.exec(`UPDATE outbox.due SET message_id = outbox.id()`) // the ids of this test were made without a clock
+	r.exec(`UPDATE outbox.due SET message_id = outbox.id()`) // the ids of this test hold no time
 	recent, err := s.Recent(t.Context(), time.Minute)
 	if got := endpoints(recent.Candidates); err != nil || got != want {
-		t.Errorf("a recent scan of everything finds %s: %v; want %s", got, err, want)
+		t.Errorf("a recent scan of everything finds %s, %v; want %s", got, err, want)
 	}
 }
 
@@ -55,7 +55,7 @@ func TestARecentScanFindsWhatWasWrittenSince(t *testing.T) {
 	s := NewScanner(Direct(r.Pool), r.Schema, nil)
 	for ago, want := range map[time.Duration]string{10 * time.Second: "late", time.Hour: "early late", 100 * 365 * 24 * time.Hour: "early late"} {
 		if got, err := s.Recent(t.Context(), ago); err != nil || endpoints(got.Candidates) != want {
-			t.Errorf("since %v ago it finds %s: %v; want %s", ago, endpoints(got.Candidates), err, want)
+			t.Errorf("a recent scan since %v ago finds %s, %v; want %s", ago, endpoints(got.Candidates), err, want)
 		}
 	}
 }
@@ -71,7 +71,7 @@ func TestFullScansGoOnWhereTheLastOneWasCut(t *testing.T) {
 		scan, err := s.Full(t.Context(), after)
 		found := scan.Candidates
 		if err != nil || len(found) != want {
-			t.Fatalf("scan %d found %d: %v; want %d", i+1, len(found), err, want)
+			t.Fatalf("scan %d found %d endpoints, %v; want %d", i+1, len(found), err, want)
 		}
 		for _, c := range found {
 			seen[c.Endpoint] = true
@@ -83,8 +83,8 @@ func TestFullScansGoOnWhereTheLastOneWasCut(t *testing.T) {
 	}
 }
 
-// TestWaitingIsNotWork: a scan that waited for a lock says how long it worked.
-func TestWaitingIsNotWork(t *testing.T) {
+// TestAScansDurationDoesNotIncludeItsWaitForALock.
+func TestAScansDurationDoesNotIncludeItsWaitForALock(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.due("a", 1, 0)
@@ -101,13 +101,13 @@ func TestWaitingIsNotWork(t *testing.T) {
 		done <- result{scan, err, time.Since(began)}
 	}()
 	for one[int](r, `SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = to_regclass('outbox.due')`) == 0 {
-		time.Sleep(time.Millisecond) // polls for the wait to begin
+		time.Sleep(time.Millisecond) // polls until the scan waits; no event tells of that
 	}
 	waits := time.Now()
-	time.Sleep(300 * time.Millisecond) // the wait that is not to be counted
+	time.Sleep(300 * time.Millisecond) // the scan waits meanwhile
 	waited := time.Since(waits)
 	release()
 	if got := <-done; got.err != nil || len(got.scan.Candidates) != 1 || got.scan.Took > got.took-waited {
-		t.Errorf("found %v after %v, of which it waited %v and says that it worked %v: %v", got.scan.Candidates, got.took, waited, got.scan.Took, got.err)
+		t.Errorf("the scan found %v after %v, waited %v of that, and says that it took %v, %v; want one endpoint, and the wait left out", got.scan.Candidates, got.took, waited, got.scan.Took, got.err)
 	}
 }

@@ -15,18 +15,19 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// teller of events, and a recorder and a claimer that write them.
+// teller returns a Teller. tellingRecorder and tellingClaimer return a Recorder and a Claimer that write notes of events.
 func (r *rig) teller(every time.Duration) *Teller {
 	return NewTeller(Direct(r.Pool), TellerConfig{Schema: r.Schema, Every: every})
 }
 
-type toldOf struct {
+// calls are the arguments of a recorder's callbacks.
+type calls struct {
 	died   []outbox.ID
 	untold []error
 }
 
-func (r *rig) tellingRecorder(t Telling) (*Recorder, *toldOf) {
-	told := &toldOf{}
+func (r *rig) tellingRecorder(t Telling) (*Recorder, *calls) {
+	told := &calls{}
 	return NewRecorder(Direct(r.Pool), RecorderConfig{
 		Schema: r.Schema, Worker: "one", OpenAfter: openAfter, OpenFor: openFor, OpenForMax: openForMax,
 		Events: Events{
@@ -42,13 +43,13 @@ func (r *rig) tellingClaimer() *Claimer {
 	})
 }
 
-// notes are the rows of outbox.event, as text in their order.
+// notes returns the rows of outbox.event as text, in order.
 func (r *rig) notes() string {
 	r.t.Helper()
 	return one[string](r, `SELECT coalesce(string_agg(kind || ' ' || lane || ' ' || n || ' ' || coalesce(reason, ''), '; ' ORDER BY kind, lane, reason), '') FROM outbox.event`)
 }
 
-// tell makes messages of all notes, and returns how many.
+// tell makes messages of all notes, and returns how many messages.
 func (r *rig) tell(t *Teller) int {
 	r.t.Helper()
 	told, _, err := t.Tell(r.t.Context())
@@ -58,8 +59,8 @@ func (r *rig) tell(t *Teller) int {
 	return len(told)
 }
 
-// told is an event's body.
-type told struct {
+// eventBody is the body of an event's message.
+type eventBody struct {
 	Type string
 	Data struct {
 		Endpoint, Worker, Scope, Tenant string
@@ -69,8 +70,8 @@ type told struct {
 	}
 }
 
-// events are the bodies of all event messages, the oldest first.
-func (r *rig) events() (all []told) {
+// events returns the bodies of all event messages, the oldest first.
+func (r *rig) events() (all []eventBody) {
 	r.t.Helper()
 	rows, err := r.Pool.Query(r.t.Context(), sqlschema.In(`SELECT result FROM outbox.message WHERE kind = 'event' ORDER BY id`, r.Schema))
 	if err != nil {
@@ -81,7 +82,7 @@ func (r *rig) events() (all []told) {
 		r.t.Fatal(err)
 	}
 	for _, body := range bodies {
-		var x told
+		var x eventBody
 		if err := json.Unmarshal(body, &x); err != nil {
 			r.t.Fatalf("%s: %v", body, err)
 		}
@@ -90,34 +91,35 @@ func (r *rig) events() (all []told) {
 	return all
 }
 
-func TestADeathIsNotedInTheTransactionOfItsRecordAndNotWithoutIt(t *testing.T) {
+func TestADeadMessageIsNotedInTheTransactionOfItsRecord(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	id := r.writeTo("https://a.test/hook", "run-1")
 	dead := results(r.claimOne("one"))["refused"]
 	recorder, told := r.tellingRecorder(Write)
 	r.exec(`CREATE FUNCTION outbox.no() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''no''; END'`)
-	r.exec(`CREATE CONSTRAINT TRIGGER no AFTER INSERT ON outbox.dead DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION outbox.no()`) // breaks the commit
+	r.exec(`CREATE CONSTRAINT TRIGGER no AFTER INSERT ON outbox.dead DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION outbox.no()`) // makes the commit fail
 	if _, err := recorder.Record(t.Context(), []Result{dead}); err == nil || r.notes() != "" || len(told.died) != 0 {
-		t.Fatalf("the record: %v; noted: %q; told: %v", err, r.notes(), told)
+		t.Fatalf("the record returns %v, the notes are %q, and the callbacks got %v; want an error and nothing else", err, r.notes(), told)
 	}
 	r.exec(`DROP TRIGGER no ON outbox.dead`)
 	if _, err := recorder.Record(t.Context(), []Result{dead}); err != nil {
 		t.Fatal(err)
 	}
 	if want := "message.dead https://a.test 1 refused"; r.notes() != want {
-		t.Errorf("noted: %q; want %q", r.notes(), want)
+		t.Errorf("the notes are %q, want %q", r.notes(), want)
 	}
 	if len(told.died) != 1 || told.died[0] != id || len(told.untold) != 0 {
-		t.Errorf("told: %v", told)
+		t.Errorf("the callbacks got %v, want the dead message only", told)
 	}
 	if _, err := recorder.Record(t.Context(), []Result{dead}); err != nil || len(told.died) != 1 || !strings.HasSuffix(r.notes(), " 1 refused") {
-		t.Errorf("recorded a second time: %v, %v, %s", err, told.died, r.notes())
+		t.Errorf("after a second record: %v, the callbacks got %v, and the notes are %s; want nothing added", err, told.died, r.notes())
 	}
 }
 
-// TestWhatARecordChangesIsNoted in each of its forms. Failures that open nothing, and answers that close nothing, are no events.
-func TestWhatARecordChangesIsNoted(t *testing.T) {
+// TestChangesOfARecordAreNoted by each form of the statement. Failures that open no circuit breaker, and answers that close
+// none, are no events.
+func TestChangesOfARecordAreNoted(t *testing.T) {
 	t.Parallel()
 	for form, record := range map[string]func(*Recorder, []Result) ([]EndpointChange, error){
 		"record": func(c *Recorder, x []Result) ([]EndpointChange, error) { return c.Record(t.Context(), x) },
@@ -144,24 +146,24 @@ func TestWhatARecordChangesIsNoted(t *testing.T) {
 			recorder, told := r.tellingRecorder(Write)
 			changes, err := record(recorder, batch)
 			if err != nil || len(told.died) != 2 || len(told.untold) != 0 {
-				t.Fatalf("%v, told %v", err, told)
+				t.Fatalf("the record returns %v, and the callbacks got %v; want two dead messages", err, told)
 			}
 			wasOpen := map[string]string{}
 			for _, c := range changes {
 				wasOpen[c.Endpoint] = fmt.Sprint(c.What, " ", c.WasOpen)
 			}
 			if want := "map[https://answers.test:closed false https://closes.test:closed true https://opens.test:opened false]"; fmt.Sprint(wasOpen) != want {
-				t.Errorf("changes: %v; want %s", wasOpen, want)
+				t.Errorf("the changes are %v, want %s", wasOpen, want)
 			}
 			want := "breaker.closed https://closes.test 1 answers; breaker.opened https://opens.test 1 failing: answered 500; message.dead https://dies.test 2 refused"
 			if r.notes() != want {
-				t.Errorf("noted: %s\n want: %s", r.notes(), want)
+				t.Errorf("the notes are %s\n want: %s", r.notes(), want)
 			}
 		})
 	}
 }
 
-func TestAnEndpointThatClosesByDeliveriesAloneIsNoted(t *testing.T) {
+func TestACircuitBreakerThatDeliveriesCloseIsNoted(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.exec(`INSERT INTO outbox.endpoint (endpoint, failures, reason) VALUES ('https://a.test', 10, ''), ('https://b.test', 1, '')`)
@@ -173,11 +175,11 @@ func TestAnEndpointThatClosesByDeliveriesAloneIsNoted(t *testing.T) {
 	}
 	recorder, _ := r.tellingRecorder(Write)
 	if _, err := recorder.Record(t.Context(), batch); err != nil || r.notes() != "breaker.closed https://a.test 1 answers" {
-		t.Errorf("%v, noted: %s", err, r.notes())
+		t.Errorf("the record returns %v, and the notes are %s; want one closed circuit breaker", err, r.notes())
 	}
 }
 
-func TestARecordIsMadeWithoutEventsWhereTheDatabaseRefusesThem(t *testing.T) {
+func TestARecordIsMadeWithoutNotesIfTheDatabaseRefusesThem(t *testing.T) {
 	t.Parallel()
 	for what, hinder := range map[string]string{
 		"a trigger": `CREATE FUNCTION outbox.no() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''no''; END';
@@ -195,13 +197,13 @@ CREATE TRIGGER no BEFORE INSERT ON outbox.event FOR EACH ROW EXECUTE FUNCTION ou
 				t.Fatal(err)
 			}
 			if len(told.untold) != 1 || len(told.died) != 1 || r.count(`SELECT count(*) FROM outbox.dead`) != 1 {
-				t.Errorf("told: %v", told)
+				t.Errorf("the callbacks got %v, want one dead message and one lost note", told)
 			}
 		})
 	}
 }
 
-func TestTheTableOfEventsLockedAsAWholeKeepsNothingFromTheRecord(t *testing.T) {
+func TestALockOnTheTableOfEventsDoesNotStopARecord(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.writeTo("https://a.test/hook", "run-1")
@@ -221,11 +223,11 @@ func TestTheTableOfEventsLockedAsAWholeKeepsNothingFromTheRecord(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := recorder.Record(t.Context(), []Result{dead}); err != nil || len(told.untold) != 1 {
-		t.Errorf("%v, told %v", err, told)
+		t.Errorf("the record returns %v, and the callbacks got %v; want one lost note", err, told)
 	}
 }
 
-func TestWhatAClaimSetsAsideIsNoted(t *testing.T) {
+func TestMessagesThatAClaimSetsAsideAreNoted(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.write(outbox.Message{Outcome: outbox.RunOutcome{RunID: "old", Status: outbox.Succeeded, Result: []byte("{}")}, URL: "https://a.test/", Options: outbox.Options{ExpireAfter: time.Second}})
@@ -236,7 +238,7 @@ func TestWhatAClaimSetsAsideIsNoted(t *testing.T) {
 		t.Fatal(err)
 	}
 	if want := "message.dead https://a.test 1 expired; message.set_aside https://b.test 1 poison"; r.notes() != want {
-		t.Errorf("noted: %s\n want: %s", r.notes(), want)
+		t.Errorf("the notes are %s\n want: %s", r.notes(), want)
 	}
 }
 
@@ -248,40 +250,41 @@ func TestWithoutEventsNothingIsNoted(t *testing.T) {
 	dead := results(r.claimOne("one"))["refused"]
 	recorder, told := r.tellingRecorder(Answer)
 	if _, err := recorder.Record(t.Context(), []Result{dead}); err != nil || len(told.died) != 1 || len(told.untold) != 0 {
-		t.Errorf("%v, told %v", err, told)
+		t.Errorf("the record returns %v, and the callbacks got %v; want one dead message", err, told)
 	}
 	for name, sql := range r.recorder("one").sql[Quiet].byName() {
 		if strings.Contains(sql, ".event") {
-			t.Errorf("%s names the table of events", name)
+			t.Errorf("the statement %s names the table of events, want that none does", name)
 		}
 	}
 }
 
-// byName are the statements by their names.
+// byName returns the statements by their names.
 func (s recordStatements) byName() map[string]string {
 	return map[string]string{"deliveries": s.deliveries, "beside": s.deliveriesBeside, "all": s.all, "try": s.try, "pause": s.pause}
 }
 
-func TestAnEventIsAMessageInALaneOfItsOwnWithoutTheURL(t *testing.T) {
+func TestAnEventIsAMessageInTheLaneOfEventsWithoutARealURL(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.exec(`INSERT INTO outbox.event (kind, lane, n, reason) VALUES ('message.dead', 'https://a.test acme', 3, 'gone'), ('message.dead', 'https://a.test acme', 2, 'refused')`)
 	if n := r.tell(r.teller(5 * time.Minute)); n != 1 || r.notes() != "" {
-		t.Fatalf("%d messages; left: %s", n, r.notes())
+		t.Fatalf("%d messages, and the notes left are %s; want one message and no notes", n, r.notes())
 	}
 	x := r.events()[0]
 	if x.Type != "outbox.message.dead" || x.Data.Endpoint != "https://a.test" || x.Data.Scope != event.ScopeTenant || x.Data.Tenant != "acme" ||
 		x.Data.Count != 5 || fmt.Sprint(x.Data.Reasons) != "map[gone:3 refused:2]" {
-		t.Errorf("the event: %+v", x)
+		t.Errorf("the event is %+v, want the sum of both notes", x)
 	}
 	if n := r.count(`SELECT count(*) FROM outbox.message m JOIN outbox.due d ON d.message_id = m.id
 WHERE d.endpoint = 'event' AND m.endpoint = 'event' AND m.kind = 'event' AND m.url = $1 AND m.tenant = 'acme'`, event.URL); n != 1 {
-		t.Error("the row is another one")
+		t.Errorf("%d messages are in the lane of events with its URL and the tenant, want 1", n)
 	}
 }
 
-// TestAnEndpointAndAKindHaveOneEventInATimeAndThenOneWithACount: the time is the table's, so a test can set it.
-func TestAnEndpointAndAKindHaveOneEventInATimeAndThenOneWithACount(t *testing.T) {
+// TestEventsOfAnEndpointAndKindAreSummedUp: there is one at first, and then one per interval with a count. The time of the last
+// one is in a table, so the test can change it.
+func TestEventsOfAnEndpointAndKindAreSummedUp(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	teller := r.teller(5 * time.Minute)
@@ -290,38 +293,38 @@ func TestAnEndpointAndAKindHaveOneEventInATimeAndThenOneWithACount(t *testing.T)
 	}
 	happen(1)
 	if n := r.tell(teller); n != 1 {
-		t.Fatalf("%d messages of the first", n)
+		t.Fatalf("%d messages for the first event, want 1", n)
 	}
 	for range 3 {
 		happen(200)
 		if n := r.tell(teller); n != 0 {
-			t.Fatalf("%d messages of what came soon after", n)
+			t.Fatalf("%d messages for events soon after, want none", n)
 		}
 	}
 	r.exec(`INSERT INTO outbox.event (kind, lane, reason) VALUES ('breaker.opened', 'https://a.test', ''), ('message.dead', 'https://b.test', '')`)
 	if n := r.tell(teller); n != 2 {
-		t.Fatalf("%d messages of another kind and another endpoint", n)
+		t.Fatalf("%d messages for another kind and another endpoint, want 2", n)
 	}
 	r.exec(`UPDATE outbox.event_told SET told_at = told_at - interval '5 minutes'`)
 	if n := r.tell(teller); n != 1 {
-		t.Fatalf("%d messages when the time was over", n)
+		t.Fatalf("%d messages after the interval, want 1", n)
 	}
 	all := r.events()
 	if last := all[len(all)-1]; last.Data.Count != 600 || last.Data.Endpoint != "https://a.test" {
-		t.Errorf("the last event: %+v", last)
+		t.Errorf("the last event is %+v, want a count of 600", last)
 	}
 	r.exec(`UPDATE outbox.event_told SET told_at = told_at - interval '5 minutes'`)
 	if n := r.tell(teller); n != 0 {
-		t.Errorf("%d messages of nothing", n)
+		t.Errorf("%d messages without an event, want none", n)
 	}
 	r.exec(`UPDATE outbox.event_told SET told_at = told_at - interval '1 hour'`)
-	r.tell(r.teller(5 * time.Minute)) // a new one prunes at once
+	r.tell(r.teller(5 * time.Minute)) // a new Teller prunes at once
 	if n := r.count(`SELECT count(*) FROM outbox.event_told`); n != 0 {
-		t.Errorf("%d rows of what was told long ago", n)
+		t.Errorf("%d rows are left of events long ago, want none", n)
 	}
 }
 
-func TestADeathOfManyIsAFewRowsAndOneMessage(t *testing.T) {
+func TestManyDeadMessagesMakeFewNotesAndOneEvent(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.due("https://a.test", 1000, 10)
@@ -331,7 +334,7 @@ func TestADeathOfManyIsAFewRowsAndOneMessage(t *testing.T) {
 		batch = append(batch, results(m)["refused"])
 	}
 	if len(batch) != 1000 {
-		t.Fatalf("%d claimed", len(batch))
+		t.Fatalf("%d messages claimed, want 1000", len(batch))
 	}
 	for _, part := range [][]Result{batch[:500], batch[500:]} {
 		if _, err := recorder.Record(t.Context(), part); err != nil {
@@ -339,14 +342,14 @@ func TestADeathOfManyIsAFewRowsAndOneMessage(t *testing.T) {
 		}
 	}
 	if n := r.count(`SELECT count(*) FROM outbox.event`); n != 2 {
-		t.Errorf("%d notes of two batches", n)
+		t.Errorf("%d notes of two batches, want 2", n)
 	}
 	if n := r.tell(r.teller(time.Minute)); n != 1 || r.events()[0].Data.Count != 1000 {
-		t.Errorf("%d messages: %+v", n, r.events())
+		t.Errorf("%d events: %+v; want one with a count of 1000", n, r.events())
 	}
 }
 
-func TestTheMessagesAndTheEndOfTheirNotesAreOneTransaction(t *testing.T) {
+func TestOneTransactionWritesEventsAndDeletesTheirNotes(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.exec(`INSERT INTO outbox.event (kind, lane) VALUES ('breaker.opened', 'https://a.test')`)
@@ -354,15 +357,15 @@ func TestTheMessagesAndTheEndOfTheirNotesAreOneTransaction(t *testing.T) {
 	r.exec(`CREATE CONSTRAINT TRIGGER no AFTER INSERT ON outbox.due DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION outbox.no()`)
 	teller := r.teller(time.Minute)
 	if _, _, err := teller.Tell(t.Context()); err == nil || len(r.events()) != 0 || r.notes() == "" {
-		t.Fatalf("%v; %d messages; notes: %s", err, len(r.events()), r.notes())
+		t.Fatalf("Tell returns %v, with %d events, and the notes are %s; want an error, no event and the note", err, len(r.events()), r.notes())
 	}
 	r.exec(`DROP TRIGGER no ON outbox.due`)
 	if n := r.tell(teller); n != 1 || r.notes() != "" {
-		t.Errorf("%d messages; notes: %s", n, r.notes())
+		t.Errorf("%d events, and the notes are %s; want one, and none", n, r.notes())
 	}
 }
 
-func TestEventsOwnFailuresRaiseNone(t *testing.T) {
+func TestFailuresOfEventsMakeNoEvents(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.exec(`INSERT INTO outbox.event (kind, lane) VALUES ('breaker.opened', 'https://a.test')`)
@@ -373,36 +376,36 @@ func TestEventsOwnFailuresRaiseNone(t *testing.T) {
 	dead.Action, dead.Reason = ActionDead, "exhausted"
 	changes, err := recorder.Record(t.Context(), []Result{dead})
 	if err != nil || len(changes) != 1 || changes[0].What != EndpointOpened || len(told.died) != 1 {
-		t.Fatalf("%v, %v, %v", err, changes, told)
+		t.Fatalf("the record returns %v and changes %v, and the callbacks got %v; want a circuit breaker opened and a dead message", err, changes, told)
 	}
 	if r.notes() != "" {
-		t.Errorf("noted: %s", r.notes())
+		t.Errorf("the notes are %s, want none", r.notes())
 	}
 }
 
-func TestTheTablesOfEventsMustBeThereAndUsable(t *testing.T) {
+func TestUsableSaysWhatTheTablesOfEventsLack(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	if why, err := r.teller(time.Minute).Usable(t.Context()); why != "" || err != nil {
-		t.Errorf("%q, %v", why, err)
+		t.Errorf("Usable returns %q, %v; want neither a reason nor an error", why, err)
 	}
 	r.exec(`CREATE OR REPLACE FUNCTION outbox.version() RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 8'`)
 	if why, err := r.teller(time.Minute).Usable(t.Context()); !strings.Contains(why, "migrate up") || err != nil {
-		t.Errorf("%q, %v", why, err)
+		t.Errorf("without the tables, Usable returns %q, %v; want a reason that names migrate up", why, err)
 	}
 }
 
-func TestWhatIsADayOldIsNoNews(t *testing.T) {
+func TestNotesThatAreADayOldMakeNoEvents(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.exec(`INSERT INTO outbox.event (kind, lane, at) VALUES ('breaker.opened', 'https://a.test', now() - interval '25 hours'), ('breaker.opened', 'https://b.test', 'infinity'),
     ('breaker.opened', 'https://c.test', '-infinity')`)
 	if n := r.tell(r.teller(time.Minute)); n != 1 || r.notes() != "" || r.events()[0].Data.Endpoint != "https://b.test" {
-		t.Errorf("%d messages; left: %s", n, r.notes())
+		t.Errorf("%d messages, and the notes left are %s; want one message and no notes", n, r.notes())
 	}
 }
 
-func TestAnEndpointThatIsPausedForItsRowIsNoted(t *testing.T) {
+func TestAnEndpointThatIsPausedBecauseOfItsRowIsNoted(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.due("https://healthy.test", 2, 0)
@@ -410,22 +413,22 @@ func TestAnEndpointThatIsPausedForItsRowIsNoted(t *testing.T) {
 	r.exec(`INSERT INTO outbox.endpoint (endpoint, failures, reason) VALUES ($1, 1000, '')`, bad)
 	r.exec(`ALTER TABLE outbox.endpoint ADD CONSTRAINT no_probes CHECK (NOT probing)`)
 	claimer := r.tellingClaimer()
-	for range 5 { // each claims what another one showed to be acceptable
+	for range 5 { // one claim finds out what the database accepts, and the next one claims it
 		if _, err := claimer.Claim(t.Context(), Order{Most: 10, Turns: r.turns(10)}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if want := "endpoint.set_aside " + bad + " 1 "; !strings.HasPrefix(r.notes(), want) {
-		t.Errorf("noted: %q; want %q", r.notes(), want)
+		t.Errorf("the notes are %q, want %q", r.notes(), want)
 	}
 	r.exec(`DELETE FROM outbox.event; ALTER TABLE outbox.endpoint ADD CONSTRAINT no_failures CHECK (failures = 0) NOT VALID`)
 	failed := Result{ID: outbox.NewID(), Endpoint: "https://c.test", Action: ActionRetry, Class: "timeout", Says: []Saying{{Lane: "https://c.test", Failures: 1}}}
 	recorder, told := r.tellingRecorder(Write)
 	changes, err := recorder.PauseRefused(t.Context(), failed, "SQLSTATE 23514")
 	if err != nil || len(changes) != 1 || len(told.untold) != 0 {
-		t.Fatalf("%v, %v, told %v", changes, err, told)
+		t.Fatalf("PauseRefused changes %v, %v, and the callbacks got %v; want one endpoint, and no lost note", changes, err, told)
 	}
 	if want := "endpoint.set_aside https://c.test 1 poison: "; !strings.HasPrefix(r.notes(), want) {
-		t.Errorf("noted: %q; want %q", r.notes(), want)
+		t.Errorf("the notes are %q, want %q", r.notes(), want)
 	}
 }

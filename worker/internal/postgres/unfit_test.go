@@ -9,7 +9,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// writeExpiring commits a message that is worth sending for a time, of which so much has passed.
+// writeExpiring commits a message with ExpireAfter, as if it had been written passed ago.
 func (r *rig) writeExpiring(after, passed time.Duration) outbox.ID {
 	r.t.Helper()
 	id := r.write(outbox.Message{Outcome: testdb.Outcome("run", bad), URL: bad + "/hook", Options: outbox.Options{ExpireAfter: after}})
@@ -26,30 +26,30 @@ func (r *rig) claimAll() Claimed {
 	return claimed
 }
 
-func TestAMessageWhoseTimeIsOverIsDeadAndNotSent(t *testing.T) {
+func TestAnExpiredMessageIsDeadAndNotSent(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	over, alsoOver := r.writeExpiring(time.Hour, 61*time.Minute), r.writeExpiring(time.Second, time.Minute)
 	fresh, plain := r.writeExpiring(time.Hour, 59*time.Minute), r.writeTo(bad+"/hook", "plain")
 	claimed := r.claimAll()
 	if len(claimed.Messages) != 2 || claimed.Messages[0].ID != fresh && claimed.Messages[1].ID != fresh || claimed.Messages[0].ID != plain && claimed.Messages[1].ID != plain {
-		t.Errorf("claimed %+v", claimed.Messages)
+		t.Errorf("claimed %+v, want the two that have not expired", claimed.Messages)
 	}
 	if len(claimed.Aside) != 1 || claimed.Aside[0].What != AsideExpired || len(claimed.Aside[0].IDs) != 2 {
-		t.Errorf("set aside: %+v", claimed.Aside)
+		t.Errorf("set aside are %+v, want the two expired ones", claimed.Aside)
 	}
 	if len(claimed.Left) != 1 || claimed.Left[0].Endpoint != bad {
-		t.Errorf("left behind: %+v, want the endpoint, for there may be more", claimed.Left)
+		t.Errorf("left behind are %+v, want the endpoint, because there may be more", claimed.Left)
 	}
 	for _, id := range []outbox.ID{over, alsoOver} {
 		d, err := r.store.Show(t.Context(), id)
 		if err != nil || d.State != outbox.StateDead || d.DeadReason == nil || *d.DeadReason != "expired" || len(d.AttemptList) != 0 {
-			t.Errorf("it is %+v: %v", d.MessageStatus, err)
+			t.Errorf("the message is %+v, %v; want it dead as expired, without an attempt", d.MessageStatus, err)
 		}
 	}
 }
 
-func TestOnOlderTablesAMessageWhoseTimeIsOverIsExhausted(t *testing.T) {
+func TestOnOlderTablesTheReasonOfAnExpiredMessageIsExhausted(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.exec(`ALTER TABLE outbox.dead DROP CONSTRAINT dead_reason,
@@ -57,14 +57,14 @@ func TestOnOlderTablesAMessageWhoseTimeIsOverIsExhausted(t *testing.T) {
 	r.exec(`CREATE OR REPLACE FUNCTION outbox.version() RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 6'`)
 	r.writeExpiring(time.Second, time.Minute)
 	if claimed := r.claimAll(); len(claimed.Messages) != 0 {
-		t.Errorf("claimed %+v", claimed.Messages)
+		t.Errorf("claimed %+v, want nothing", claimed.Messages)
 	}
 	if got := one[string](r, `SELECT reason FROM outbox.dead`); got != "exhausted" {
-		t.Errorf("it is %s", got)
+		t.Errorf("the message is dead as %s, want exhausted", got)
 	}
 }
 
-// TestNoValueOfAnExpiryStopsAClaim, whatever somebody wrote there.
+// TestNoValueOfAnExpiryStopsAClaim, whatever somebody wrote by hand.
 func TestNoValueOfAnExpiryStopsAClaim(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -78,16 +78,16 @@ func TestNoValueOfAnExpiryStopsAClaim(t *testing.T) {
 			claimed := r.claimAll()
 			future := at == "'infinity'" || at == "'294276-12-31'"
 			if want := !over || future; at[0] == 'n' && (len(claimed.Messages) == 1) != want {
-				t.Errorf("%s at %s: claimed %d", value, at, len(claimed.Messages))
+				t.Errorf("%s at %s: claimed %d messages, want one only before the expiry", value, at, len(claimed.Messages))
 			}
 			if len(claimed.Messages)+len(claimed.Aside) != 1 {
-				t.Errorf("%s at %s: it is neither claimed nor set aside: %+v", value, at, claimed)
+				t.Errorf("%s at %s: the message is neither claimed nor set aside: %+v", value, at, claimed)
 			}
 		}
 	}
 }
 
-// TestARowThatContradictsItselfIsSetAside: the worker keeps the rule that the table had.
+// TestARowThatContradictsItselfIsSetAside: the claim checks what a constraint of the table checked before.
 func TestARowThatContradictsItselfIsSetAside(t *testing.T) {
 	t.Parallel()
 	for change, sent := range map[string]bool{
@@ -106,7 +106,7 @@ func TestARowThatContradictsItselfIsSetAside(t *testing.T) {
 		claimed := r.claimAll()
 		switch {
 		case sent && len(claimed.Messages) != 2:
-			t.Errorf("%s: claimed %d, want both", change, len(claimed.Messages))
+			t.Errorf("%s: claimed %d messages, want both", change, len(claimed.Messages))
 		case !sent && (len(claimed.Messages) != 1 || claimed.Messages[0].ID != other):
 			t.Errorf("%s: claimed %+v, want the other one", change, claimed.Messages)
 		case !sent:
@@ -115,8 +115,8 @@ func TestARowThatContradictsItselfIsSetAside(t *testing.T) {
 	}
 }
 
-// TestAProbeWhoseTimeIsOverMakesWayForAnother: behind an outage many have expired, and each would cost a lease.
-func TestAProbeWhoseTimeIsOverMakesWayForAnother(t *testing.T) {
+// TestInsteadOfAnExpiredMessageTheNextOneProbes: after an outage many have expired, and each would cost the time of a lease.
+func TestInsteadOfAnExpiredMessageTheNextOneProbes(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	for range 3 {
@@ -129,11 +129,11 @@ func TestAProbeWhoseTimeIsOverMakesWayForAnother(t *testing.T) {
 	for claims := 1; ; claims++ {
 		claimed, err := claimer.Claim(t.Context(), Order{Most: 9, Turns: []Turn{{Endpoint: bad, Most: 9}}})
 		if err != nil || claims > 9 {
-			t.Fatalf("%d claims did not come to the fresh one: %v", claims, err)
+			t.Fatalf("%d claims did not reach the fresh message, %v; want 9 claims at most", claims, err)
 		}
 		if len(claimed.Messages) > 0 {
 			if m := claimed.Messages[0]; m.ID != id || !m.Probe {
-				t.Errorf("claimed %+v", m)
+				t.Errorf("claimed %+v, want the fresh message as a probe", m)
 			}
 			return
 		}

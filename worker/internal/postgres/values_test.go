@@ -18,8 +18,8 @@ const (
 	healthy = "https://healthy.test"
 )
 
-// withoutRules is an outbox whose rules somebody dropped, or an older one.
-func (r *rig) withoutRules() {
+// withoutConstraints drops the constraints, as somebody may have done, or as in an older schema.
+func (r *rig) withoutConstraints() {
 	r.t.Helper()
 	r.exec(`ALTER TABLE outbox.endpoint DROP CONSTRAINT endpoint_rate_per_second, DROP CONSTRAINT endpoint_max_in_flight,
     DROP CONSTRAINT endpoint_failures, DROP CONSTRAINT endpoint_open_until_range, DROP CONSTRAINT endpoint_granted_at_range`)
@@ -31,8 +31,8 @@ func (r *rig) withoutRules() {
 	r.exec(`ALTER TABLE outbox.message DROP CONSTRAINT IF EXISTS message_result_or_error, ALTER url DROP NOT NULL, ALTER run_id DROP NOT NULL`)
 }
 
-// badValues are what somebody may write by hand into a column that a claim or a scan reads: into the row of due of bad (d),
-// its row of endpoint (e) or its message (m). waits says that it is not claimed, as the value says.
+// badValues are values that somebody may write by hand into a column that a claim or a scan reads: of the endpoint bad, in its
+// row of due (d), of endpoint (e) or of message (m). waits says that with this value the message is not claimed.
 var badValues = []struct {
 	change string
 	waits  bool
@@ -98,7 +98,7 @@ func (r *rig) spoil(change string) {
 	r.exec(`UPDATE outbox.`+name+` SET `+set+` WHERE endpoint = $1`, bad)
 }
 
-// TestNoValueStopsAClaimOrAScan: whatever stands in the columns that they read, in every mode of the protocol.
+// TestNoValueStopsAClaimOrAScan in any column that they read, in every mode of the protocol.
 func TestNoValueStopsAClaimOrAScan(t *testing.T) {
 	t.Parallel()
 	for _, mode := range []pgx.QueryExecMode{
@@ -107,7 +107,7 @@ func TestNoValueStopsAClaimOrAScan(t *testing.T) {
 		t.Run(mode.String(), func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t)
-			r.withoutRules()
+			r.withoutConstraints()
 			pool := r.NewPool(t, func(c *pgxpool.Config) { c.ConnConfig.DefaultQueryExecMode = mode })
 			for _, v := range badValues {
 				r.exec(`TRUNCATE outbox.message, outbox.due, outbox.endpoint, outbox.attempt`)
@@ -120,7 +120,8 @@ func TestNoValueStopsAClaimOrAScan(t *testing.T) {
 	}
 }
 
-// mustClaimOnce: both scans find what can be claimed, and a claim of it takes each once, within bounds. Nothing is set aside.
+// mustClaimOnce checks that both scans find what can be claimed, and that a claim takes each message once, with figures within
+// bounds. Nothing is set aside.
 func (r *rig) mustClaimOnce(pool *pgxpool.Pool, what string, waits bool, ids []outbox.ID) {
 	r.t.Helper()
 	want := "https://bad.test https://healthy.test"
@@ -130,11 +131,11 @@ func (r *rig) mustClaimOnce(pool *pgxpool.Pool, what string, waits bool, ids []o
 	s := NewScanner(Direct(pool), r.Schema, nil)
 	full, err := s.Full(r.t.Context(), "")
 	if err != nil || endpoints(full.Candidates) != want {
-		r.t.Errorf("%s: a full scan finds %v: %v", what, full, err)
+		r.t.Errorf("%s: a full scan finds %v, %v; want all that can be claimed", what, full, err)
 	}
 	recent, err := s.Recent(r.t.Context(), time.Minute)
 	if err != nil || endpoints(recent.Candidates) != want {
-		r.t.Errorf("%s: a recent scan finds %v: %v", what, recent, err)
+		r.t.Errorf("%s: a recent scan finds %v, %v; want all that can be claimed", what, recent, err)
 	}
 	var turns []Turn
 	for _, c := range full.Candidates {
@@ -143,7 +144,7 @@ func (r *rig) mustClaimOnce(pool *pgxpool.Pool, what string, waits bool, ids []o
 	c := r.claimerOn(pool, "one")
 	claimed, err := c.Claim(r.t.Context(), Order{Most: 9, Turns: turns, Recent: 9})
 	if err != nil || len(claimed.Aside) > 0 {
-		r.t.Errorf("%s: the claim sets %v aside: %v", what, claimed.Aside, err)
+		r.t.Errorf("%s: the claim sets %v aside, %v; want nothing set aside", what, claimed.Aside, err)
 		return
 	}
 	var took []outbox.ID
@@ -151,10 +152,10 @@ func (r *rig) mustClaimOnce(pool *pgxpool.Pool, what string, waits bool, ids []o
 		took = append(took, m.ID)
 		if m.DueFrom.Year() < 1970 || m.DueFrom.After(time.Now().Add(time.Hour)) || m.Attempt < 1 || m.AttemptsBefore < 0 || m.AttemptsBefore >= m.Attempt ||
 			m.MaxInFlight < 0 || m.Rate != 0 && !(m.Rate >= 1e-3 && m.Rate <= 1e6) {
-			r.t.Errorf("%s: claimed as %+v", what, m)
+			r.t.Errorf("%s: claimed as %+v, want its figures within bounds", what, m)
 		}
 		if m.Attempt == 2147483647 && strings.Contains(what, "= 2147483647") && m.AttemptsBefore != 0 {
-			r.t.Errorf("%s: the last attempt does not end it: %+v", what, m)
+			r.t.Errorf("%s: claimed as %+v, want AttemptsBefore 0, so that this attempt is the last one", what, m)
 		}
 	}
 	slices.SortFunc(took, func(a, b outbox.ID) int { return strings.Compare(a.String(), b.String()) })
@@ -163,18 +164,18 @@ func (r *rig) mustClaimOnce(pool *pgxpool.Pool, what string, waits bool, ids []o
 		r.t.Errorf("%s: claimed %v, want %v", what, took, ids)
 	}
 	if again, err := c.Claim(r.t.Context(), Order{Most: 9, Turns: turns, Recent: 9}); err != nil || len(again.Messages) > 0 {
-		r.t.Errorf("%s: %d claimed again: %v", what, len(again.Messages), err)
+		r.t.Errorf("%s: %d messages are claimed again, %v; want none", what, len(again.Messages), err)
 	}
 	if n := r.count(`SELECT count(*) FROM outbox.attempt WHERE class <> 'lost' OR started_at NOT BETWEEN '1970-01-01' AND now()`); n > 0 {
-		r.t.Errorf("%s: the lost attempt ended at no time", what)
+		r.t.Errorf("%s: an attempt is not lost, or began at an impossible time", what)
 	}
 	if strings.Contains(what, "locked_by = 'x'") && strings.Contains(what, "attempt = 3") && !waits && r.count(`SELECT count(*) FROM outbox.attempt WHERE attempt = 3`) != 1 {
-		r.t.Errorf("%s: the lost attempt is not kept", what)
+		r.t.Errorf("%s: the lost attempt is not recorded", what)
 	}
 }
 
-// TestAnAttemptsBeforeLargerThanTheAttemptsComesToAnEnd: the retry schedule counts from the first claim on.
-func TestAnAttemptsBeforeLargerThanTheAttemptsComesToAnEnd(t *testing.T) {
+// TestWithTooManyAttemptsBeforeTheScheduleCountsFromTheFirstClaim, so that retries end.
+func TestWithTooManyAttemptsBeforeTheScheduleCountsFromTheFirstClaim(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	r.writeTo(bad+"/hook", "run")
@@ -182,13 +183,13 @@ func TestAnAttemptsBeforeLargerThanTheAttemptsComesToAnEnd(t *testing.T) {
 	for n := 1; n <= 3; n++ {
 		m := r.claimOne("one")
 		if got := m.Attempt - m.AttemptsBefore; got != n {
-			t.Errorf("claim %d counts as attempt %d", n, got)
+			t.Errorf("claim %d counts as attempt %d, want the same number", n, got)
 		}
 		r.expireLeases()
 	}
 }
 
-// TestARowWithoutAMessageIsRemoved, by the claim that meets it, and what others hold is not.
+// TestARowWithoutAMessageIsRemoved by the claim that finds it, unless another worker has a lease for it.
 func TestARowWithoutAMessageIsRemoved(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -197,12 +198,12 @@ func TestARowWithoutAMessageIsRemoved(t *testing.T) {
 	r.exec(`INSERT INTO outbox.due (message_id, endpoint, attempt, locked_by, locked_until) VALUES (gen_random_uuid(), $1, 1, 'two', now() + interval '1 h')`, bad)
 	claimed, err := r.claimer("one").Claim(t.Context(), Order{Most: 9, Turns: r.turns(9)})
 	if err != nil || len(claimed.Messages) != 1 || claimed.Messages[0].ID != id {
-		t.Fatalf("claimed %+v: %v", claimed.Messages, err)
+		t.Fatalf("claimed %+v, %v; want the one message", claimed.Messages, err)
 	}
 	if len(claimed.Aside) != 1 || claimed.Aside[0].What != AsideRemoved || len(claimed.Aside[0].IDs) != 3 {
-		t.Errorf("it set aside %+v", claimed.Aside)
+		t.Errorf("the claim set aside %+v, want three rows removed", claimed.Aside)
 	}
 	if n := r.count(`SELECT count(*) FROM outbox.due`); n != 2 {
-		t.Errorf("%d rows are left, want the message and what another worker holds", n)
+		t.Errorf("%d due rows are left, want that of the message and the one that another worker has a lease for", n)
 	}
 }

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// told runs f with a log, in a time of its own, and returns the lines.
-func told(t *testing.T, f func(*Log)) (lines []string) {
+// linesOf runs f with a log and a fake clock, and returns the lines that f logged.
+func linesOf(t *testing.T, f func(*Log)) (lines []string) {
 	t.Helper()
 	synctest.Test(t, func(*testing.T) {
 		var text bytes.Buffer
@@ -33,9 +33,9 @@ func fail(l *Log, key string, n int) {
 	l.Tell(context.Background(), slog.LevelError, key, "it failed", slog.String("key", key), slog.Int("n", n))
 }
 
-func TestAFaultThatRecursIsToldOnceAMinuteWithACount(t *testing.T) {
+func TestAFaultThatRecursIsLoggedOnceAMinuteWithACount(t *testing.T) {
 	t.Parallel()
-	lines := told(t, func(l *Log) {
+	lines := linesOf(t, func(l *Log) {
 		for n := range 300 { // for 150 s
 			fail(l, "one", n)
 			time.Sleep(500 * time.Millisecond)
@@ -59,31 +59,31 @@ func TestAFaultThatRecursIsToldOnceAMinuteWithACount(t *testing.T) {
 		total += times
 	}
 	if total != 300 {
-		t.Errorf("%d of 300 were counted:\n%s", total, strings.Join(lines, "\n"))
+		t.Errorf("the lines count %d faults, want 300:\n%s", total, strings.Join(lines, "\n"))
 	}
 }
 
-func TestAnotherFaultIsToldAtOnceAndAnOldOneIsNewAgain(t *testing.T) {
+func TestAnotherFaultIsLoggedAtOnceAndAnOldOneIsNewAgain(t *testing.T) {
 	t.Parallel()
-	lines := told(t, func(l *Log) {
+	lines := linesOf(t, func(l *Log) {
 		fail(l, "one", 1)
 		fail(l, "two", 2)
 		time.Sleep(2 * time.Minute)
 		fail(l, "one", 3)
 	})
 	if len(lines) != 3 || strings.Contains(strings.Join(lines, ""), "times") {
-		t.Errorf("got\n%s", strings.Join(lines, "\n"))
+		t.Errorf("got\n%s\nwant 3 lines, none with a count", strings.Join(lines, "\n"))
 	}
 }
 
-func TestFaultsWithoutNumberShareALine(t *testing.T) {
+func TestMoreKindsOfFaultsThanTheLimitShareALine(t *testing.T) {
 	t.Parallel()
-	lines := told(t, func(l *Log) {
+	lines := linesOf(t, func(l *Log) {
 		for n := range 3 * keysMax {
 			fail(l, fmt.Sprint(n), n)
 		}
 	})
 	if len(lines) != keysMax+2 || !strings.HasSuffix(lines[keysMax+1], fmt.Sprintf("times=%d", 2*keysMax-1)) {
-		t.Errorf("%d lines; the last is %s", len(lines), lines[len(lines)-1])
+		t.Errorf("got %d lines, want %d; the last is %s, want it to count %d", len(lines), keysMax+2, lines[len(lines)-1], 2*keysMax-1)
 	}
 }

@@ -10,12 +10,12 @@ var began = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func at(d time.Duration) time.Time { return began.Add(d) }
 
-// other is what a probe says of a worker whose row names a session.
+// other is the result of a probe of a worker whose row names a session.
 func other(free bool, pid int32) probed {
 	return probed{registration: registration{name: "other", pid: pid}, lease: 30 * time.Second, free: free}
 }
 
-// TestADeathIsBelievedAfterTwoProbesOfASessionThatIsOldEnough: what each rule keeps from happening.
+// TestADeathIsBelievedAfterTwoProbesOfASessionThatIsOldEnough has a case for each rule of the judgement.
 func TestADeathIsBelievedAfterTwoProbesOfASessionThatIsOldEnough(t *testing.T) {
 	t.Parallel()
 	type look struct {
@@ -40,31 +40,31 @@ func TestADeathIsBelievedAfterTwoProbesOfASessionThatIsOldEnough(t *testing.T) {
 			verify, _ = j.probe([]probed{l.probed}, at(l.after))
 		}
 		if got := len(verify) == 1; got != c.want {
-			t.Errorf("%s: believed is %v", name, got)
+			t.Errorf("%s: is the death believed? got %v, want %v", name, got, c.want)
 		}
 	}
 }
 
-// TestTheDeadCountAsLongAsTheirLeases: and are probed as long, because one may live after all.
-func TestTheDeadCountAsLongAsTheirLeases(t *testing.T) {
+// TestADeadWorkerIsListedUntilItsLeasesEnd: it is probed as long, because it may live after all.
+func TestADeadWorkerIsListedUntilItsLeasesEnd(t *testing.T) {
 	t.Parallel()
 	j := newJudge(began)
 	j.probe([]probed{other(true, 1)}, at(9*time.Second))
 	verify, _ := j.probe([]probed{other(true, 1)}, at(10*time.Second))
 	if names := j.dead(at(10 * time.Second)); len(names) > 0 {
-		t.Errorf("%v are dead before it is verified", names)
+		t.Errorf("dead before the verification: %v, want none", names)
 	}
 	verify[0].died = at(10 * time.Second)
 	if names := j.dead(at(40 * time.Second)); !slices.Equal(names, []string{"other"}) {
-		t.Errorf("%v are dead", names)
+		t.Errorf("dead: %v, want other", names)
 	}
 	if verify, watch := j.probe([]probed{other(true, 1)}, at(40*time.Second)); len(verify) > 0 || !watch {
-		t.Error("it is verified again, or watched no more")
+		t.Error("a known death is verified again, or the worker is no longer watched")
 	}
 	if _, watch := j.probe([]probed{other(true, 1)}, at(41*time.Second)); watch || len(j.dead(at(41*time.Second))) > 0 {
-		t.Error("it counts longer than its lease")
+		t.Error("the worker is listed as dead for longer than its lease")
 	}
 	if j.probe([]probed{other(false, 2)}, at(42*time.Second)); len(j.dead(at(42*time.Second))) > 0 {
-		t.Error("it is dead, and has its lock")
+		t.Error("a worker that holds its lock is listed as dead")
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/lane"
 )
 
-// crowd returns a scheduler of 32 slots, all of them taken, for which 100 endpoints contend that have answered before.
+// crowd returns a scheduler of 32 slots, all of them taken. 100 endpoints, which have answered before, contend for the slots.
 func crowd(t *testing.T) *rig {
 	t.Helper()
 	r := slots(t, 32, 8)
@@ -22,12 +22,12 @@ func crowd(t *testing.T) *rig {
 	r.drain.contended = true
 	r.takes(r.claim(), 32)
 	if r.free != 0 {
-		t.Fatalf("%d slots are free", r.free)
+		t.Fatalf("%d slots are free, want none", r.free)
 	}
 	return r
 }
 
-// takes has a claim bring the first n messages that it was ordered to take, one of each endpoint.
+// takes ends a claim with the first n messages of its order, one of each endpoint.
 func (r *rig) takes(o Order, n int) (start []Message) {
 	r.t.Helper()
 	var took []Message
@@ -36,69 +36,69 @@ func (r *rig) takes(o Order, n int) (start []Message) {
 	}
 	start, back := r.Claimed(r.now, took, nil)
 	if len(back) > 0 {
-		r.t.Errorf("%d of a claim go back", len(back))
+		r.t.Errorf("%d messages of a claim go back, want none", len(back))
 	}
 	return start
 }
 
-// again is the order of the next claim, past all waits.
+// again returns the order of the next claim, without the waits before it.
 func (r *rig) again() Order {
 	r.t.Helper()
 	r.drain.after, r.drain.stream = afterNothing, false
 	return r.claim()
 }
 
-// busy is an endpoint that has a request in flight.
+// busy returns an endpoint that has a request in flight.
 func (r *rig) busy() string {
 	for _, name := range r.circle {
 		if r.endpoints[name].inFlight > 0 {
 			return name
 		}
 	}
-	r.t.Fatal("nothing is in flight")
+	r.t.Fatal("no request is in flight, want one")
 	return ""
 }
 
-// TestWhereEndpointsContendTheNextSlotHasItsMessageReady: no slot is idle until the next claim's answer.
-func TestWhereEndpointsContendTheNextSlotHasItsMessageReady(t *testing.T) {
+// TestIfEndpointsContendTheNextSlotHasItsMessageReady: no slot is idle until the next claim's answer.
+func TestIfEndpointsContendTheNextSlotHasItsMessageReady(t *testing.T) {
 	t.Parallel()
 	r := crowd(t)
 	o := r.again()
 	if o.Most != 16 || len(o.Turns) != 16 {
-		t.Fatalf("without a free slot a claim may take %d, of %d endpoints, want half as many as there are slots", o.Most, len(o.Turns))
+		t.Fatalf("without a free slot a claim may take %d messages of %d endpoints, want 16, half as many as there are slots", o.Most, len(o.Turns))
 	}
 	if start := r.takes(o, 16); len(start) > 0 || r.Ahead() != 16 {
-		t.Fatalf("%d begin without a slot, %d are claimed ahead", len(start), r.Ahead())
+		t.Fatalf("%d requests begin without a slot, want none; %d messages are claimed ahead, want 16", len(start), r.Ahead())
 	}
 	for i := range 16 {
 		next, more, back := r.Answered(r.busy(), slow(), r.now)
 		if !more || next.Endpoint != o.Turns[i].Endpoint || len(back) > 0 {
-			t.Errorf("the slot that is free goes to %q (%v), want %q; %d go back", next.Endpoint, more, o.Turns[i].Endpoint, len(back))
+			t.Errorf("the free slot goes to %q (%v), want %q; %d messages go back, want none", next.Endpoint, more, o.Turns[i].Endpoint, len(back))
 		}
 	}
 	if _, more, _ := r.Answered(r.busy(), slow(), r.now); more || r.free != 1 || r.Ahead() != 0 {
-		t.Errorf("after the last one another begins: %v; %d slots are free, %d claimed ahead", more, r.free, r.Ahead())
+		t.Errorf("after the last ready message another request begins: %v, want false; %d slots are free, want 1; %d messages are claimed ahead, want none", more, r.free, r.Ahead())
 	}
 }
 
-// TestAFewMessagesAreNotWorthAClaimWithoutASlot: the first request that ends would have a claim of one message made.
+// TestAFewMessagesAreNotWorthAClaimWithoutASlot: otherwise the first request that ends would lead to a claim of one message.
 func TestAFewMessagesAreNotWorthAClaimWithoutASlot(t *testing.T) {
 	t.Parallel()
 	r := crowd(t)
 	r.takes(r.again(), 16-BatchOfStream+1)
 	r.drain.after, r.drain.stream = afterNothing, false
 	if step := r.NextClaim(r.now); step.Do != WaitFor || step.For&SlotFreed == 0 {
-		t.Errorf("with room for %d more: %v, want to wait for a slot", BatchOfStream-1, step)
+		t.Errorf("with room for %d more the step is %v, want a wait for a slot", BatchOfStream-1, step)
 	}
 	r.Answered(r.busy(), slow(), r.now)
 	if o := r.again(); o.Most != BatchOfStream {
-		t.Errorf("with room for one more, a claim may take %d", o.Most)
+		t.Errorf("with room for one more, a claim may take %d messages, want %d", o.Most, BatchOfStream)
 	}
 }
 
-// TestOnlyAnEndpointThatIsBoundedByItsWindowAloneIsClaimedAheadForAnySlot. Where another one wants a slot, none behind it in
-// the circle gets anything before it.
-func TestOnlyAnEndpointThatIsBoundedByItsWindowAloneIsClaimedAheadForAnySlot(t *testing.T) {
+// TestOnlyAnEndpointWithoutABoundButItsWindowMayHaveMessagesReady. If another endpoint wants a slot, no endpoint behind it in
+// the circle gets one before it.
+func TestOnlyAnEndpointWithoutABoundButItsWindowMayHaveMessagesReady(t *testing.T) {
 	t.Parallel()
 	for what, c := range map[string]struct {
 		change func(r *rig, e *endpoint)
@@ -118,16 +118,16 @@ func TestOnlyAnEndpointThatIsBoundedByItsWindowAloneIsClaimedAheadForAnySlot(t *
 		c.change(r, e)
 		b := r.budget()
 		if n := r.room(&b, &b.part, e); n != 0 {
-			t.Errorf("one that %s may give %d without a slot", what, n)
+			t.Errorf("an endpoint that %s may give %d messages without a slot, want none", what, n)
 		}
 		if n := r.room(&b, &b.part, r.endpoint("e50")); n != c.behind {
-			t.Errorf("behind one that %s another may give %d, want %d", what, n, c.behind)
+			t.Errorf("an endpoint behind one that %s may give %d messages, want %d", what, n, c.behind)
 		}
 	}
 }
 
-// TestWhatIsReadyAndMayNotBeginAnyMoreGoesBack: the next one has the slot.
-func TestWhatIsReadyAndMayNotBeginAnyMoreGoesBack(t *testing.T) {
+// TestAReadyMessageThatMayNotBeginAnyMoreGoesBack, and the next message gets the slot.
+func TestAReadyMessageThatMayNotBeginAnyMoreGoesBack(t *testing.T) {
 	t.Parallel()
 	for what, c := range map[string]struct {
 		change func(r *rig, first *endpoint)
@@ -145,13 +145,13 @@ func TestWhatIsReadyAndMayNotBeginAnyMoreGoesBack(t *testing.T) {
 		c.change(r, r.endpoint(o.Turns[0].Endpoint))
 		next, more, back := r.Answered(r.busy(), slow(), r.now)
 		if len(back) != c.back || more != (c.back < 16) || more && next.Endpoint != o.Turns[c.back].Endpoint {
-			t.Errorf("%s: %d go back, want %d; %q begins: %v", what, len(back), c.back, next.Endpoint, more)
+			t.Errorf("%s: %d messages go back, want %d; a request of %q begins: %v, want %v", what, len(back), c.back, next.Endpoint, more, c.back < 16)
 		}
 	}
 }
 
-// TestAnEndpointThatBacksOffGetsBackWhatIsReadyOfIt, and the others keep their order.
-func TestAnEndpointThatBacksOffGetsBackWhatIsReadyOfIt(t *testing.T) {
+// TestTheReadyMessagesOfAnEndpointThatBacksOffGoBack, and those of the others keep their order.
+func TestTheReadyMessagesOfAnEndpointThatBacksOffGoBack(t *testing.T) {
 	t.Parallel()
 	r := crowd(t)
 	name := r.busy()
@@ -160,15 +160,15 @@ func TestAnEndpointThatBacksOffGetsBackWhatIsReadyOfIt(t *testing.T) {
 	r.Claimed(r.now, append(took, r.gave("e71", 1, 1)...), nil)
 	next, more, back := r.Answered(name, Answer{Kind: Timeout, StartedAt: r.now.Add(1)}, r.now)
 	if len(back) != 2 || back[0].Endpoint != name || back[1].Endpoint != name || !more || next.Endpoint != "e70" {
-		t.Errorf("%v go back, %q begins (%v); want both of %s, and e70", back, next.Endpoint, more, name)
+		t.Errorf("%v go back, and a request of %q begins (%v); want both messages of %s, and e70", back, next.Endpoint, more, name)
 	}
 	if next, more, _ := r.Answered(r.busy(), slow(), r.now); !more || next.Endpoint != "e71" {
-		t.Errorf("then %q begins (%v), want e71", next.Endpoint, more)
+		t.Errorf("then a request of %q begins (%v), want e71", next.Endpoint, more)
 	}
 }
 
-// TestWhatIsReadyGoesBackWhileNoRequestEnds: another worker may have a slot for it.
-func TestWhatIsReadyGoesBackWhileNoRequestEnds(t *testing.T) {
+// TestReadyMessagesGoBackIfNoRequestEnds: another worker may have a slot for them.
+func TestReadyMessagesGoBackIfNoRequestEnds(t *testing.T) {
 	t.Parallel()
 	r := crowd(t)
 	r.takes(r.again(), 8)
@@ -180,16 +180,15 @@ func TestWhatIsReadyGoesBackWhileNoRequestEnds(t *testing.T) {
 	}{{aheadKept - time.Millisecond, 0}, {1, 8}, {0, 0}, {time.Millisecond, 8}} {
 		r.later(c.after)
 		if back := r.Overdue(r.now); len(back) != c.back {
-			t.Errorf("after %v more %d go back, want %d", c.after, len(back), c.back)
+			t.Errorf("after %v more %d messages go back, want %d", c.after, len(back), c.back)
 		}
 	}
 	if r.Ahead() != 0 {
-		t.Errorf("%d are claimed ahead", r.Ahead())
+		t.Errorf("%d messages are claimed ahead, want none", r.Ahead())
 	}
 }
 
-// TestAStopAndASuspensionGiveBackWhatIsReady.
-func TestAStopAndASuspensionGiveBackWhatIsReady(t *testing.T) {
+func TestAStopAndASuspensionGiveBackTheReadyMessages(t *testing.T) {
 	t.Parallel()
 	for what, ends := range map[string]func(*rig) []Message{
 		"stop":       func(r *rig) []Message { return r.Stop() },
@@ -198,16 +197,15 @@ func TestAStopAndASuspensionGiveBackWhatIsReady(t *testing.T) {
 		r := crowd(t)
 		r.takes(r.again(), 16)
 		if back := ends(r); len(back) != 16 || r.Ahead() != 0 {
-			t.Errorf("%s: %d go back, %d are claimed ahead", what, len(back), r.Ahead())
+			t.Errorf("%s: %d messages go back, want 16; %d are claimed ahead, want none", what, len(back), r.Ahead())
 		}
 		if _, more, _ := r.Answered(r.busy(), slow(), r.now); more {
-			t.Errorf("%s: another one begins", what)
+			t.Errorf("%s: another request begins, want none", what)
 		}
 	}
 }
 
-// TestAnEndpointWithAMessageThatIsReadyIsNotForgotten.
-func TestAnEndpointWithAMessageThatIsReadyIsNotForgotten(t *testing.T) {
+func TestAnEndpointWithAReadyMessageIsNotForgotten(t *testing.T) {
 	t.Parallel()
 	r := crowd(t)
 	r.takes(r.again(), 1)
@@ -215,12 +213,12 @@ func TestAnEndpointWithAMessageThatIsReadyIsNotForgotten(t *testing.T) {
 	r.dropCandidate(e)
 	r.later(2 * endpointKept)
 	if r.sweep(r.now); r.endpoints[e.name] != e {
-		t.Error("it is forgotten")
+		t.Error("the endpoint is forgotten, want it kept")
 	}
 }
 
-// TestASlotThatIsMeantForAnEndpointWithoutAnAnswerIsNotTakenByAnother that may wait for the next slot.
-func TestASlotThatIsMeantForAnEndpointWithoutAnAnswerIsNotTakenByAnother(t *testing.T) {
+// TestTheSlotOfAnEndpointWithoutAnAnswerIsNotGivenToAnother: the other one may wait for the next slot.
+func TestTheSlotOfAnEndpointWithoutAnAnswerIsNotGivenToAnother(t *testing.T) {
 	t.Parallel()
 	r := crowd(t)
 	r.Answered(r.busy(), slow(), r.now)
@@ -228,6 +226,6 @@ func TestASlotThatIsMeantForAnEndpointWithoutAnAnswerIsNotTakenByAnother(t *test
 	r.again()
 	start, _ := r.Claimed(r.now, append(r.gave("e80", 1, 1), r.gave("new", 1, 1)...), nil)
 	if len(start) != 1 || start[0].Endpoint != "new" {
-		t.Errorf("%v begin, want the one of the endpoint that has not answered yet", start)
+		t.Errorf("the requests %v begin, want that of the endpoint that has not answered yet", start)
 	}
 }

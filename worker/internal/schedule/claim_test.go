@@ -7,16 +7,16 @@ import (
 	"time"
 )
 
-// TestWhatTheClaimLoopDoesNext: every kind of claim, wait and end, by what led to it.
+// TestWhatTheClaimLoopDoesNext has a case for each thing that leads to a claim, a wait or an end.
 func TestWhatTheClaimLoopDoesNext(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		after func(r *rig)
 		want  string
 	}{
-		"a drain that knows nothing claims what was written": {func(r *rig) { r.drains() }, "claim "},
-		"candidates have turns":                              {func(r *rig) { r.knows("a", "b").drains() }, "claim a b"},
-		"nothing more is due: a wake or the poll": {func(r *rig) {
+		"a drain without candidates claims recent messages": {func(r *rig) { r.drains() }, "claim "},
+		"candidates have turns":                             {func(r *rig) { r.knows("a", "b").drains() }, "claim a b"},
+		"nothing more is due: waits for a wake or the poll": {func(r *rig) {
 			r.drains().claim()
 			r.Claimed(r.now, nil, nil)
 		}, "wait until 1s for a wake"},
@@ -36,11 +36,11 @@ func TestWhatTheClaimLoopDoesNext(t *testing.T) {
 			r.Claimed(r.now, nil, nil)
 			r.later(testPoll)
 		}, "claim a"},
-		"a window that is full: a slot": {func(r *rig) {
+		"a full window: waits for a slot": {func(r *rig) {
 			r.knows("a").drains().begins("a", 4)
 			r.drain.recent = false
 		}, "wait until 1s for a slot, a wake"},
-		"an endpoint that gave all it might: a slot": {func(r *rig) {
+		"an endpoint that gave all it may: waits for a slot": {func(r *rig) {
 			r.knows("a").drains().claim()
 			r.Claimed(r.now, r.gave("a", 4, 1), nil)
 		}, "wait until 1s for a slot, a wake"},
@@ -50,7 +50,7 @@ func TestWhatTheClaimLoopDoesNext(t *testing.T) {
 			r.NextClaim(r.now)
 			r.answers("a", 1, slow())
 		}, "claim a"},
-		"every slot is taken: a slot": {func(r *rig) {
+		"all slots are taken: waits for a slot": {func(r *rig) {
 			r.knows("a", "b").drains()
 			for i := range 8 {
 				r.begins(fmt.Sprint("other", i), 2)
@@ -71,36 +71,36 @@ func TestWhatTheClaimLoopDoesNext(t *testing.T) {
 			r.drains().claim()
 			r.Claimed(r.now, nil, []Candidate{{"new", r.now}})
 		}, "claim new"},
-		"a stream has a pace": {func(r *rig) {
+		"a steady stream is claimed in batches": {func(r *rig) {
 			r.knows("a", "b", "c").drains().claim()
 			r.Claimed(r.now, append(append(r.gave("a", 3, 1), r.gave("b", 3, 1)...), r.gave("c", 3, 1)...), []Candidate{{"d", longAgo}})
 		}, "wait until 10ms for a wake, enough answers"},
-		"its end is the next claim": {func(r *rig) {
+		"at the batch's end comes the next claim": {func(r *rig) {
 			r.knows("a", "b", "c").drains().claim()
 			r.Claimed(r.now, append(append(r.gave("a", 3, 1), r.gave("b", 3, 1)...), r.gave("c", 3, 1)...), []Candidate{{"d", longAgo}})
 			r.later(BatchPace)
 		}, "claim d"},
-		"a wake ends the pace after a quarter": {func(r *rig) {
+		"a wake shortens the wait to a quarter": {func(r *rig) {
 			r.knows("a", "b", "c").drains().claim()
 			r.Claimed(r.now, append(append(r.gave("a", 3, 1), r.gave("b", 3, 1)...), r.gave("c", 3, 1)...), []Candidate{{"d", longAgo}})
 			r.NextClaim(r.now)
 			r.Woken(r.now)
 		}, "wait until 2.5ms for enough answers"},
-		"a claim that failed waits as long as it is told to": {func(r *rig) {
+		"after a failed claim it waits as long as it must": {func(r *rig) {
 			r.knows("a").drains().claim()
 			r.ClaimFailed(r.now, 300*time.Millisecond)
 			r.Woken(r.now)
 		}, "wait until 300ms for "},
-		"and is made again": {func(r *rig) {
+		"and claims again": {func(r *rig) {
 			r.knows("a").drains().claim()
 			r.ClaimFailed(r.now, 300*time.Millisecond)
 			r.later(300 * time.Millisecond)
 		}, "claim a"},
-		"a rate that is used up: the next grant": {func(r *rig) {
+		"a rate that is used up: waits for the next grant": {func(r *rig) {
 			r.knows("a").drains().claim()
 			r.Claimed(r.now, []Message{{Endpoint: "a", Rate: 5, DueFrom: longAgo, ClaimedAt: r.now}}, nil)
 		}, "wait until 200ms for a wake"},
-		"a turn that is over hands over": {func(r *rig) {
+		"a drain whose time is over hands over": {func(r *rig) {
 			r.knows("a").drains()
 			r.later(testTurn)
 		}, "end the drain"},
@@ -126,13 +126,13 @@ func TestWhatTheClaimLoopDoesNext(t *testing.T) {
 			r := slots(t, 16, 8)
 			c.after(r)
 			if got := r.NextClaim(r.now).String(); got != c.want {
-				t.Errorf("next: %s, want: %s", got, c.want)
+				t.Errorf("the next step is %q, want %q", got, c.want)
 			}
 		})
 	}
 }
 
-// TestADrainWithALongPollEndsWhenItIsIdle: it does not linger until the next poll.
+// TestADrainWithALongPollEndsWhenItIsIdle: it does not wait until the next poll.
 func TestADrainWithALongPollEndsWhenItIsIdle(t *testing.T) {
 	t.Parallel()
 	r := slots(t, 16, 8)
@@ -141,12 +141,12 @@ func TestADrainWithALongPollEndsWhenItIsIdle(t *testing.T) {
 	r.Claimed(r.now, nil, nil)
 	step := r.NextClaim(r.now)
 	if r.now = step.Until; step.Do != WaitFor || r.NextClaim(r.now).Do != EndDrain {
-		t.Errorf("it waits until %v and then does %v", step.Until.Sub(began), r.NextClaim(r.now))
+		t.Errorf("the drain waits until %v, and the step after that is %v; want that it waits and ends", step.Until.Sub(began), r.NextClaim(r.now))
 	}
 }
 
-// TestADrainThatHandsOverIsFollowedWithoutAScan, and one that was idle by a scan.
-func TestADrainThatHandsOverIsFollowedWithoutAScan(t *testing.T) {
+// TestADrainThatHandsOverLeadsToANewDrain, without a scan. An idle drain leads to a scan.
+func TestADrainThatHandsOverLeadsToANewDrain(t *testing.T) {
 	t.Parallel()
 	for over, want := range map[time.Duration]string{testTurn: "insert a drain", drainLinger: `scan behind ""`} {
 		r := slots(t, 16, 8)
@@ -154,26 +154,26 @@ func TestADrainThatHandsOverIsFollowedWithoutAScan(t *testing.T) {
 		r.Claimed(r.now, nil, nil)
 		r.NextScan(r.now)
 		r.Scanned(ScanOrder{}, nil, 0, r.now)
-		told(r.ScanLoop)
+		signalled(r.ScanLoop)
 		r.later(over)
 		if over == testTurn {
 			r.knows("a")
 		}
 		if step := r.NextClaim(r.now); step.Do != EndDrain {
-			t.Fatalf("after %v: %v", over, step)
+			t.Fatalf("after %v the step is %v, want the drain's end", over, step)
 		}
 		r.DrainEnded()
-		if !told(r.ScanLoop) {
-			t.Errorf("after %v the scan loop is told nothing", over)
+		if !signalled(r.ScanLoop) {
+			t.Errorf("after %v the scan loop is not signalled", over)
 		}
 		if got := r.NextScan(r.now).String(); got != want {
-			t.Errorf("after %v: %s, want: %s", over, got, want)
+			t.Errorf("after %v the next step is %q, want %q", over, got, want)
 		}
 	}
 }
 
-// TestTheClaimLoopIsToldOfWhatItWaitsFor, and of nothing else.
-func TestTheClaimLoopIsToldOfWhatItWaitsFor(t *testing.T) {
+// TestTheClaimLoopIsSignalledForWhatItWaitsFor, and for nothing else.
+func TestTheClaimLoopIsSignalledForWhatItWaitsFor(t *testing.T) {
 	t.Parallel()
 	r := slots(t, 16, 8)
 	r.roundTrip("full", slow())
@@ -182,32 +182,32 @@ func TestTheClaimLoopIsToldOfWhatItWaitsFor(t *testing.T) {
 	r.begins("other", 1)
 	r.drain.recent = false
 	if step := r.NextClaim(r.now); step.For != SlotFreed|Wake {
-		t.Fatalf("it waits otherwise: %v", step)
+		t.Fatalf("the step is %v, want a wait for a slot or a wake", step)
 	}
-	if r.answers("other", 1, slow()); told(r.ClaimLoop) {
-		t.Error("it is told of a request that nobody waits for")
+	if r.answers("other", 1, slow()); signalled(r.ClaimLoop) {
+		t.Error("a request that nobody waits for signals the claim loop")
 	}
-	if r.answers("full", 1, slow()); !told(r.ClaimLoop) {
-		t.Error("it is not told of room at the endpoint that had none")
+	if r.answers("full", 1, slow()); !signalled(r.ClaimLoop) {
+		t.Error("room at the endpoint that had none does not signal the claim loop")
 	}
 
 	r = slots(t, 1, 1)
 	r.begins("last", 1)
 	r.knows("a").drains().NextClaim(r.now)
-	if r.answers("last", 1, slow()); !told(r.ClaimLoop) {
-		t.Error("it is not told that a slot is free")
+	if r.answers("last", 1, slow()); !signalled(r.ClaimLoop) {
+		t.Error("a free slot does not signal the claim loop")
 	}
 }
 
-// TestAnEndpointThatGaveAllIsAskedAgainAfterItsNextAnswer, also when all of it ended before the claim's result was known.
+// TestAnEndpointThatGaveAllIsAskedAgainAfterItsNextAnswer, also when all its requests ended before the claim's result was known.
 func TestAnEndpointThatGaveAllIsAskedAgainAfterItsNextAnswer(t *testing.T) {
 	t.Parallel()
 	r := slots(t, 16, 8)
 	r.knows("a").drains().claim()
 	r.Claimed(r.now, r.gave("a", 4, 1), nil)
 	r.NextClaim(r.now)
-	if r.answers("a", 1, slow()); !told(r.ClaimLoop) {
-		t.Error("it is not told of room at the endpoint that gave all")
+	if r.answers("a", 1, slow()); !signalled(r.ClaimLoop) {
+		t.Error("room at the endpoint that gave all does not signal the claim loop")
 	}
 	r.Stop()
 	r.claim()
@@ -215,12 +215,12 @@ func TestAnEndpointThatGaveAllIsAskedAgainAfterItsNextAnswer(t *testing.T) {
 	r.endpoint("a").wantsSlot = false
 	r.outcome(r.gave("a", r.drain.pending.turns[0].Most, 1), nil)
 	if !r.drain.slotFreed {
-		t.Error("it waits for requests that have ended")
+		t.Error("the drain waits for requests that have ended")
 	}
 }
 
-// TestEnoughAnswersAreToldOnce: what ended before the last claim does not count.
-func TestEnoughAnswersAreToldOnce(t *testing.T) {
+// TestEnoughAnswersSignalTheClaimLoopOnce: requests that ended before the last claim do not count.
+func TestEnoughAnswersSignalTheClaimLoopOnce(t *testing.T) {
 	t.Parallel()
 	r := slots(t, 8, 8)
 	r.knows("a").drains().claim()
@@ -228,19 +228,19 @@ func TestEnoughAnswersAreToldOnce(t *testing.T) {
 	r.drain.stream, r.drain.after = true, afterNothing
 	r.begins("e", 8)
 	if step := r.NextClaim(r.now); step.For&EnoughAnswers == 0 {
-		t.Fatalf("it waits otherwise: %v", step)
+		t.Fatalf("the step is %v, want a wait for enough answers", step)
 	}
 	for i := range 5 {
 		r.answers("e", 1, slow())
-		if got := told(r.ClaimLoop); got != (i+1 == 4) {
-			t.Errorf("after %d answers: told: %v", i+1, got)
+		if got := signalled(r.ClaimLoop); got != (i+1 == 4) {
+			t.Errorf("after %d answers the claim loop is signalled: %v; want it at the fourth", i+1, got)
 		}
 	}
 	if step := r.NextClaim(r.now); step.Do != Claim {
-		t.Errorf("enough have ended: %v", step)
+		t.Errorf("after enough answers the step is %v, want a claim", step)
 	}
 	if r.drain.answered != 0 {
-		t.Errorf("%d of the last claim's answers count for the next one", r.drain.answered)
+		t.Errorf("%d answers of the last claim count for the next one, want none", r.drain.answered)
 	}
 }
 
@@ -267,20 +267,20 @@ func TestAnEndpointGetsItsRateWhateverThePollInterval(t *testing.T) {
 		case WaitFor:
 			r.now = step.Until
 		default:
-			t.Fatalf("%v", step)
+			t.Fatalf("the step is %v, want a claim or a wait", step)
 		}
-		if took == 0 && r.now.Sub(began) > 100*time.Millisecond { // the first message tells of the rate
+		if took == 0 && r.now.Sub(began) > 100*time.Millisecond { // the first message brings the rate
 			r.now = began.Add(100 * time.Millisecond)
 			r.drain.after = afterNothing
 		}
 	}
 	if took < 58 || took > 60 {
-		t.Errorf("%d messages in three seconds at %v/s", took, rate)
+		t.Errorf("%d messages in three seconds at %v/s, want 58 to 60", took, rate)
 	}
 }
 
-// TestAnEndpointThatIsFreeOfItsRateIsAskedAtOnce: the next message brings the news.
-func TestAnEndpointThatIsFreeOfItsRateIsAskedAtOnce(t *testing.T) {
+// TestAnEndpointWhoseRateLimitWasRemovedIsAskedAtOnce: its next message says that it has no limit.
+func TestAnEndpointWhoseRateLimitWasRemovedIsAskedAtOnce(t *testing.T) {
 	t.Parallel()
 	r := slots(t, 16, 8)
 	r.knows("a").drains().claim()
@@ -291,15 +291,15 @@ func TestAnEndpointThatIsFreeOfItsRateIsAskedAtOnce(t *testing.T) {
 	r.claim()
 	r.Claimed(r.now, r.gave("a", 1, 2), nil)
 	if e := r.endpoint("a"); e.rate != 0 || !e.grantAt.IsZero() {
-		t.Errorf("it still waits for a rate of %v until %v", e.rate, e.grantAt)
+		t.Errorf("the endpoint has a rate of %v and waits until %v, want neither", e.rate, e.grantAt)
 	}
 }
 
-// TestANewCandidateIsAskedAtOnceHoweverManyGaveNothing before it was found.
+// TestANewCandidateIsAskedAtOnceHoweverManyGaveNothing before it became one.
 func TestANewCandidateIsAskedAtOnceHoweverManyGaveNothing(t *testing.T) {
 	t.Parallel()
-	r := slots(t, 1, 1).knows("a", "b", "c").drains() // one turn in a claim
-	askAll := func() (asked []string) {               // each gives nothing
+	r := slots(t, 1, 1).knows("a", "b", "c").drains() // one turn per claim
+	askAll := func() (asked []string) {               // no endpoint gives anything
 		for step := r.NextClaim(r.now); step.Do == Claim; step = r.NextClaim(r.now) {
 			asked = append(asked, step.Order.String())
 			r.Claimed(r.now, nil, nil)
@@ -307,24 +307,24 @@ func TestANewCandidateIsAskedAtOnceHoweverManyGaveNothing(t *testing.T) {
 		return asked
 	}
 	if asked := askAll(); len(asked) < 3 {
-		t.Fatalf("it asks %v", asked)
+		t.Fatalf("the claims ask %v, want all three candidates", asked)
 	}
 	r.knows("d")
 	r.Woken(r.now)
 	if asked := askAll(); !slices.Contains(asked, "d") {
-		t.Errorf("then it asks %v, and waits", asked)
+		t.Errorf("after the scan the claims ask %v, want d among them", asked)
 	}
 }
 
-// TestAClaimThatTookAllItMightIsFollowedByAnother: there may be more, though every candidate was asked.
-func TestAClaimThatTookAllItMightIsFollowedByAnother(t *testing.T) {
+// TestAClaimThatTookItsMaximumLeadsToAnother: there may be more messages, although every candidate was asked.
+func TestAClaimThatTookItsMaximumLeadsToAnother(t *testing.T) {
 	t.Parallel()
 	r := slots(t, 2, 2).knows("a").drains()
 	o := r.claim()
 	r.Claimed(r.now, r.gave("a", o.Most, 1), nil)
 	r.answers("a", o.Most, slow())
 	if next := r.claim(); len(next.Turns) != 1 {
-		t.Errorf("then it asks for %v", next)
+		t.Errorf("the next claim is %v, want one turn", next)
 	}
 	r.Claimed(r.now, r.gave("a", 1, 2), nil)
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/lane"
 )
 
-// check compares what the scheduler counts with what stands in its endpoints: the invariants of the package's doc.
+// check compares the scheduler's counts with its endpoints: these are the invariants of the package's documentation.
 func (r *rig) check() {
 	r.t.Helper()
 	inFlight, waiting, unproven := 0, len(r.ready), 0
@@ -29,21 +29,21 @@ func (r *rig) check() {
 			circle = append(circle, name)
 		}
 		if e.limit < 1 || e.limit > r.config.EndpointMaxInFlight || e.inFlight < 0 {
-			r.t.Errorf("%s: limit %d, in flight %d", name, e.limit, e.inFlight)
+			r.t.Errorf("%s: limit %d, in flight %d; want a limit from 1 to the configured one, and no negative count", name, e.limit, e.inFlight)
 		}
 		if len(e.waiting) > 0 && e.inFlight == 0 {
-			r.t.Errorf("%s: %d wait without a request in flight", name, len(e.waiting))
+			r.t.Errorf("%s: %d messages wait without a request in flight, want none", name, len(e.waiting))
 		}
 		if e.ready != ready[name] {
-			r.t.Errorf("%s: %d are ready, want %d", name, e.ready, ready[name])
+			r.t.Errorf("%s: %d messages are ready, want %d", name, e.ready, ready[name])
 		}
 		if r.noUnasked[name] != e.noUnaskedMessage() {
-			r.t.Errorf("%s: noUnasked is %v", name, r.noUnasked[name])
+			r.t.Errorf("%s: noUnasked is %v, want the opposite", name, r.noUnasked[name])
 		}
 	}
 	r.checkShared()
 	if len(r.ready) > 0 && r.free > 0 {
-		r.t.Errorf("%d are ready, and %d slots are free", len(r.ready), r.free)
+		r.t.Errorf("%d messages are ready, and %d slots are free, want none of either", len(r.ready), r.free)
 	}
 	slices.Sort(circle)
 	if most := r.config.MaxInFlight; r.free+inFlight != most || r.free < 0 || r.ahead+waiting != most || r.unproven != unproven {
@@ -51,11 +51,11 @@ func (r *rig) check() {
 			r.free, inFlight, r.ahead, waiting, most, r.unproven, unproven)
 	}
 	if !slices.Equal(circle, r.circle) {
-		r.t.Errorf("the circle is %v, the candidates are %v", r.circle, circle)
+		r.t.Errorf("the circle is %v, want the candidates %v", r.circle, circle)
 	}
 }
 
-// checkShared compares what owners and origins count with what stands in their lanes.
+// checkShared compares the counts of owners and origins with their lanes.
 func (r *rig) checkShared() {
 	r.t.Helper()
 	owners, origins := map[string]owner{}, map[string]origin{}
@@ -85,15 +85,15 @@ func (r *rig) checkShared() {
 			continue
 		}
 		if shared := got.active > 1 || got.operatorLimit > 0; (r.sharedOrigins[key] == got) != shared {
-			r.t.Errorf("origin %q counts as shared: %v", key, !shared)
+			r.t.Errorf("origin %q counts as shared: %v, want %v", key, !shared, shared)
 		}
 	}
 	if len(r.owners) != len(owners) || len(r.origins) != len(origins) || len(r.sharedOrigins) > len(origins) {
-		r.t.Errorf("%d owners, %d origins, %d shared; want %d and %d", len(r.owners), len(r.origins), len(r.sharedOrigins), len(owners), len(origins))
+		r.t.Errorf("%d owners, %d origins, %d of them shared; want %d owners and %d origins", len(r.owners), len(r.origins), len(r.sharedOrigins), len(owners), len(origins))
 	}
 }
 
-// invariantLanes are origins, tenants and URLs that were set aside, and origins with one lane.
+// invariantLanes are the lanes of origins, of tenants, and of URLs that were set aside, and of origins with one lane.
 var invariantLanes = func() (all []string) {
 	for _, owner := range []string{"o0", "o0 t0", "o0 t1", "o1", "o2 t0"} {
 		all = append(all, owner, lane.OfURL(owner, "a"), lane.OfURL(owner, "b"))
@@ -153,7 +153,7 @@ func (p *invariantPlay) step() {
 	}
 }
 
-// claims begins a claim, or ends the one that is under way: with as many messages as it asked for at the most.
+// claims begins a claim, or ends the one that is under way, with as many messages as it asked for at most.
 func (p *invariantPlay) claims(name string) {
 	if p.order == nil {
 		switch step := p.NextClaim(p.now); step.Do {

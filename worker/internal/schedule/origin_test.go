@@ -12,12 +12,12 @@ const sharedOrigin = "https://example.com"
 
 func tenant(i int) string { return lane.Of(sharedOrigin, fmt.Sprint("t", i)) }
 
-// TestTenantsShareTheWindowOfTheirOriginEqually: a claim promises no more than all of it, and none more than its part.
+// TestTenantsShareTheWindowOfTheirOriginEqually: in a claim, they get the whole window at most, and each gets its part at most.
 func TestTenantsShareTheWindowOfTheirOriginEqually(t *testing.T) {
 	t.Parallel()
 	r := slots(t, 100, 8)
 	r.drains()
-	for i := range 3 { // each has a window of 8, as far as it is concerned
+	for i := range 3 { // each tenant's own window is 8
 		for range 5 {
 			r.roundTrip(tenant(i), slow())
 		}
@@ -31,17 +31,17 @@ func TestTenantsShareTheWindowOfTheirOriginEqually(t *testing.T) {
 	all := 0
 	for _, turn := range r.claim().Turns {
 		if turn.Most != 2 {
-			t.Errorf("%s may give %d, want 2: a third of 8", turn.Endpoint, turn.Most)
+			t.Errorf("%s may give %d, want 2, a third of 8", turn.Endpoint, turn.Most)
 		}
 		all += turn.Most
 	}
 	if all != 6 {
-		t.Errorf("all may give %d", all)
+		t.Errorf("the three tenants may give %d together, want 6", all)
 	}
 }
 
-// TestTheLanesOfATenantTogetherGetItsPartOnly: a URL that was set aside brings its tenant no more of the window.
-func TestTheLanesOfATenantTogetherGetItsPartOnly(t *testing.T) {
+// TestTheLanesOfATenantShareItsPartOfTheWindow: a URL that was set aside does not give its tenant a larger part.
+func TestTheLanesOfATenantShareItsPartOfTheWindow(t *testing.T) {
 	t.Parallel()
 	r := slots(t, 100, 8)
 	r.drains()
@@ -62,7 +62,7 @@ func TestTheLanesOfATenantTogetherGetItsPartOnly(t *testing.T) {
 	}
 }
 
-// TestATenantOverItsPartGivesItsSlotsBack, as its requests end, though it has messages that were claimed ahead.
+// TestATenantOverItsPartGivesItsSlotsBack as its requests end, although it has messages that were claimed ahead.
 func TestATenantOverItsPartGivesItsSlotsBack(t *testing.T) {
 	t.Parallel()
 	r := slots(t, 100, 8)
@@ -72,23 +72,22 @@ func TestATenantOverItsPartGivesItsSlotsBack(t *testing.T) {
 	}
 	r.begins(tenant(0), 8+5)
 	if n := len(r.endpoint(tenant(0)).waiting); n != 5 {
-		t.Fatalf("%d wait", n)
+		t.Fatalf("%d messages wait, want 5", n)
 	}
 	r.knows(tenant(1))
 	for i := range 4 {
 		if _, more, _ := r.Answered(tenant(0), slow(), r.now); more {
-			t.Errorf("answer %d began a request of the tenant that has more than its part", i)
+			t.Errorf("answer %d began a request of the tenant, want none while it has more than its part", i)
 		}
 	}
 	if _, more, _ := r.Answered(tenant(0), slow(), r.now); !more {
-		t.Error("within its part it begins no request")
+		t.Error("no request of the tenant begins, want one now that it is within its part")
 	}
 	if n := r.mayGive(tenant(1)); n != 4 {
-		t.Errorf("the other may give %d, want 4", n)
+		t.Errorf("the other tenant may give %d, want 4", n)
 	}
 }
 
-// TestATenantHasOneTurnHoweverManyOfItsURLsWereSetAside.
 func TestATenantHasOneTurnHoweverManyOfItsURLsWereSetAside(t *testing.T) {
 	t.Parallel()
 	r := slots(t, 2, 2)
@@ -112,7 +111,7 @@ func TestATenantHasOneTurnHoweverManyOfItsURLsWereSetAside(t *testing.T) {
 		}
 		start, back := r.Claimed(r.now, gave, nil)
 		if len(back) > 0 {
-			t.Fatalf("%d messages go back", len(back))
+			t.Fatalf("%d messages go back, want none", len(back))
 		}
 		for _, m := range start {
 			r.Answered(m.Endpoint, slow(), r.now)
@@ -123,15 +122,15 @@ func TestATenantHasOneTurnHoweverManyOfItsURLsWereSetAside(t *testing.T) {
 	for _, name := range append(urls, tenant(0)) {
 		ofURLs += asked[name]
 		if asked[name] > 1 {
-			t.Errorf("%s was asked %d times before others were", name, asked[name])
+			t.Errorf("%s was asked %d times before the others, want once", name, asked[name])
 		}
 	}
 	if ofOther < 35 || ofURLs < 35 || ofURLs > 45 {
-		t.Errorf("in 40 claims the one tenant was asked %d times, and the URLs of the other %d times", ofOther, ofURLs)
+		t.Errorf("one tenant was asked %d times, and the URLs of the other %d times; want about 40 times each", ofOther, ofURLs)
 	}
 }
 
-// TestAFullOriginGivesNoRecentMessageOfAnotherTenant: it would go beyond the window.
+// TestAFullOriginGivesNoRecentMessageOfAnotherTenant: that message would exceed the window.
 func TestAFullOriginGivesNoRecentMessageOfAnotherTenant(t *testing.T) {
 	t.Parallel()
 	r := slots(t, 100, 4)
@@ -140,6 +139,6 @@ func TestAFullOriginGivesNoRecentMessageOfAnotherTenant(t *testing.T) {
 	r.begins(tenant(1), 2)
 	r.drain.recent = true
 	if o := r.claim(); o.Recent == 0 || !slices.Contains(o.Except, sharedOrigin) {
-		t.Errorf("the claim takes %d recent messages, except of %v", o.Recent, o.Except)
+		t.Errorf("the claim takes %d recent messages, except of %v; want some, except of the origin", o.Recent, o.Except)
 	}
 }

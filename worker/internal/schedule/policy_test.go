@@ -18,24 +18,24 @@ func retried(codes ...int) map[int]bool {
 
 func half() float64 { return 0.5 }
 
-func TestTheScheduleIsWalkedAndThenExhausted(t *testing.T) {
+func TestEachRetryWaitsAsScheduledAndThenTheMessageIsExhausted(t *testing.T) {
 	t.Parallel()
 	p := Policy{RetryStatuses: retried(503), Schedule: []time.Duration{time.Second, time.Minute, time.Hour}, RetryAfterMax: time.Hour, Random: half}
 	for _, a := range []Answer{{Kind: Timeout}, {Kind: Failed}, {Kind: Status, StatusCode: 503}} {
 		for n, wait := range p.Schedule {
 			want := Verdict{Action: Retry, Delay: wait}
 			if got := p.Judge(a, n+1); got != want {
-				t.Errorf("%+v, attempt %d: %+v, want %+v", a, n+1, got, want)
+				t.Errorf("%+v, attempt %d: the verdict is %+v, want %+v", a, n+1, got, want)
 			}
 		}
 		want := Verdict{Action: Die, Reason: "exhausted"}
 		if got := p.Judge(a, 4); got != want {
-			t.Errorf("%+v, attempt 4: %+v, want %+v", a, got, want)
+			t.Errorf("%+v, attempt 4: the verdict is %+v, want %+v", a, got, want)
 		}
 	}
 	want := Verdict{Action: Die, Reason: "exhausted"}
 	if got := (Policy{Random: half}).Judge(Answer{Kind: Timeout}, 1); got != want {
-		t.Errorf("an empty schedule: %+v, want %+v", got, want)
+		t.Errorf("with an empty schedule the verdict is %+v, want %+v", got, want)
 	}
 }
 
@@ -53,12 +53,12 @@ func TestWhatAnAnswerLeadsTo(t *testing.T) {
 		"not sent":               {Answer{Kind: NotSent}, Verdict{Action: Wait, Delay: waitDelay}},
 	} {
 		if got := p.Judge(c.answer, 1); got != c.want {
-			t.Errorf("%s: %+v, want %+v", name, got, c.want)
+			t.Errorf("%s: the verdict is %+v, want %+v", name, got, c.want)
 		}
 	}
 }
 
-func TestJitterStaysWithinItsBoundsAndFillsThem(t *testing.T) {
+func TestJitteredWaitsFillTheRangeAndStayWithinIt(t *testing.T) {
 	t.Parallel()
 	const wait = 1000 * time.Second
 	for _, jitter := range []float64{0, 0.2, 1} {
@@ -70,11 +70,11 @@ func TestJitterStaysWithinItsBoundsAndFillsThem(t *testing.T) {
 		}
 		least, most := time.Duration(float64(wait)*(1-jitter)), time.Duration(float64(wait)*(1+jitter))
 		if low < least || high > most {
-			t.Errorf("jitter %v: waits from %v to %v, want %v to %v", jitter, low, high, least, most)
+			t.Errorf("jitter %v: the waits are from %v to %v, want them within %v to %v", jitter, low, high, least, most)
 		}
-		// Ten thousand draws that leave a tenth of the range at either end empty: once in 10^450 runs.
+		// Ten thousand draws leave a tenth of the range empty at one end once in 10^450 runs.
 		if slack := time.Duration(float64(wait) * jitter / 5); low > least+slack || high < most-slack {
-			t.Errorf("jitter %v: waits from %v to %v, which does not fill %v to %v", jitter, low, high, least, most)
+			t.Errorf("jitter %v: the waits are from %v to %v, want them nearly from %v to %v", jitter, low, high, least, most)
 		}
 	}
 }
@@ -89,11 +89,11 @@ func TestRetryAfterIsCappedAndNeverShortensTheWait(t *testing.T) {
 		math.MaxInt64:   {Action: Retry, Delay: time.Hour, Hold: time.Hour},
 	} {
 		if got := p.Judge(Answer{Kind: Status, StatusCode: 503, RetryAfter: asked}, 1); got != want {
-			t.Errorf("Retry-After %v: %+v, want %+v", asked, got, want)
+			t.Errorf("Retry-After %v: the verdict is %+v, want %+v", asked, got, want)
 		}
 	}
 	want := Verdict{Action: Die, Reason: "exhausted", Hold: time.Minute}
 	if got := p.Judge(Answer{Kind: Status, StatusCode: 429, RetryAfter: time.Minute}, 2); got != want {
-		t.Errorf("on the last attempt: %+v, want %+v", got, want)
+		t.Errorf("on the last attempt the verdict is %+v, want %+v", got, want)
 	}
 }

@@ -8,14 +8,14 @@ import (
 
 const testLease = 30 * time.Second
 
-// TestReadyMeansProgress: what is stuck is so only after a lease and two polls in which nobody claimed anything.
-func TestReadyMeansProgress(t *testing.T) {
+// TestAWorkerIsStuckOnlyAfterALeaseAndTwoPollsWithoutAClaim by any worker, or when no scan succeeds.
+func TestAWorkerIsStuckOnlyAfterALeaseAndTwoPollsWithoutAClaim(t *testing.T) {
 	t.Parallel()
 	full := func(r *rig, found ...Candidate) {
 		r.scans.full.began = r.now
 		r.Scanned(ScanOrder{}, found, 0, r.now)
 	}
-	// scans for a lease and a while more, once a poll; each finds what find says.
+	// scans makes a scan per poll, for a little longer than a lease. Each finds what find returns.
 	scans := func(r *rig, find func(i int) []Candidate) {
 		for i := range 40 {
 			r.later(testPoll)
@@ -77,23 +77,22 @@ func TestReadyMeansProgress(t *testing.T) {
 			r.config.Lease = testLease
 			c.after(r)
 			if got := r.Stuck(r.now); c.says == "" && got != "" || !strings.Contains(got, c.says) {
-				t.Errorf("it says %q, want %q", got, c.says)
+				t.Errorf("Stuck returns %q, want %q", got, c.says)
 			}
 		})
 	}
 }
 
-// TestACutScanSaysNothingOfWhatItDidNotReach.
-func TestACutScanSaysNothingOfWhatItDidNotReach(t *testing.T) {
+func TestAScanThatWasCutShortCountsOnlyAsFarAsItRead(t *testing.T) {
 	t.Parallel()
 	var p progress
 	p.scanned([]Candidate{{"a", longAgo}, {"z", longAgo}}, false, began)
 	p.scanned([]Candidate{{"a", longAgo}, {"b", longAgo}}, true, began.Add(time.Second))
 	if !p.madeAt.Equal(began) {
-		t.Error("an endpoint behind the last that was reached counts as claimed")
+		t.Error("an endpoint behind the last one that the scan read counts as claimed")
 	}
 	p.scanned([]Candidate{{"a", longAgo}, {"c", longAgo}}, true, began.Add(2*time.Second))
 	if !p.madeAt.Equal(began.Add(2 * time.Second)) {
-		t.Error("an endpoint before the last that was reached, and gone, does not count as claimed")
+		t.Error("an endpoint before the last one that the scan read, which it did not find, does not count as claimed")
 	}
 }

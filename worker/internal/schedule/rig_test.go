@@ -12,14 +12,14 @@ import (
 
 func TestMain(m *testing.M) { leakcheck.Main(m) }
 
-// rig is a scheduler, a clock that the test moves, and what a worker would keep.
+// rig is a scheduler, a clock that the test moves, and the state that a worker would keep.
 type rig struct {
 	*Scheduler
 	t   *testing.T
 	now time.Time
 }
 
-// began is when every test begins, and longAgo when what is due became so.
+// began is the time at which every test begins. longAgo is the due time of all messages.
 var (
 	began   = time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC)
 	longAgo = began.Add(-time.Hour)
@@ -30,7 +30,7 @@ const (
 	testTurn = time.Minute
 )
 
-// slots returns a scheduler of so many slots, and so many per endpoint.
+// slots returns a scheduler with this many slots, overall and per endpoint.
 func slots(t *testing.T, most, perEndpoint int) *rig {
 	t.Helper()
 	return &rig{
@@ -57,17 +57,17 @@ func (r *rig) knows(names ...string) *rig {
 	return r
 }
 
-// claim asks what to do next, which must be a claim.
+// claim takes the claim loop's next step, which must be a claim.
 func (r *rig) claim() Order {
 	r.t.Helper()
 	step := r.NextClaim(r.now)
 	if step.Do != Claim {
-		r.t.Fatalf("next: %v, want a claim", step)
+		r.t.Fatalf("the next step is %v, want a claim", step)
 	}
 	return step.Order
 }
 
-// mayGive is how many messages the next claim would take from an endpoint, of those that are candidates.
+// mayGive is how many messages the next claim may take from an endpoint, 0 if it is no candidate.
 func (r *rig) mayGive(name string) int {
 	r.t.Helper()
 	r.drain.after, r.drain.stream = afterNothing, false
@@ -79,7 +79,7 @@ func (r *rig) mayGive(name string) int {
 	return 0
 }
 
-// gave are n messages of an endpoint, the last due at some seconds after longAgo.
+// gave returns n messages of an endpoint, as a claim does. The last one is due until seconds after longAgo.
 func (r *rig) gave(name string, n, until int) (messages []Message) {
 	for i := range n {
 		messages = append(messages, Message{Endpoint: name, DueFrom: longAgo.Add(time.Duration(until-i) * time.Second), ClaimedAt: r.now})
@@ -87,7 +87,7 @@ func (r *rig) gave(name string, n, until int) (messages []Message) {
 	return messages
 }
 
-// begins has n requests of an endpoint begin, as if a claim had brought them.
+// begins starts n requests of an endpoint, as if a claim had brought their messages.
 func (r *rig) begins(name string, n int) {
 	for _, m := range r.gave(name, n, 0) {
 		r.begin(m)
@@ -101,7 +101,8 @@ func (r *rig) answers(name string, n int, a Answer) {
 	}
 }
 
-// roundTrip fills the endpoint's window and answers everything in it alike, so slowly that nothing is claimed ahead.
+// roundTrip fills the endpoint's window, and gives each request in it the same answer. The answers are so slow that nothing is
+// claimed ahead.
 func (r *rig) roundTrip(name string, a Answer) (inFlight int) {
 	inFlight = r.endpoint(name).room()
 	r.begins(name, inFlight)
@@ -111,14 +112,14 @@ func (r *rig) roundTrip(name string, a Answer) (inFlight int) {
 	return inFlight
 }
 
-// quick is an answer after a millisecond: of a window of four, 160 come in aheadTime.
+// quick is an answer after a millisecond. With a window of four, 160 of them come within aheadTime.
 func quick() Answer { return Answer{Kind: Delivered, Duration: time.Millisecond} }
 
 // slow is an answer after an hour.
 func slow() Answer { return Answer{Kind: Delivered, Duration: time.Hour} }
 
-// told reports whether a loop's channel had a token, and takes it.
-func told(c <-chan struct{}) bool {
+// signalled reports whether a loop's channel had a token, and takes it.
+func signalled(c <-chan struct{}) bool {
 	select {
 	case <-c:
 		return true
@@ -135,7 +136,7 @@ func (o Order) String() string {
 	return strings.Join(turns, " ")
 }
 
-// String says what a step is, its times as what is left until then since began.
+// String describes a step. Its times are counted from began.
 func (s Step) String() string {
 	switch s.Do {
 	case Claim:

@@ -6,17 +6,17 @@ import (
 	"time"
 )
 
-// scan asks what to do next, which must be a scan.
+// scan takes the scan loop's next step, which must be a scan.
 func (r *rig) scan() ScanOrder {
 	r.t.Helper()
 	step := r.NextScan(r.now)
 	if step.Do != Scan {
-		r.t.Fatalf("next: %v, want a scan", step)
+		r.t.Fatalf("the next step is %v, want a scan", step)
 	}
 	return step.Scan
 }
 
-// scanned makes a full scan that takes so long and finds some endpoints.
+// scanned makes a full scan that takes this long and finds these endpoints.
 func (r *rig) scanned(took time.Duration, names ...string) {
 	r.t.Helper()
 	order := r.scan()
@@ -26,7 +26,7 @@ func (r *rig) scanned(took time.Duration, names ...string) {
 		found = append(found, Candidate{name, longAgo})
 	}
 	r.Scanned(order, found, took, r.now)
-	told(r.ScanLoop)
+	signalled(r.ScanLoop)
 }
 
 func TestWhatTheScanLoopDoesNext(t *testing.T) {
@@ -35,33 +35,33 @@ func TestWhatTheScanLoopDoesNext(t *testing.T) {
 		after func(r *rig)
 		want  string
 	}{
-		"it begins with a full scan":   {func(*rig) {}, `scan behind ""`},
-		"one at a time":                {func(r *rig) { r.scan() }, "wait until 1s for a wake"},
-		"then it waits for the poll":   {func(r *rig) { r.scanned(0) }, "wait until 1s for a wake"},
-		"the poll's end is a scan":     {func(r *rig) { r.scanned(0); r.later(testPoll) }, `scan behind ""`},
-		"what was found wants a drain": {func(r *rig) { r.scanned(0, "a") }, "insert a drain"},
-		"but not while one runs":       {func(r *rig) { r.drains(); r.scanned(0, "a") }, "wait until 1s for a wake"},
+		"it begins with a full scan":                 {func(*rig) {}, `scan behind ""`},
+		"one at a time":                              {func(r *rig) { r.scan() }, "wait until 1s for a wake"},
+		"after it, it waits for the poll":            {func(r *rig) { r.scanned(0) }, "wait until 1s for a wake"},
+		"at the poll it scans":                       {func(r *rig) { r.scanned(0); r.later(testPoll) }, `scan behind ""`},
+		"when it found something it inserts a drain": {func(r *rig) { r.scanned(0, "a") }, "insert a drain"},
+		"but not while one runs":                     {func(r *rig) { r.drains(); r.scanned(0, "a") }, "wait until 1s for a wake"},
 		"nor when one was inserted a moment ago": {func(r *rig) {
 			r.scanned(0, "a")
 			r.NextScan(r.now)
 			r.Woken(r.now)
 			r.scanned(0, "a")
 		}, "wait until 50ms for a wake"},
-		"a wake is a scan": {func(r *rig) { r.scanned(0); r.Woken(r.now) }, `scan behind ""`},
-		"while a drain runs, it is a scan a little later": {func(r *rig) {
+		"after a wake it scans": {func(r *rig) { r.scanned(0); r.Woken(r.now) }, `scan behind ""`},
+		"while a drain runs, a wake leads to a later scan": {func(r *rig) {
 			r.scanned(0)
 			r.knows("a").drains()
 			r.Woken(r.now)
 		}, "wait until 100ms for a wake"},
-		"that is": {func(r *rig) {
+		"and then it scans": {func(r *rig) {
 			r.scanned(0)
 			r.knows("a").drains()
 			r.Woken(r.now)
 			r.later(wakeScanDelay)
 		}, `scan behind ""`},
-		"a drain that began knowing nothing is a scan": {func(r *rig) { r.scanned(0); r.drains() }, `scan behind ""`},
-		"scans pause nine times what they took":        {func(r *rig) { r.scanned(10 * time.Millisecond); r.Woken(r.now) }, "wait until 100ms for a wake"},
-		"a full scan that is slow gives way to recent ones": {func(r *rig) {
+		"after a drain began without candidates it scans": {func(r *rig) { r.scanned(0); r.drains() }, `scan behind ""`},
+		"it waits nine times as long as the scan took":    {func(r *rig) { r.scanned(10 * time.Millisecond); r.Woken(r.now) }, "wait until 100ms for a wake"},
+		"after a slow full scan it makes recent ones": {func(r *rig) {
 			r.scanned(100 * time.Millisecond)
 			r.Woken(r.now)
 		}, "scan what was written since -2s"},
@@ -71,7 +71,7 @@ func TestWhatTheScanLoopDoesNext(t *testing.T) {
 			r.Woken(r.now)
 		}, "scan what was written since -2s"},
 		"not before": {func(r *rig) { r.scan(); r.Woken(r.now) }, "wait until 21ms for a wake"},
-		"a drain that could not be inserted is decided anew": {func(r *rig) {
+		"after a drain could not be inserted it scans": {func(r *rig) {
 			r.scanned(0, "a")
 			r.NextScan(r.now)
 			r.InsertFailed(r.now, 300*time.Millisecond)
@@ -83,7 +83,7 @@ func TestWhatTheScanLoopDoesNext(t *testing.T) {
 			r := slots(t, 16, 8)
 			c.after(r)
 			if got := r.NextScan(r.now).String(); got != c.want {
-				t.Errorf("next: %s, want: %s", got, c.want)
+				t.Errorf("the next step is %q, want %q", got, c.want)
 			}
 		})
 	}
@@ -98,55 +98,54 @@ func TestAFullScanGoesOnWhereTheLastOneWasCut(t *testing.T) {
 	}
 	r.drains().scanned(0, names...)
 	if got := r.NextScan(r.now).String(); got != `scan behind "e0999"` {
-		t.Errorf("then: %s", got)
+		t.Errorf("the next step is %q, want a scan behind the last endpoint", got)
 	}
 	r.Scanned(ScanOrder{After: "e0999"}, nil, 0, r.now)
 	r.later(testPoll)
 	if got := r.NextScan(r.now).String(); got != `scan behind ""` {
-		t.Errorf("and then: %s", got)
+		t.Errorf("the step after that is %q, want a scan from the beginning", got)
 	}
 }
 
-// TestWhatAFailedScanShouldHaveReadTheNextOneReads: the start of recent scans moves on with a success only.
-func TestWhatAFailedScanShouldHaveReadTheNextOneReads(t *testing.T) {
+// TestAScanReadsAgainWhatAFailedOneShouldHaveRead: only a scan that succeeds moves the start of the next recent scan.
+func TestAScanReadsAgainWhatAFailedOneShouldHaveRead(t *testing.T) {
 	t.Parallel()
 	r := slots(t, 16, 8)
-	r.scanned(100 * time.Millisecond) // slow: recent scans from now on; it began at 0
+	r.scanned(100 * time.Millisecond) // it is slow, so recent scans follow; it began at 0
 	r.later(200 * time.Millisecond)
 	r.Woken(r.now)
 	order := r.scan()
 	r.ScanFailed(order, r.now, 50*time.Millisecond)
 	r.later(50 * time.Millisecond)
 	if got := r.NextScan(r.now).String(); got != "scan what was written since -2s" {
-		t.Errorf("after a failure: %s", got)
+		t.Errorf("after a failure the next step is %q, want a scan since -2s", got)
 	}
 	r.Scanned(order, nil, 0, r.now) // it began 350 ms after the test
 	r.later(time.Second)
 	r.Woken(r.now)
 	full := r.scan()
-	r.ScanFailed(full, r.now, time.Hour) // a full scan that fails reads nothing either
+	r.ScanFailed(full, r.now, time.Hour) // a full scan that fails has read nothing
 	if got := r.NextScan(r.now).String(); got != "scan what was written since -1.65s" {
-		t.Errorf("after a success, and a full scan that failed: %s", got)
+		t.Errorf("after a success, and a full scan that failed, the next step is %q, want a scan since -1.65s", got)
 	}
 }
 
-// TestAScansResultWakesTheDrainThatRuns.
-func TestAScansResultWakesTheDrainThatRuns(t *testing.T) {
+func TestAScanThatFindsSomethingWakesTheRunningDrain(t *testing.T) {
 	t.Parallel()
 	r := slots(t, 16, 8)
 	r.drains().claim()
 	r.Claimed(r.now, nil, nil)
 	r.NextClaim(r.now)
-	if r.scanned(0, "a"); !told(r.ClaimLoop) {
-		t.Error("it is not told")
+	if r.scanned(0, "a"); !signalled(r.ClaimLoop) {
+		t.Error("the scan's result does not signal the claim loop")
 	}
 	if got := r.NextClaim(r.now).String(); got != "claim a" {
-		t.Errorf("next: %s", got)
+		t.Errorf("the next step is %q, want a claim of a", got)
 	}
 }
 
-// TestARecentScanBeginsWhereAllWasReadBefore: a full scan in one piece has read all, and one that was cut has not.
-func TestARecentScanBeginsWhereAllWasReadBefore(t *testing.T) {
+// TestARecentScanBeginsAtTheStartOfTheLastWholeScan: a full scan that was cut short has not read everything.
+func TestARecentScanBeginsAtTheStartOfTheLastWholeScan(t *testing.T) {
 	t.Parallel()
 	many := make([]string, ScanMax)
 	for i := range many {
@@ -163,11 +162,11 @@ func TestARecentScanBeginsWhereAllWasReadBefore(t *testing.T) {
 			r := slots(t, 16, 8)
 			r.scanned(0)
 			r.later(time.Second)
-			r.drains().scanned(scanSlow+time.Millisecond, c.found...) // it began after a second
+			r.drains().scanned(scanSlow+time.Millisecond, c.found...) // it began a second after the test
 			r.Woken(r.now)
 			r.later(wakeScanDelay)
 			if got := r.NextScan(r.now).String(); got != c.want {
-				t.Errorf("then: %s, want: %s", got, c.want)
+				t.Errorf("the next step is %q, want %q", got, c.want)
 			}
 		})
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/lane"
 )
 
-// windowPlay plays claims, answers, limits, suspensions and time at random, and keeps a simple record of its own: which
-// messages wait where, when each window was halved and used up. After every step the scheduler must agree with it.
+// windowPlay plays random claims, answers, limits, suspensions and time. It keeps a simple record of its own: which messages
+// wait in which lane, and when each window was halved and used up. After every step the scheduler must agree with the record.
 type windowPlay struct {
 	*rig
 	rng       *rand.Rand
@@ -19,8 +19,8 @@ type windowPlay struct {
 	order     *Order // of the claim under way
 	id        int
 	suspended bool
-	operators map[string]int // the operator's limits of whole origins
-	ready     []readyRecord  // what waits for whichever slot is free next, in the order of its claim
+	operators map[string]int // the operator's limits, by origin
+	ready     []readyRecord  // the messages that wait for the next free slot, in the order of their claim
 }
 
 // readyRecord is a message that waits for the next slot.
@@ -30,19 +30,19 @@ type readyRecord struct {
 	claimed time.Time
 }
 
-// laneRecord is what the play knows of a lane.
+// laneRecord is the play's record of a lane.
 type laneRecord struct {
-	begun    []time.Time // of the requests under way
+	begun    []time.Time // when each request under way began
 	waiting  []int       // payloads, in the order of their claim
-	claimed  []time.Time // of those that wait
+	claimed  []time.Time // when each message that waits was claimed
 	used     bool        // the window was used up since it was last empty
 	halved   time.Time
 	answered time.Time
-	idle     time.Time // since when it has had no request and is no candidate; zero: it has, or is
-	grant    time.Time // no turn before
-	rate     float64   // the one that messages brought last
-	limit    int       // the operator's, at the moment
-	wants    float64   // the rate that the operator wants
+	idle     time.Time // since when it has had no request and been no candidate; zero while it has one or is one
+	grant    time.Time // no turn before this time
+	rate     float64   // the rate in the last messages
+	limit    int       // the operator's present limit
+	wants    float64   // the operator's present rate
 }
 
 func (p *windowPlay) record(name string) *laneRecord {
@@ -52,8 +52,7 @@ func (p *windowPlay) record(name string) *laneRecord {
 	return p.lanes[name]
 }
 
-// anyLane is one of several origins' lanes: of the origin itself, of a tenant there, or of one URL of either; or the only one
-// of its origin.
+// anyLane returns a random lane: of an origin, of a tenant there, or of a URL of either; or the only lane of its origin.
 func (p *windowPlay) anyLane() string {
 	if p.rng.IntN(3) == 0 {
 		return fmt.Sprintf("https://alone%d.test", p.rng.IntN(20))
@@ -68,7 +67,7 @@ func (p *windowPlay) anyLane() string {
 	return name
 }
 
-// TestEveryWindowKeepsItsRules checks them after each step of a random play: what the fields of an endpoint promise.
+// TestEveryWindowKeepsItsRules checks, after each step of a random play, the rules in the comments of an endpoint's fields.
 func TestEveryWindowKeepsItsRules(t *testing.T) {
 	t.Parallel()
 	seed := rand.Uint64()
@@ -105,7 +104,7 @@ func (p *windowPlay) step() {
 	case 2:
 		p.later([]time.Duration{0, aheadKept, aheadKept + 1, endpointKept, endpointKept + 2*time.Second}[p.rng.IntN(5)])
 	case 3:
-		name := p.anyLane() // an operator changes his mind
+		name := p.anyLane() // an operator changes the limits
 		p.operators[lane.Origin(name)] = []int{0, 0, 0, 2}[p.rng.IntN(4)]
 		r := p.record(name)
 		r.limit, r.wants = []int{0, 0, 1, 3}[p.rng.IntN(4)], []float64{0, 0, 0.7, 100}[p.rng.IntN(4)]
@@ -130,18 +129,18 @@ func (p *windowPlay) suspends() {
 	}
 }
 
-// overdue checks that what has waited for the next slot for too long goes back, and nothing else.
+// overdue checks that the messages go back which have waited too long for the next slot, and no others.
 func (p *windowPlay) overdue() {
 	back := p.Overdue(p.now)
 	for len(p.ready) > 0 && p.now.Sub(p.ready[0].claimed) > aheadKept {
 		if len(back) == 0 || back[0].Payload != p.ready[0].payload {
-			p.t.Errorf("%+v has been ready for too long, and does not go back", p.ready[0])
+			p.t.Errorf("%+v has been ready for too long and does not go back, want it to go back", p.ready[0])
 			return
 		}
 		back, p.ready = back[1:], p.ready[1:]
 	}
 	if len(back) > 0 {
-		p.t.Errorf("%d go back before their time", len(back))
+		p.t.Errorf("%d messages go back before their time, want none", len(back))
 	}
 }
 
@@ -154,11 +153,11 @@ func (p *windowPlay) gaveBackAll(back []Message) {
 		r.waiting, r.claimed = nil, nil
 	}
 	if len(back) != waited {
-		p.t.Errorf("%d of %d that waited went back", len(back), waited)
+		p.t.Errorf("%d messages went back, want the %d that waited", len(back), waited)
 	}
 }
 
-// claims begins a claim, or ends the one that is under way.
+// claims begins a claim, or ends the one under way.
 func (p *windowPlay) claims() {
 	if p.order != nil {
 		p.claimed()
@@ -168,7 +167,7 @@ func (p *windowPlay) claims() {
 	switch step := p.NextClaim(p.now); step.Do {
 	case Claim:
 		p.ordered(step.Order)
-		if contended { // then nothing is claimed ahead
+		if contended { // no message is claimed ahead then
 			p.mustShare(step.Order)
 		}
 	case EndDrain:
@@ -177,17 +176,17 @@ func (p *windowPlay) claims() {
 	}
 }
 
-// ordered checks what a claim is asked for.
+// ordered checks the order of a claim.
 func (p *windowPlay) ordered(o Order) {
 	if p.suspended {
-		p.t.Error("a claim while suspended")
+		p.t.Error("a claim is ordered while suspended, want none")
 	}
 	p.order = &o
 	seen, unproven, firsts := map[string]bool{}, 0, 0
 	for _, turn := range o.Turns {
 		e := p.endpoints[turn.Endpoint]
 		if turn.Most < 1 || seen[turn.Endpoint] || p.record(turn.Endpoint).grant.After(p.now) {
-			p.t.Errorf("%s may give %d; asked before: %v; its rate gives something in %v", turn.Endpoint, turn.Most, seen[turn.Endpoint],
+			p.t.Errorf("%s may give %d; it has a turn already: %v; its rate gives something in %v; want 1 at least, one turn, and a rate that gives something", turn.Endpoint, turn.Most, seen[turn.Endpoint],
 				p.record(turn.Endpoint).grant.Sub(p.now))
 		}
 		seen[turn.Endpoint] = true
@@ -198,19 +197,19 @@ func (p *windowPlay) ordered(o Order) {
 		}
 	}
 	if room := max((p.config.MaxInFlight+1)/2-p.unproven, 0); unproven > room+firsts {
-		p.t.Errorf("unproven endpoints may give %d, there is room for %d and one each of %d", unproven, room, firsts)
+		p.t.Errorf("unproven endpoints may give %d, want %d and one each of %d at most", unproven, room, firsts)
 	}
 	if o.Most > p.free+max(p.ahead, 0) || len(o.Turns)+o.Recent > o.Most {
-		p.t.Errorf("a claim of %d, %d turns and %d recent ones; %d slots, %d ahead", o.Most, len(o.Turns), o.Recent, p.free, p.ahead)
+		p.t.Errorf("the claim is of %d messages, with %d turns and %d recent ones, for %d slots and %d ahead; want no more turns and recent ones than messages, and no more messages than slots", o.Most, len(o.Turns), o.Recent, p.free, p.ahead)
 	}
-	for name := range p.endpoints { // looked at once a second
+	for name := range p.endpoints { // the scheduler forgets idle ones once a second
 		if idle := p.record(name).idle; !idle.IsZero() && p.now.Sub(idle) > endpointKept+time.Second {
-			p.t.Errorf("%s is known though it has been idle for %v", name, p.now.Sub(idle))
+			p.t.Errorf("%s has been idle for %v, want it forgotten", name, p.now.Sub(idle))
 		}
 	}
 }
 
-// mustShare checks that what a claim may take of lanes that share an origin is no more than they may have.
+// mustShare checks that a claim takes no more of lanes that share an origin than these may have in flight.
 func (p *windowPlay) mustShare(o Order) {
 	owners, origins := map[*owner]int{}, map[*origin]int{}
 	for _, turn := range o.Turns {
@@ -221,17 +220,17 @@ func (p *windowPlay) mustShare(o Order) {
 	}
 	for o, n := range owners {
 		if n+o.inFlight > o.origin.share(p.config.EndpointMaxInFlight) {
-			p.t.Errorf("%s may give %d, with %d in flight, of %d", o.name, n, o.inFlight, o.origin.share(p.config.EndpointMaxInFlight))
+			p.t.Errorf("%s may give %d and has %d in flight, want %d together at most", o.name, n, o.inFlight, o.origin.share(p.config.EndpointMaxInFlight))
 		}
 	}
 	for at, n := range origins {
 		if n+at.inFlight > at.most(p.config.EndpointMaxInFlight) {
-			p.t.Errorf("%s may give %d, with %d in flight, of %d", at.name, n, at.inFlight, at.most(p.config.EndpointMaxInFlight))
+			p.t.Errorf("%s may give %d and has %d in flight, want %d together at most", at.name, n, at.inFlight, at.most(p.config.EndpointMaxInFlight))
 		}
 	}
 }
 
-// claimed ends the claim under way, and checks what begins.
+// claimed ends the claim under way, and checks which requests begin.
 func (p *windowPlay) claimed() {
 	o := *p.order
 	p.order = nil
@@ -256,14 +255,14 @@ func (p *windowPlay) claimed() {
 	start, back := p.Claimed(p.now, took, nil)
 	if p.suspended {
 		if len(start) > 0 || len(back) != len(took) {
-			p.t.Errorf("while suspended %d of %d begin, %d go back", len(start), len(took), len(back))
+			p.t.Errorf("while suspended %d of %d requests begin, and %d messages go back; want none, and all", len(start), len(took), len(back))
 		}
 		return
 	}
 	p.grants(o, took)
 	p.begun(took, start, before)
 	if len(back) > 0 {
-		p.t.Errorf("%d of a claim go back", len(back))
+		p.t.Errorf("%d messages of a claim go back, want none", len(back))
 	}
 }
 
@@ -284,7 +283,7 @@ func (p *windowPlay) messages(name string, n int) (all []Message) {
 	return all
 }
 
-// grants notes until when the rates of a claim's endpoints give nothing more.
+// grants records until when the rates of a claim's endpoints give nothing more.
 func (p *windowPlay) grants(o Order, took []Message) {
 	for _, m := range took {
 		if r := p.record(m.Endpoint); r.rate != m.Rate {
@@ -300,7 +299,7 @@ func (p *windowPlay) grants(o Order, took []Message) {
 	}
 }
 
-// begun notes what begins and what waits, and checks that no window is exceeded.
+// begun records which requests begin and which messages wait, and checks that no window is exceeded.
 func (p *windowPlay) begun(took, start []Message, before map[string]int) {
 	begins := map[any]bool{}
 	for _, m := range start {
@@ -327,7 +326,7 @@ func (p *windowPlay) begun(took, start []Message, before map[string]int) {
 			bound = min(bound, r.limit)
 		}
 		if e.inFlight > max(bound, 1) {
-			p.t.Errorf("%s: %d requests after the start of some (%d before), of %d", m.Endpoint, e.inFlight, before[m.Endpoint], bound)
+			p.t.Errorf("%s: %d requests are in flight (%d before), want %d at most", m.Endpoint, e.inFlight, before[m.Endpoint], bound)
 		}
 		at, most := e.owner.origin, p.config.EndpointMaxInFlight
 		if limit := p.operators[at.name]; limit > 0 {
@@ -335,7 +334,7 @@ func (p *windowPlay) begun(took, start []Message, before map[string]int) {
 		}
 		shared := at.active > 1 || e.owner.active > 1 || p.operators[at.name] > 0
 		if shared && e.inFlight > max(before[m.Endpoint], 1) && at.inFlight > max(most, p.busy(at)) {
-			p.t.Errorf("%s: %d requests at its origin after the start of some, of %d", m.Endpoint, at.inFlight, most)
+			p.t.Errorf("%s: %d requests are in flight at its origin, want %d at most", m.Endpoint, at.inFlight, most)
 		}
 	}
 }
@@ -350,7 +349,7 @@ func (p *windowPlay) busy(at *origin) (n int) {
 	return n
 }
 
-// answers ends the oldest request of a lane, and checks what the window learns of it and what follows.
+// answers ends the oldest request of a lane, and checks how its window changes and what follows.
 func (p *windowPlay) answers(name string) {
 	r := p.record(name)
 	if len(r.begun) == 0 {
@@ -379,8 +378,8 @@ func (p *windowPlay) answers(name string) {
 	}
 }
 
-// mayKeep reports whether a request that ends may hand its slot on, with the window that it leaves: its lane, and those that it
-// shares its origin with, have no more than they may.
+// mayKeep reports whether a request that ends may pass its slot on: with the new window, its lane and the lanes of its origin
+// have no more requests than allowed.
 func (p *windowPlay) mayKeep(e *endpoint, limit int) bool {
 	if e.operatorLimit > 0 {
 		limit = min(limit, e.operatorLimit)
@@ -388,13 +387,13 @@ func (p *windowPlay) mayKeep(e *endpoint, limit int) bool {
 	at, most := e.owner.origin, p.config.EndpointMaxInFlight
 	if at.operatorLimit > 0 {
 		most = min(most, at.operatorLimit)
-	} else if at.active <= 1 && e.owner.active <= 1 { // nobody else is there
+	} else if at.active <= 1 && e.owner.active <= 1 { // no other lane is active
 		return e.inFlight <= limit
 	}
 	return e.inFlight <= limit && e.owner.inFlight <= max(most/max(at.active, 1), 1) && at.inFlight <= most
 }
 
-// learnt is what the window must be after an answer.
+// learnt returns how large the window must be after an answer, and whether the endpoint must be proven.
 func (p *windowPlay) learnt(r *laneRecord, e *endpoint, a Answer) (limit int, proven bool) {
 	limit, proven = e.limit, e.proven || !a.Unhealthy() && a.Kind != Moved
 	most := p.config.EndpointMaxInFlight
@@ -418,16 +417,16 @@ type following struct {
 	back []Message
 }
 
-// followed checks it.
+// followed checks what an answer did with the messages that wait.
 func (p *windowPlay) followed(name string, r *laneRecord, a Answer, kept bool, f following) {
 	if waits := len(r.waiting); waits > 0 {
 		goesBack := a.backsOff() || p.now.Sub(r.claimed[0]) > aheadKept
 		own := f.more && f.next.Payload == r.waiting[0]
 		switch {
 		case goesBack && (own || len(f.back) < waits):
-			p.t.Errorf("%s: after %+v %d of %d that wait go back; the next begins: %v", name, a, len(f.back), waits, own)
+			p.t.Errorf("%s: after %+v %d of %d messages that wait go back, and the next one begins: %v; want all, and false", name, a, len(f.back), waits, own)
 		case !goesBack && own != kept:
-			p.t.Errorf("%s: after %+v one that waits begins: %v, want %v", name, a, own, kept)
+			p.t.Errorf("%s: after %+v the request of a message that waits begins: %v, want %v", name, a, own, kept)
 		}
 	}
 	for _, m := range f.back {
@@ -436,14 +435,14 @@ func (p *windowPlay) followed(name string, r *laneRecord, a Answer, kept bool, f
 	switch {
 	case !f.more:
 		if len(p.ready) > 0 && p.free > 0 {
-			p.t.Errorf("%d are ready, and none has the slot", len(p.ready))
+			p.t.Errorf("%d messages are ready, and none gets the free slot, want that one does", len(p.ready))
 		}
 	case len(r.waiting) > 0 && f.next.Payload == r.waiting[0]:
 		r.waiting, r.claimed = r.waiting[1:], r.claimed[1:]
 		r.begun = append(r.begun, p.now)
 	case len(p.ready) > 0 && f.next.Payload == p.ready[0].payload:
 		if p.now.Sub(p.ready[0].claimed) > aheadKept {
-			p.t.Errorf("%+v begins, though it has waited for too long", p.ready[0])
+			p.t.Errorf("%+v begins, although it has waited for too long, want it to go back", p.ready[0])
 		}
 		p.mayBegin(p.ready[0].lane)
 		p.ready = p.ready[1:]
@@ -451,22 +450,22 @@ func (p *windowPlay) followed(name string, r *laneRecord, a Answer, kept bool, f
 		other.begun = append(other.begun, p.now)
 		other.used = other.used || p.endpoints[f.next.Endpoint].inFlight >= p.endpoints[f.next.Endpoint].limit
 	default:
-		p.t.Errorf("%s: %v begins, of %v that wait there and %+v", name, f.next.Payload, r.waiting, p.ready)
+		p.t.Errorf("%s: the request of %v begins, want the first of %v that wait there, or of %+v", name, f.next.Payload, r.waiting, p.ready)
 	}
 }
 
-// mayBegin checks that a lane whose request just began has no more than its window.
+// mayBegin checks that a lane has no more requests than its window after one of them began.
 func (p *windowPlay) mayBegin(name string) {
 	e := p.endpoints[name]
 	if e.inFlight > max(e.bound(), 1) {
-		p.t.Errorf("%s: %d in flight after one that was ready began, of %d", name, e.inFlight, e.bound())
+		p.t.Errorf("%s: %d requests are in flight after a message that was ready began, want %d at most", name, e.inFlight, e.bound())
 	}
 	if !e.proven && e.inFlight > initialLimit {
-		p.t.Errorf("%s has not answered yet, and has %d in flight", name, e.inFlight)
+		p.t.Errorf("%s has not answered yet, and has %d requests in flight, want %d at most", name, e.inFlight, initialLimit)
 	}
 }
 
-// wentBack checks that a message which goes back after an answer waited there, or was ready and may not begin any more.
+// wentBack checks that a message that goes back after an answer has waited in the lane, or was ready and may not begin any more.
 func (p *windowPlay) wentBack(m Message, name string, r *laneRecord, a Answer) {
 	if len(r.waiting) > 0 && m.Payload == r.waiting[0] {
 		r.waiting, r.claimed = r.waiting[1:], r.claimed[1:]
@@ -474,25 +473,25 @@ func (p *windowPlay) wentBack(m Message, name string, r *laneRecord, a Answer) {
 	}
 	at := slices.IndexFunc(p.ready, func(one readyRecord) bool { return one.payload == m.Payload })
 	if at < 0 {
-		p.t.Errorf("%s: %v goes back, which waits neither there, of %v, nor for a slot", name, m.Payload, r.waiting)
+		p.t.Errorf("%s: message %v goes back, but it waits neither in the lane (%v) nor for a slot", name, m.Payload, r.waiting)
 		return
 	}
 	one := p.ready[at]
 	e := p.endpoints[one.lane]
 	ownFailed := one.lane == name && a.backsOff()
 	if full := e != nil && (e.inFlight >= e.bound() || !p.hasRoom(e)); !ownFailed && !full && p.now.Sub(one.claimed) <= aheadKept {
-		p.t.Errorf("%+v goes back, and its endpoint %+v has room", one, e)
+		p.t.Errorf("%+v goes back, want it to stay: its endpoint %+v has room", one, e)
 	}
 	p.ready = slices.Delete(p.ready, at, at+1)
 }
 
-// checkLanes holds the scheduler against the record.
+// checkLanes compares the scheduler with the record.
 func (p *windowPlay) checkLanes() {
 	for name, r := range p.lanes {
 		e := p.endpoints[name]
 		if e == nil { // forgotten, or never known
 			if len(r.begun)+len(r.waiting) > 0 || !r.answered.IsZero() && p.now.Sub(r.answered) <= endpointKept {
-				p.t.Errorf("%s is forgotten %v after its last answer, with %d requests", name, p.now.Sub(r.answered), len(r.begun))
+				p.t.Errorf("%s is forgotten %v after its last answer, with %d requests; want it kept", name, p.now.Sub(r.answered), len(r.begun))
 			}
 			*r = laneRecord{limit: r.limit, wants: r.wants}
 			continue
@@ -510,7 +509,7 @@ func (p *windowPlay) checkLanes() {
 	p.checkOwners()
 }
 
-// checkOwners counts anew what owners and origins count.
+// checkOwners compares the counts of owners and origins with the record.
 func (p *windowPlay) checkOwners() {
 	owners, origins := map[string]owner{}, map[string]origin{}
 	for name, e := range p.endpoints {
@@ -538,7 +537,7 @@ func (p *windowPlay) checkOwners() {
 			p.t.Errorf("origin %s is %+v, want %+v", name, got, at)
 		}
 		if shared := p.sharedOrigins[name] != nil; got != nil && shared != (got.active > 1 || got.operatorLimit > 0) {
-			p.t.Errorf("origin %s counts as shared: %v", name, shared)
+			p.t.Errorf("origin %s counts as shared: %v, want %v", name, shared, !shared)
 		}
 	}
 	if len(p.owners) != len(owners) || len(p.Scheduler.origins) != len(origins) {
@@ -546,23 +545,23 @@ func (p *windowPlay) checkOwners() {
 	}
 }
 
-// ends stops the scheduler: what waits goes back, nothing begins any more, and every slot comes back.
+// ends stops the scheduler: messages that wait go back, no request begins any more, and every slot comes back.
 func (p *windowPlay) ends() {
 	p.gaveBackAll(p.Stop())
 	if p.order != nil {
 		took := p.messages(p.anyLane(), 2)
 		if start, back := p.Claimed(p.now, took, nil); len(start) > 0 || len(back) != len(took) {
-			p.t.Errorf("after the stop %d begin and %d go back", len(start), len(back))
+			p.t.Errorf("after the stop %d requests begin and %d messages go back, want none and all", len(start), len(back))
 		}
 	}
 	for name, r := range p.lanes {
 		for range r.begun {
 			if _, more, back := p.Answered(name, quick(), p.now); more || len(back) > 0 {
-				p.t.Errorf("%s: after the stop one begins: %v, %d go back", name, more, len(back))
+				p.t.Errorf("%s: after the stop a request begins: %v, and %d messages go back; want false, and none", name, more, len(back))
 			}
 		}
 	}
 	if most := p.config.MaxInFlight; p.free != most || p.ahead != most || p.unproven != 0 || p.InFlight() != 0 {
-		p.t.Errorf("in the end %d slots, %d ahead, %d unproven, of %d", p.free, p.ahead, p.unproven, most)
+		p.t.Errorf("in the end %d slots are free, %d ahead, and %d unproven; want %[4]d, %[4]d and none", p.free, p.ahead, p.unproven, most)
 	}
 }

@@ -12,7 +12,7 @@ func TestTheShareIsKeptAndTheSeedDecides(t *testing.T) {
 			hits++
 		}
 		if first != Hits(1, share, "run", event) {
-			t.Fatalf("event %d: decided differently the second time", event)
+			t.Fatalf("event %d: the second decision differs from the first", event)
 		}
 		if first && Hits(2, share, "run", event) {
 			same++
@@ -22,11 +22,11 @@ func TestTheShareIsKeptAndTheSeedDecides(t *testing.T) {
 		t.Errorf("%d of %d events happened, want about %v of them", hits, events, share)
 	}
 	if same > hits/4 {
-		t.Errorf("another seed chose %d of the same %d events", same, hits)
+		t.Errorf("another seed chose %d of the same %d events, want a quarter of them at most", same, hits)
 	}
 }
 
-func TestNothingHappensAtShareNoneAndAllAtShareOne(t *testing.T) {
+func TestNothingHappensAtShareZeroAndEverythingAtShareOne(t *testing.T) {
 	t.Parallel()
 	for event := range 1000 {
 		if Hits(7, 0, event) || !Hits(7, 1, event) {

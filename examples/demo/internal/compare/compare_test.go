@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// records returns five outcomes that were committed, written and delivered once each, a millisecond after one another.
+// records returns five outcomes. Each was committed, written and delivered once; the latencies are 1 ms to 5 ms.
 func records() Records {
 	var r Records
 	start := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -30,7 +30,7 @@ func TestRecordsThatAgreeAreOK(t *testing.T) {
 	t.Parallel()
 	v := records().Verdict()
 	if faults(v) != 0 || v.Outcomes != 5 || v.Messages != 5 || v.Arrived != 5 || v.Repeats != 0 {
-		t.Errorf("the verdict is %+v", v)
+		t.Errorf("the verdict is %+v, want no fault, and 5 arrived", v)
 	}
 	want := []time.Duration{1e6, 2e6, 3e6, 4e6, 5e6}
 	if !slices.Equal(v.Latencies, want) {
@@ -46,14 +46,14 @@ func TestARepeatIsCountedAndAllowed(t *testing.T) {
 	r.Arrivals = append(r.Arrivals, again)
 	v := r.Verdict()
 	if faults(v) != 0 || v.Arrived != 5 || v.Repeats != 1 || len(v.RepeatsAt) != 1 || !v.RepeatsAt[0].Equal(again.At) {
-		t.Errorf("the verdict is %+v", v)
+		t.Errorf("the verdict is %+v, want no fault, and 5 arrived", v)
 	}
 	if v.Latencies[2] != 3*time.Millisecond || !v.AllAt.Equal(r.Arrivals[4].At) {
-		t.Errorf("the repeat changed the latency to %v, the end to %v", v.Latencies[2], v.AllAt)
+		t.Errorf("the repeat changed the latency to %v and the end to %v, want no change", v.Latencies[2], v.AllAt)
 	}
 }
 
-// TestEachKindOfFaultIsFound damages the records in one way at a time: exactly the lists named must name it.
+// TestEachKindOfFaultIsFound damages the records in one way at a time. Exactly the lists of the case must name the damage.
 func TestEachKindOfFaultIsFound(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -141,14 +141,14 @@ func TestEachKindOfFaultIsFound(t *testing.T) {
 			c.damage(&r)
 			v := r.Verdict()
 			if faults(v) == 0 {
-				t.Error("the verdict is OK")
+				t.Error("the verdict has no fault, want one")
 			}
 			for list, found := range map[string][]string{
 				"missing": v.Missing, "phantoms": v.Phantoms, "altered": v.Altered,
 				"unwritten": v.Unwritten, "unfounded": v.Unfounded, "doubled": v.Doubled,
 			} {
 				if len(found) != c.want[list] {
-					t.Errorf("%s: %q, want %d", list, found, c.want[list])
+					t.Errorf("the list %s is %q, want %d entries", list, found, c.want[list])
 				}
 			}
 		})

@@ -18,7 +18,7 @@ func TestQuantilesAreTakenFromTheDurations(t *testing.T) {
 		}
 	}
 	if got := Quantile(nil, 0.5); got != 0 {
-		t.Errorf("the quantile of nothing is %v", got)
+		t.Errorf("the quantile of an empty list is %v, want 0", got)
 	}
 }
 
@@ -42,7 +42,7 @@ to 20 s          0
 over 20 s        1  ####################
 `
 	if err != nil || out.String() != want {
-		t.Errorf("%v\n%s\nwant\n%s", err, out.String(), want)
+		t.Errorf("got (%v)\n%s\nwant\n%s", err, out.String(), want)
 	}
 }
 
@@ -53,7 +53,7 @@ func TestDurationsAreShort(t *testing.T) {
 		2 * time.Second: "2 s", 6_340 * time.Millisecond: "6.3 s",
 	} {
 		if got := Short(d); got != want {
-			t.Errorf("%v is written %q, want %q", d, got, want)
+			t.Errorf("Short(%v) is %q, want %q", d, got, want)
 		}
 	}
 }

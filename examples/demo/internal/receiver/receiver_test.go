@@ -45,33 +45,33 @@ func post(t *testing.T, ctx context.Context, r *Receiver, message, run, body str
 	return response.StatusCode
 }
 
-func TestWhatIsAcceptedIsRecorded(t *testing.T) {
+func TestAnAcceptedRequestIsRecorded(t *testing.T) {
 	t.Parallel()
 	r := start(t, 0)
 	for _, body := range []string{"first", "second"} {
 		if code := post(t, t.Context(), r, "message-1", "src/Äfoo.go", body); code != http.StatusOK {
-			t.Fatalf("answered %d", code)
+			t.Fatalf("got the status %d, want 200", code)
 		}
 	}
 	record := r.Record()
 	if len(record.Arrivals) != 2 || r.Delivered() != 1 || record.Refusals != 0 || len(record.Faults) != 0 {
-		t.Fatalf("the record is %+v", record)
+		t.Fatalf("the record is %+v, want two arrivals of one message", record)
 	}
 	a := record.Arrivals[1]
 	if a.MessageID != "message-1" || a.RunID != "src/Äfoo.go" || a.Status != "succeeded" ||
 		a.Attempt != "attempt of src/Äfoo.go" || a.Body != sha256.Sum256([]byte("second")) || a.At.IsZero() {
-		t.Errorf("the second arrival is %+v", a)
+		t.Errorf("the second arrival is %+v, want the second body", a)
 	}
 }
 
-func TestWhatIsRefusedIsNotRecorded(t *testing.T) {
+func TestARefusedRequestIsNotRecorded(t *testing.T) {
 	t.Parallel()
 	r := start(t, 1)
 	if code := post(t, t.Context(), r, "message-1", "run-1", ""); code != http.StatusServiceUnavailable {
-		t.Errorf("answered %d", code)
+		t.Errorf("got the status %d, want 503", code)
 	}
 	if record := r.Record(); len(record.Arrivals) != 0 || record.Refusals != 1 || r.Delivered() != 0 {
-		t.Errorf("the record is %+v", record)
+		t.Errorf("the record is %+v, want one refusal", record)
 	}
 }
 
@@ -86,30 +86,30 @@ func TestAHeldRequestIsRecordedBeforeItsAnswer(t *testing.T) {
 	for r.Held() < 2 {
 		select {
 		case code := <-answers:
-			t.Fatalf("answered %d while held", code)
+			t.Fatalf("got the status %d while the request is held, want no answer", code)
 		default:
 		}
 	}
 	cancel()
 	if code := <-answers; code != 0 {
-		t.Errorf("the one that went away got %d", code)
+		t.Errorf("the cancelled request got the status %d, want none", code)
 	}
 	release()
 	if code := <-answers; code != http.StatusOK {
-		t.Errorf("after the release: %d", code)
+		t.Errorf("after the release got the status %d, want 200", code)
 	}
 	if r.Delivered() != 2 {
-		t.Errorf("%d recorded, want both", r.Delivered())
+		t.Errorf("%d messages are recorded, want both", r.Delivered())
 	}
 }
 
-func TestWhatIsNoWebhookIsAFault(t *testing.T) {
+func TestARequestThatIsNotAWebhookIsAFault(t *testing.T) {
 	t.Parallel()
 	r := start(t, 0)
 	if code := post(t, t.Context(), r, "", "run-1", ""); code != http.StatusBadRequest {
-		t.Errorf("answered %d", code)
+		t.Errorf("got the status %d, want 400", code)
 	}
 	if record := r.Record(); len(record.Faults) != 1 || len(record.Arrivals) != 0 {
-		t.Errorf("the record is %+v", record)
+		t.Errorf("the record is %+v, want one fault", record)
 	}
 }
