@@ -1,4 +1,4 @@
-# Epilogue. Every target does its own set-up: Go is all that must be there.
+# Epilogue. Every target sets itself up: only Go must be installed.
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check lint race chaos mutants bench build clean
@@ -8,13 +8,13 @@ WITH_POSTGRES := go run ./internal/withpostgres --
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
 
-demo: ## watch outcomes arrive as webhooks, on real input, with the worker killed in mid-run
+demo: ## watch outcomes arrive as webhooks, on real input, while the worker is killed
 	go run ./examples/demo $(ARGS)
 
 test: ## run every test on a throwaway Postgres
 	$(WITH_POSTGRES) go test -shuffle=on -timeout 20m ./...
 
-check: lint race ## all that must hold before a change lands: format, vet, linter, tests with the race detector
+check: lint race ## what must pass before a change lands: format, vet, linter, tests with the race detector
 
 lint: ## format, vet, linter, go.mod
 	@files=$$(gofmt -l .); test -z "$$files" || { echo "gofmt would change:"; echo "$$files"; exit 1; }
@@ -25,10 +25,10 @@ lint: ## format, vet, linter, go.mod
 race: ## run every test with the race detector (needs a C compiler)
 	$(WITH_POSTGRES) go test -race -shuffle=on -timeout 30m ./...
 
-chaos: ## the real programs under faults drawn from a seed; ARGS='-for 1h -seed 7' for as long as asked
+chaos: ## the real programs under faults drawn from a seed; ARGS='-for 1h -seed 7' for as long as you ask
 	go run ./internal/chaos $(ARGS)
 
-mutants: ## plant bugs and tell which no test notices; ARGS='-n 50 -seed 7 ./hook/riverstep', by hand or at night
+mutants: ## plant bugs and list those that no test notices; ARGS='-n 50 -seed 7 ./hook/riverstep', by hand or at night
 	$(WITH_POSTGRES) go run ./internal/mutants $(ARGS)
 
 bench: ## measure against the baselines in one run; ARGS=-short for a minute's worth

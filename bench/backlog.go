@@ -8,7 +8,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/bench/internal/stand"
 )
 
-// backlogScenario: whether a drain is as quick when much more is waiting than it can deliver soon.
+// backlogScenario: whether a drain is as fast when much more is waiting than it can deliver soon.
 func backlogScenario() scenario {
 	const about = "the first 100 000 of %s messages"
 	return scenario{
@@ -37,14 +37,14 @@ func backlogScenario() scenario {
 	}
 }
 
-// backlogOf returns a trial with so many messages waiting as its size says, of which it drains the first ones.
+// backlogOf returns a trial with as many messages waiting as its size says, of which it drains the first ones.
 func backlogOf(atWarmUp, atShort, atFull int) runner {
 	return func(ctx context.Context, t *trial) (report.Sample, error) {
 		return drainBacklog(ctx, t, pick(t.size, 1_000, 4_000, 100_000), pick(t.size, atWarmUp, atShort, atFull))
 	}
 }
 
-// drainBacklog measures from the first arrival to the record of the first messages so many as drained is.
+// drainBacklog measures from the first arrival to the record of the first messages, as many as drained says.
 func drainBacklog(ctx context.Context, t *trial, drained, waiting int) (report.Sample, error) {
 	if err := t.DB.MigrateOutbox(ctx); err != nil {
 		return nil, err
@@ -67,7 +67,7 @@ func drainBacklog(ctx context.Context, t *trial, drained, waiting int) (report.S
 	if err != nil {
 		return nil, err
 	}
-	// Ids are in the order of time and of the numbers: a look at the start of the index says that the first are done.
+	// Ids are in the order of time and of the numbers: the start of the index shows that the first are done.
 	last, err := stand.One[string](ctx, t.DB, "SELECT id::text FROM bench.message WHERE run_id = $1", stand.RunID(drained-1))
 	if err != nil {
 		return nil, err

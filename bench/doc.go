@@ -6,12 +6,12 @@
 //
 // A scenario is one question: its contenders, what is measured of each, and the budgets that this must meet. A trial is
 // one contender's run in a schema of its own, made before and dropped after. A round is a trial of every contender, in an
-// order that turns from round to round; the round before the first is a warm-up of less work and does not count. A
+// order that rotates from round to round; the round before the first is a warm-up with less work and does not count. A
 // sample is what one trial measured. Ratios are taken within a round and then summarised over the rounds, so that what
 // disturbs the machine for a while disturbs both sides of a ratio.
 //
-// Here are the questions. What they run on is in bench/internal/stand, what describes and judges them in
-// bench/internal/report; neither knows the other, or what is here.
+// This package has the scenarios. bench/internal/stand has what they run on, bench/internal/report what describes and judges
+// them; neither of the two imports the other, or this package.
 //
 // To add a scenario, write a file with a function that returns it and name that function in scenarios.
 package main

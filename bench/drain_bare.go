@@ -10,7 +10,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/bench/internal/stand"
 )
 
-// bareInFlight is how many requests the ceiling has under way, as in the design's figures.
+// bareInFlight is how many requests the ceiling has in flight, as in the design's figures.
 const bareInFlight = 64
 
 // drainBare posts every body and keeps no record: no outbox can be faster with the same HTTP client and receiver.

@@ -13,7 +13,7 @@ import (
 // workerConns is the size of the worker's pool.
 const workerConns = 16
 
-// drainWith drains with a worker of this project's, set through nothing but its configuration.
+// drainWith drains with a worker of this project's, which is changed only by its configuration.
 func drainWith(ctx context.Context, t *trial, size drainSize, config worker.Config) (report.Sample, error) {
 	if err := t.DB.MigrateOutbox(ctx); err != nil {
 		return nil, err
@@ -39,7 +39,7 @@ func drainWith(ctx context.Context, t *trial, size drainSize, config worker.Conf
 	return found, t.checkDelivered(ctx, l)
 }
 
-// drainConfig is the default one, but for being allowed to send where the receiver is.
+// drainConfig is the default configuration, except that it allows sending to the receiver.
 func drainConfig(schema string) worker.Config {
 	return worker.Config{
 		Schema: schema, AllowHTTP: true, AllowedCIDRs: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},

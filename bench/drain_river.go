@@ -61,7 +61,7 @@ func drainRiver(ctx context.Context, t *trial, size drainSize) (report.Sample, e
 	return t.drain(ctx, l, d)
 }
 
-// webhookWorkers are those that post webhook jobs; done closes their connections.
+// webhookWorkers are the River workers that post webhook jobs; done closes their connections.
 func webhookWorkers() (workers *river.Workers, done func()) {
 	p := stand.NewPoster(riverWorkers)
 	workers = river.NewWorkers()
@@ -88,7 +88,7 @@ func (t *trial) newRiver(ctx context.Context, workers *river.Workers, pool *pgxp
 	}
 	return stand.Drainer{
 		Run: func(ctx context.Context) error {
-			// River ends at once when the context it started with ends; a graceful stop is asked for.
+			// River ends at once when the context it started with ends; so this stops it gracefully.
 			if err := client.Start(context.WithoutCancel(ctx)); err != nil {
 				return err
 			}

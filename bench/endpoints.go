@@ -10,7 +10,7 @@ import (
 )
 
 // endpointsScenario: whether a drain's pace and a message's latency depend on how many endpoints there are. The most is
-// what one process can listen on and keep connections to, within the limits of files that systems set.
+// what one process can listen on and keep connections to, within the usual limits on open files.
 func endpointsScenario() scenario {
 	var contenders []contender
 	for _, n := range []int{1, 10, 100, 1_000, 4_000} {
@@ -61,7 +61,7 @@ func byEndpoints(n int) runner {
 	}
 }
 
-// latencyOver measures messages at random times, in turn to so many endpoints, by a worker that has not met them yet.
+// latencyOver measures messages at random times, in turn to the endpoints, by a worker that has not met them yet.
 func latencyOver(ctx context.Context, t *trial, endpoints int) (report.Sample, error) {
 	t.ProfileDir = "" // the profile of this trial is one of its drain
 	l, err := t.NewLoad(pick(t.size, 2, 100, 2_000), endpoints)

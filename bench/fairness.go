@@ -16,9 +16,9 @@ import (
 )
 
 // The scenarios of fairness time the new messages of some endpoints while a neighbour makes trouble. Their trials write
-// for a time, and not an amount, so that what is slow cannot make a trial longer.
+// for a fixed time, and not a fixed amount, so that a slow contender cannot make a trial longer.
 
-// fairnessRoundsMax bounds the rounds, for each takes minutes.
+// fairnessRoundsMax bounds the rounds, because each takes minutes.
 const fairnessRoundsMax = 3
 
 // fairWriters is how many connections each stream of new messages comes over.
@@ -49,7 +49,7 @@ type fair struct {
 	closed  []func() // what ends with the trial
 }
 
-// newFair prepares a trial of so many timed messages, and others, to so many endpoints, of which the timed ones are
+// newFair prepares a trial of timed messages, and others, to endpoints, of which the timed ones are
 // those from the index.
 func (t *trial) newFair(ctx context.Context, timed, messages, endpoints, timedFrom int, config worker.Config) (f *fair, err error) {
 	if err := t.DB.MigrateOutbox(ctx); err != nil {
@@ -69,7 +69,7 @@ func (t *trial) newFair(ctx context.Context, timed, messages, endpoints, timedFr
 	return f, err
 }
 
-// newShared is newFair for so many URLs at one origin, of which the timed messages go to the first.
+// newShared is newFair for URLs at one origin, of which the timed messages go to the first.
 func (t *trial) newShared(ctx context.Context, timed, messages, urls int, config worker.Config) (f *fair, err error) {
 	if err := t.DB.MigrateOutbox(ctx); err != nil {
 		return nil, err
@@ -97,21 +97,21 @@ func (f *fair) prepare(ctx context.Context, timed int, config worker.Config) (er
 	if f.all.Trial, err = f.Receiver.ExpectFirst(timed, f.all.Messages); err != nil {
 		return err
 	}
-	// That endpoints are opened is what these trials are about, and no requests that are awaited are left at their end.
+	// Circuit breakers that open are what these trials are about, and at their end no awaited requests are left.
 	config.Logger = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError}))
 	config.ShutdownTimeout = 100 * time.Millisecond
 	f.drainer, err = f.newEpilogue(ctx, config)
 	return err
 }
 
-// to is the load of the endpoints from the first to before the last index.
+// to is the load of the endpoints with the indexes first to last-1.
 func (f *fair) to(first, last int) stand.Load {
 	l := f.all
 	l.URLs = l.URLs[first:last]
 	return l
 }
 
-// stream is the messages of a load from the first to before the last number.
+// stream is a stream of a load's messages from..until-1.
 func (f *fair) stream(ctx context.Context, l stand.Load, from, until, rate int) (stand.Stream, error) {
 	write, closed, err := f.FairWriter(ctx, l)
 	if err == nil {
@@ -120,7 +120,7 @@ func (f *fair) stream(ctx context.Context, l stand.Load, from, until, rate int) 
 	return stand.Stream{Load: l, From: from, Until: until, Rate: rate, Writers: fairWriters, Write: write}, err
 }
 
-// measure flies the streams, of which the first is the timed one, and checks that its messages are on record, each by
+// measure sends the streams, of which the first is the timed one, and checks that its messages are recorded, each by
 // one attempt.
 func (f *fair) measure(ctx context.Context, streams []stand.Stream, beside ...func(context.Context) error) (stand.Flown, error) {
 	found, err := f.Fly(ctx, f.drainer, streams, beside...)
@@ -139,8 +139,8 @@ func (f *fair) measure(ctx context.Context, streams []stand.Stream, beside ...fu
 	return found, err
 }
 
-// waitsOf returns how long those messages of a stream took that were committed in [from, until), in order. The first of a
-// trial is not among them: it waited for the start.
+// waitsOf returns the times of those messages of a stream that were committed in [from, until), in order. The first message of a
+// trial is left out: it waited for the start.
 func waitsOf(f stand.Flown, s stand.Stream, from, until time.Time) []float64 {
 	var w []float64
 	for n := max(s.From, 1); n < s.Until; n++ {
@@ -152,7 +152,7 @@ func waitsOf(f stand.Flown, s stand.Stream, from, until time.Time) []float64 {
 	return w
 }
 
-// fairSample says what the waits come to, and what share of all cores each process had.
+// fairSample summarises the waits, and says what share of all cores each process had.
 func fairSample(waits []float64, used stand.CPUUse) (report.Sample, error) {
 	if len(waits) == 0 {
 		return nil, errors.New("no message was committed in the time that counts")

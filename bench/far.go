@@ -85,7 +85,7 @@ func farEpilogue(to stand.Far, inFlight int) runner {
 	}
 }
 
-// farDrain has a worker process drain, and measures from the first arrival to the last.
+// farDrain lets a worker process drain, and measures from the first arrival to the last.
 func (t *trial) farDrain(ctx context.Context, l stand.Load, settings ...string) (found report.Sample, err error) {
 	var (
 		p      stand.Progress

@@ -15,7 +15,7 @@ import (
 const (
 	floodOthers = 20
 	floodRate   = 200                    // messages a second to all of the others, at random times
-	floodFar    = 100 * time.Millisecond // how late an endpoint answers that is far away, by and large
+	floodFar    = 100 * time.Millisecond // how late a distant endpoint answers, on average
 )
 
 func floodLength(s size) time.Duration {
@@ -63,7 +63,7 @@ func floodScenario() scenario {
 	}
 }
 
-// flood is what goes on at the first endpoint.
+// flood describes the load of the first endpoint.
 type flood struct {
 	short, full int           // messages that wait for it
 	far         time.Duration // how late it answers
@@ -150,7 +150,7 @@ func pace(f stand.Flown, from int) (perSecond float64, gone time.Time) {
 	return float64(n) / max(float64(last-first)/1e9, 1e-9), gone
 }
 
-// postUntil posts the n-th message again and again, so many at a time, until ctx ends.
+// postUntil posts the n-th message again and again, several at a time, until ctx ends.
 func postUntil(ctx context.Context, inFlight int, l stand.Load, n int) error {
 	p := stand.NewPoster(inFlight)
 	defer p.Close()

@@ -11,7 +11,7 @@ import (
 )
 
 // The load of the hang scenario: far below what a worker can deliver, and more than enough for 30 endpoints that never
-// answer to take every slot of it, were they let.
+// answer to take all its slots if nothing prevented that.
 const (
 	hangEndpoints   = 100
 	hangingOfThem   = 30   // those with the first indexes
@@ -119,7 +119,7 @@ func (t *trial) plotHanging(ctx context.Context, every time.Duration) error {
 	}
 }
 
-// addHanging says what became of the requests that hung.
+// addHanging adds what happened to the requests that hung.
 func (t *trial) addHanging(ctx context.Context, found report.Sample, slots int) error {
 	p, err := t.Receiver.Progress()
 	if err != nil {

@@ -13,12 +13,12 @@ import (
 // The load of the hostile scenario.
 const (
 	hostileEndpoints = 200
-	hostileRate      = 200 // messages a second to all of them
+	hostileRate      = 200 // messages a second to all of them together
 	healthyEndpoints = 20
-	healthyRate      = 200 // and to all of these
+	healthyRate      = 200 // messages a second to all of these together
 )
 
-// hostileScenario: what endpoints that mean harm cost the others.
+// hostileScenario: what hostile endpoints cost the others.
 func hostileScenario() scenario {
 	return scenario{
 		name: "hostile",
@@ -26,7 +26,7 @@ func hostileScenario() scenario {
 			healthyRate, healthyEndpoints, hostileRate, hostileEndpoints),
 		contenders: []contender{
 			{name: "healthy", about: "no others", run: hostileEpilogue(nobody)},
-			{name: "ordinary", about: "the others are ordinary: what as many messages more cost", run: hostileEpilogue(ordinary)},
+			{name: "ordinary", about: "the others are ordinary: what that many more messages cost", run: hostileEpilogue(ordinary)},
 			{name: "hostile", about: "silence, resets, other protocols, headers and bodies without an end, drips, cut-off answers, redirects, 500",
 				run: hostileEpilogue(meaningHarm)},
 		},
@@ -42,7 +42,7 @@ func hostileScenario() scenario {
 	}
 }
 
-// others are who stands beside the healthy endpoints.
+// others are the endpoints beside the healthy ones.
 type others int
 
 const (
@@ -91,7 +91,7 @@ func hostileEpilogue(beside others) runner {
 	}
 }
 
-// addHostile says what became of the messages to hostile endpoints.
+// addHostile adds what happened to the messages to hostile endpoints.
 func (t *trial) addHostile(ctx context.Context, found report.Sample) (err error) {
 	if found["attempts"], err = stand.One[float64](ctx, t.DB, "SELECT count(*) FROM bench.attempt WHERE class <> 'delivered'"); err != nil {
 		return err

@@ -13,7 +13,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// The load of the latency scenario: what a busy service ends in runs, far below what a worker can deliver.
+// The load of the latency scenario: as many runs as a busy service ends, far below what a worker can deliver.
 const (
 	latencyRate    = 200 // messages a second, at random times
 	latencyWriters = 4
@@ -47,7 +47,7 @@ func latencyScenario() scenario {
 	}
 }
 
-// latencyMessages counts one more for the first, which shows that the contender is at work.
+// latencyMessages counts one more message: the first, which shows that the contender works.
 func latencyMessages(s size) int { return latencyRate*pick(s, 1, 2, 20) + 1 }
 
 func latencyEpilogue(wake bool) runner {

@@ -72,7 +72,7 @@ func run(ctx context.Context, args []string) (err error) {
 	return failed
 }
 
-// readWhole reads the results that those of this run are to be put into, if any.
+// readWhole reads the results into which this run's are put, if any.
 func readWhole(o options) (*report.Results, error) {
 	if o.into == "" {
 		return nil, nil
@@ -80,7 +80,7 @@ func readWhole(o options) (*report.Results, error) {
 	return report.ReadResults("-into", o.into)
 }
 
-// find measures, or reads what an earlier run did. With an error, it returns what was found before it.
+// find measures, or reads the results of an earlier run. Beside an error it returns what was found before.
 func find(ctx context.Context, o options) (found report.Results, err error) {
 	if o.from != "" {
 		earlier, err := report.ReadResults("-from", o.from)

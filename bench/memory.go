@@ -10,8 +10,8 @@ import (
 	"github.com/seed-abbacb8b/epilogue/worker"
 )
 
-// memoryScenario: what a worker holds at rest, when much waits, and when much is in flight. Nothing of its configuration
-// is set, for its defaults are what bounds it.
+// memoryScenario: what a worker holds at rest, when much waits, and when much is in flight. Its configuration is the default one,
+// because the defaults are to bound its memory.
 func memoryScenario() scenario {
 	return scenario{
 		name:  "memory",
@@ -64,7 +64,7 @@ func memoryMessages(s size) int { return pick(s, 20, 50, 2_000) }
 // background.
 func restAfter(s size) time.Duration { return pick(s, 0, 500*time.Millisecond, 15*time.Second) }
 
-// memoryAfter has a worker start upon a backlog, drain it, and rest.
+// memoryAfter starts a worker with a backlog, and lets it drain and rest.
 func memoryAfter(messages func(size) int) runner {
 	return func(ctx context.Context, t *trial) (report.Sample, error) {
 		w, l, err := t.startUponBacklog(ctx, messages(t.size))
@@ -94,7 +94,7 @@ func memoryAfter(messages func(size) int) runner {
 	}
 }
 
-// startUponBacklog writes messages and starts a worker.
+// startUponBacklog writes messages and then starts a worker.
 func (t *trial) startUponBacklog(ctx context.Context, messages int) (*stand.WorkerProcess, stand.Load, error) {
 	if err := t.DB.MigrateOutbox(ctx); err != nil {
 		return nil, stand.Load{}, err
@@ -147,8 +147,8 @@ func (t *trial) untilRecorded(ctx context.Context) error {
 	})
 }
 
-// watchMemory looks at a worker's memory now and then, until it is stopped or the worker ends. What was seen, MiB by
-// seconds since the worker's start, is the curve "rss".
+// watchMemory reads a worker's memory at intervals, until it is stopped or the worker ends. The curve "rss" has MiB by
+// seconds since the worker's start.
 func (t *trial) watchMemory(w *stand.WorkerProcess) (stop func() []report.Point) {
 	every := pick(t.size, 100*time.Millisecond, 50*time.Millisecond, 250*time.Millisecond)
 	ctx, cancel := context.WithCancel(w.Running)

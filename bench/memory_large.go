@@ -19,7 +19,7 @@ const (
 	largeSlow  = 500 * time.Millisecond // until an endpoint answers
 )
 
-// memoryOfLarge has a worker rest first, and then meet more large messages at once than it may hold.
+// memoryOfLarge lets a worker rest first, and then gives it more large messages at once than it may hold.
 func memoryOfLarge(ctx context.Context, t *trial) (report.Sample, error) {
 	w, small, err := t.startUponBacklog(ctx, memoryMessages(t.size))
 	if err != nil {
@@ -59,7 +59,7 @@ func memoryOfLarge(ctx context.Context, t *trial) (report.Sample, error) {
 	return found, t.checkDelivered(ctx, stand.Load{Messages: small.Messages + large.Messages})
 }
 
-// writeLarge writes messages of largeBytes, all of which become due in one moment.
+// writeLarge writes messages of largeBytes that all become due at the same moment.
 func writeLarge(ctx context.Context, d *stand.Database, l stand.Load) error {
 	writer, err := outbox.NewWriter(outbox.Config{Schema: d.Schema})
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/bench/internal/report"
 )
 
-// metricsScenario: what it costs to measure. Both drain the same; one is measured, and scraped each second.
+// metricsScenario: what metrics cost. Both contenders drain the same; one is measured, and scraped each second.
 func metricsScenario() scenario {
 	return scenario{
 		name:  "metrics",
@@ -61,7 +61,7 @@ func scrape(ctx context.Context, url string) {
 	}
 }
 
-// drainEpilogue drains with this project's worker, set through nothing but its configuration.
+// drainEpilogue drains with this project's worker, which is changed only by its configuration.
 func drainEpilogue(ctx context.Context, t *trial, size drainSize) (report.Sample, error) {
 	return drainMeasuredBy(ctx, t, size, nil)
 }

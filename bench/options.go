@@ -12,7 +12,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/bench/internal/report"
 )
 
-// options are what the command line says.
+// options are the flags of the command line.
 type options struct {
 	scenarios  []scenario // those to run, each with the contenders to run
 	short      bool
@@ -55,10 +55,10 @@ func parseOptions(args []string, out io.Writer) (options, error) {
 	flags.StringVar(&o.json, "json", "", "write the results, every round of them, to `FILE`")
 	flags.StringVar(&o.report, "report", "", "write the report as a page, "+report.PageFile+", with its drawings, into `DIR`")
 	flags.StringVar(&o.from, "from", "", "measure nothing: report what an earlier run's -json `FILE` says")
-	flags.StringVar(&o.into, "into", "", "put what is measured into an earlier run's -json `FILE`, in place of those scenarios, and report the whole")
+	flags.StringVar(&o.into, "into", "", "replace the scenarios measured now in an earlier run's -json `FILE`, and report all of it")
 	flags.StringVar(&o.compare, "compare", "", "compare with an earlier run's -json `FILE`")
 	flags.StringVar(&o.cpuProfile, "cpuprofile", "", "write a CPU profile of each counted trial's timed part into `DIR`")
-	flags.DurationVar(&o.wait, "wait", 0, "before each trial, wait up to so long for a quiet machine; make disturbed ones again")
+	flags.DurationVar(&o.wait, "wait", 0, "how long to wait at most for a quiet machine before each trial; disturbed trials are made again")
 	flags.BoolVar(&o.list, "list", false, "list the scenarios, contenders and budgets, and run nothing")
 	if err := flags.Parse(args); err != nil {
 		return o, err

@@ -10,13 +10,13 @@ import (
 	"github.com/seed-abbacb8b/epilogue/bench/internal/report"
 )
 
-// pinnedScenario: whether a drain keeps its pace while another session keeps every row version alive that it makes, as a
+// pinnedScenario: whether a drain keeps its pace while another session keeps all its row versions alive, as a
 // dump or a forgotten transaction does.
 func pinnedScenario() scenario {
 	const endpoints = 100
 	return scenario{
 		name:  "pinned",
-		about: "a drain while another session holds the MVCC horizon, so that no dead row can go",
+		about: "a drain while another session holds the MVCC horizon, so that no dead row can be removed",
 		contenders: []contender{
 			{name: "unpinned", about: "this project, one endpoint", run: drainLong(1, drainEpilogue)},
 			{name: "pinned", about: "the same while the horizon is pinned", run: pinned(drainLong(1, drainEpilogue))},
@@ -62,12 +62,12 @@ func drainLong(endpoints int, run func(context.Context, *trial, drainSize) (repo
 	}
 }
 
-// drainLongRiver has fewer messages: pinned, it takes minutes over what it shows within the first hundred thousand.
+// drainLongRiver has fewer messages: pinned, it would take minutes, and the first hundred thousand already show the effect.
 func drainLongRiver(ctx context.Context, t *trial) (report.Sample, error) {
 	return drainRiver(ctx, t, drainSize{messages: pinnedMessages(t.size) / 5, endpoints: 1})
 }
 
-// pinned has a trial's drain run beside a transaction that sees the backlog as it was before.
+// pinned runs a trial's drain beside a transaction that sees the backlog as it was before.
 func pinned(run runner) runner {
 	return func(ctx context.Context, t *trial) (report.Sample, error) {
 		conn, err := pgx.Connect(ctx, t.DB.URL)

@@ -64,7 +64,7 @@ func killed() ending {
 	}
 }
 
-// stopped takes the grace, and what River and the last record may take besides.
+// stopped takes the grace, and the time that River and the last record may take too.
 func stopped() ending {
 	return ending{
 		lease: stopTimeout + worker.LeaseMargin, timeout: stopTimeout,
@@ -172,7 +172,7 @@ func (t *trial) allHang(ctx context.Context) (bool, error) {
 	return p.Hanging >= recoveryEndpoints && p.Hanging == claimed, err
 }
 
-// checkLeft makes sure that the worker ended as it was to.
+// checkLeft makes sure that the worker ended as intended.
 func (t *trial) checkLeft(ctx context.Context, how ending) error {
 	fault, err := stand.One[string](ctx, t.DB, how.left)
 	switch {
@@ -184,7 +184,7 @@ func (t *trial) checkLeft(ctx context.Context, how ending) error {
 	return fmt.Errorf("after the worker's end: %s", fault)
 }
 
-// recovered tells when what was in flight came again, in seconds since the next worker's process began.
+// recovered returns when what was in flight came again, in seconds since the next worker's process began.
 func (t *trial) recovered(begun time.Time, inFlight []int) (report.Sample, error) {
 	arrived, err := t.Receiver.Arrivals()
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/seed-abbacb8b/epilogue/bench/internal/stand"
 )
 
-// measureAll runs every chosen scenario; one that fails does not keep the others from it. What is found is kept after
-// each, for a run of an hour that ends before its time.
+// measureAll runs every chosen scenario; the others run even if one fails. The results are kept after
+// each, in case a run of an hour ends early.
 func measureAll(
 	ctx context.Context, s *stand.Stand, o options, keep func(report.Results) error,
 ) (report.Results, error) {
@@ -66,8 +66,8 @@ func measureScenario(ctx context.Context, s *stand.Stand, sc scenario, o options
 	return all, nil
 }
 
-// measureRound makes a trial of each contender. Each round begins one contender further on, so that none always follows
-// the same neighbour.
+// measureRound makes a trial of each contender. Each round begins with the next contender, so that none always runs at the
+// same place.
 func measureRound(ctx context.Context, t trial, sc scenario, n int, o options) (report.Round, report.RoundCurves, error) {
 	r, plotted := report.Round{}, report.RoundCurves{}
 	for i := range sc.contenders {
@@ -108,7 +108,7 @@ func (o options) roundsOf(sc scenario) int {
 	return o.rounds
 }
 
-// warmsUp reports whether a round that does not count comes first. One short round is a look at whether all works.
+// warmsUp reports whether a round that does not count comes first. A single short round only checks that everything works.
 func (o options) warmsUp(sc scenario) bool { return !sc.noWarmUp && !(o.short && o.rounds == 1) }
 
 // sizeOf is how much work the trials of the n-th round are; the one before the first is the warm-up.

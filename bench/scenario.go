@@ -6,7 +6,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/bench/internal/report"
 )
 
-// scenario is one question: contenders that do the same work, what is measured of each, and what this must come to.
+// scenario is one question: contenders that do the same work, what is measured of each, and the budgets.
 type scenario struct {
 	name       string
 	about      string
@@ -15,8 +15,8 @@ type scenario struct {
 	budgets    []report.Budget
 	charts     []report.Chart
 
-	roundsMax int  // the most rounds that it makes, for one whose trials are long; 0: as many as are asked for
-	noWarmUp  bool // for one whose trials last so long that their beginning does not count
+	roundsMax int  // the most rounds, for a scenario with long trials; 0: as many as are asked for
+	noWarmUp  bool // for a scenario with trials so long that their beginning does not matter
 }
 
 // contender is one way to do the work.
@@ -27,7 +27,7 @@ type contender struct {
 	at    float64 // where it stands on the x axis of a chart of a metric: the amount in which contenders differ
 }
 
-// describe leaves out of a scenario what runs: the rest is what a report needs.
+// describe returns what a report needs of a scenario, without the code that runs.
 func (sc scenario) describe() report.Scenario {
 	d := report.Scenario{Name: sc.name, About: sc.about, Metrics: sc.metrics, Budgets: sc.budgets, Charts: sc.charts}
 	for _, c := range sc.contenders {

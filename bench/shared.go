@@ -11,11 +11,11 @@ import (
 	"github.com/seed-abbacb8b/epilogue/bench/internal/stand"
 )
 
-// The load of the shared scenario: honest messages to one URL, and a stranger's to another one at the same origin.
+// The load of the shared scenario: ordinary messages to one URL, and another customer's to another URL at the same origin.
 const (
-	sharedRate     = 200 // honest messages a second, at random times
+	sharedRate     = 200 // ordinary messages a second, at random times
 	strangersRate  = 20
-	strangersFirst = 40 // of the stranger's messages wait from the beginning
+	strangersFirst = 40 // messages of the other customer that wait from the beginning
 )
 
 // sharedForm is how long a trial is.
@@ -28,19 +28,19 @@ func sharedFormOf(s size) sharedForm {
 		sharedForm{20 * time.Second, 2 * time.Second})
 }
 
-// stranger is what is at the other URL of the origin.
+// stranger is the other customer's URL at the origin.
 type stranger struct {
 	name, about string
 	behaviour   stand.Behaviour
-	none        bool // there is no stranger
+	none        bool // there is no other customer
 	backlog     [3]int
-	atMost      float64 // times the p99 without a stranger
+	atMost      float64 // times the p99 without the other customer
 }
 
 func strangers() []stranger {
 	const hour = 3600
 	return []stranger{
-		{name: "alone", about: "no stranger", none: true},
+		{name: "alone", about: "no other customer", none: true},
 		{name: "gone", about: "answers 410", behaviour: stand.Behaviour{Status: http.StatusGone}, atMost: 1.5},
 		{name: "later", about: "answers 429 with a Retry-After of an hour",
 			behaviour: stand.Behaviour{Status: http.StatusTooManyRequests, RetryAfter: hour}, atMost: 1.5},
@@ -53,15 +53,15 @@ func strangers() []stranger {
 // tenantsSuffix names the contenders whose messages name their tenants.
 const tenantsSuffix = "-tenants"
 
-// sharedScenario: what a stranger costs an honest customer at the same origin.
+// sharedScenario: what another customer's URL costs an ordinary customer at the same origin.
 func sharedScenario() scenario {
 	sc := scenario{
 		name: "shared",
-		about: fmt.Sprintf("from the commit's return to the receiver, %d messages/s to one URL; a stranger's, at another path of the same "+
-			"origin, are %d and then %d/s; of those committed after two timeouts of %v, or while a backlog lasts", sharedRate, strangersFirst, strangersRate,
+		about: fmt.Sprintf("from the commit's return to the receiver, %d messages/s to one URL; another customer's, at another path of the same "+
+			"origin, are %d and then %d/s; times of those committed after two timeouts of %v, or while a backlog lasts", sharedRate, strangersFirst, strangersRate,
 			sharedFormOf(full).timeout),
 		metrics: fairMetrics(
-			report.Metric{Name: "refused", Title: "stranger's refused", Detail: true},
+			report.Metric{Name: "refused", Title: "other's refused", Detail: true},
 			report.Metric{Name: "hanging_most", Title: "hanging at once", Detail: true},
 		),
 		roundsMax: fairnessRoundsMax,
@@ -71,7 +71,7 @@ func sharedScenario() scenario {
 			if s.backlog != [3]int{} && suffix == "" {
 				continue // one tenant's messages are served by due time: nothing new comes before the backlog is gone
 			}
-			c := contender{name: s.name + suffix, about: "the stranger " + s.about, run: sharedEpilogue(s, suffix != "")}
+			c := contender{name: s.name + suffix, about: "the other customer " + s.about, run: sharedEpilogue(s, suffix != "")}
 			if s.none {
 				c.about = s.about
 			}
@@ -127,7 +127,7 @@ func sharedEpilogue(s stranger, tenants bool) runner {
 			return nil, err
 		}
 		from, until := flown.Begun.Add(2*form.timeout), flown.Begun.Add(time.Hour)
-		if s.backlog != [3]int{} { // what came once it was gone says nothing about it
+		if s.backlog != [3]int{} { // messages that came after the backlog was gone do not count
 			from = flown.Begun
 			if last, all := lastArrival(flown, timed, timed+waiting); all {
 				until = last
@@ -137,7 +137,7 @@ func sharedEpilogue(s stranger, tenants bool) runner {
 	}
 }
 
-// lastArrival returns when the last of the messages from the first to before the last number arrived, if all did.
+// lastArrival returns when the last of the messages from..until-1 arrived, if all did.
 func lastArrival(f stand.Flown, from, until int) (last time.Time, all bool) {
 	arrived := f.Arrived[from:until]
 	if slices.Contains(arrived, 0) {

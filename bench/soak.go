@@ -14,9 +14,9 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// The soak's load. Every endpoint fails and is slow alike, at random, so that none fails often enough in a row to be
-// opened. What failed is tried again by the default schedule, after 5 s, 5 min and so on: until then it is retrying, and
-// not backlog.
+// The soak's load. All endpoints fail and are slow at random, with the same shares, so that none fails often enough in a row to
+// open its circuit breaker. What failed is tried again by the default schedule, after 5 s, 5 min and so on: until then it counts as
+// retrying, and not as backlog.
 const (
 	soakEndpoints   = 50
 	soakWriters     = 16
@@ -75,7 +75,7 @@ func soakCharts() []report.Chart {
 
 func soakSeconds(s size) int { return pick(s, 1, 5, 600) }
 
-// soak is what its two parts share.
+// soak is what the two parts of the scenario share.
 type soak struct {
 	*trial
 

@@ -18,10 +18,10 @@ const (
 	capacityLook    = 10 * time.Millisecond
 )
 
-// capacity is how many messages a second can be written and delivered at the same time, for as long as one likes. The
-// same writers write as fast as they can, but pause while more than capacityBacklog messages are due and unclaimed; what
-// then is written, less what the backlog grew by, was sent. The same endpoints fail and are slow in the same way. It is
-// counted after the first retries have come, which are a part of the work; those of the second wait, 5 min, would add
+// capacity is how many messages a second can be written and delivered at the same time, without an end. The
+// same writers write as fast as they can, but pause while more than capacityBacklog messages are due and unclaimed. What
+// is written then, less the growth of the backlog, was sent. The same endpoints fail and are slow in the same way. The
+// count begins after the first retries, which are a part of the work; those after the second wait, 5 min, would add
 // 4 % to the requests.
 func (s soak) capacity(ctx context.Context) (perSecond float64, err error) {
 	before, lasts := pick(s.size, 500*time.Millisecond, 500*time.Millisecond, 8*time.Second), pick(s.size, time.Second, 2*time.Second, 20*time.Second)
@@ -70,7 +70,7 @@ func (s soak) capacity(ctx context.Context) (perSecond float64, err error) {
 // workerStopMax is longer than the worker's own default, and than what its last steps may take.
 const workerStopMax = 45 * time.Second
 
-// closedLoop is writers that heed the backlog.
+// closedLoop is writers that adapt to the backlog.
 type closedLoop struct {
 	soak
 

@@ -12,7 +12,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/bench/internal/stand"
 )
 
-// endured is what a soak left to judge.
+// endured is the result of a soak.
 type endured struct {
 	begun, ended time.Time   // of the writing
 	committed    []time.Time // by the message's number
@@ -76,7 +76,7 @@ func (s soak) untilTried(ctx context.Context) error {
 	})
 }
 
-// firstFailures tells by number which messages' first request failed.
+// firstFailures returns, by number, whether a message's first request failed.
 func (s soak) firstFailures(ctx context.Context, l stand.Load) ([]bool, error) {
 	rows, err := s.DB.Pool.Query(ctx, s.DB.In(`SELECT m.run_id FROM bench.attempt a JOIN bench.message m ON m.id = a.message_id
 WHERE a.attempt = 1 AND a.class <> 'delivered'`))

@@ -7,8 +7,8 @@ import (
 	"github.com/seed-abbacb8b/epilogue/bench/internal/report"
 )
 
-// backlogGrain is added to both sides of the backlog's growth: between a handful of messages and another there is no
-// growth, but what a single claim finds.
+// backlogGrain is added to both sides of the backlog's growth: a difference of a few messages is no growth,
+// but what a single claim happens to find.
 const backlogGrain = 50
 
 // part is a stretch of time.
@@ -16,14 +16,14 @@ type part struct{ from, until time.Time }
 
 func (p part) holds(at time.Time) bool { return !at.Before(p.from) && at.Before(p.until) }
 
-// outerThirds are the first and the last third of the writing, its beginning left out.
+// outerThirds are the first and the last third of the writing, without its beginning.
 func (e endured) outerThirds(beginning time.Duration) (first, last part) {
 	from := e.begun.Add(beginning)
 	third := e.ended.Sub(from) / 3
 	return part{from, from.Add(third)}, part{e.ended.Add(-third), e.ended}
 }
 
-// judge adds the figures. Growth is judged in full size only: a few seconds say nothing about what levels off, and the
+// judge adds the figures. Growth is judged only in the full size: a few seconds do not show whether it levels off, and the
 // server looks for dead rows once a minute.
 func (e endured) judge(s size, found report.Sample) {
 	all := e.waits(part{e.begun, e.ended})
@@ -58,7 +58,7 @@ func (e endured) waits(p part) []float64 {
 	return took
 }
 
-// mean of what was seen in p, 0 of nothing.
+// mean of the values in p, 0 if there are none.
 func (e endured) mean(p part, of func(soakLook) float64) float64 {
 	sum, n := 0.0, 0
 	for _, look := range e.seen {
@@ -70,7 +70,7 @@ func (e endured) mean(p part, of func(soakLook) float64) float64 {
 	return sum / float64(max(n, 1))
 }
 
-// draw plots the curves: what was seen, and p99 and deliveries by the window.
+// draw plots the curves: the values of the looks, and p99 and deliveries for each window.
 func (e endured) draw(t *trial) {
 	for _, look := range e.seen {
 		x := look.at.Sub(e.begun).Seconds()
@@ -92,7 +92,7 @@ func (e endured) draw(t *trial) {
 	}
 }
 
-// deliveries counts the messages that arrived in p, at whichever attempt.
+// deliveries counts the messages that arrived in p, at any attempt.
 func (e endured) deliveries(p part) float64 {
 	n := 0
 	for _, at := range e.arrived {

@@ -8,7 +8,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/bench/internal/stand"
 )
 
-// soakLook is what was seen at one moment.
+// soakLook has the values of one moment.
 type soakLook struct {
 	at       time.Time
 	backlog  float64 // messages that are due and not claimed
@@ -17,7 +17,7 @@ type soakLook struct {
 	resident float64 // the worker's memory, in MiB; 0 where it is not known
 }
 
-// soakWatch looks once a second. None of its questions grows with the number of messages.
+// soakWatch looks once a second. The cost of its queries does not grow with the number of messages.
 type soakWatch struct {
 	soak
 

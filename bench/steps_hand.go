@@ -13,7 +13,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// handArgs are a step's job as a service writes it that has no run's row: all that the run is, is in the arguments.
+// handArgs are a step's job in a service without a table of runs: everything about the run is in the arguments.
 type handArgs struct {
 	RunID   string            `json:"run_id"`
 	Step    uint32            `json:"step"`
@@ -23,8 +23,8 @@ type handArgs struct {
 
 func (handArgs) Kind() string { return "step_by_hand" }
 
-// handWorker settles steps with River's public calls. It does as much as a tutorial would: no end but success, no
-// cancel, no fence against a worker that lost its job.
+// handWorker settles steps with River's public calls. It does as much as a tutorial would: it handles only success, and has no
+// cancel and no fence against a worker that lost its job.
 type handWorker struct {
 	river.WorkerDefaults[handArgs]
 	pool *pgxpool.Pool

@@ -13,7 +13,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/worker/linksampler"
 )
 
-// tracingScenario: what it costs to trace. The messages name no writer's span, which is the dearest: the sampler is asked for
+// tracingScenario: what traces cost. The messages name no writer's span, which is the most expensive case: the sampler is called for
 // each.
 func tracingScenario() scenario {
 	return scenario{

@@ -18,7 +18,7 @@ type trial struct {
 	size size
 }
 
-// trialMax bounds one trial: a contender that hangs fails the run and not the night.
+// trialMax bounds one trial: a contender that hangs fails the run instead of running all night.
 const trialMax = 30 * time.Minute
 
 // measurement is what one trial found.
@@ -27,7 +27,7 @@ type measurement struct {
 	curves  report.Curves
 }
 
-// measureTrial gives the contender a schema of its own and takes it away again.
+// measureTrial gives the contender a schema of its own and drops it afterwards.
 func measureTrial(ctx context.Context, t trial, c contender) (found measurement, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, trialMax, fmt.Errorf("the trial took longer than %v", trialMax))
 	defer cancel()
@@ -45,7 +45,7 @@ func measureTrial(ctx context.Context, t trial, c contender) (found measurement,
 	return found, err
 }
 
-// perMessage shares the CPU time out, in microseconds, and says how much of the machine others used meanwhile.
+// perMessage divides the CPU time by the messages, in microseconds, and says how much of the machine others used meanwhile.
 func perMessage(u stand.CPUUse, messages int) report.Sample {
 	if !u.Known {
 		return report.Sample{}

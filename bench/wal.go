@@ -84,7 +84,7 @@ func walRiver(ctx context.Context, t *trial) (report.Sample, error) {
 // messageWriter commits the n-th message in a transaction of its own.
 type messageWriter func(ctx context.Context, c *pgxpool.Conn, n int) error
 
-// measureWAL settles before, so that what made the tables is not in the figures.
+// measureWAL settles before, so that the making of the tables is not in the figures.
 func (t *trial) measureWAL(ctx context.Context, l stand.Load, d stand.Drainer, write messageWriter) (report.Sample, error) {
 	if err := t.DB.Settle(ctx); err != nil {
 		return nil, err

@@ -17,7 +17,7 @@ import (
 func writeScenario() scenario {
 	return scenario{
 		name:  "write",
-		about: "transactions that acknowledge a step, by 1 writer and by 16; alone, and with what tells of the outcome",
+		about: "transactions that acknowledge a step, by 1 writer and by 16; alone, and with a way to report the outcome",
 		contenders: []contender{
 			{name: "bare", about: "begin, update of the step, commit: one pipeline", run: writersOf(ackBare)},
 			{name: "hook", about: "the same and the webhook hook, in the same pipeline", run: writersOf(ackHook)},
@@ -42,11 +42,11 @@ func writeScenario() scenario {
 	}
 }
 
-// acknowledger commits one transaction that acknowledges the n-th step. It is the last of its run, which leaves the n-th
-// message of the load behind.
+// acknowledger commits one transaction that acknowledges the n-th step. It is the last step of its run, whose outcome is the n-th
+// message of the load.
 type acknowledger func(ctx context.Context, c *pgxpool.Conn, n int) error
 
-// The step is a row as in examples/demo: ready until it is acknowledged, once, with what it put out.
+// The step is a row as in examples/demo: ready until it is acknowledged, once, with its output.
 const (
 	stepTable = `CREATE TABLE bench.step (
     run_id          text   NOT NULL,
@@ -168,7 +168,7 @@ func acknowledgeAll(ctx context.Context, conns []*pgxpool.Conn, from, steps int,
 	return group.Wait()
 }
 
-// checkAcknowledged makes sure that a rate is one of transactions that did what they were to do.
+// checkAcknowledged makes sure that a rate counts transactions that did their work.
 func (t *trial) checkAcknowledged(ctx context.Context, steps int) error {
 	n, err := stand.One[int](ctx, t.DB, "SELECT count(*) FROM bench.step WHERE state = 'done'")
 	if err == nil && n != steps {

@@ -10,7 +10,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/hook"
 )
 
-// pipeline sends begin, the acknowledgement, what else is to be in the transaction, and commit, in one round trip.
+// pipeline sends begin, the acknowledgement, the other statements of the transaction, and commit, in one round trip.
 func pipeline(ctx context.Context, c *pgxpool.Conn, ackSQL string, n int, more func(*pgx.Batch) error) error {
 	var b pgx.Batch
 	b.Queue("BEGIN")

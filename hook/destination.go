@@ -79,8 +79,8 @@ func (h *WebhookTerminalHook) checkURL(url string) error {
 	return nil
 }
 
-// CheckOutcome is [WebhookTerminalHook.CheckHeaders] for a hook whose URLs, options or tenant come from more than the headers:
-// the outcome is one that the run may have, and its status does not matter.
+// CheckOutcome is [WebhookTerminalHook.CheckHeaders] for a hook whose URLs, options or tenant depend on more than the headers.
+// The outcome is one that the run may have; its status does not matter.
 func (h *WebhookTerminalHook) CheckOutcome(outcome outbox.RunOutcome) error {
 	if err := h.made(); err != nil {
 		return err

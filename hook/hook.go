@@ -9,11 +9,11 @@
 //		return err                                 // and roll back
 //	}
 //	err = tx.Commit(ctx)
-//	waker.Wake()                                   // optional: spares the worker's next poll
+//	waker.Wake()                                   // optional: saves the wait for the worker's next poll
 //
 // The caller's duties:
 //
-//  1. Acknowledge the step in the same transaction, and only if it is still this process's to acknowledge.
+//  1. Acknowledge the step in the same transaction, and only if this process still owns the step.
 //  2. Roll back when the hook returns an error: an outcome that cannot be recorded must not be acknowledged.
 //  3. After a commit whose outcome is unknown (the connection was lost), read the step again before ending the run
 //     again, or give the hook a DedupeKey.

@@ -26,7 +26,7 @@ func (h *WebhookTerminalHook) ofRun(err error) error {
 	return fmt.Errorf("OptionsOf: %w", faults)
 }
 
-// over returns the options of the hook, with the non-zero fields of one run in their place. The headers of the run are added to
+// over returns the options of the hook, in which the non-zero fields of one run replace the hook's. The headers of the run are added to
 // those of the hook.
 func over(own, run outbox.Options) outbox.Options {
 	own.Timeout = cmp.Or(run.Timeout, own.Timeout)

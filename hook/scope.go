@@ -40,7 +40,7 @@ func (c WebhookConfig) checkScope() error {
 		return fmt.Errorf("DedupeScope is %q; want %q or %q, or nothing", c.DedupeScope, DedupeHook, DedupeURL)
 	}
 	if c.URLs != nil && c.DedupeKey != nil && c.DedupeScope != DedupeURL {
-		return fmt.Errorf("URLs and DedupeKey are set; then DedupeScope must be %q, for with one key only the first URL would get a message", DedupeURL)
+		return fmt.Errorf("URLs and DedupeKey are set; then DedupeScope must be %q: with one key only the first URL would get a message", DedupeURL)
 	}
 	return nil
 }
@@ -62,7 +62,7 @@ func (c WebhookConfig) scoped(key, url string) string {
 	return key
 }
 
-// collision reports hooks of which one would write nothing for this outcome, without an error.
+// collision reports two hooks if one of them would write nothing for this outcome, without an error.
 func (m multi) collision(outcome outbox.RunOutcome) error {
 	var keyed []*WebhookTerminalHook
 	for _, h := range m {

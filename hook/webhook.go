@@ -45,27 +45,27 @@ type WebhookConfig struct {
 	Policy URLPolicy
 
 	// Options say how each message of this hook is delivered: its timeout, method, format, headers, keys and times. The zero
-	// value leaves all to the worker. Forward, Traceparent and Tracestate must be empty: ForwardHeaders, Traceparent and Tracestate
-	// below say them.
+	// value leaves everything to the worker. Forward, Traceparent and Tracestate must be empty: the fields ForwardHeaders, Traceparent and
+	// Tracestate below set them.
 	Options outbox.Options
 
 	// ResultBytesMax is the largest result that is delivered; a larger one makes a dead message. 0 means
 	// outbox.ResultBytesLimit (1 MiB); at most outbox.ResultBytesKept (16 MiB).
 	ResultBytesMax int
 
-	// ForwardHeaders names the run headers that go into the request unchanged. "X-Tenant" names one, "X-*" all that begin so,
-	// "*" all of them but the URL header. None when empty, because the headers of a run belong to the service. A pattern leaves
+	// ForwardHeaders names the run headers that go into the request unchanged. "X-Tenant" names one, "X-*" all that begin with X-,
+	// "*" all of them except the URL header. None when empty, because the headers of a run belong to the service. A pattern leaves
 	// out headers that a receiver or a proxy may trust, unless it names them: credentials, signatures of other senders,
 	// X-Forwarded-* and method overrides.
 	ForwardHeaders []string
 
 	// OptionsOf returns how the message of one run is delivered. A field that it leaves zero is as in Options. Its Headers are
 	// added to those of Options; its Forward and Traceparent are not used. Options that outbox.Options.Validate refuses make a
-	// dead message, because they may come from the header of a submitter. Options always when nil.
+	// dead message, because they may come from the header of a submitter. When nil, Options apply to all runs.
 	OptionsOf func(outbox.RunOutcome) outbox.Options
 
-	// SigningKeyOf returns the name of the key set for one outcome, "" for that of Options: a key per tenant. While the worker
-	// does not know the name, the message waits and says so. That of Options always when nil.
+	// SigningKeyOf returns the name of the key set for one outcome, "" for that of Options: for example a key per tenant. While the worker
+	// does not know the name, the message waits and says so. When nil, all messages use that of Options.
 	SigningKeyOf func(outbox.RunOutcome) string
 
 	// TenantHeader is the key, compared exactly, of the run header that names the tenant of the message: a customer, an

@@ -93,7 +93,7 @@ func (h *WebhookTerminalHook) tell(ctx context.Context, outcome outbox.RunOutcom
 	return true, nil
 }
 
-// message is the outcome as a message to its destination. When there are several, they replace what it says of one.
+// message is the outcome as a message to its destination. When there are several, they replace its destination.
 func (h *WebhookTerminalHook) message(ctx context.Context, outcome outbox.RunOutcome, to outbox.Destination) outbox.Message {
 	return outbox.Message{
 		Outcome: outcome, URL: to.URL, DedupeKey: to.DedupeKey, Fault: to.Fault, Tenant: h.tenant(outcome),
@@ -101,7 +101,7 @@ func (h *WebhookTerminalHook) message(ctx context.Context, outcome outbox.RunOut
 	}
 }
 
-// complete adds to the options what the configuration says of one run: forwarded headers, signing key and span.
+// complete adds to the options what the configuration sets for one run: forwarded headers, signing key and span.
 func (h *WebhookTerminalHook) complete(ctx context.Context, outcome outbox.RunOutcome, o outbox.Options) outbox.Options {
 	o.Forward = h.forwarded(outcome.Headers)
 	if h.config.SigningKeyOf != nil {
@@ -115,7 +115,7 @@ func (h *WebhookTerminalHook) complete(ctx context.Context, outcome outbox.RunOu
 	return o
 }
 
-// tracestate is what goes with a traceparent; one that cannot be carried is dropped.
+// tracestate returns the tracestate for a traceparent; one that cannot be carried is dropped.
 func (h *WebhookTerminalHook) tracestate(ctx context.Context) string {
 	if h.config.Tracestate == nil {
 		return ""

@@ -13,7 +13,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/session"
 )
 
-// lockPoll is how often a migration that waits for another one asks for the lock.
+// lockPoll is how often a migration that waits for another one tries to get the lock.
 const lockPoll = 50 * time.Millisecond
 
 // connections are what a migration needs: one holds the lock, the other works.
@@ -22,8 +22,8 @@ const connections = 2
 // locked runs f while no other process migrates the same schema. The lock belongs to a transaction, so it also holds
 // through a pooler in transaction mode and ends with its process.
 //
-// It is asked for again and again, not waited for in the database: who waits there keeps a connection, and enough
-// waiters on one pool would leave none for the one that they wait for.
+// A migration tries to get it again and again, and does not wait in the database: a waiter there keeps a connection, and enough
+// waiters on one pool would leave none for the migration that they wait for.
 func locked(ctx context.Context, pool *pgxpool.Pool, config Config, direction string,
 	f func(context.Context, migrator) error,
 ) error {
@@ -35,7 +35,7 @@ func locked(ctx context.Context, pool *pgxpool.Pool, config Config, direction st
 		return err
 	}
 	if pool.Config().MaxConns < connections {
-		return fmt.Errorf("migrate: the pool allows 1 connection; %d are needed, for one holds the lock", connections)
+		return fmt.Errorf("migrate: the pool allows 1 connection; %d are needed, because one holds the lock", connections)
 	}
 	own, err := ownPool(ctx, pool, c)
 	if err != nil {

@@ -1,8 +1,8 @@
 // Package migrations brings the outbox's tables, and River's beside them, into a schema of their own.
 //
 // [Up] is all most services need. It is safe to run again, and from several processes at once: a transaction-level
-// advisory lock lets one of them work while the others wait, and a killed process releases it by itself. [Down] takes
-// everything away again.
+// advisory lock lets one of them work while the others wait, and is released when its process is killed. [Down] removes
+// everything again.
 //
 // A service that migrates with its own goose adds [FS] to it (the version table is then its own), and calls [UpRiver]
 // for River's tables. The SQL files also run as they lie in the repository, for the default schema. For other tools,
@@ -10,7 +10,7 @@
 //
 // [Check] tells a program whether it can work on a schema. Versions overlap: a program works on the schema of its own
 // version, of the next one, and of the one before unless it needs what the newest migration adds. DESIGN.md says what
-// that asks of whoever writes a migration.
+// the author of a migration must do for that.
 //
 // Migrations set their sessions themselves (package session): what the database, the role or the connection string says
 // about search_path, encodings or timeouts does not change what they do. They work on connections of their own, opened
@@ -46,7 +46,7 @@ type Config struct {
 	Logger *slog.Logger // each migration that ran, at level Info, and what it repaired, at Warn; nothing when nil
 
 	// Pooled says that the pool's connections go through a pooler in transaction mode, where no setting may outlive a
-	// transaction. One that makes up the key for cancellations, as they all do that we know, is recognised without it.
+	// transaction. A pooler that makes up its own key for cancellations, as all known ones do, is recognised without it.
 	Pooled bool
 }
 
@@ -83,7 +83,7 @@ func UpRiver(ctx context.Context, pool *pgxpool.Pool, config Config) error {
 	return locked(ctx, pool, config, "up", func(ctx context.Context, m migrator) error { return m.patiently(ctx, m.riverUp) })
 }
 
-// Down removes the outbox's and River's tables with all they hold, and the schema unless something else lives in it.
+// Down removes the outbox's and River's tables and everything in them, and the schema unless something else is in it.
 // A schema that does not exist is no error; one that is newer is left as it is, with [ErrNewer].
 func Down(ctx context.Context, pool *pgxpool.Pool, config Config) error {
 	return locked(ctx, pool, config, "down", func(ctx context.Context, m migrator) error {
@@ -94,7 +94,7 @@ func Down(ctx context.Context, pool *pgxpool.Pool, config Config) error {
 		if err := m.refuseForeign(ctx); err != nil {
 			return err
 		}
-		if err := m.patiently(ctx, m.gooseDown); err != nil { // first, for it is what refuses a newer schema
+		if err := m.patiently(ctx, m.gooseDown); err != nil { // first, because it refuses a newer schema
 			return err
 		}
 		if err := m.patiently(ctx, m.riverDown); err != nil {
@@ -104,7 +104,7 @@ func Down(ctx context.Context, pool *pgxpool.Pool, config Config) error {
 	})
 }
 
-// migrator is what a migration works with: the configuration, complete, and a pool of its own with our settings.
+// migrator has what a migration needs: the complete configuration, and a pool of its own with our settings.
 type migrator struct {
 	Config
 	pool *pgxpool.Pool
@@ -115,7 +115,7 @@ func (m migrator) schemaExists(ctx context.Context) (exists bool, err error) {
 	return exists, err
 }
 
-// createSchema creates the schema unless it is there. IF NOT EXISTS alone asks for the right to create one all the same.
+// createSchema creates the schema unless it is there. IF NOT EXISTS alone would need the right to create one even then.
 func (m migrator) createSchema(ctx context.Context) error {
 	exists, err := m.schemaExists(ctx)
 	if err == nil && !exists {
@@ -127,8 +127,8 @@ func (m migrator) createSchema(ctx context.Context) error {
 // versionTable is goose's record of what ran, in the outbox's own schema.
 func versionTable(schema string) string { return schema + ".goose_db_version" }
 
-// refuseForeign reports tables that are there without a record of ours: a service's own goose, or another tool, made
-// them, and to create or drop them behind its back would leave its record wrong.
+// refuseForeign reports tables that exist without a record of ours: a service's own goose, or another tool, made
+// them, and its record would be wrong if we created or dropped them.
 func (m migrator) refuseForeign(ctx context.Context) error {
 	version, err := functionValue(ctx, m.pool, m.Schema, "version")
 	if err != nil || version == 0 {
@@ -140,7 +140,7 @@ func (m migrator) refuseForeign(ctx context.Context) error {
 		return err
 	}
 	if !recorded {
-		return fmt.Errorf("schema %s: its tables were made by another goose, or from 'migrate sql', for %s is not there; "+
+		return fmt.Errorf("schema %s: its tables were made by another goose, or from 'migrate sql', because %s is missing; "+
 			"migrate them in that way, and River's too or with UpRiver", m.Schema, versionTable(m.Schema))
 	}
 	return nil
@@ -148,7 +148,7 @@ func (m migrator) refuseForeign(ctx context.Context) error {
 
 func (m migrator) provider() (*goose.Provider, func() error, error) {
 	db := stdlib.OpenDBFromPool(m.pool)
-	create := "CREATE SCHEMA IF NOT EXISTS " + m.Schema + ";" // done by createSchema, which asks for no right too many
+	create := "CREATE SCHEMA IF NOT EXISTS " + m.Schema + ";" // done by createSchema, which needs fewer rights
 	files := rendered{FS: FS(m.Schema), change: func(sql string) string { return strings.Replace(sql, create, "", 1) }}
 	p, err := goose.NewProvider(goose.DialectPostgres, db, files,
 		goose.WithTableName(versionTable(m.Schema)), goose.WithDisableGlobalRegistry(true), goose.WithSlog(slog.New(slog.DiscardHandler)))
@@ -183,7 +183,7 @@ func (m migrator) gooseUp(ctx context.Context) error {
 	return err
 }
 
-// leaveNewer says of a schema that a newer program migrated whether this one can work on it.
+// leaveNewer checks whether this program can work on a schema that a newer one migrated.
 func (m migrator) leaveNewer(ctx context.Context, current, target int64) error {
 	from, err := functionValue(ctx, m.pool, m.Schema, "compatible_from")
 	if err != nil {
@@ -217,7 +217,7 @@ func (m migrator) gooseDown(ctx context.Context) error {
 	return err
 }
 
-// dropSchema drops the schema when nothing is left in it; what a stranger put there stays, and is logged.
+// dropSchema drops the schema when nothing is left in it; what others put there stays, and is logged.
 func (m migrator) dropSchema(ctx context.Context) error {
 	_, err := m.pool.Exec(ctx, "DROP SCHEMA "+m.Schema+" RESTRICT")
 	if sqlstate.Of(err) == dependentObjectsStillExist {
@@ -262,8 +262,8 @@ func Latest() int64 {
 	return slices.Max(versions)
 }
 
-// render writes another schema's name where the default one qualifies a name. The files keep to two forms,
-// "outbox." and "SCHEMA IF NOT EXISTS outbox;", and a test holds them to it.
+// render writes another schema's name where the default one qualifies a name. The files use only two forms,
+// "outbox." and "SCHEMA IF NOT EXISTS outbox;", which a test checks.
 func render(sql, schema string) string {
 	return sqlschema.In(strings.ReplaceAll(sql, "EXISTS outbox;", "EXISTS "+schema+";"), schema)
 }

@@ -44,7 +44,7 @@ type plainMigration struct {
 }
 
 // SQL writes the plan. Each migration is a transaction, and can be run by anything that sends SQL: psql -f, or as one
-// simple query. River's record of its versions is written too, for [Check] reads it; goose's is not.
+// simple query. River's record of its versions is written too, because [Check] reads it; goose's is not.
 func (p Plan) SQL() (string, error) {
 	if p.Schema == "" {
 		p.Schema = outbox.DefaultSchema
@@ -96,7 +96,7 @@ func (p Plan) write(to *strings.Builder, m plainMigration) {
 	}
 }
 
-// migrations lists one line's, in the order in which they run.
+// migrations lists the migrations of one line, in the order in which they run.
 func (p Plan) migrations(line string) ([]plainMigration, error) {
 	all, err := p.outboxMigrations()
 	if line == LineRiver {
@@ -117,7 +117,7 @@ func (p Plan) migrations(line string) ([]plainMigration, error) {
 		to = newest
 	}
 	if from < 0 || from > to || to > newest {
-		return nil, fmt.Errorf("%s: from %d to %d is no way through its versions, which are 0 to %d; the way up and the way down are asked for apart",
+		return nil, fmt.Errorf("%s: from %d to %d is not possible: its versions are 0 to %d; ask for the way up and the way down separately",
 			line, p.From, p.To, newest)
 	}
 	return slices.DeleteFunc(all, func(m plainMigration) bool { return m.version <= from || m.version > to }), nil
@@ -166,7 +166,7 @@ func gooseSection(text string, down bool) string {
 // riverTemplate stands in River's SQL where the schema's name goes.
 const riverTemplate = "/* TEMPLATE: schema */"
 
-// riverLineColumn is River's version that gave its record of versions a column for the line.
+// riverLineColumn is the version of River whose record of versions has a column for the line.
 const riverLineColumn = 5
 
 func (p Plan) riverMigrations() ([]plainMigration, error) {
@@ -206,7 +206,7 @@ func riverForget(version int) string {
 	return fmt.Sprintf("DELETE FROM %sriver_migration WHERE line = 'main' AND version = %d;", riverTemplate, version)
 }
 
-// pinned does for River's SQL what the outbox's files do themselves.
+// pinned pins search_path around River's SQL, as the files of the outbox do themselves.
 func pinned(sql string) string {
 	return `SELECT pg_catalog.set_config('epilogue.search_path', pg_catalog.current_setting('search_path'), true);
 SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);

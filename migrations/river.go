@@ -13,7 +13,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/session"
 )
 
-// riverMigrator needs no pool for what it is asked here within a transaction.
+// riverMigrator returns River's migrator. The pool may be nil where all calls pass a transaction.
 func riverMigrator(pool *pgxpool.Pool, schema string) (*rivermigrate.Migrator[pgx.Tx], error) {
 	return rivermigrate.New(riverpgxv5.New(pool), &rivermigrate.Config{Schema: schema, Logger: slog.New(slog.DiscardHandler)})
 }

@@ -26,8 +26,8 @@ var (
 var errNilPool = errors.New("migrate: the pool is nil; did pgxpool.New fail?")
 
 // Needed is the oldest version of the outbox's tables that this program works on. It stays behind [Latest] for as long
-// as the program copes without what the newest migrations add: then programs and schema can be upgraded in either order.
-// Raise it in the release that can no longer cope, and say in CHANGELOG.md that this one is migrated first.
+// as the program works without what the newest migrations add: then programs and schema can be upgraded in either order.
+// Raise it in the first release that cannot, and say in CHANGELOG.md that the schema must be migrated before it.
 const Needed = 2
 
 // Versions says how far a schema is. Zero means that there is none of it yet.
@@ -39,7 +39,7 @@ type Versions struct {
 	RiverPending   bool `json:"river_pending"`   // River's tables lack a migration that this program needs
 }
 
-// Status reads how far a schema is. A database whose encoding is not UTF8 is [ErrEncoding].
+// Status reads the versions of a schema. A database whose encoding is not UTF8 is [ErrEncoding].
 func Status(ctx context.Context, pool *pgxpool.Pool, config Config) (Versions, error) {
 	v := Versions{OutboxLatest: int(Latest()), OutboxNeeded: Needed, RiverPending: true}
 	if pool == nil {
@@ -128,7 +128,7 @@ type queryer interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
-// functionValue calls one of the schema's functions without arguments, 0 when it is not there. It is asked for first:
+// functionValue calls one of the schema's functions without arguments, 0 when it is missing. It looks for the function first:
 // an error would end the transaction.
 func functionValue(ctx context.Context, db queryer, schema, name string) (value int, err error) {
 	var exists bool

@@ -24,7 +24,7 @@ type Destination struct {
 const DestinationsMax = 100
 
 // InsertEach writes a message to each destination, in one statement that carries the outcome once. ID, URL, DedupeKey and Fault
-// of the message are ignored: each destination has its own. Errors are as those of [Writer.Insert].
+// of the message are ignored: each destination has its own. The errors are those of [Writer.Insert].
 func (w *Writer) InsertEach(ctx context.Context, tx Tx, m Message, to []Destination) error {
 	e, err := w.each(m, to)
 	if err != nil {

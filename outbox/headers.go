@@ -9,8 +9,8 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/header"
 )
 
-// keepHeaders returns headers that the tables can hold. Those that do not fit into HeadersBytesMax, in the order of their
-// names, are left out, and the fault says how large all of them were.
+// keepHeaders returns headers that the tables can hold. It takes them in the order of their names, and leaves out those that exceed
+// HeadersBytesMax; the fault then says how large all of them were.
 func keepHeaders(headers map[string]string) (kept map[string]string, fault string) {
 	clean := header.Clean(headers)
 	size := header.Size(clean)

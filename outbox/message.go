@@ -33,7 +33,7 @@ type Message struct {
 	DedupeKey string
 }
 
-// row is a message as the tables take it, and what is wrong with it when it can never be delivered.
+// row is a message in the form of the tables, and its fault when it can never be delivered.
 type row struct {
 	args   []any // $1 to $11 of the insert
 	faults []string

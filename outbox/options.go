@@ -16,7 +16,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/keyname"
 )
 
-// Options say how one message is delivered. The zero value leaves all to the worker: a POST of the raw body, signed with
+// Options say how one message is delivered. The zero value leaves everything to the worker: a POST of the raw body, signed with
 // the default key set where there is one.
 type Options struct {
 	// Timeout of each request, whole milliseconds; the worker's own timeout when zero, and never more than that.
@@ -45,7 +45,7 @@ type Options struct {
 	// the name, the message waits: it is never sent unsigned.
 	SigningKey string
 
-	// SecretHeaders names a set of headers that the worker holds, for a receiver that wants an API key: the row keeps only the
+	// SecretHeaders names a set of headers that the worker holds, for a receiver that needs an API key: the row keeps only the
 	// name. None when empty. While the worker does not know the name, the message waits. Where the set does not list the
 	// endpoint of the message, the message is dead (refused) and nothing is sent.
 	SecretHeaders string
@@ -53,8 +53,8 @@ type Options struct {
 	// Traceparent is the span of the writer as a W3C traceparent; each request passes it on.
 	Traceparent string
 
-	// Tracestate goes with Traceparent (W3C Trace Context, section 3.3); dropped where that is empty. Programs from before this
-	// field pass it over.
+	// Tracestate belongs to Traceparent (W3C Trace Context, section 3.3); dropped where that is empty. Programs older than this
+	// field ignore it.
 	Tracestate string
 
 	// Delay is the time from writing to the first attempt, in whole milliseconds, by the clock of the database. At once when
@@ -84,10 +84,10 @@ const (
 	FormatCloudEvents Format = "cloudevents" // CloudEvents 1.0 in binary mode: the raw body, and ce- headers
 )
 
-// OptionsBytesMax bounds what a hook's configuration adds to each row, so that no row is refused for it.
+// OptionsBytesMax bounds what a hook's configuration adds to each row, so that no row is refused because of it.
 const OptionsBytesMax = 64 << 10
 
-// timeoutMax is more than any worker waits. A longer timeout, written into a row by hand, is read as this.
+// timeoutMax is more than any worker waits. A longer timeout, written into a row by hand, is replaced by it.
 const timeoutMax = 24 * time.Hour
 
 // FieldFaults are the faults of [Options] or [operator.Limits], by their fields.
@@ -187,7 +187,7 @@ func milliseconds(n int64, most time.Duration) time.Duration {
 	return time.Duration(min(max(n, 0), most.Milliseconds())) * time.Millisecond
 }
 
-// arg is the column's value: NULL for options that leave all to the worker.
+// arg is the column's value: NULL for options that leave everything to the worker.
 func (o Options) arg() any {
 	if text := mustJSON(o); text != "{}" {
 		return asciiJSON(text)

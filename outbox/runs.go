@@ -30,7 +30,7 @@ type Runs struct {
 	schema string
 }
 
-// RowQuerier asks for one row: a *pgxpool.Pool, a *pgx.Conn, a pgx.Tx, or what [SQLDB] makes of a *sql.DB.
+// RowQuerier queries one row: a *pgxpool.Pool, a *pgx.Conn, a pgx.Tx, or what [SQLDB] makes of a *sql.DB.
 type RowQuerier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }

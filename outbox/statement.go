@@ -8,7 +8,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
 )
 
-// shape decides the text of the statement that writes a message. Each shape has a text of its own, so that the usual message
+// shape decides the text of the statement that writes a message. Each shape has a text of its own. So the usual message
 // pays only for what it uses, and names no column that older tables lack.
 type shape struct {
 	tenant  bool // it names a tenant: needs the column tenant, which tables of version 5 lack
@@ -58,8 +58,8 @@ var anyText = regexp.MustCompile(`\$\d+::any_text`)
 // its schema, whatever the search_path. And text that is not ASCII is sent as bytes (any_text), and JSON with such characters
 // escaped: under a client_encoding other than UTF8, the server would read their bytes as other characters.
 //
-// The due row is made of the arguments, not of what the first INSERT returns, so a writer needs no right to read. Only a
-// dedupe key asks whether a row was written.
+// The due row is built from the arguments, not from the result of the first INSERT, so a writer needs no right to read. Only with a
+// dedupe key does the statement check whether a row was written.
 const (
 	insertMessage = `WITH m AS (
 INSERT INTO outbox.message (id, run_id, status, result, error, headers, final_step, url, endpoint, options, dedupe_key%s)
@@ -70,7 +70,7 @@ VALUES ($1::pg_catalog.text::pg_catalog.uuid, $2::any_text, $3::pg_catalog.text,
 	theID    = `$1::pg_catalog.text::pg_catalog.uuid`
 )
 
-// textArgs are the indexes of the arguments that any_text stands for. So does the last one of a message that is dead at once.
+// textArgs are the indexes of the arguments that any_text stands for. It also stands for the last one of a message that is dead at once.
 var textArgs = []int{1, 4, 7, 8, 10}
 
 // one writes one message: $1 to $11, then the tenant, then the delay in milliseconds or the reason of a dead one.
@@ -97,7 +97,7 @@ func (s shape) one() string {
 	return sql + `) INSERT INTO outbox.due (message_id, endpoint) SELECT ` + theID + `, ` + lane + from
 }
 
-// after is the database's time, and so many milliseconds more.
+// after is the database's time plus a number of milliseconds.
 func after(milliseconds string) string {
 	return `pg_catalog.statement_timestamp() OPERATOR(pg_catalog.+) pg_catalog.make_interval(secs => ` +
 		milliseconds + `::pg_catalog.int8::pg_catalog.float8 OPERATOR(pg_catalog./) 1000::pg_catalog.float8)`
@@ -119,7 +119,7 @@ u AS (
 INSERT INTO outbox.due (message_id, endpoint%s) SELECT d.id, d.lane%s FROM %s WHERE d.fault IS NULL)
 INSERT INTO outbox.dead (message_id, endpoint, reason, error) SELECT d.id, d.endpoint, 'invalid', d.fault FROM %[6]s WHERE d.fault IS NOT NULL`
 
-// textArgsEach are as textArgs, for several URLs.
+// textArgsEach are the same for several URLs.
 var textArgsEach = []int{0, 3}
 
 // several writes a copy for each of several URLs: $1 to $8, then the tenant, then the delay in milliseconds.

@@ -18,7 +18,7 @@ import (
 // transaction of an ORM. A pool or a connection has no Commit and does not compile: an outcome written outside the transaction
 // would not be atomic with the acknowledgement.
 //
-// This package calls Exec. To find which message another one is the duplicate of ([Writer.Write]), it also uses QueryRow, if
+// This package calls Exec. To find the message that another one duplicates ([Writer.Write]), it also uses QueryRow, if
 // the transaction has it. The caller commits and rolls back.
 type Tx interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
@@ -28,10 +28,10 @@ type Tx interface {
 
 var _ Tx = pgx.Tx(nil)
 
-// SQLTx makes a Tx of a database/sql transaction, of pgx's stdlib driver and of lib/pq alike: every argument this
+// SQLTx makes a Tx of a database/sql transaction, with pgx's stdlib driver as well as with lib/pq: every argument that this
 // package passes is a string, an int64, a []byte or NULL, cast in SQL.
 //
-// Commit and Rollback ignore their context, for *sql.Tx takes none; after the transaction's end they return
+// Commit and Rollback ignore their context, because those of *sql.Tx take none; after the transaction's end they return
 // pgx.ErrTxClosed, as pgx does.
 func SQLTx(tx *sql.Tx) Tx { return sqlTx{tx} }
 
@@ -45,7 +45,7 @@ func (t sqlTx) Exec(ctx context.Context, query string, args ...any) (pgconn.Comm
 	return tagOf(result, err)
 }
 
-// QueryRow lets [Writer.Write] ask.
+// QueryRow is for the queries of [Writer.Write].
 func (t sqlTx) QueryRow(ctx context.Context, query string, args ...any) pgx.Row {
 	return t.tx.QueryRowContext(ctx, query, args...)
 }
@@ -81,7 +81,7 @@ type ExecContexter interface {
 //	GORM   outbox.ExecTx(tx.Statement.ConnPool)   in db.Transaction, with PrepareStmt too
 //	ent    outbox.ExecTx(tx)                      generated with --feature sql/execquery
 //	sqlx   outbox.SQLTx(tx.Tx)                    or ExecTx(tx)
-//	bun    outbox.SQLTx(tx.Tx)                    not ExecTx: bun writes arguments into the text, and knows ? only
+//	bun    outbox.SQLTx(tx.Tx)                    not ExecTx: bun writes arguments into the text, and knows only ?
 //
 // It must be the transaction of the acknowledgement. A value that can begin a transaction and cannot commit one, such as
 // *sql.DB, the pool of *gorm.DB, *sqlx.DB, *bun.DB or the client of ent, is refused with [ErrTransaction] at the first write.
@@ -102,7 +102,7 @@ func (t execTx) Exec(ctx context.Context, query string, args ...any) (pgconn.Com
 	return tagOf(result, err)
 }
 
-// QueryRow lets [Writer.Write] ask, where the transaction can.
+// QueryRow is for the queries of [Writer.Write], where the transaction has it.
 func (t execTx) QueryRow(ctx context.Context, query string, args ...any) pgx.Row {
 	if asks, ok := t.tx.(interface {
 		QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row

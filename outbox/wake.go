@@ -17,7 +17,7 @@ type Execer interface {
 }
 
 // Waker tells idle workers that something is due, so that it does not wait for their next poll. Call [Waker.Wake] after the
-// commit, never in the transaction: a NOTIFY takes a lock over the whole database at commit.
+// commit, never in the transaction: a NOTIFY takes a lock on the whole database at commit.
 //
 // A wake is a hint. A lost wake costs at most a poll interval of latency, and never a message; so its errors are dropped.
 type Waker struct {
@@ -74,7 +74,7 @@ func (w *Waker) send() {
 		ctx, cancel := context.WithTimeout(context.Background(), wakeTimeout)
 		_, _ = w.db.Exec(ctx, "SELECT pg_catalog.set_config('synchronous_commit', 'off', true), pg_catalog.pg_notify($1::pg_catalog.text, '')", w.channel)
 		cancel()
-		time.Sleep(w.every) // the debounce: all calls meanwhile become one wake
+		time.Sleep(w.every) // debounce: all calls meanwhile become one wake
 		w.mu.Lock()
 		if !w.again {
 			w.running = false

@@ -47,7 +47,7 @@ func NewWriter(c Config) (*Writer, error) {
 	return &Writer{schema: c.Schema, bytesMax: c.ResultBytesMax, texts: statementTexts(c.Schema)}, nil
 }
 
-// ErrTransaction is in errors about a transaction of the caller that cannot be written in: it is read-only, an earlier
+// ErrTransaction is in errors about a caller's transaction in which nothing can be written: it is read-only, an earlier
 // statement in it failed, or it has ended.
 var ErrTransaction = errors.New("the caller's transaction cannot be written in")
 
@@ -85,7 +85,7 @@ func missingTables(schema string, err error) error {
 // An error is one of the caller (it wraps [ErrInvalidOutcome] or [ErrTransaction], and nothing was written) or of the database.
 // After either, roll the transaction back: what cannot be recorded must not be acknowledged.
 //
-// No setting of the session changes what is written. A driver returns an error itself where it cannot write text safely (the
+// No setting of the session changes what is written. Where a driver cannot write text safely, it returns an error itself (the
 // simple protocol of pgx needs standard_conforming_strings and client_encoding UTF8).
 func (w *Writer) Insert(ctx context.Context, tx Tx, m Message) (ID, error) {
 	st, err := w.statement(m)
@@ -113,7 +113,7 @@ func (w *Writer) Queue(batch *pgx.Batch, m Message) (ID, error) {
 	return st.id, nil
 }
 
-// statement is a message as it is written.
+// statement is a message in the form of the statement.
 type statement struct {
 	shape  shape
 	args   []any

@@ -28,7 +28,7 @@ func Serve(t testing.TB, handler http.Handler) string {
 const drainMax = 30 * time.Second
 
 // Drain delivers every due message with a real worker, and returns when none is due: each has arrived, is dead, or waits for
-// its next attempt. It calls this machine only, see [Serve]; a message to another host ends the test before anything is sent.
+// its next attempt. It calls only this machine, see [Serve]; a message to another host ends the test before anything is sent.
 //
 // Schema, AllowHTTP, AllowedCIDRs and Logger of the configuration are set here; all other fields are the caller's, such as the
 // signing keys and the retry schedule.

@@ -34,9 +34,9 @@ var statuses = [...]struct {
 //	ErrUnanswered, ErrStore              503
 //	anything else                        500
 //
-// 401 is what senders expect, and an alarm on 5xx would be worth little if anybody could raise it. But a receiver that gets its
+// 401 is what senders expect, and an alarm on 5xx would be useless if anybody could cause it. But a receiver that gets its
 // new key later than the sender loses messages by it, until they are replayed. So rotate in this order: first the receivers
-// accept the new key, then the sender signs with it. Where that order cannot be kept, answer 503:
+// accept the new key, then the sender signs with it. Where that order is not possible, answer 503:
 //
 //	Status: func(err error) int {
 //		if errors.Is(err, webhook.ErrSignature) {

@@ -1,5 +1,5 @@
-// Package webhook signs and verifies webhooks as Standard Webhooks (https://www.standardwebhooks.com) specifies. It is all that
-// a receiver in Go needs to trust a request, and it links only the standard library.
+// Package webhook signs and verifies webhooks as Standard Webhooks (https://www.standardwebhooks.com) specifies. A receiver in Go
+// needs nothing else to trust a request. It links only the standard library.
 //
 // # What is signed
 //
@@ -30,13 +30,13 @@
 // # Repeats
 //
 // Delivery is at least once: a processed message may come again, under the same webhook-id. The tolerance of the timestamp does
-// not help, because a new attempt has a new timestamp. The means against repeats, from weak to strong:
+// not prevent that, because a new attempt has a new timestamp. These prevent it, from weak to strong:
 //
 //   - [MemoryStore]: one process handles no message twice at a time, nor again once it was processed, until the process
 //     ends or the entry falls out by age or number.
 //   - [PostgresStore]: the same for all processes on one table, until the row is pruned. A message is handled again when a
-//     process dies between the handler's end and its record, or when a handler outlives its claim; the claim's end is the
-//     end of the handler's context.
+//     process dies between the handler's end and its record, or when a handler outlives its claim. The handler's context ends
+//     with the claim.
 //   - [PostgresStore.Once]: the record is committed in the receiver's own transaction, with the work. Work in that
 //     database is done exactly once.
 //

@@ -23,8 +23,8 @@ const (
 	timestampCharsMax = 12      // of a webhook-timestamp: up to the year 33658
 )
 
-// CheckID reports what cannot be a webhook-id: empty, longer than [IDBytesMax], a byte that is not visible ASCII, or a
-// full stop.
+// CheckID reports a text that cannot be a webhook-id: it is empty, longer than [IDBytesMax], or has a byte that is not visible
+// ASCII, or a full stop.
 //
 // The full stop would make one signature fit two messages: "a.1.2.x" is the body "2.x" of message "a" at second 1, and the body
 // "x" of message "a.1" at second 2. The specification warns of it; here, neither signer nor verifier accepts it.

@@ -36,7 +36,7 @@ type MemoryStore struct {
 	mu      sync.Mutex
 	tokens  uint64
 	entries map[string]*list.Element // each in one of the lists; at most config.Max
-	claimed *list.List               // of *memory, in the order of until, for the lease is the same for all
+	claimed *list.List               // of *memory, in the order of until, because the lease is the same for all
 	done    *list.List               // likewise
 }
 

@@ -17,7 +17,7 @@ const DefaultTable = "webhook_delivery"
 
 // PostgresConfig configures a [PostgresStore]. The zero value is usable.
 type PostgresConfig struct {
-	// Table, with its schema before it if need be: lower-case letters, digits and _, at most 40 of them in each.
+	// Table, with its schema before it if needed: lower-case letters, digits and _, at most 40 of them in each.
 	// DefaultTable when empty. One per sender: ids are unique per sender only.
 	Table string
 
@@ -139,7 +139,7 @@ func (s *PostgresStore) Finish(ctx context.Context, claim Claim, processed bool)
 // Another transaction that records the same id meanwhile waits for this one to end. At REPEATABLE READ and above it then fails
 // with a serialization error (40001): answer 503, or retry the transaction, as usual.
 //
-// It works with a [Handler] that has this store, which answers most repeats before any transaction begins, and without one.
+// It works with and without a [Handler] that has this store; such a handler answers most repeats before any transaction begins.
 func (s *PostgresStore) Once(ctx context.Context, tx *sql.Tx, id string) (first bool, err error) {
 	return s.exec(ctx, tx, "once", record, id)
 }
@@ -172,7 +172,7 @@ type execer interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 }
 
-// exec runs a statement on one row, and reports whether it changed it.
+// exec runs a statement on one row, and reports whether the row changed.
 func (s *PostgresStore) exec(ctx context.Context, db execer, what, query string, args ...any) (changed bool, err error) {
 	result, err := db.ExecContext(ctx, s.in(query), args...)
 	if err != nil {

@@ -17,7 +17,7 @@ func (k Key) Reveal() string {
 	return string(m.kind) + "_" + base64.StdEncoding.EncodeToString(m.raw())
 }
 
-// String shows a public key, and of any other its kind, and its ID if it has one.
+// String shows a public key. Of any other key it shows the kind, and the ID if it has one.
 func (k Key) String() string {
 	switch k.Kind() {
 	case HMAC:

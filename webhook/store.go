@@ -31,7 +31,7 @@ type Claim struct {
 // The contract, for concurrent callers in one process or many, as far as the store reaches:
 //
 //   - Claim returns First to one caller, and to no other until that claim is finished or its lease has ended. A Claim that
-//     fails, for example because its context ended, may have claimed all the same; then the lease ends the claim.
+//     fails, for example because its context ended, may still have claimed; then the lease ends the claim.
 //   - Finish with processed records the id for good: from then on Claim returns Duplicate. It does so even when the lease
 //     has ended and another caller has the claim now, because the message was processed.
 //   - Finish without processed gives the claim back, so that the next Claim returns First. It does nothing when the
@@ -52,7 +52,7 @@ const finishMax = 5 * time.Second
 
 // once calls the next handler unless the id was processed before.
 //
-// The context of the handler ends with the claim, so that a handler that respects it never runs beside its own repeat. Its
+// The context of the handler ends with the claim, so a handler that respects it never runs beside its own repeat. Its
 // answer goes to the sender at once; the store records the end when the handler has returned. A handler has not processed the
 // message when it panics, answers other than 2xx, or returns without an answer after its context has ended.
 func (h *Handler) once(w http.ResponseWriter, r *http.Request, id string) {

@@ -8,13 +8,13 @@ import (
 	"github.com/seed-abbacb8b/epilogue/worker/internal/postgres"
 )
 
-// asideLog tells what claims set aside: a line each, and no more than asideLines a minute. What it leaves out is counted,
-// and can be read in the tables dead and endpoint.
+// asideLog logs what claims set aside: a line each, and at most asideLines a minute. What it leaves out is counted,
+// and stands in the tables dead and endpoint.
 type asideLog struct {
 	logger *slog.Logger
-	minute time.Time // when the present one began
-	lines  int       // in it
-	more   int       // that were left out in it
+	minute time.Time // when the current minute began
+	lines  int       // in the current minute
+	more   int       // lines left out in the current minute
 }
 
 const (
@@ -25,7 +25,7 @@ const (
 func (l *asideLog) log(ctx context.Context, all []postgres.Aside, now time.Time) {
 	if now.Sub(l.minute) >= time.Minute {
 		if l.more > 0 {
-			l.logger.ErrorContext(ctx, "more were set aside in the last minute than the log tells", "more", l.more)
+			l.logger.ErrorContext(ctx, "more was set aside in the last minute than is logged", "more", l.more)
 		}
 		l.minute, l.lines, l.more = now, 0, 0
 	}

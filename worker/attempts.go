@@ -14,7 +14,7 @@ type attemptMetrics struct {
 	named      namedAttempts
 }
 
-// attemptKind is how an attempt ended, as metrics tell it.
+// attemptKind is how an attempt ended, as the labels of metrics say it.
 type attemptKind struct {
 	class       string
 	statusClass int // 2 for 2xx; 0 when no answer came
@@ -27,7 +27,7 @@ var attemptClasses = []string{
 
 var statusClasses = []string{"none", "1xx", "2xx", "3xx", "4xx", "5xx"}
 
-// newAttemptMetrics makes none without a maker: then nothing is looked up for an attempt.
+// newAttemptMetrics returns none without a maker: then an attempt looks nothing up.
 func newAttemptMetrics(m *instruments.Maker, named []string) attemptMetrics {
 	if m == nil {
 		return attemptMetrics{}
@@ -42,7 +42,7 @@ func newAttemptMetrics(m *instruments.Maker, named []string) attemptMetrics {
 	}
 }
 
-// attemptCounters are a counter's, one for each way in which an attempt can end.
+// attemptCounters returns a counter for each way in which an attempt can end.
 func attemptCounters(counter instruments.Counter) map[attemptKind]instruments.Counter {
 	counts := map[attemptKind]instruments.Counter{}
 	for _, class := range attemptClasses {
@@ -53,7 +53,7 @@ func attemptCounters(counter instruments.Counter) map[attemptKind]instruments.Co
 	return counts
 }
 
-// made counts an attempt. What was not one has no class.
+// made counts an attempt. An answer without a class was no attempt.
 func (x *attemptMetrics) made(m *postgres.Message, a delivery.Answer) {
 	if a.Class == "" {
 		return

@@ -11,7 +11,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/worker/internal/postgres"
 )
 
-// MetricsEndpointsMax bounds Config.MetricsEndpoints. A metric with a label that has no bound takes the memory of whoever
+// MetricsEndpointsMax bounds Config.MetricsEndpoints. A metric label without a bound fills the memory of whoever
 // collects it.
 const MetricsEndpointsMax = 50
 
@@ -34,7 +34,7 @@ func checkMetricsEndpoints(endpoints []string) error {
 	return nil
 }
 
-// namedAttempts measure the attempts at endpoints that the configuration names, each apart.
+// namedAttempts measure the attempts at the endpoints that the configuration names, each endpoint separately.
 type namedAttempts map[string]namedEndpoint
 
 type namedEndpoint struct {

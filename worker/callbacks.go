@@ -12,15 +12,15 @@ import (
 	"github.com/seed-abbacb8b/epilogue/worker/internal/recurring"
 )
 
-// callbacksMost is how many calls of a callback wait at once. Beyond, they are dropped and counted: whoever is slow to listen
-// never slows the deliveries down.
+// callbacksMost is how many calls of a callback wait at once. Further calls are dropped and counted, so that a slow callback
+// never delays deliveries.
 const callbacksMost = 1024
 
-// callbacksEnd is how long a stop waits for the calls that are still to be made.
+// callbacksEnd is how long a stop waits for the remaining calls.
 const callbacksEnd = time.Second
 
-// callbacks calls a function of the embedding program, one call at a time and on a goroutine of its own. A nil one is for
-// nobody.
+// callbacks calls a function of the embedding program, one call at a time and on a goroutine of its own. A nil one calls
+// nothing.
 type callbacks[T any] struct {
 	name    string
 	call    func(T)
@@ -29,7 +29,7 @@ type callbacks[T any] struct {
 	faults  *recurring.Log
 
 	once    sync.Once
-	stopped chan struct{} // closed when nothing comes any more
+	stopped chan struct{} // closed when no further call comes
 	ended   chan struct{}
 }
 
@@ -44,7 +44,7 @@ func newCallbacks[T any](name string, call func(T), dropped instruments.Counter,
 	}
 }
 
-// tell has the function called soon, or drops the call when too many wait.
+// tell queues a call of the function, or drops it when too many wait.
 func (c *callbacks[T]) tell(x T) {
 	if c == nil {
 		return
@@ -56,7 +56,7 @@ func (c *callbacks[T]) tell(x T) {
 	}
 }
 
-// run calls until stop, and then for what is left.
+// run calls the function until stop, and then makes the remaining calls.
 func (c *callbacks[T]) run() {
 	defer close(c.ended)
 	for {
@@ -77,7 +77,7 @@ func (c *callbacks[T]) run() {
 	}
 }
 
-// one calls once. What panics is the embedding program's; the deliveries go on, and so do the calls.
+// one makes one call. A panic is the embedding program's fault: deliveries and further calls go on.
 func (c *callbacks[T]) one(x T) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -93,8 +93,8 @@ func (c *callbacks[T]) start() {
 	}
 }
 
-// stop has the calls that wait made, and returns when they are, when ctx ends, or after callbacksEnd. A call that hangs is left
-// behind, and what waits for it is dropped.
+// stop makes the remaining calls. It returns when they are made, when ctx ends, or after callbacksEnd. A call that hangs is left
+// behind, and the calls behind it are dropped.
 func (c *callbacks[T]) stop(ctx context.Context) {
 	if c == nil {
 		return

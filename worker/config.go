@@ -27,12 +27,12 @@ type Config struct {
 	// Schema of the outbox and of River's tables; outbox.DefaultSchema when empty.
 	Schema string
 
-	// Name of this process in leases, attempts and logs; the host's name when empty. A random suffix is added, for
-	// no two running workers may share a name.
+	// Name of this process in leases, attempts and logs; the host's name when empty. A random suffix is added, because
+	// two running workers may not share a name.
 	Name string
 
 	// Pooler says what stands between this process and Postgres: "none", "session" or "transaction" (a pooler in that
-	// mode), or "auto", which finds out and takes every pooler for one in transaction mode. "auto" when empty. Behind
+	// mode), or "auto", which detects a pooler and assumes transaction mode for it. "auto" when empty. Behind
 	// "transaction" no setting outlives a transaction, and wakes are not heard.
 	Pooler string
 
@@ -48,31 +48,31 @@ type Config struct {
 	// 0; from 10 ms. A message may ask for less.
 	DeliveryTimeout time.Duration
 
-	// MaxInFlight bounds the requests under way in this process. 256 when 0.
+	// MaxInFlight bounds the requests in flight in this process. 256 when 0.
 	MaxInFlight int
 
 	// EndpointMaxInFlight bounds them per endpoint. 64 when 0, or MaxInFlight if that is less; at most MaxInFlight.
 	EndpointMaxInFlight int
 
-	// MaxBytesInFlight bounds the bodies over 64 KiB that are held at once, in bytes; one that finds no room waits a
-	// second, which is no attempt. 64 MiB when 0; from 1 MiB. A body that is larger than that is sent alone.
+	// MaxBytesInFlight bounds the bodies over 64 KiB that are held at once, in bytes. A message whose body finds no room waits
+	// a second, which is no attempt. 64 MiB when 0; from 1 MiB. A body that is larger than that is sent alone.
 	MaxBytesInFlight int
 
-	// RetrySchedule is the wait after each failed attempt; there is one attempt more than waits. DefaultRetrySchedule
+	// RetrySchedule is the wait after each failed attempt; there is one more attempt than there are waits. DefaultRetrySchedule
 	// when nil; an empty one that is not nil means a single attempt. Each wait is at most 30 days.
 	RetrySchedule []time.Duration
 
-	// RetryJitter spreads each wait by so much in both directions, as a fraction: 0.2 is ±20 %. DefaultRetryJitter
+	// RetryJitter spreads each wait by this fraction in both directions: 0.2 is ±20 %. DefaultRetryJitter
 	// when nil; from 0 to 1.
 	RetryJitter *float64
 
 	// RetryAfterMax caps what a URL can ask for with Retry-After. 1 h when 0.
 	RetryAfterMax time.Duration
 
-	// OpenAfter is how many failures in a row open a circuit breaker, of an origin that cannot be reached or a URL that
-	// answers 5xx (three without an answer are enough for a URL): nothing is sent there for OpenFor, and twice as long each
-	// time up to OpenForMax, ±20 %, before a single message probes it. The messages wait without attempts. 10, 5 s and
-	// 5 min when 0. All workers share circuit breakers; they should share these too.
+	// OpenAfter is how many failures in a row open a circuit breaker: of an origin that cannot be reached, or of a URL that
+	// answers 5xx (for a URL, three requests without an answer are enough). Nothing is sent there for OpenFor, twice as long each
+	// time up to OpenForMax, ±20 %; then a single message probes it. The messages wait without attempts. 10, 5 s and
+	// 5 min when 0. All workers share the circuit breakers, so they should share these values too.
 	OpenAfter           int
 	OpenFor, OpenForMax time.Duration
 
@@ -88,20 +88,20 @@ type Config struct {
 	// AllowHTTP lets messages go to http:// URLs. Without it they are refused for good.
 	AllowHTTP bool
 
-	// AllowedCIDRs opens networks that are closed by default: everything that is not public unicast. Link-local
-	// addresses, where clouds keep their metadata, stay closed whatever is listed.
+	// AllowedCIDRs allows networks that are blocked by default: everything that is not public unicast. Link-local
+	// addresses, where clouds keep their metadata, stay blocked whatever is listed.
 	AllowedCIDRs []netip.Prefix
 
 	// AllowedPorts restricts the ports of endpoints; any when empty.
 	AllowedPorts []uint16
 
-	// DeniedAddrs are closed whatever AllowedCIDRs says: the addresses that this process itself listens on. The database's and
-	// the proxy's host and port are closed too, without being named here.
+	// DeniedAddrs are blocked whatever AllowedCIDRs says: the addresses that this process itself listens on. The database's and
+	// the proxy's host and port are always blocked and need not be named here.
 	DeniedAddrs []netip.AddrPort
 
-	// ProxyURL is an egress proxy, http, https (CONNECT) or socks5, with user and password if it wants them; none when
-	// empty, whatever the environment says. The host is resolved and its address checked here, and the address given
-	// to the proxy: what the proxy connects to then cannot be checked. A fault of the proxy is not an attempt. CAFile
+	// ProxyURL is an egress proxy, http, https (CONNECT) or socks5, with user and password if it needs them. None when
+	// empty, whatever the environment says. This process resolves the host, checks its address and gives the address
+	// to the proxy; where the proxy then connects to cannot be checked. A fault of the proxy is not an attempt. CAFile
 	// verifies an https proxy too.
 	ProxyURL string
 
@@ -114,36 +114,36 @@ type Config struct {
 	ClientCertFile, ClientKeyFile string
 
 	// ClientCertOrigins are the origins that the client certificate is shown to, as https://HOST[:PORT]: it would tell any
-	// other endpoint who the worker is. One at least with a certificate, and none without.
+	// other endpoint who the worker is. At least one with a certificate, and none without.
 	ClientCertOrigins []string
 
-	// SecretHeadersFile holds sets of headers for receivers that want an API key, under the names that messages give
-	// (outbox.Options.SecretHeaders). A set begins with [NAME]; below it stand lines of origin = https://HOST[:PORT], which say
-	// where it may be sent, and lines of NAME: VALUE. # begins a comment line. The file is read again when it changes; one that
-	// is wrong then changes nothing. When empty, messages that name a set wait.
+	// SecretHeadersFile holds sets of headers for receivers that need an API key, under the names that messages give
+	// (outbox.Options.SecretHeaders). A set begins with [NAME]. Below it, lines of origin = https://HOST[:PORT] say
+	// where it may be sent, and lines of NAME: VALUE are its headers. # begins a comment line. The file is read again when it changes;
+	// a faulty change has no effect. When empty, messages that name a set wait.
 	SecretHeadersFile string
 
 	// Keys are the key sets that messages are signed with. When nil, messages that name no key set are sent unsigned,
 	// and those that name one wait.
 	Keys Keyring
 
-	// EventsURL is where an operator hears of what happens: a message died, a circuit breaker opened or closed, an endpoint was
+	// EventsURL is where an operator gets events: a message died, a circuit breaker opened or closed, an endpoint was
 	// paused or resumed, something was set aside, a worker is missing. An event is a message of this outbox, noted in the
-	// transaction that made it happen, delivered at least once and always signed: with the key set called events, or else with the
-	// default one. There is at most one of an endpoint and a kind in five minutes, with a count. The URL stands in no row. It may
-	// be http, and have any address, whatever AllowHTTP, AllowedCIDRs and AllowedPorts say; that goes for events only. ProxyURL
-	// holds for it, too. All workers of an outbox should share it. It needs Keys, and tables of version 9. None when empty: then
+	// transaction that causes it, delivered at least once and always signed: with the key set called events, or else with the
+	// default one. An endpoint gets at most one event of a kind in five minutes, with a count. No row holds the URL. It may
+	// be http, and have any address, whatever AllowHTTP, AllowedCIDRs and AllowedPorts say; that is true for events only. ProxyURL
+	// applies to it, too. All workers of an outbox should share it. It needs Keys, and tables of version 9. None when empty: then
 	// nothing is noted, and events that wait are not sent. docs/events.md shows what is sent.
 	EventsURL string
 
-	// OnEvent is called with each event of this worker's own doing, once it is on record, and each death in full: nothing is
-	// added up. Operators' commands are not among them. Calls come one at a time, on a goroutine of their own. At most 1024 wait;
-	// what comes beyond is dropped and counted (outbox_dropped_total). A panic is logged, and the calls go on. A stop waits 1 s
-	// for the calls that are left. What happened in a transaction whose answer was lost is not told. None when nil.
+	// OnEvent is called with each event that this worker causes, once it is recorded, and with each single death: deaths are
+	// never combined. Operators' commands are not among the events. Calls come one at a time, on a goroutine of their own. At most 1024 wait;
+	// further ones are dropped and counted (outbox_dropped_total). A panic is logged, and the calls go on. A stop waits 1 s
+	// for the remaining calls. A transaction whose answer was lost causes no call. None when nil.
 	OnEvent func(Event)
 
-	// OnAttempt is called after each attempt, before its result is on record, as OnEvent is, and with a queue of its own. The
-	// attempts of events are left out. None when nil.
+	// OnAttempt is called after each attempt, before its result is recorded, in the same way as OnEvent and with a queue of its own.
+	// It is not called for attempts to send events. None when nil.
 	OnAttempt func(Attempt)
 
 	// Retention is how long a delivered message and its attempts are kept, counted from its writing. 168 h when 0;
@@ -153,52 +153,52 @@ type Config struct {
 	// DeadRetention is how long a dead message is kept, counted from its death. 720 h when 0; from 1 s.
 	DeadRetention time.Duration
 
-	// SampleInterval is how often one of the workers measures what the outbox is like: a row of outbox.sample, which metrics
+	// SampleInterval is how often one of the workers measures the state of the outbox: a row of outbox.sample, which metrics
 	// and status show, and which is kept for 30 days. 30 s when 0; from 1 s. All workers should share it.
 	SampleInterval time.Duration
 
-	// ShutdownTimeout is how long a stop takes at most, 2 s for the end of connections not counted, whatever the database
-	// does. A quarter of it, 5 s at most, is kept for recording answers: requests under way may go on for the rest. Then they
+	// ShutdownTimeout is how long a stop takes at most, whatever the database does; up to 2 s more are for closing connections.
+	// A quarter of it, 5 s at most, is kept for recording answers: requests in flight may go on for the rest. Then they
 	// are torn down and their messages released at once, not counted as attempts. 20 s when 0: requests have 15 s, the default
-	// of DeliveryTimeout, and all ends within the 30 s that Kubernetes gives by default.
+	// of DeliveryTimeout, and everything ends within the 30 s that Kubernetes gives by default.
 	ShutdownTimeout time.Duration
 
-	// Logger receives what happens; slog.Default() when nil. A fault that comes again and again has a line at once, and then
-	// one a minute that says how many times it came.
+	// Logger receives what happens; slog.Default() when nil. A fault that repeats is logged at once, and then
+	// once a minute with a count.
 	Logger *slog.Logger
 
-	// LogDeliveries has each attempt logged, at the level info or higher. When false, deliveries are logged at the level
-	// debug, and faults as Logger says.
+	// LogDeliveries logs each attempt, at the level info or higher. When false, deliveries are logged at the level
+	// debug, and faults as described at Logger.
 	LogDeliveries bool
 
-	// MeterProvider gets the worker's metrics, through OpenTelemetry's API: what they are is in DESIGN.md (Metrics).
+	// MeterProvider gets the worker's metrics, through OpenTelemetry's API; DESIGN.md (Metrics) lists them.
 	// Nothing is measured when nil. The callbacks of the metrics end with Run.
 	MeterProvider metric.MeterProvider
 
-	// TracerProvider gets a span for each attempt, through OpenTelemetry's API, and each request says its own attempt in
-	// traceparent and tracestate (hook.WebhookConfig.Traceparent). The first attempt continues the writer's trace; a retry has
+	// TracerProvider gets a span for each attempt, through OpenTelemetry's API. traceparent and tracestate of each request then name
+	// that span (hook.WebhookConfig.Traceparent). The first attempt continues the writer's trace; a retry has
 	// a trace of its own, with a link to the writer's span. A message whose writer's span was not sampled has no spans.
 	// Wrap the provider's sampler in linksampler.New, so that retries are sampled as their writers were. When nil, there are
-	// no spans, and each request says the writer's span.
+	// no spans, and each request names the writer's span.
 	TracerProvider trace.TracerProvider
 
-	// MetricsEndpoints are the endpoints, as https://HOST[:PORT], whose attempts are also measured apart, with the label
-	// endpoint; MetricsEndpointsMax at most, since each has series of its own. No other label names an endpoint. None when empty.
+	// MetricsEndpoints are the endpoints, as https://HOST[:PORT], whose attempts are also measured separately, with the label
+	// endpoint; MetricsEndpointsMax at most, because each has series of its own. No other label names an endpoint. None when empty.
 	MetricsEndpoints []string
 
 	// UserAgent of the requests; "Epilogue" when empty.
 	UserAgent string
 
-	// Resolver looks up the hosts of endpoints; the process's own when nil. Each address that it returns is checked all the same.
+	// Resolver looks up the hosts of endpoints; the process's own when nil. Each address that it returns is still checked.
 	Resolver *net.Resolver
 
-	// DialControl is called for each connection to an endpoint, after the guard has let its address through and before it is
-	// connected, as net.Dialer.Control: to bind it to an interface, or to refuse more. It cannot allow what the guard refuses.
+	// DialControl is called for each connection to an endpoint, as net.Dialer.Control: after the guard has allowed its address and
+	// before it is connected. It can bind the connection to an interface, or refuse it. It cannot allow what the guard refuses.
 	// Its error ends the attempt. Not called for a proxy's connection. None when nil.
 	DialControl func(network, address string, c syscall.RawConn) error
 
-	// TLSConfig is what the handshakes with endpoints begin with: roots, versions, curves, further verification. ServerName,
-	// NextProtos, the session cache and the client certificate are set here, and MinVersion is TLS 1.2 at least. With RootCAs
+	// TLSConfig is the base of the handshakes with endpoints: roots, versions, curves, further verification. The worker itself sets
+	// ServerName, NextProtos, the session cache, the client certificate, and MinVersion to at least TLS 1.2. With RootCAs
 	// in it, CAFile must be empty; InsecureSkipVerify without VerifyConnection is refused. Not changed after New. The worker's own
 	// when nil.
 	TLSConfig *tls.Config
@@ -209,10 +209,10 @@ type Config struct {
 	eventEvery time.Duration // see the constant
 }
 
-// LeaseMargin is what a lease must have beyond a request's timeout, for the claim's way here and the answer's way back.
+// LeaseMargin is how much longer than a request's timeout a lease must be, for the time before the request and after its answer.
 const LeaseMargin = 5 * time.Second
 
-// LeaseMax is the longest lease. A row that is leased for longer than twice as long was leased by no worker, and is claimed.
+// LeaseMax is the longest lease. A lease with more than twice that left belongs to no worker, and its row is claimed.
 const LeaseMax = postgres.LeaseMax
 
 // DefaultRetryJitter is ±20 %.

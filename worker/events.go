@@ -11,54 +11,54 @@ import (
 	"github.com/seed-abbacb8b/epilogue/worker/internal/schedule"
 )
 
-// EventKind is what an [Event] tells of.
+// EventKind is what happened.
 type EventKind string
 
-// The kinds of events. EventEndpointPaused and EventEndpointResumed are an operator's doing: only events at Config.EventsURL
-// tell of them.
+// The kinds of events. EventEndpointPaused and EventEndpointResumed are caused by an operator: only Config.EventsURL
+// gets them, not OnEvent.
 const (
 	EventMessageDead      = EventKind(event.MessageDead)      // a message is given up, for whatever reason but poison
-	EventMessageSetAside  = EventKind(event.MessageSetAside)  // the database refuses its row: it is dead (poison), or left out for a while
+	EventMessageSetAside  = EventKind(event.MessageSetAside)  // the database refuses the message's row: it is dead (poison), or left out for a while
 	EventBreakerOpened    = EventKind(event.BreakerOpened)    // failures in a row: nothing is sent there for a while
-	EventBreakerClosed    = EventKind(event.BreakerClosed)    // it answers again
+	EventBreakerClosed    = EventKind(event.BreakerClosed)    // the endpoint answers again
 	EventEndpointPaused   = EventKind(event.EndpointPaused)   // by an operator
 	EventEndpointResumed  = EventKind(event.EndpointResumed)  // by an operator
 	EventEndpointSetAside = EventKind(event.EndpointSetAside) // a URL is gone (410), or the database refuses an endpoint's row
 	EventWorkerMissing    = EventKind(event.WorkerMissing)    // a worker died, or its host vanished
 )
 
-// Event is something that this worker did or noticed, and that is on record.
+// Event is something that this worker did or noticed, and that is recorded.
 type Event struct {
 	Kind     EventKind
-	At       time.Time // when it was on record, by this process's clock
-	Endpoint string    // origin of the URL; "" of a missing worker, and of messages that are told together
+	At       time.Time // when it was recorded, by this process's clock
+	Endpoint string    // origin of the URL; "" for a missing worker, and for messages reported together
 	Tenant   string    // "" for none
-	Scope    string    // endpoint, tenant or url: what it concerns. That of a message's death is where the message waited
+	Scope    string    // endpoint, tenant or url: what it is about. For a message's death, where the message waited
 	Message  outbox.ID // zero when it concerns none, or several
 	Worker   string    // the name of the missing worker
 	Reason   string
-	Count    int // 1, or how many messages are told together
+	Count    int // 1, or how many messages are reported together
 
 	// OpenUntil is when a circuit breaker lets a message through again; zero for other kinds.
 	OpenUntil time.Time
 }
 
-// Attempt is one request for one message, told of before its result is on record.
+// Attempt is one request for one message. It is reported before its result is recorded.
 type Attempt struct {
 	Message    outbox.ID
 	RunID      string
 	Endpoint   string // origin of the URL
 	Tenant     string // "" for none
-	URL        string // which may hold a secret in its path
+	URL        string // may hold a secret in its path
 	Number     int    // over the message's life, from 1
 	StartedAt  time.Time
 	Duration   time.Duration
 	Class      string        // delivered, or the kind of fault, as attempt.class in the database
 	StatusCode int           // 0 when no answer came
 	Err        string        // what went wrong, without the URL; "" when delivered
-	Action     string        // what it leads to: delivered, retry or dead
-	Reason     string        // of a message that dies: refused, gone or exhausted
-	RetryIn    time.Duration // until the next attempt, of a retry
+	Action     string        // what follows: delivered, retry or dead
+	Reason     string        // why the message died: refused, gone or exhausted
+	RetryIn    time.Duration // for a retry, until the next attempt
 }
 
 // eventAt is an event about a lane.
@@ -84,7 +84,7 @@ func deathOf(x postgres.Result) Event {
 	return e
 }
 
-// changeOf is the event of a change of a lane; ok is false for a change that is none.
+// changeOf is the event of a change of a lane; ok is false for a change without an event.
 func changeOf(x postgres.EndpointChange) (e Event, ok bool) {
 	kind := event.EndpointSetAside
 	switch x.What {
@@ -103,7 +103,7 @@ func changeOf(x postgres.EndpointChange) (e Event, ok bool) {
 	return e, true
 }
 
-// asideOf are the events of what a claim set aside. Rows whose message is gone are no events.
+// asideOf returns the events for what a claim set aside. Rows whose message is gone give no events.
 func asideOf(a postgres.Aside) (all []Event) {
 	switch {
 	case a.What == postgres.AsideRemoved:
@@ -122,7 +122,7 @@ func asideOf(a postgres.Aside) (all []Event) {
 	return all
 }
 
-// attemptMade is an attempt as OnAttempt is told of it.
+// attemptMade is an attempt in the form that OnAttempt gets.
 func attemptMade(m *postgres.Message, a delivery.Answer, v schedule.Verdict) Attempt {
 	return Attempt{
 		Message: m.ID, RunID: m.RunID, Endpoint: lane.Origin(m.Endpoint), Tenant: lane.Tenant(m.Endpoint), URL: m.URL, Number: m.Attempt,

@@ -7,13 +7,13 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/instruments"
 )
 
-// watch has the state of this worker's parts collected, until its instruments are closed. Nothing here asks the database.
+// watch exports the state of this worker's parts, until its instruments are closed. It makes no query.
 func (w *Worker) watch(m *instruments.Maker) {
 	w.loops.clocks.Measure(m)
 	w.samples.watch(m)
-	inFlight := m.Gauge("outbox.requests.in_flight", "{request}", "Requests under way.")
-	inFlightMax := m.Gauge("outbox.requests.in_flight.limit", "{request}", "Requests that may be under way (MaxInFlight).")
-	waiting := m.Gauge("outbox.slot.waiting", "{message}", "Messages that are claimed and wait for a slot of their endpoint.")
+	inFlight := m.Gauge("outbox.requests.in_flight", "{request}", "Requests in flight.")
+	inFlightMax := m.Gauge("outbox.requests.in_flight.limit", "{request}", "Requests that may be in flight (MaxInFlight).")
+	waiting := m.Gauge("outbox.slot.waiting", "{message}", "Claimed messages that wait for a slot of their endpoint.")
 	held := m.Gauge("outbox.large_bodies", "By", "Bytes of bodies over 64 KiB that are held.")
 	unrecorded := m.Gauge("outbox.unrecorded.age", "s", "How long the oldest answer has waited to be recorded; 0 when none waits.")
 	ready := m.Gauge("outbox.ready", "", "1 when the worker is ready, 0 when something keeps it from delivering, as /readyz says.")

@@ -9,7 +9,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/worker/internal/roster"
 )
 
-// rosterConfig is what the worker says of itself to others, and what it does when it hears of them.
+// rosterConfig is what the worker reports about itself, and what it does when other workers die.
 func rosterConfig(w *Worker) roster.Config {
 	host, _ := os.Hostname()
 	return roster.Config{

@@ -16,8 +16,8 @@ import (
 )
 
 // loops carry out what the scheduler decides. The scan loop runs as long as the worker. The claim loop runs in a River
-// job, one at a time; the requests it started belong to the process and outlive it, so one that hangs never holds up the
-// next claim.
+// job, one at a time. The requests that it started belong to the process and may outlive the job, so one that hangs never delays
+// the next claim.
 type loops struct {
 	scheduler *schedule.Scheduler
 	claimer   *postgres.Claimer
@@ -107,8 +107,8 @@ func (l *loops) scanOnce(ctx context.Context, order schedule.ScanOrder) {
 	l.scheduler.Scanned(order, candidates(scan.Candidates), scan.Took, answered)
 }
 
-// insertDrain inserts a drain, unless one waits to be taken already: while nobody takes any, as with a paused queue, each
-// process adds one at most.
+// insertDrain inserts a drain, unless one is already waiting: while no client works drains, as with a paused queue, each
+// process adds at most one.
 func (l *loops) insertDrain(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, insertTimeout)
 	defer cancel()

@@ -10,7 +10,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/worker/internal/schedule"
 )
 
-// mover takes messages out of the way whose URL was set aside, in the lanes where a sender met some. It also learns from the
+// mover moves messages whose URL was set aside into the URL's lane, in the lanes where a sender met some. It also learns from the
 // database which URLs other workers set aside.
 type mover struct {
 	to        *postgres.Mover
@@ -20,7 +20,7 @@ type mover struct {
 	outage    *outage.Part
 
 	mu     sync.Mutex
-	lanes  map[string]bool // in which messages were met since the last look
+	lanes  map[string]bool // where such messages were met since the last move
 	metOne chan struct{}
 }
 
@@ -37,7 +37,7 @@ const asideEvery = time.Second
 // movesMost bounds the moves of one lane before another one has its turn.
 const movesMost = 16
 
-// met says that a message was met in a lane whose URL is set aside.
+// met notes that a sender met a message whose URL is set aside, in this lane.
 func (m *mover) met(lane string) {
 	m.mu.Lock()
 	m.lanes[lane] = true
@@ -63,7 +63,7 @@ func (m *mover) run(ctx context.Context) {
 			err = m.read(ctx)
 		}
 		switch {
-		case err == nil, postgres.IsLocked(err), postgres.IsConflict(err), postgres.IsRefusal(err): // a row's, which a sender moves by itself
+		case err == nil, postgres.IsLocked(err), postgres.IsConflict(err), postgres.IsRefusal(err): // of one row, which a sender then moves
 			m.outage.Worked()
 		case m.outage.Wait(ctx, err) != nil:
 			return
@@ -79,7 +79,7 @@ func (m *mover) read(ctx context.Context) error {
 	return err
 }
 
-// moveAll moves in every lane in which messages were met. A lane that fails is met again.
+// moveAll moves messages in every lane in which some were met. After a failure, a sender meets one there again.
 func (m *mover) moveAll(ctx context.Context) error {
 	m.mu.Lock()
 	lanes := m.lanes
@@ -88,7 +88,7 @@ func (m *mover) moveAll(ctx context.Context) error {
 	for lane := range lanes {
 		aside := m.blame.AsideOf(lane)
 		for range movesMost {
-			if len(aside) == 0 { // all were taken back meanwhile
+			if len(aside) == 0 { // all answer again
 				break
 			}
 			more, err := m.to.MoveAhead(ctx, lane, aside)

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Ready means progress: nil, or what keeps messages from being delivered. It asks no database: everything that it says
-// comes from scans, claims and records that are made anyway. A worker is not ready
+// Ready means progress: it returns nil, or what keeps messages from being delivered. It makes no query: it judges by
+// scans, claims and records that are made anyway. A worker is not ready
 //
 //   - before it works, and once it stops;
 //   - when no scan for due messages succeeded for three polls;
@@ -31,10 +31,10 @@ func (w *Worker) Ready(context.Context) error {
 // unrecordedMax is how long an answer may wait to be recorded.
 const unrecordedMax = 10 * time.Second
 
-// readyEvery is how often the worker asks itself whether it is ready.
+// readyEvery is how often the worker checks whether it is ready.
 const readyEvery = time.Second
 
-// tellReady writes a line to the log when the worker is not ready any more, and when it is again, until ctx ends.
+// tellReady logs when the worker becomes not ready, and when it is ready again, until ctx ends.
 func (w *Worker) tellReady(ctx context.Context) {
 	ticker := time.NewTicker(readyEvery)
 	defer ticker.Stop()

@@ -23,14 +23,14 @@ const (
 )
 
 // River's settings, where its defaults do not fit. A job whose worker died is rescued after riverRescue rather than an
-// hour: nothing waits for it, but an operator who looks at river_job should not be misled. A drain's row says nothing
-// after an hour. Its poll is for jobs that another process inserted.
+// hour: nothing waits for it, but it must not mislead an operator who looks at river_job. An old drain's row is of no use
+// after an hour. River polls for jobs that another process inserted.
 const (
 	riverFetchCooldown = 2 * time.Millisecond // default 100 ms: the latency of a new drain
 	riverFetchPoll     = 5 * time.Second      // default 1 s
 	riverRescue        = 10 * time.Minute     // default 1 h; more than drainTurn and the retention's timeout
 	riverJobsKept      = time.Hour            // default 24 h
-	drainEvery         = time.Minute          // the periodic drain, should every scan loop be broken
+	drainEvery         = time.Minute          // the periodic drain, in case every scan loop fails
 )
 
 // drainTurn is how long one drain claims before it hands over, so that its River job is seen to end.
@@ -47,10 +47,10 @@ func (drainArgs) Hooks() []rivertype.Hook {
 	return []rivertype.Hook{rivertime.Database{Periodic: true}}
 }
 
-// drainOptions: a drain is never tried again, for the next one is inserted anew.
+// drainOptions: a drain is never retried, because the next one is inserted instead.
 func drainOptions() *river.InsertOpts { return &river.InsertOpts{Queue: drainQueue, MaxAttempts: 1} }
 
-// waitingDrains lists a drain that nobody has taken yet, if there is one.
+// waitingDrains lists one drain that waits for a worker, if there is one.
 func waitingDrains() *river.JobListParams {
 	return river.NewJobListParams().Queues(drainQueue).States(rivertype.JobStateAvailable, rivertype.JobStateScheduled).First(1)
 }
@@ -64,7 +64,7 @@ type drainWorker struct {
 	loops *loops
 }
 
-// Timeout leaves the drain to its own bound.
+// Timeout is none: a drain bounds its own time.
 func (w *drainWorker) Timeout(*river.Job[drainArgs]) time.Duration { return -1 }
 
 // Work drains.
@@ -82,7 +82,7 @@ func (retentionArgs) Kind() string { return "outbox_retention" }
 // Hooks are as for drains.
 func (retentionArgs) Hooks() []rivertype.Hook { return drainArgs{}.Hooks() }
 
-// Retention runs every retentionEvery and stops after retentionTurn: the next run goes on.
+// Retention runs every retentionEvery and stops after retentionTurn: the next run continues.
 const (
 	retentionEvery = time.Minute
 	retentionTurn  = 30 * time.Second
@@ -150,15 +150,15 @@ func newRiverClient(pool *pgxpool.Pool, c Config, jobs jobs, away func() bool) (
 }
 
 // localDriver is River's driver without its listener: a client then starts the jobs that it inserted itself at once, and
-// finds those of others by its poll. Each worker inserts its own drains, so nothing waits for a notification, which a
-// pooler in transaction mode would swallow, and no connection is held for it.
+// finds those of others by polling. Each worker inserts its own drains, so nothing waits for a notification, which a
+// pooler in transaction mode would lose, and no connection is held for it.
 type localDriver struct{ *riverpgxv5.Driver }
 
-// SupportsListener is asked by River.
+// SupportsListener tells River that there is no listener.
 func (localDriver) SupportsListener() bool { return false }
 
-// riverLog passes on what River says from slog.LevelWarn upwards: below that it is about its own house. While the database
-// cannot be used, which the worker has said already, it passes on nothing: each of River's services says it again and again.
+// riverLog passes on River's log lines from slog.LevelWarn upwards: lower ones are about River's own work. While the database
+// cannot be used, which the worker has logged already, it passes on nothing: each of River's services would repeat it.
 type riverLog struct {
 	slog.Handler
 	away func() bool

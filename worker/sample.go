@@ -19,7 +19,7 @@ import (
 // sampleQueue is a queue of its own: a long run of retention must not make samples late.
 const sampleQueue = "outbox_sample"
 
-// sampleArgs are the River job that measures the outbox. Whoever takes it measures for all workers.
+// sampleArgs are the River job that measures the outbox. The worker that works it measures for all workers.
 type sampleArgs struct{}
 
 // Kind is the job's kind in river_job.
@@ -42,10 +42,10 @@ type sampleWorker struct {
 	away    func() bool
 }
 
-// Work measures once. What fails is said here, and not by River: the next job comes soon.
+// Work measures once. It logs a failure itself and does not return it to River: the next job comes soon.
 func (w *sampleWorker) Work(ctx context.Context, _ *river.Job[sampleArgs]) error {
 	if err := w.sampler.Sample(database.For(ctx, database.CauseSample)); err != nil && ctx.Err() == nil && !w.away() {
-		w.logger.WarnContext(ctx, "the outbox could not be sampled; metrics of it and status lack what it is like now", "error", err)
+		w.logger.WarnContext(ctx, "the outbox could not be sampled; its metrics and status show no current state", "error", err)
 	}
 	return nil
 }
@@ -66,14 +66,14 @@ type samples struct {
 // readSample is a sample as it was read.
 type readSample struct {
 	operator.Sample
-	age time.Duration // then, by the database's clock
+	age time.Duration // when it was read, by the database's clock
 	at  time.Time     // when it was read, by this process's clock
 }
 
 // sampleReadTimeout bounds the reading of a sample.
 const sampleReadTimeout = 5 * time.Second
 
-// read reads the newest sample, three times an interval, until ctx ends. What fails changes nothing: the sample grows old.
+// read reads the newest sample, three times an interval, until ctx ends. After a failure the old sample stays, and its age grows.
 func (s *samples) read(ctx context.Context, interval time.Duration) {
 	ctx = database.For(ctx, database.CauseSample)
 	ticker := time.NewTicker(interval / 3)
@@ -93,13 +93,13 @@ func (s *samples) read(ctx context.Context, interval time.Duration) {
 	}
 }
 
-// The values of labels. A reason or a wait that is not among them is counted as other.
+// The values of labels. Any other reason or wait is counted as other.
 var (
 	deadReasons = []string{"invalid", "refused", "exhausted", "gone", "poison", "expired", "cancelled", "other"}
 	waitKinds   = []string{"signing_key", "proxy", "database", "other"}
 )
 
-// outboxGauges are what the newest sample says. All processes export the same; take the maximum, not the sum.
+// outboxGauges are the figures of the newest sample. All processes export the same; take the maximum, not the sum.
 type outboxGauges struct {
 	age, took, estimated                         instruments.Gauge
 	messages, dead, waits                        map[string]instruments.Gauge
@@ -109,24 +109,24 @@ type outboxGauges struct {
 
 func newOutboxGauges(m *instruments.Maker) outboxGauges {
 	return outboxGauges{
-		age:                 m.Gauge("outbox.sample.age", "s", "How long ago the outbox was last measured. After three intervals, all that the sample says is left out."),
+		age:                 m.Gauge("outbox.sample.age", "s", "How long ago the outbox was last measured. After three intervals, the other figures of the sample are left out."),
 		took:                m.Gauge("outbox.sample.duration", "s", "How long the last sample took."),
 		estimated:           m.Gauge("outbox.sample.estimated", "", "1 when a count of the last sample is an estimate, beyond 100 000 messages due or dead."),
 		messages:            m.Gauge("outbox.messages", "{message}", "Messages still to be delivered, by state.").By("state", "pending", "delivering", "retrying"),
 		dead:                m.Gauge("outbox.dead_messages", "{message}", "Messages given up, by reason, until replayed or pruned.").By("reason", deadReasons...),
-		waits:               m.Gauge("outbox.waiting_messages", "{message}", "Messages that wait for what the workers lack, by what that is.").By("for", waitKinds...),
-		oldestDue:           m.Gauge("outbox.oldest_due.age", "s", "How long the oldest message is due that nobody delivers and nothing holds back; 0 when there is none."),
+		waits:               m.Gauge("outbox.waiting_messages", "{message}", "Messages that wait for something that the workers lack, by what it is.").By("for", waitKinds...),
+		oldestDue:           m.Gauge("outbox.oldest_due.age", "s", "How long the oldest message is due that is not in flight and not held back; 0 when there is none."),
 		open:                m.Gauge("outbox.breakers_open", "", "Circuit breakers that are open: of endpoints, of tenants at endpoints, of URLs."),
 		paused:              m.Gauge("outbox.paused", "", "Endpoints, and tenants at endpoints, that are paused."),
 		deadRows:            m.Gauge("outbox.due_dead_rows", "", "Row versions of the table due that vacuum has not removed yet."),
 		workers:             m.Gauge("outbox.workers", "", "Workers that were seen a moment ago."),
 		horizonAge:          m.Gauge("outbox.mvcc_horizon.age", "s", "How long the oldest transaction or snapshot keeps vacuum from removing rows; 0 when none does."),
 		horizonXIDs:         m.Gauge("outbox.mvcc_horizon.transactions", "{transaction}", "The same in transactions, replication slots included."),
-		retentionOverdueAge: m.Gauge("outbox.retention.overdue", "s", "How long the oldest row is there that retention should have removed; 0 when there is none."),
+		retentionOverdueAge: m.Gauge("outbox.retention.overdue", "s", "How long ago retention should have removed the oldest row that is still there; 0 when there is none."),
 	}
 }
 
-// watch has the newest sample exported.
+// watch exports the newest sample.
 func (s *samples) watch(m *instruments.Maker) {
 	g := newOutboxGauges(m)
 	all := []instruments.Gauge{g.age, g.took, g.estimated, g.oldestDue, g.open, g.paused, g.deadRows, g.workers, g.horizonAge, g.horizonXIDs, g.retentionOverdueAge}
@@ -191,7 +191,7 @@ func at(gauges map[string]instruments.Gauge, name string) *instruments.Gauge {
 	return &g
 }
 
-// exportCounts gives each gauge its count, 0 where there is none, and adds up what no gauge is for.
+// exportCounts gives each gauge its count, or 0, and adds up what has no gauge of its own.
 func exportCounts(seen instruments.Seen, gauges map[string]instruments.Gauge, counts map[string]int64) {
 	other := int64(0)
 	for name, n := range counts {

@@ -15,10 +15,9 @@ import (
 )
 
 // senders are the goroutines that deliver. Each has one request in flight. A slot is free again once the result is handed
-// to the recorder, which is how a slow database slows the claims.
+// to the recorder; so a slow database slows the claims.
 //
-// A goroutine that has made a request takes the next one: its stack has grown to what a request needs, which a new one
-// would have to do again.
+// A goroutine that has made a request takes the next one, because its stack has already grown to what a request needs.
 type senders struct {
 	ctx       context.Context // its end tears the requests down
 	bodies    *postgres.Bodies
@@ -30,7 +29,7 @@ type senders struct {
 	mover     *mover
 	logger    *slog.Logger
 	faults    *recurring.Log
-	every     bool                   // each attempt has a line
+	every     bool                   // each attempt is logged
 	next      chan *postgres.Message // unbuffered: to a goroutine that waits for it
 	stopped   <-chan struct{}        // closed when no request begins any more
 	suspended atomic.Bool            // others may take this worker for dead, and deliver what it has claimed
@@ -44,10 +43,10 @@ type attempter interface {
 	Send(ctx context.Context, m delivery.Message) delivery.Answer
 }
 
-// loadTimeout bounds the wait for room for a large body, and its load: with a request after it, it must end within the lease.
+// loadTimeout bounds the wait for room for a large body, and its load: that and the request must end within the lease.
 const loadTimeout = LeaseMargin / 2
 
-// loadAgain is how long a message waits that found no room.
+// loadAgain is how long a message that found no room waits.
 const loadAgain = time.Second
 
 // senderIdle is how long a goroutine waits for its next request.
@@ -77,7 +76,7 @@ func (s *senders) loop(m *postgres.Message) {
 		}
 		next, more, back := s.scheduler.Answered(m.Endpoint, answer, time.Now())
 		s.release(rowsOf(back))
-		m = nil // nothing of the last is kept
+		m = nil // nothing of the last message is kept
 		if more {
 			m = rowOf(next)
 			continue
@@ -104,7 +103,7 @@ func (s *senders) send(m *postgres.Message) schedule.Answer {
 	return judged(a)
 }
 
-// attempt makes one attempt, unless something of the worker's own is missing, and judges it.
+// attempt makes one attempt and judges it. It makes none when the worker itself lacks something.
 func (s *senders) attempt(m *postgres.Message) (delivery.Answer, schedule.Verdict) {
 	loaded, err := s.bodies.Load(s.ctx, m)
 	if err != nil {
@@ -128,14 +127,14 @@ func (s *senders) attempt(m *postgres.Message) (delivery.Answer, schedule.Verdic
 	return a, v
 }
 
-// tell tells the embedding program of an attempt. What was not sent is none, and those of events are nobody's.
+// tell reports an attempt to the embedding program. A request that was not sent is no attempt, and attempts of events are not reported.
 func (s *senders) tell(m *postgres.Message, a delivery.Answer, v schedule.Verdict) {
 	if s.onAttempt != nil && a.Class != "" && !event.IsLane(m.Endpoint) {
 		s.onAttempt.tell(attemptMade(m, a, v))
 	}
 }
 
-// stop lets no request begin any more, and releases what waits for one.
+// stop lets no further request begin, and releases what waits for one.
 func (s *senders) stop() { s.release(rowsOf(s.scheduler.Stop())) }
 
 // suspend lets no request begin until resume, and releases what waits for one.
@@ -158,8 +157,8 @@ func (s *senders) release(messages []*postgres.Message) {
 	}
 }
 
-// log tells of an attempt: what failed for good is for the operator, the rest for whoever looks closer. What fails at the
-// same endpoint for the same reason has a line a minute, unless each attempt is to have one.
+// log logs an attempt: at a high level what failed for good, at a low level the rest. The same failure at the
+// same endpoint is logged once a minute, unless each attempt is to be logged.
 func (s *senders) log(m *postgres.Message, a delivery.Answer, v schedule.Verdict) {
 	level := slog.LevelDebug
 	if s.every {

@@ -8,7 +8,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/worker/internal/delivery"
 )
 
-// databaseServices are the servers that a pool may connect to, but for those behind a Unix socket.
+// databaseServices are the servers that a pool may connect to, except those behind a Unix socket.
 func databaseServices(pool *pgxpool.Config) (services []delivery.Service) {
 	add := func(host string, port uint16) {
 		if host != "" && !strings.HasPrefix(host, "/") && !strings.HasPrefix(host, "@") {

@@ -19,15 +19,15 @@ import (
 const eventEvery = 5 * time.Minute
 
 const (
-	tellEvery     = time.Second // the least time between two looks for what is to be told
+	tellEvery     = time.Second // the least time between two searches for events to write
 	tellTryAgain  = time.Minute // where events cannot be written
-	tellNotesMost = 1024        // of what no transaction of the worker's made happen
+	tellNotesMost = 1024        // notes that no transaction of the worker's made
 )
 
-// teller tells of events: the embedding program, by its callbacks, and an operator, by messages of the outbox.
+// teller reports events: to the embedding program by its callbacks, and to an operator by messages of the outbox.
 //
-// What happens in a transaction of the worker's is noted there (postgres.Telling). The others, a worker that is missing and a
-// row that is left out, are noted here.
+// The worker's statements note what they change themselves (postgres.Telling). Two events have no transaction and are
+// noted here: a worker is missing, and a row is left out.
 type teller struct {
 	to        *postgres.Teller // nil without a URL for events
 	every     time.Duration
@@ -67,7 +67,7 @@ func kindTexts() (all []string) {
 	return all
 }
 
-// telling is how much the worker's statements tell of events now.
+// telling says how much the worker's statements report now.
 func (t *teller) telling() postgres.Telling {
 	switch {
 	case t.on.Load():
@@ -78,13 +78,13 @@ func (t *teller) telling() postgres.Telling {
 	return postgres.Quiet
 }
 
-// untold says that something is on record and its event is not.
+// untold reports that something is recorded without its event.
 func (t *teller) untold(err error) {
 	t.dropped.Add(1)
-	t.faults.Tell(context.Background(), slog.LevelError, "", "the database refuses an event; what it tells of is on record all the same", slog.Any("error", err))
+	t.faults.Tell(context.Background(), slog.LevelError, "", "the database refuses an event; what the event is about is recorded", slog.Any("error", err))
 }
 
-// tell tells the embedding program, and has what was noted beside it looked for. The events' own failures raise none.
+// tell reports an event to the embedding program, and wakes the loop that writes events. Failures of event messages raise no events.
 func (t *teller) tell(e Event) {
 	if event.IsLane(e.Endpoint) {
 		return
@@ -100,7 +100,7 @@ func (t *teller) look() {
 	}
 }
 
-// died, changed and aside take what the worker's statements did.
+// died, changed and aside report what the worker's statements did.
 func (t *teller) died(x postgres.Result) { t.tell(deathOf(x)) }
 
 func (t *teller) changed(x postgres.EndpointChange) {
@@ -124,7 +124,7 @@ func (t *teller) aside(all []postgres.Aside) {
 	}
 }
 
-// missing takes the names of workers that died.
+// missing reports workers that died.
 func (t *teller) missing(names []string) {
 	for _, name := range names {
 		t.onEvent.tell(Event{Kind: EventWorkerMissing, At: time.Now(), Worker: name, Reason: "its lock is free", Count: 1})
@@ -132,7 +132,7 @@ func (t *teller) missing(names []string) {
 	}
 }
 
-// note has something written that no transaction of the worker's made happen.
+// note queues a note of an event that no transaction of the worker's caused.
 func (t *teller) note(n event.Note) {
 	if !t.on.Load() || event.IsLane(n.Lane) {
 		return
@@ -147,7 +147,7 @@ func (t *teller) note(n event.Note) {
 	t.look()
 }
 
-// prepare looks whether events can be written. It comes before the first claim, so that none is missed.
+// prepare checks whether events can be written. It runs before the first claim, so that no event is missed.
 func (t *teller) prepare(ctx context.Context) error {
 	if t.to == nil {
 		return nil
@@ -193,8 +193,8 @@ func (t *teller) run(ctx context.Context) {
 	}
 }
 
-// wait returns after a while, or when something was noted; then not before a moment has passed, so that what happens together
-// is told together.
+// wait returns after most, or soon after something was noted: it waits for a moment, so that what happens together
+// is reported together.
 func (t *teller) wait(ctx context.Context, most time.Duration) {
 	timer := time.NewTimer(most)
 	defer timer.Stop()
@@ -219,7 +219,7 @@ func (t *teller) wait(ctx context.Context, most time.Duration) {
 
 const tellMoment = 100 * time.Millisecond
 
-// write writes what is noted, and messages of all that is to be told now.
+// write writes the queued notes, and then messages for all events that are due.
 func (t *teller) write(ctx context.Context) error {
 	t.mu.Lock()
 	notes := t.notes
@@ -249,7 +249,7 @@ func (t *teller) write(ctx context.Context) error {
 	return nil
 }
 
-// start and stop begin and end the calls of the embedding program. stop comes when nothing happens any more.
+// start and stop begin and end the calls of the embedding program. stop comes when no more events can happen.
 func (t *teller) start() {
 	t.onEvent.start()
 	t.onAttempt.start()

@@ -13,7 +13,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/worker/internal/schedule"
 )
 
-// The rooms do not know each other. What one says to another is translated here, and nowhere else.
+// The rooms do not know each other. Values that go from one to another are translated here, and nowhere else.
 
 func scheduleConfig(c Config) schedule.Config {
 	return schedule.Config{
@@ -31,7 +31,7 @@ func policyOf(c Config) schedule.Policy {
 	}
 }
 
-// deliveryConfig takes besides the services that nothing is delivered to.
+// deliveryConfig is the configuration of the sender. services are the addresses that nothing may be delivered to.
 func deliveryConfig(c Config, services []delivery.Service) delivery.Config {
 	return delivery.Config{
 		Timeout: c.DeliveryTimeout, LookupTimeout: c.LookupTimeout, ConnectTimeout: c.ConnectTimeout, TLSTimeout: c.TLSTimeout,
@@ -45,7 +45,7 @@ func deliveryConfig(c Config, services []delivery.Service) delivery.Config {
 	}
 }
 
-// tracerOf is nil where nobody traces.
+// tracerOf is nil without a provider.
 func tracerOf(c Config) trace.Tracer {
 	if c.TracerProvider == nil {
 		return nil
@@ -53,7 +53,7 @@ func tracerOf(c Config) trace.Tracer {
 	return c.TracerProvider.Tracer(module + "/worker")
 }
 
-// claimOrder is a decision as the claim takes it.
+// claimOrder translates a decision of the scheduler for the claim.
 func claimOrder(o schedule.Order) postgres.Order {
 	turns := make([]postgres.Turn, len(o.Turns))
 	for i, t := range o.Turns {
@@ -62,7 +62,7 @@ func claimOrder(o schedule.Order) postgres.Order {
 	return postgres.Order{Most: o.Most, Turns: turns, Recent: o.Recent, Except: o.Except}
 }
 
-// claimedMessages are a claim's messages as the scheduler takes them. The row travels along as their payload.
+// claimedMessages translates claimed rows for the scheduler. The row travels along as their payload.
 func claimedMessages(rows []postgres.Message, at time.Time) []schedule.Message {
 	messages := make([]schedule.Message, len(rows))
 	for i := range rows {
@@ -94,7 +94,7 @@ func candidates(found []postgres.Candidate) []schedule.Candidate {
 	return all
 }
 
-// outgoing is a claimed row as one attempt takes it.
+// outgoing translates a claimed row for one attempt.
 func outgoing(row *postgres.Message) delivery.Message {
 	return delivery.Message{
 		ID: row.ID, RunID: row.RunID, Status: row.Status, Body: row.Body, URL: row.URL, Headers: row.Headers, Options: row.Options,
@@ -103,7 +103,7 @@ func outgoing(row *postgres.Message) delivery.Message {
 	}
 }
 
-// judged is an answer as the scheduler takes it.
+// judged translates an answer for the scheduler.
 func judged(a delivery.Answer) schedule.Answer {
 	return schedule.Answer{
 		Kind: kindOf(a), StatusCode: a.StatusCode, Unreached: a.Unreached, RetryAfter: a.RetryAfter, StartedAt: a.StartedAt, Duration: a.Duration,
@@ -127,7 +127,7 @@ func kindOf(a delivery.Answer) schedule.Kind {
 	return schedule.Failed
 }
 
-// resultOf is an attempt, its verdict and whose fault it is, as the record takes them.
+// resultOf translates an attempt, its verdict and the blame for the record.
 func resultOf(row *postgres.Message, a delivery.Answer, v schedule.Verdict, b schedule.Blamed) postgres.Result {
 	return postgres.Result{
 		ID: row.ID, Endpoint: row.Endpoint, Attempt: row.Attempt,
@@ -145,13 +145,13 @@ func sayings(b schedule.Blamed) []postgres.Saying {
 	return all
 }
 
-// attemptOf is an attempt as whose fault it is, is judged.
+// attemptOf translates an attempt for the judgement of whose fault it is.
 func attemptOf(row *postgres.Message, a delivery.Answer, v schedule.Verdict) schedule.Attempt {
 	return schedule.Attempt{Lane: row.Endpoint, URL: row.URL, Answer: judged(a), Hold: v.Hold, Probe: row.Probe}
 }
 
 // moved is a message that was claimed and not sent, because its URL was set aside. If it was to be a probe, the next message
-// is one.
+// is the probe.
 func moved(row *postgres.Message, to string, now time.Time) postgres.Result {
 	x := postgres.Result{ID: row.ID, Endpoint: row.Endpoint, Attempt: row.Attempt, Action: postgres.ActionMove, MoveTo: to, StartedAt: now}
 	if row.Probe {

@@ -40,9 +40,9 @@ const ConnsMin = 6
 type Worker struct {
 	config    Config
 	name      string
-	caller    *pgxpool.Config // of the caller's pool, which the worker's own is like
+	caller    *pgxpool.Config // of the caller's pool; the worker's own pool copies it
 	sender    *delivery.Sender
-	attempts  attempter // the same; tests stop it in its midst
+	attempts  attempter // the same; tests stop it in the middle of an attempt
 	scheduler *schedule.Scheduler
 
 	ran, up    atomic.Bool
@@ -66,8 +66,8 @@ type Worker struct {
 	teller   *teller
 }
 
-// New returns a worker, or every fault of the configuration at once. It touches no database. The worker opens a pool of
-// its own like the caller's, which it never uses or closes; see [ConnsMin] for its size. The sessions of that pool have
+// New returns a worker, or every fault of the configuration at once. It touches no database. The worker never uses or closes
+// the caller's pool. It opens its own with the same configuration; see [ConnsMin] for its size. The sessions of its pool have
 // settings of their own, whatever the database, the role or the URL says.
 func New(pool *pgxpool.Pool, config Config) (*Worker, error) {
 	if pool == nil {
@@ -147,7 +147,7 @@ func (w *Worker) assemble() (err error) {
 	return nil
 }
 
-// newRecorder makes the recorder, which tells of what it changed.
+// newRecorder makes the recorder, which reports what it changed.
 func (w *Worker) newRecorder(blame *schedule.Blame) *recording.Recorder {
 	c := w.config
 	recorder := recording.New(postgres.NewRecorder(w.db, postgres.RecorderConfig{
@@ -164,7 +164,7 @@ func (w *Worker) newRecorder(blame *schedule.Blame) *recording.Recorder {
 	return recorder
 }
 
-// uniqueName tells this worker from every other, and from itself before a restart.
+// uniqueName returns a name that no other worker has, nor this process had before a restart.
 func uniqueName(name string) string {
 	if name == "" {
 		name, _ = os.Hostname()
@@ -177,8 +177,8 @@ func uniqueName(name string) string {
 // Name returns the name under which this worker holds leases.
 func (w *Worker) Name() string { return w.name }
 
-// RereadCertificates reads CAFile, ClientCertFile, ClientKeyFile and SecretHeadersFile again, those that are configured, and returns for each
-// field (the certificate's for the pair) what came of it: nil, or why what was in force stays. Connections that exist stay
+// RereadCertificates reads those of CAFile, ClientCertFile, ClientKeyFile and SecretHeadersFile again that are configured. For each
+// field (the certificate's for the pair) it returns nil, or why the new content is not used. Open connections stay
 // as they are.
 func (w *Worker) RereadCertificates() (files []Reread) {
 	for _, file := range w.sender.Reread() {
@@ -190,13 +190,13 @@ func (w *Worker) RereadCertificates() (files []Reread) {
 // Reread is a file of the configuration that was read again.
 type Reread struct {
 	Name string // the field of Config
-	Err  error  // why it is not in force; then what was in force stays
+	Err  error  // why its new content is not used; then the old one stays in force
 }
 
 // Run works until ctx ends, then stops gracefully: no new claims, requests in flight end within most of ShutdownTimeout,
-// what is left is released. It then returns nil, 2 s after ShutdownTimeout at the latest, whatever the database does.
+// the rest is released. It then returns nil, 2 s after ShutdownTimeout at the latest, whatever the database does.
 //
-// It waits for a database that is away, at the start and later. It returns an error for a schema it cannot work on
+// It waits while the database is away, at the start and later. It returns an error for a schema it cannot work on
 // (migrations.ErrNotMigrated, migrations.ErrNewer) and for a database that refuses it (a wrong password, no such
 // database). It can be called once.
 func (w *Worker) Run(ctx context.Context) error {
@@ -213,7 +213,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	defer w.tearDown()
 	defer w.senders.faults.Close()
 	w.teller.start()
-	defer w.teller.stop(w.stopping) // of a start that fails, and of what is left behind
+	defer w.teller.stop(w.stopping) // after a start that failed, or a stop that left something behind
 	if err := w.start(ctx); err != nil {
 		if ctx.Err() != nil {
 			return nil
@@ -257,7 +257,7 @@ func (w *Worker) start(ctx context.Context) error {
 	}
 }
 
-// startRiver starts River, which then does not end with ctx. While it starts, it does: it asks the database.
+// startRiver starts River. Only the start itself, which queries the database, ends with ctx.
 func (w *Worker) startRiver(ctx context.Context) error {
 	starting, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	started := context.AfterFunc(ctx, cancel)
@@ -268,7 +268,7 @@ func (w *Worker) startRiver(ctx context.Context) error {
 	return err
 }
 
-// isFinal reports an answer that waiting does not change: of the check, or a refusal of the login or the database.
+// isFinal reports an error that waiting does not change: the check of the schema failed, or the login or the database was refused.
 func isFinal(err error) bool {
 	for _, final := range []error{migrations.ErrNotMigrated, migrations.ErrNewer, migrations.ErrEncoding} {
 		if errors.Is(err, final) {
@@ -289,7 +289,7 @@ func (w *Worker) work(ctx context.Context) {
 	if w.config.MeterProvider != nil {
 		background.Go(func() { w.samples.read(ctx, w.config.SampleInterval) })
 	}
-	if w.pooled { // a LISTEN would stay with whoever gets the server's session next
+	if w.pooled { // a LISTEN would stay on the server's session, which the pooler gives to others
 		w.config.Logger.InfoContext(ctx, "a pooler stands before the database: wakes are not heard, and new messages are found by polling",
 			"poll_interval", w.config.PollInterval)
 	} else {
@@ -308,12 +308,12 @@ func (w *Worker) work(ctx context.Context) {
 }
 
 // A stop has ended ShutdownTimeout + 2 s after it began, whatever the database does. The requests in flight have most of the
-// time. A part of it, stopRecordMin at least, is kept for recording what they lead to. What is unrecorded then is given up,
-// and so is what does not end by itself; its connections are cut.
+// time. A part of it, stopRecordMin at least, is kept for recording their answers. After that, unrecorded answers are dropped,
+// and what still runs is left behind, with its connections cut.
 const (
 	stopRecordMin  = time.Second
 	stopRecordMost = 5 * time.Second        // of ShutdownTimeout
-	stopEnds       = 250 * time.Millisecond // for what was cut to end; as much again is left for the pool and the program's rest
+	stopEnds       = 250 * time.Millisecond // for the end of what was cut; as much again is left for the pool and the rest of the program
 )
 
 // stopRecordTime is how much of a shutdown timeout is kept for recording.
@@ -348,7 +348,7 @@ func (w *Worker) stop(background *sync.WaitGroup, stopRecord context.CancelFunc,
 }
 
 // stopParts ends the parts in the order in which a message passes them, so that nothing is handed to a part that is gone.
-// It waits for each: late, which ends the waits for the database, is stop's business.
+// It waits for each of them. late ends the waits for the database; stop ends late.
 func (w *Worker) stopParts(late context.Context, background *sync.WaitGroup, recorded <-chan struct{}) {
 	w.stopClaims()
 	background.Go(func() { w.stopRiver(late) })
@@ -361,7 +361,7 @@ func (w *Worker) stopParts(late context.Context, background *sync.WaitGroup, rec
 	w.teller.stop(late)
 }
 
-// stopRiver returns when River has stopped, and with it the claim loop. Its jobs end by themselves, but for those that wait
+// stopRiver returns when River has stopped, and with it the claim loop. Its jobs end by themselves, except those that wait
 // for the database.
 func (w *Worker) stopRiver(late context.Context) {
 	most := w.config.ShutdownTimeout

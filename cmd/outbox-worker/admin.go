@@ -49,7 +49,7 @@ func (a *admin) String() string {
 	return a.listener.Addr().String()
 }
 
-// addrs are what a message must not be delivered to.
+// addrs are the addresses that no message may be delivered to.
 func (a *admin) addrs() []netip.AddrPort {
 	addr, err := netip.ParseAddrPort(a.String())
 	if err != nil {
@@ -58,7 +58,7 @@ func (a *admin) addrs() []netip.AddrPort {
 	return []netip.AddrPort{addr}
 }
 
-// asked holds what the admin server asks of the worker.
+// asked holds what the admin server needs of the worker.
 type asked struct {
 	ready   func(context.Context) error
 	jwks    func() ([]byte, error)

@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// adminConnsMax bounds the connections to the admin server. Each may last as long as its requests and its idle time are
-// bounded.
+// adminConnsMax bounds the connections to the admin server. The bounds on requests and idle time bound how long each
+// lasts.
 const adminConnsMax = 64
 
-// connLimit bounds the connections of a server. One connection too many closes the connection that has waited longest for a
-// request, so that idle connections keep no probe out. While all have a request, the new one is closed itself.
+// connLimit bounds the connections of a server. When there are too many, the connection that has waited longest for a
+// request is closed, so that idle connections do not keep a probe out. If all have a request, the new one is closed.
 type connLimit struct {
 	max int
 

@@ -11,7 +11,7 @@ type age time.Duration
 
 const wantAge = "a duration like 90s, 15m, 36h or 7d; at most 36500d"
 
-// ageDaysMax is a century: more is a mistake, and too much for a Duration soon after.
+// ageDaysMax is a century: more is a mistake, and a Duration cannot hold much more.
 const ageDaysMax = 36500
 
 func (a *age) Type() string { return "age" }

@@ -14,12 +14,12 @@ func (p *program) cancelCommand() *cobra.Command {
 	var f cancelFlags
 	cmd := &cobra.Command{
 		Use:   "cancel ID… | cancel - | cancel --due [--tenant TENANT] [--endpoint ENDPOINT]",
-		Short: "give up messages that are still due",
-		Long: `Gives up messages that are pending, retrying or being delivered. A request in flight goes on, but its answer changes
-nothing any more. If one of the named messages is not due, none is cancelled. A cancelled message can be
+		Short: "cancel messages that are still due",
+		Long: `Cancels messages that are pending, retrying or being delivered. A request in flight goes on, but its answer no longer
+changes anything. If one of the named messages is not due, none is cancelled. A cancelled message can be
 replayed. With "-" the ids are read from stdin.
 
-With --due it gives up all due messages of a tenant, at an endpoint, or of a tenant at an endpoint. With ids, --tenant
+With --due it cancels all due messages of a tenant, at an endpoint, or of a tenant at an endpoint. With ids, --tenant
 refuses messages of other tenants.`,
 		Example: `  outbox-worker cancel 0190b7a5-5c3e-7c3a-9b1e-2f7d3c6a8e10 --reason "the customer left"
   outbox-worker list --run-id run-4711 --state pending --ids | outbox-worker cancel -
@@ -33,7 +33,7 @@ refuses messages of other tenants.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return p.cancel(cmd.Context(), args, f) },
 	}
 	cmd.Flags().StringVar(&f.reason, "reason", "", "why; status and show print it later")
-	cmd.Flags().BoolVar(&f.due, "due", false, "all that is due of --tenant, at --endpoint, or both")
+	cmd.Flags().BoolVar(&f.due, "due", false, "all due messages of --tenant, at --endpoint, or both")
 	cmd.Flags().StringVar(&f.endpoint, "endpoint", "", "the endpoint for --due, as https://HOST[:PORT]")
 	tenantFlag(cmd, &f.tenant, "only this tenant's messages")
 	jsonFlag(cmd, &f.asJSON)
@@ -47,7 +47,7 @@ type cancelFlags struct {
 	due, asJSON      bool
 }
 
-// cancelDue gives up all that is due of a tenant, at an endpoint, or both.
+// cancelDue cancels all due messages of a tenant, at an endpoint, or both.
 func (p *program) cancelDue(ctx context.Context, f cancelFlags) error {
 	if f.endpoint == "" && f.tenant == "" {
 		return usagef("--due wants --tenant, --endpoint, or both")
@@ -83,7 +83,7 @@ func (p *program) cancel(ctx context.Context, args []string, f cancelFlags) erro
 		return p.cancelDue(ctx, f)
 	}
 	if f.endpoint != "" {
-		return usagef("--endpoint goes with --due: all that is due there")
+		return usagef("--endpoint goes with --due: all due messages there")
 	}
 	ids, err := p.ids(args)
 	if err != nil {

@@ -12,16 +12,16 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
-// What check says by its exit status.
+// The exit statuses of check.
 const (
 	exitWarning  = 10
 	exitCritical = 11
 )
 
-// limits are the thresholds of one kind of trouble; nil is none.
+// limits are the thresholds of one kind of trouble; nil means no threshold.
 type limits struct{ warning, critical *float64 }
 
-// level is the exit status of so much.
+// level is the exit status of a value.
 func (l limits) level(much float64) int {
 	switch {
 	case l.critical != nil && much >= *l.critical:
@@ -32,7 +32,7 @@ func (l limits) level(much float64) int {
 	return exitOK
 }
 
-// limitsFlag reads WARNING,CRITICAL; a single value is the warning, and off is none.
+// limitsFlag reads WARNING,CRITICAL; a single value is the warning, and off means no threshold.
 type limitsFlag struct {
 	limits
 	ages bool // they are durations, in seconds
@@ -108,9 +108,9 @@ older than three intervals: then no worker runs.`,
 		f.limits[kind] = l
 		cmd.Flags().Var(l, kind, what)
 	}
-	cmd.Flags().IntVar(&f.workers, troubleWorkers, 1, "at least so many workers; 0: any number, as behind a pooler in transaction mode, where they are not seen")
-	flag(troubleOldest, "1m,5m", "how long the oldest message may be due that no worker delivers and nothing holds back", true)
-	flag(troubleWaiting, "1", "messages that wait for what the workers lack, as a signing key", false)
+	cmd.Flags().IntVar(&f.workers, troubleWorkers, 1, "how many workers there must be at least; 0: any number (behind a pooler in transaction mode, workers are not seen)")
+	flag(troubleOldest, "1m,5m", "how long a message may be due that is not in flight and not held back", true)
+	flag(troubleWaiting, "1", "messages that wait for something that the workers lack, like a signing key", false)
 	flag(troublePaused, "off", "endpoints that are paused", false)
 	flag(troubleBreakers, "off", "circuit breakers that are open", false)
 	flag(troubleDead, "off", "messages that are dead, cancelled ones not counted", false)
@@ -146,7 +146,7 @@ func (p *program) check(ctx context.Context, f checkFlags) error {
 	return nil
 }
 
-// couldNotCheck gives every error but wrong usage the exit status 1, whatever other commands do with it.
+// couldNotCheck gives every error except wrong usage the exit status 1, also where other commands use another one.
 func couldNotCheck(err error) error {
 	if exitStatus(err) == exitUsage {
 		return err
@@ -154,7 +154,7 @@ func couldNotCheck(err error) error {
 	return fmt.Errorf("could not check: %w", notCheckedError{err})
 }
 
-// notCheckedError hides what an error is, and so its exit status.
+// notCheckedError hides the kind of an error, and with it its exit status.
 type notCheckedError struct{ error }
 
 // judge returns the exit status and what to say: the troubles of the worst level first.

@@ -44,7 +44,7 @@ func completeFlag(cmd *cobra.Command, flag string, f completer) {
 	}
 }
 
-// completeStates completes the last of several states separated by commas, with those not named before it.
+// completeStates completes the last of several states separated by commas, with the states not named before.
 func completeStates(_ *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
 	before := ""
 	if i := strings.LastIndexByte(typed, ','); i >= 0 {

@@ -17,8 +17,8 @@ import (
 
 // connections is what a command needs of its pool.
 type connections struct {
-	usual   int32         // at most so many, unless pool_max_conns in the URL says otherwise
-	least   int32         // fewer are raised to this, whatever the URL says
+	usual   int32         // how many at most, unless pool_max_conns in the URL says otherwise
+	least   int32         // a lower bound on that, whatever the URL says
 	timeout time.Duration // to connect, unless connect_timeout in the URL says otherwise; pgxpool's when 0
 
 	// The bounds of the server on a session. With them the sessions are set up here (package session). Without them, the user
@@ -37,7 +37,7 @@ func workerConnections() connections {
 func operatorConnections() connections {
 	return connections{
 		usual: 2, least: 2, timeout: 10 * time.Second,
-		// No statement of theirs is worth compiling.
+		// Their statements are not worth compiling.
 		bounds: append(session.Timeouts(2*time.Minute, 10*time.Second, time.Minute), session.Setting{Name: "jit", Value: "off"}),
 	}
 }

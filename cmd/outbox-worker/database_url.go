@@ -36,8 +36,8 @@ func (u *databaseURL) EnvDecode(text string) error {
 		"are written as %%2F %%40 %%3A %%25 (it is not shown here, because it may hold a password)", knownCause(err))
 }
 
-// tlsCauses are those of pgx's errors about TLS, by what their text names, and what to say of them: pgx does not say which
-// parameter it is about.
+// tlsCauses are pgx's errors about TLS, by a part of their text, and what to say instead: pgx does not name the
+// parameter.
 var tlsCauses = []struct{ phrase, says string }{
 	{"sslmode is invalid", "its sslmode is none of disable, allow, prefer, require, verify-ca, verify-full"},
 	{"unable to read CA file", "the file that sslrootcert names cannot be read"},
@@ -51,7 +51,7 @@ var tlsCauses = []struct{ phrase, says string }{
 	{"unable to load cert", "the files that sslcert and sslkey name do not belong together, or hold none in PEM"},
 }
 
-// knownCause picks the cause of pgx's error that its text names, if it is one of those that quote nothing.
+// knownCause returns the cause that the text of pgx's error names, if that cause quotes nothing of the URL.
 func knownCause(err error) string {
 	for _, phrase := range []string{
 		"failed to parse as URL", "failed to parse as keyword/value", "failed to read service", "failed to configure TLS",

@@ -14,7 +14,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
-// Exit statuses, as exitHelp tells them.
+// Exit statuses, as exitHelp explains them.
 const (
 	exitOK          = 0
 	exitFailed      = 1

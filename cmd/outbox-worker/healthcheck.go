@@ -15,7 +15,7 @@ func (p *program) healthcheckCommand() *cobra.Command {
 	var ready bool
 	cmd := &cobra.Command{
 		Use:   "healthcheck",
-		Short: "ask the worker in this container whether it is alive",
+		Short: "check that the worker in this container is alive",
 		Long: `Asks the worker at OUTBOX_ADMIN_ADDR on this machine whether it is alive (/healthz) or, with --ready, whether it
 delivers (/readyz): for images that hold no shell and no curl. Status 0 means yes.
 
@@ -25,7 +25,7 @@ A worker whose database is away is alive and not ready; restarting it would not 
 		Args: takes(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error { return p.healthcheck(cmd.Context(), ready) },
 	}
-	cmd.Flags().BoolVar(&ready, "ready", false, "ask whether it delivers")
+	cmd.Flags().BoolVar(&ready, "ready", false, "check that it delivers")
 	return cmd
 }
 

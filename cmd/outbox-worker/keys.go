@@ -20,8 +20,8 @@ func (p *program) keysCommand() *cobra.Command {
 the worker signs and the receiver verifies; every Standard Webhooks library accepts it. An ed25519 key has two halves:
 the worker has the secret one, and receivers have the public one.
 
-A set of keys has a name, and all its keys sign. To replace a key, give receivers the new one beside the old one, then
-the worker both, then take the old one from the receivers, and last from the worker.`,
+A set of keys has a name, and all its keys sign. To replace a key, add the new one at the receivers, then
+at the worker; then remove the old one at the receivers, and last at the worker.`,
 		Example: `  outbox-worker keys generate
   OUTBOX_SIGNING_KEYS="default=$(outbox-worker keys generate)" outbox-worker run
   echo "acme = $(outbox-worker keys generate --type ed25519)" >> keys   # a line of OUTBOX_SIGNING_KEYS_FILE`,
@@ -97,14 +97,14 @@ half.`,
 	return cmd
 }
 
-// keyring returns the signing keys of the environment, of which there must be some.
+// keyring returns the signing keys of the environment; without any, it returns an error.
 func (p *program) keyring() (*keyring.Ring, error) {
 	c, err := p.load(keysVariable, keysFileVariable)
 	if err != nil {
 		return nil, err
 	}
 	if !c.settings.signs() {
-		return nil, usagef("there are no signing keys: set %s or %s as they are for the worker", keysVariable, keysFileVariable)
+		return nil, usagef("there are no signing keys: set %s or %s as for the worker", keysVariable, keysFileVariable)
 	}
 	return c.settings.keyring(nil)
 }

@@ -72,7 +72,7 @@ on. The limits of an endpoint bound all tenants together; with --tenant, one ten
 	}
 	cmd.Flags().IntVar(&limits.MaxInFlight, "max-in-flight", 0, fmt.Sprintf("requests at once, of each worker; 1 to %d", operator.LimitInFlightMax))
 	cmd.Flags().Float64Var(&limits.RatePerSecond, "rate", 0, fmt.Sprintf("requests begun per second, of all workers together; %v to %d", operator.LimitRateMin, int(operator.LimitRateMax)))
-	cmd.Flags().BoolVar(&none, "none", false, "take the limits away")
+	cmd.Flags().BoolVar(&none, "none", false, "remove the limits")
 	cmd.Flags().StringVar(&reason, "reason", "", "why; status and show print it later")
 	tenantFlag(cmd, &tenant, "only this tenant at the endpoint")
 	jsonFlag(cmd, &asJSON)
@@ -82,7 +82,7 @@ on. The limits of an endpoint bound all tenants together; with --tenant, one ten
 func checkLimits(l operator.Limits, none bool) error {
 	switch {
 	case none && l != (operator.Limits{}):
-		return usagef("--none takes the limits away; leave it out to set --max-in-flight or --rate")
+		return usagef("--none removes the limits; leave it out to set --max-in-flight or --rate")
 	case !none && l == (operator.Limits{}):
 		return usagef("nothing to limit; want --max-in-flight N, --rate N, or --none")
 	}

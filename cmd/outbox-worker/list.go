@@ -27,7 +27,7 @@ type listFlags struct {
 	asJSON, ids          bool
 }
 
-// listLook is how many messages are looked at without --all: more would take longer than anybody likes to wait.
+// listLook is how many messages the list looks at without --all: more would take too long.
 const listLook = 100_000
 
 // listLimitMax bounds the memory of a list: a few hundred MB at the very most.
@@ -40,13 +40,13 @@ func (p *program) listCommand() *cobra.Command {
 		Short: "list messages, the newest first",
 		Long: `Lists messages, the newest first. The states are pending (not tried yet), delivering (leased by a worker), retrying,
 delivered, dead (given up) and cancelled. LAST says how the last attempt ended, why a message was given up, or what the
-workers lack to send it: a signing key, their proxy. For a message that is held back, NEXT says until when and LAST
-what holds it back: a pause, a circuit breaker, a Retry-After, a rate. An empty list is no error. A message that is
-an event for an operator has (event) for its run; --endpoint event lists these.
+workers lack to send it: a signing key, their proxy. For a message that is held back, NEXT says until when, and LAST
+says what holds it back: a pause, a circuit breaker, a Retry-After, a rate. An empty list is no error. An event for an
+operator shows (event) instead of a run; --endpoint event lists events.
 
-Tenants, endpoints and what was delivered have no index: at most the newest 100 000 messages are looked at, of what is
-due or dead with such a --state, and what was not looked at is said. --all looks at all, however long that takes. A run
-(--run-id) is found at once.`,
+There is no index of tenants, endpoints and delivered messages. So the list looks at the newest 100 000 messages only
+(with a --state of due or dead ones, at the newest of these), and says so when there are more. --all looks at all,
+however long that takes. A run (--run-id) is found at once.`,
 		Example: `  outbox-worker list --state dead,retrying --newer-than 24h
   outbox-worker list --endpoint https://hooks.example.com --state pending --limit 20
   outbox-worker list --run-id run-4711
@@ -60,10 +60,10 @@ due or dead with such a --state, and what was not looked at is said. --all looks
 	flags.StringVar(&f.endpoint, "endpoint", "", "only this endpoint, as https://HOST[:PORT]; event for events")
 	flags.StringVar(&f.runID, "run-id", "", "only messages of this run")
 	tenantFlag(cmd, &f.tenant, "only this tenant's messages")
-	flags.Var(&f.olderThan, "older-than", "written at least so long ago, as 90s, 15m, 36h or 7d")
-	flags.Var(&f.newerThan, "newer-than", "written at most so long ago, whenever it died or was delivered")
-	flags.IntVar(&f.limit, "limit", operator.ListLimit, "list at most so many")
-	flags.BoolVar(&f.all, "all", false, "look at all messages, not at the newest 100 000 only")
+	flags.Var(&f.olderThan, "older-than", "written at least this long ago, like 90s, 15m, 36h or 7d")
+	flags.Var(&f.newerThan, "newer-than", "written at most this long ago, whenever it died or was delivered")
+	flags.IntVar(&f.limit, "limit", operator.ListLimit, "how many to list at most")
+	flags.BoolVar(&f.all, "all", false, "look at all messages, not only at the newest 100 000")
 	flags.StringSliceVar(&f.columns, "columns", nil, "only these columns, in this order: "+strings.Join(columnNames(), ", "))
 	flags.BoolVar(&f.ids, "ids", false, "print the ids only, one per line")
 	jsonFlag(cmd, &f.asJSON)
@@ -138,7 +138,7 @@ func (p *program) list(ctx context.Context, f listFlags) error {
 	}
 	messages := page.Messages
 	if page.Beyond {
-		defer p.say("looked at the newest %s only; what was written before %s is not listed; --all looks at all", counted(listLook, "message", "messages"), page.Since.UTC().Format("2006-01-02 15:04:05Z"))
+		defer p.say("looked only at the newest %s; messages written before %s are not listed; --all looks at all", counted(listLook, "message", "messages"), page.Since.UTC().Format("2006-01-02 15:04:05Z"))
 	}
 	if len(messages) > f.limit {
 		messages = messages[:f.limit]

@@ -1,8 +1,8 @@
 // Outbox-worker delivers the outcomes of workflow runs as webhooks, and lets an operator read and change the outbox.
 //
-// It runs in three steps: parse (root.go, settings.go), run (a file per command) and close. Only main touches the process, and
-// a running worker that listens for SIGHUP (hangup_unix.go). All other code goes through run, so that tests start the real
-// program.
+// It runs in three steps: parse (root.go, settings.go), run (a file per command) and close. Only main touches the process, with
+// one exception: a running worker listens for SIGHUP (hangup_unix.go). All other code goes through run, so that tests start the
+// real program.
 package main
 
 import (

@@ -40,7 +40,7 @@ func (p *program) migrateUpCommand() *cobra.Command {
 		Long: `Creates the schema and its tables, or brings them to the version that this program knows. A schema that a newer
 version migrated is left as it is: that is no error while this program works on it.
 
-While another transaction has a table locked, the migration tries again and again, for two seconds each time, so that
+While another transaction has locked a table, the migration tries again and again, for two seconds each time, so that
 nothing queues behind it for longer.`,
 		Example: "  outbox-worker migrate up",
 		Args:    takes(0, 0, ""),
@@ -67,14 +67,14 @@ func (p *program) migrateDownCommand() *cobra.Command {
 	var yes bool
 	cmd := &cobra.Command{
 		Use:   "down",
-		Short: "remove the tables with all they hold",
+		Short: "remove the tables and everything in them",
 		Long: `Removes the outbox's and River's tables with every message in them, and the schema unless it holds something else.
 There is no way back. Without --yes it refuses, and says how many messages would be lost.`,
 		Example: "  outbox-worker migrate down --yes",
 		Args:    takes(0, 0, ""),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return p.migrateDown(cmd.Context(), yes) },
 	}
-	cmd.Flags().BoolVar(&yes, "yes", false, "remove them, messages and all")
+	cmd.Flags().BoolVar(&yes, "yes", false, "remove them, with all messages")
 	return cmd
 }
 
@@ -101,7 +101,7 @@ func (p *program) refuseDown(ctx context.Context, config migrations.Config) erro
 		return err
 	}
 	if versions.Outbox == 0 {
-		return usagef("migrate down: schema %s holds no outbox; say --yes to remove what is left of one", config.Schema)
+		return usagef("migrate down: schema %s holds no outbox; say --yes to remove the rest of one", config.Schema)
 	}
 	db, err := p.db(ctx)
 	if err != nil {
@@ -133,7 +133,7 @@ func (p *program) migrateStatusCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "status",
-		Short: "tell how far the tables are",
+		Short: "show the version of the tables",
 		Long: `Shows the version of the tables, which programs work on them, and the version of this program with the oldest tables
 that it works on. The exit status is 4 unless this program can work on them.`,
 		Example: "  outbox-worker migrate status\n  outbox-worker migrate status --json",

@@ -50,7 +50,7 @@ record of its versions. 'migrate up' and 'migrate down' refuse tables that were 
 	flags.StringVar(&plan.Line, "line", "", "only these migrations: outbox or river")
 	flags.IntVar(&plan.From, "from", 0, "the version that the line is at (default: none of it; with --down the newest)")
 	flags.IntVar(&plan.To, "to", 0, "the version to bring it to (default: the newest; with --down none of it)")
-	flags.BoolVar(&plan.Down, "down", false, "print what takes the migrations away again, with all that the tables hold")
+	flags.BoolVar(&plan.Down, "down", false, "print the SQL that removes the migrations again, with everything in the tables")
 	flags.BoolVar(&plan.Bare, "bare", false, "without BEGIN and COMMIT")
 	return cmd
 }

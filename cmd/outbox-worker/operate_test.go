@@ -261,7 +261,7 @@ SELECT id, endpoint, CASE WHEN substr(run_id, 5)::int > $1 THEN 'invalid' ELSE '
 	if done := decoded[[]operator.Replayed](t, got); len(done) != many {
 		t.Errorf("%d messages were replayed, want %d", len(done), many)
 	}
-	invoke(t, environment(db), "replay", "--dead", "--endpoint", endpointB).wants(t, exitNotFound, "nothing that can be replayed is dead at "+endpointB)
+	invoke(t, environment(db), "replay", "--dead", "--endpoint", endpointB).wants(t, exitNotFound, "no dead message can be replayed at "+endpointB)
 }
 
 func TestCancelTakesDueMessagesOnly(t *testing.T) {
@@ -306,7 +306,7 @@ func TestLimitPrintsWhatItSetAndStatusShowsIt(t *testing.T) {
 		t.Errorf("got %+v, want the endpoint without a pause or a limit", v)
 	}
 	invoke(t, environment(db), "limit", endpointA).wants(t, exitUsage, "nothing to limit")
-	invoke(t, environment(db), "limit", endpointA, "--none", "--rate", "1").wants(t, exitUsage, "--none takes the limits away")
+	invoke(t, environment(db), "limit", endpointA, "--none", "--rate", "1").wants(t, exitUsage, "--none removes the limits")
 	invoke(t, environment(db), "limit", endpointA, "--rate", "-1").wants(t, exitUsage, "--rate is -1")
 }
 

@@ -28,7 +28,7 @@ func (p *program) say(format string, args ...any) { fmt.Fprintf(p.stderr, format
 // printf prints to stdout; a failure is kept by output.
 func (p *program) printf(format string, args ...any) { _, _ = fmt.Fprintf(p.stdout, format, args...) }
 
-// printJSON prints one value, indented, with nothing escaped that JSON does not ask for.
+// printJSON prints one value, indented. It escapes only what JSON requires.
 func (p *program) printJSON(v any) error {
 	encoder := json.NewEncoder(p.stdout)
 	encoder.SetEscapeHTML(false)

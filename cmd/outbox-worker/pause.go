@@ -36,7 +36,7 @@ func (f *laneFlags) add(cmd *cobra.Command) {
 	jsonFlag(cmd, &f.asJSON)
 	cmd.Args = func(cmd *cobra.Command, args []string) error {
 		if f.url != "" && len(args) > 0 {
-			return usageError{fmt.Sprintf("%s takes no argument beside --url, which names what is meant: leave out %q", cmd.Name(), args[0]), cmd.CommandPath()}
+			return usageError{fmt.Sprintf("%s takes no argument with --url: leave out %q", cmd.Name(), args[0]), cmd.CommandPath()}
 		}
 		if f.url != "" {
 			return nil

@@ -21,7 +21,7 @@ type purgeFlags struct {
 	dryRun, yes, asJSON bool
 }
 
-// purgeWaitMax is longer than any lease that makes sense.
+// purgeWaitMax is longer than any sensible lease.
 const purgeWaitMax = time.Hour
 
 func (p *program) purgeCommand() *cobra.Command {
@@ -46,9 +46,9 @@ Erased rows leave the database's files with its next VACUUM; backups and archive
 		Args: takes(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error { return p.purge(cmd.Context(), f) },
 	}
-	tenantFlag(cmd, &f.tenant, "erase what is this tenant's")
-	cmd.Flags().StringVar(&f.runID, "run-id", "", "erase what is this run's")
-	cmd.Flags().DurationVar(&f.wait, "wait", time.Minute, "wait so long for what is being delivered or locked; 1h at the most")
+	tenantFlag(cmd, &f.tenant, "erase all data of this tenant")
+	cmd.Flags().StringVar(&f.runID, "run-id", "", "erase all data of this run")
+	cmd.Flags().DurationVar(&f.wait, "wait", time.Minute, "how long to wait for messages that are being delivered or locked; 1h at most")
 	cmd.Flags().BoolVar(&f.dryRun, "dry-run", false, "count, and erase nothing")
 	cmd.Flags().BoolVar(&f.yes, "yes", false, "erase without asking")
 	jsonFlag(cmd, &f.asJSON)
@@ -182,7 +182,7 @@ func (p *program) printPurge(f purgeFlags, n operator.PurgeCounts, header string
 		p.say("%s: cancel it first, then purge again", counted(n.ActiveRuns, "run has not ended, and stays", "runs have not ended, and stay"))
 	}
 	if n.PausedLanes > 0 {
-		p.say("%s: outbox-worker resume and limit --none take them away", counted(n.PausedLanes, "pause or limit of the tenant stays", "pauses or limits of the tenant stay"))
+		p.say("%s: outbox-worker resume and limit --none remove them", counted(n.PausedLanes, "pause or limit of the tenant stays", "pauses or limits of the tenant stay"))
 	}
 	return nil
 }

@@ -27,7 +27,7 @@ type receiver struct {
 	ended  <-chan struct{} // the command's end
 }
 
-// delivery is one request and what became of it.
+// delivery is one request and its outcome.
 type delivery struct {
 	Type        string    `json:"type"` // "delivery"
 	Time        time.Time `json:"time"` // of its arrival

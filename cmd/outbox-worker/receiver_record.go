@@ -24,8 +24,8 @@ type summary struct {
 	Accepted   int64  `json:"accepted"`   // requests answered 2xx
 	Refused    int64  `json:"refused"`    // requests answered otherwise
 	Unanswered int64  `json:"unanswered"` // hung, or the client gave up
-	Retries    int64  `json:"retries"`    // repeats of ids of which none was accepted before
-	Duplicates int64  `json:"duplicates"` // repeats of ids of which one was
+	Retries    int64  `json:"retries"`    // repeats of ids that were not accepted before
+	Duplicates int64  `json:"duplicates"` // repeats of ids that were accepted before
 	Forgotten  int64  `json:"forgotten"`  // ids beyond the bound; a repeat of one counts as a new message
 	Unnamed    int64  `json:"unnamed"`    // requests without a webhook-id
 	Unverified int64  `json:"unverified"` // of those refused, the ones that could not be verified

@@ -47,7 +47,7 @@ days ago and died a minute ago is not among them.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return p.replay(cmd.Context(), args, f) },
 	}
 	cmd.Flags().StringVar(&f.url, "url", "", "deliver a copy to this URL instead")
-	cmd.Flags().BoolVar(&f.dead, "dead", false, "all that is dead at --endpoint, of --tenant, or both")
+	cmd.Flags().BoolVar(&f.dead, "dead", false, "all dead messages at --endpoint, of --tenant, or both")
 	cmd.Flags().StringVar(&f.endpoint, "endpoint", "", "the endpoint for --dead, as https://HOST[:PORT]")
 	tenantFlag(cmd, &f.tenant, "only this tenant's messages")
 	jsonFlag(cmd, &f.asJSON)
@@ -61,7 +61,7 @@ func (p *program) replay(ctx context.Context, args []string, f replayFlags) erro
 		}
 	}
 	if f.endpoint != "" && !f.dead || f.dead && f.endpoint == "" && f.tenant == "" {
-		return usagef("--dead and --endpoint go together: all that is dead at that endpoint; or --dead and --tenant")
+		return usagef("--dead and --endpoint go together: all dead messages at that endpoint; or --dead and --tenant")
 	}
 	if f.dead {
 		if f.endpoint != "" {
@@ -89,7 +89,7 @@ func (p *program) replay(ctx context.Context, args []string, f replayFlags) erro
 	return p.warnPaused(ctx, store, done)
 }
 
-// warnPaused tells of messages that were made due where nothing is sent.
+// warnPaused warns of messages that were made due where nothing is sent.
 func (p *program) warnPaused(ctx context.Context, store *operator.Store, done []operator.Replayed) error {
 	ids := make([]outbox.ID, min(len(done), idsMax))
 	for i := range ids {
@@ -159,7 +159,7 @@ func (p *program) replayDead(ctx context.Context, f replayFlags) error {
 		if f.endpoint == "" {
 			where = "of tenant " + string(f.tenant)
 		}
-		return fmt.Errorf("%w: nothing that can be replayed is dead %s", errNothing, where)
+		return fmt.Errorf("%w: no dead message can be replayed %s", errNothing, where)
 	}
 	if err := p.printReplayed(done, f); err != nil {
 		return err

@@ -33,8 +33,8 @@ HTTP and as the other variables OTEL_… of OpenTelemetry say. OTEL_METRICS_EXPO
 none, choose between them. A message whose writer named its span is sampled as that was, others as OTEL_TRACES_SAMPLER
 says.
 
-OUTBOX_EVENTS_URL is told what happens: a message died, a circuit breaker opened, an endpoint was paused, a worker is
-missing. docs/events.md shows what it gets.
+OUTBOX_EVENTS_URL gets events: a message died, a circuit breaker opened, an endpoint was paused, a worker is missing.
+docs/events.md shows what it gets.
 
 Messages are signed with OUTBOX_SIGNING_KEYS and OUTBOX_SIGNING_KEYS_FILE ('outbox-worker keys --help'). The file is
 read again when it changes; if the new one is wrong, the log says so and the old keys stay in force.`,
@@ -45,7 +45,7 @@ read again when it changes; if the new one is wrong, the log says so and the old
 	}
 }
 
-// work runs a worker and its admin server until ctx ends. It does not ask for the database, which may be away: the worker waits
+// work runs a worker and its admin server until ctx ends. It does not need the database to be there: the worker waits
 // for it.
 func (p *program) work(ctx context.Context) error {
 	c, err := p.load()
@@ -97,7 +97,7 @@ func (p *program) work(ctx context.Context) error {
 	return w.Run(ctx)
 }
 
-// atOnce runs the ends of several parts at the same time: each has a bound, and together they take no longer than the longest.
+// atOnce ends several parts at the same time: each has a bound, and together they take no longer than the longest.
 func atOnce(ends ...func()) {
 	var all sync.WaitGroup
 	for _, end := range ends {

@@ -17,7 +17,7 @@ const envPrefix = "OUTBOX_"
 type settings struct {
 	DatabaseURL databaseURL `env:"DATABASE_URL" default:"none: it must be set" help:"where the outbox lives: postgres://USER:PASSWORD@HOST:5432/DATABASE, or key=value settings; pool_max_conns in it bounds the worker's connections"`
 	Schema      string      `env:"SCHEMA" help:"schema of the outbox's tables, and of River's beside them"`
-	Pooler      pooler      `env:"POOLER" default:"auto" help:"what is between the worker and the database: none; session or transaction, for a pooler in that mode (with transaction, no setting outlives a transaction); auto finds out, and treats every pooler as one in transaction mode"`
+	Pooler      pooler      `env:"POOLER" default:"auto" help:"what is between the worker and the database: none; session or transaction, for a pooler in that mode (with transaction, no setting outlives a transaction); auto detects a pooler, and treats it as one in transaction mode"`
 	Name        string      `env:"NAME" default:"the host's name" help:"name of this process in leases, attempts and logs; a random suffix is added"`
 
 	PollInterval        time.Duration `env:"POLL_INTERVAL" help:"how often an idle worker scans for due messages when no wake arrives; from 10ms"`
@@ -29,22 +29,22 @@ type settings struct {
 	HeaderTimeout       time.Duration `env:"HEADER_TIMEOUT" help:"bound of the wait for the first byte of the answer; as OUTBOX_DELIVERY_TIMEOUT by default"`
 	MaxInFlight         int           `env:"MAX_IN_FLIGHT" help:"requests in flight at once in this process; 1 to 10000"`
 	EndpointMaxInFlight int           `env:"ENDPOINT_MAX_IN_FLIGHT" help:"the same per endpoint; at most OUTBOX_MAX_IN_FLIGHT, which is the default where that is less"`
-	MaxBytesInFlight    int           `env:"MAX_BYTES_IN_FLIGHT" help:"bytes of bodies over 64 KiB that are held at once; one that finds no room waits, which is no attempt; from 1048576"`
+	MaxBytesInFlight    int           `env:"MAX_BYTES_IN_FLIGHT" help:"bytes of bodies over 64 KiB that are held at once; a message whose body finds no room waits, which is no attempt; from 1048576"`
 
-	RetrySchedule schedule      `env:"RETRY_SCHEDULE" help:"waits after failed attempts, separated by commas; there is one attempt more than waits; none: a single attempt"`
+	RetrySchedule schedule      `env:"RETRY_SCHEDULE" help:"waits after failed attempts, separated by commas; there is one more attempt than there are waits; none: a single attempt"`
 	RetryJitter   *float64      `env:"RETRY_JITTER,noinit" help:"spread of each wait in both directions, as a fraction; 0 to 1"`
 	RetryAfterMax time.Duration `env:"RETRY_AFTER_MAX" help:"the longest Retry-After of an endpoint that is respected"`
 
-	RetryStatuses statuses `env:"RETRY_STATUSES" help:"statuses that are tried again, separated by commas, ranges as 500-599; none: no status is; never 2xx and 410"`
+	RetryStatuses statuses `env:"RETRY_STATUSES" help:"statuses that are tried again, separated by commas, ranges like 500-599; none: no status is; never 2xx and 410"`
 
 	OpenAfter  int           `env:"OPEN_AFTER" help:"failures in a row that open a circuit breaker: nothing is sent there for a while, and no attempt is counted; 1 to 1000000"`
 	OpenFor    time.Duration `env:"OPEN_FOR" help:"how long, the first time; twice as long each time, until the answer to a single message closes it"`
 	OpenForMax time.Duration `env:"OPEN_FOR_MAX" help:"the longest"`
 
 	AllowHTTP      bool     `env:"ALLOW_HTTP" help:"deliver to http:// URLs too; without it they are refused for good"`
-	AllowedCIDRs   networks `env:"ALLOWED_CIDRS" default:"none" help:"networks to open besides the public ones, separated by commas, as 10.0.0.0/8; link-local stays closed"`
+	AllowedCIDRs   networks `env:"ALLOWED_CIDRS" default:"none" help:"networks to allow besides the public ones, separated by commas, like 10.0.0.0/8; link-local stays blocked"`
 	AllowedPorts   ports    `env:"ALLOWED_PORTS" default:"any" help:"the only ports that are delivered to, separated by commas"`
-	ProxyURL       proxyURL `env:"PROXY_URL" default:"none" help:"egress proxy: http://, https:// (CONNECT) or socks5://, with USER:PASSWORD@ if it wants them; what it connects to cannot be checked here"`
+	ProxyURL       proxyURL `env:"PROXY_URL" default:"none" help:"egress proxy: http://, https:// (CONNECT) or socks5://, with USER:PASSWORD@ if it needs them; where it connects to cannot be checked here"`
 	CAFile         string   `env:"CA_FILE" default:"none" help:"certificates, in PEM, that are trusted besides the system's; read again on SIGHUP"`
 	ClientCertFile string   `env:"CLIENT_CERT_FILE" default:"none" help:"certificate, in PEM, shown to those of OUTBOX_CLIENT_CERT_ORIGINS that ask for one; read again when it changes"`
 	ClientKeyFile  string   `env:"CLIENT_KEY_FILE" default:"none" help:"its key, in PEM"`
@@ -55,7 +55,7 @@ type settings struct {
 	SigningKeys     signingKeys `env:"SIGNING_KEYS" default:"none" help:"keys to sign with: name=key[,key…] for each set, with white space or ; between; the set called default signs messages that name none; a secret"`
 	SigningKeysFile keyFile     `env:"SIGNING_KEYS_FILE" default:"none" help:"a file of further sets, a line for each: name = key [key…]; # begins a comment; read again when it changes"`
 
-	EventsURL eventsURL `env:"EVENTS_URL" default:"none" help:"where an operator hears of what happens, as messages of the outbox: a message died, a circuit breaker opened or closed, an endpoint was paused or resumed, something was set aside, a worker is missing (docs/events.md); always signed, with the key set called events or else the default one; it may be http and have any address, whatever is allowed otherwise; the same for all workers; may hold a secret"`
+	EventsURL eventsURL `env:"EVENTS_URL" default:"none" help:"where an operator gets events, as messages of the outbox: a message died, a circuit breaker opened or closed, an endpoint was paused or resumed, something was set aside, a worker is missing (docs/events.md); always signed, with the key set called events or else the default one; it may be http and have any address, whatever other URLs may; the same for all workers; may hold a secret"`
 
 	Retention       time.Duration `env:"RETENTION" help:"how long a delivered message is kept, from its writing; from 1s"`
 	DeadRetention   time.Duration `env:"DEAD_RETENTION" help:"how long a dead message is kept, from its death; from 1s"`
@@ -63,12 +63,12 @@ type settings struct {
 	ShutdownTimeout time.Duration `env:"SHUTDOWN_TIMEOUT" help:"how long a stop takes after SIGTERM, whatever the database does, and at most 2 s more; requests in flight may go on for three quarters of it (all but 5 s, when it is longer than 20 s); the others are released, not counted as attempts. Kubernetes kills after 30 s (terminationGracePeriodSeconds)"`
 
 	AdminAddr        adminAddr `env:"ADMIN_ADDR,default=127.0.0.1:9464" help:"where /healthz, /readyz, /metrics and /.well-known/jwks.json are answered, as HOST:PORT; off: nowhere"`
-	MetricsEndpoints origins   `env:"METRICS_ENDPOINTS" default:"none" help:"endpoints whose attempts are also measured apart, with the label endpoint, separated by commas, as https://HOST[:PORT]; at most 50"`
+	MetricsEndpoints origins   `env:"METRICS_ENDPOINTS" default:"none" help:"endpoints whose attempts are also measured separately, with the label endpoint, separated by commas, as https://HOST[:PORT]; at most 50"`
 	LogLevel         logLevel  `env:"LOG_LEVEL,default=info" help:"debug, info, warn or error"`
 	LogDeliveries    bool      `env:"LOG_DELIVERIES" help:"a line for each attempt; without it, deliveries are logged at the level debug, and a repeated fault once a minute with a count"`
 	LogFormat        logFormat `env:"LOG_FORMAT,default=text" help:"text or json; logs go to stderr"`
 
-	ReceiveKeys verifyingKeys `env:"RECEIVE_KEYS" default:"none" help:"for the command receive: keys (whsec_… or whpk_…) of which one must have signed what it gets, separated by commas; a secret"`
+	ReceiveKeys verifyingKeys `env:"RECEIVE_KEYS" default:"none" help:"for the command receive: keys (whsec_… or whpk_…), separated by commas; one of them must have signed each request; a secret"`
 }
 
 // worker returns the worker's share.
@@ -129,5 +129,5 @@ func (c loaded) variables() []variable {
 	return list
 }
 
-// defaultSettings are those of an empty environment.
+// defaultSettings are the settings of an empty environment.
 func defaultSettings() settings { return loadSettings(nil).settings.inForce() }

@@ -51,7 +51,7 @@ func (f *keyFile) EnvDecode(text string) error {
 	return nil
 }
 
-// verifyingKeys are those of which one must have signed what the command receive gets.
+// verifyingKeys are keys for the command receive: one of them must have signed each request.
 type verifyingKeys webhook.Keys
 
 // EnvDecode reads keys.

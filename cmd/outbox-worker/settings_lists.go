@@ -168,8 +168,8 @@ func (u proxyURL) String() string {
 	return parsed.Redacted()
 }
 
-// eventsURL may hold a secret in its path: chat webhooks have their token there. Whether it can be delivered to is the worker's to
-// say.
+// eventsURL may hold a secret in its path: chat webhooks have their token there. The worker checks whether it can be delivered
+// to.
 type eventsURL string
 
 // String shows the origin.

@@ -20,7 +20,7 @@ import (
 // fault is what is wrong with one variable.
 type fault struct{ variable, text string }
 
-// faultsError holds every fault of the configuration, so that all can be mended at once.
+// faultsError holds every fault of the configuration, so that all can be corrected at once.
 type faultsError []fault
 
 func (f faultsError) Error() string {
@@ -56,7 +56,7 @@ func (c loaded) needs(names ...string) error {
 	return faults
 }
 
-// databaseVariables are those of a command that only needs the database.
+// databaseVariables are the variables of a command that only needs the database.
 func databaseVariables() []string {
 	return []string{envPrefix + "DATABASE_URL", envPrefix + "SCHEMA", envPrefix + "POOLER"}
 }
@@ -89,7 +89,7 @@ func (p *program) load(needs ...string) (loaded, error) {
 func loadSettings(env map[string]string) loaded {
 	c := loaded{given: map[string]string{}}
 	for _, name := range variableNames() {
-		// Set to nothing is as good as unset: compose files do that with ${VAR:-}. Secrets from files end in a newline.
+		// A variable that is set to nothing counts as unset: compose files do that with ${VAR:-}. Secrets from files end in a newline.
 		if value := strings.TrimSpace(env[name]); value != "" {
 			c.given[name] = value
 		}
@@ -168,7 +168,7 @@ func zeroFaults(c loaded, unread map[string]bool) []fault {
 	return faults
 }
 
-// relationFaults are those that the worker finds. It saw the default of a variable that could not be read, so faults about such
+// relationFaults are the faults that the worker finds. It saw the default of a variable that could not be read, so faults about such
 // a variable are left out.
 func relationFaults(c loaded) []fault {
 	known := map[string]bool{}

@@ -13,7 +13,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/session"
 )
 
-// decodeError is a fault in the text of a variable. Its text reads on from the name of the variable.
+// decodeError is a fault in the text of a variable. Its text follows the name of the variable.
 type decodeError string
 
 func (e decodeError) Error() string { return string(e) }

@@ -55,7 +55,7 @@ is base64. With --body the request body is written as it is, and nothing else.`,
 	return cmd
 }
 
-// bodyOf is what the request carries.
+// bodyOf returns the body of the request.
 func bodyOf(m operator.MessageDetail) []byte {
 	if m.Error != nil {
 		return []byte(*m.Error)

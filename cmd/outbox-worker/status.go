@@ -27,9 +27,9 @@ type statusReport struct {
 	Endpoints []operator.EndpointStatus `json:"endpoints,omitzero"`
 	Tenants   []operator.TenantStatus   `json:"tenants,omitzero"` // with --by tenant, instead of the endpoints
 	Unlisted  int64                     `json:"unlisted"`         // endpoints or tenants that --endpoints cut off
-	Sample    *operator.Sample          `json:"sample"`           // what a worker measured last
+	Sample    *operator.Sample          `json:"sample"`           // the last measurement of a worker
 
-	hurting int64 // of the unlisted endpoints, those that have something waiting
+	hurting int64 // the unlisted endpoints that have something waiting
 }
 
 func (p *program) statusCommand() *cobra.Command {
@@ -55,7 +55,7 @@ are estimates, with ~ before them; the oldest is then that of a sample.`,
 		Args: takes(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error { return p.status(cmd.Context(), f) },
 	}
-	cmd.Flags().IntVar(&f.limit, "endpoints", 10, "list at most so many endpoints, or tenants; 0: all")
+	cmd.Flags().IntVar(&f.limit, "endpoints", 10, "how many endpoints, or tenants, to list at most; 0: all")
 	cmd.Flags().StringVar(&f.by, "by", "endpoint", "what to list: endpoint or tenant")
 	tenantFlag(cmd, &f.tenant, "only this tenant's messages")
 	watchFlag(cmd, &f.every)

@@ -6,7 +6,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
-// printTenants prints one row per tenant that has something waiting or dead.
+// printTenants prints one row per tenant with messages that wait or are dead.
 func (p *program) printTenants(list []operator.TenantStatus, now time.Time) {
 	if len(list) == 0 {
 		p.printf("no tenant has anything waiting or dead\n")

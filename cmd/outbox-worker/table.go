@@ -11,7 +11,7 @@ import (
 	"golang.org/x/term"
 )
 
-// width is the number of columns of the terminal; 0 when stdout is none, or when it is unknown: then nothing is cut. COLUMNS
+// width is the number of columns of the terminal; 0 when stdout is not a terminal, or when it is unknown: then nothing is cut. COLUMNS
 // sets it for an output that is not a terminal.
 func (p *program) width() int {
 	if n, err := strconv.Atoi(strings.TrimSpace(p.env["COLUMNS"])); err == nil && n > 0 {
@@ -53,7 +53,7 @@ const (
 	columnNotCut = "ID"
 )
 
-// fitted are lines, of which the first is the header, that take no more than a width, as far as that is possible.
+// fitted shortens lines to a width, as far as that is possible. The first line is the header.
 func fitted(lines [][]string, width int, spare []string) [][]string {
 	lines = without(lines, func(c int) bool { // columns that hold nothing
 		return c > 0 && !slices.ContainsFunc(lines[1:], func(line []string) bool { return line[c] != "" })
@@ -92,7 +92,7 @@ func without(lines [][]string, leftOut func(column int) bool) [][]string {
 	return kept
 }
 
-// shrunk are the widths of columns, of which the widest gives until all fit, or none has more than least.
+// shrunk are the widths of columns. It narrows the widest until all fit, or none has more than least.
 func shrunk(lines [][]string, width, least int) []int {
 	widths := make([]int, len(lines[0]))
 	for _, line := range lines {

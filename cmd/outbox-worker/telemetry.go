@@ -22,7 +22,7 @@ import (
 )
 
 // telemetry exports the metrics of the worker: at /metrics of the admin address for Prometheus and, when the standard variables
-// of OpenTelemetry say so, by OTLP over HTTP.
+// of OpenTelemetry ask for it, by OTLP over HTTP.
 type telemetry struct {
 	provider *sdk.MeterProvider       // nil when OTEL_SDK_DISABLED is true
 	tracing  *sdktrace.TracerProvider // nil when nothing asks for traces
@@ -86,7 +86,7 @@ func (t *telemetry) meters() metric.MeterProvider {
 	return t.provider
 }
 
-// tracers is the same of traces.
+// tracers does the same for traces.
 func (t *telemetry) tracers() trace.TracerProvider {
 	if t.tracing == nil {
 		return nil

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// asks is what the environment asks of OpenTelemetry.
+// asks is what the environment wants of OpenTelemetry.
 type asks struct {
 	nothing bool // neither metrics nor traces
 	otlp    bool // metrics, besides /metrics
@@ -38,7 +38,7 @@ var (
 	tracesSignal  = telemetrySignal{otelTracesExporter, otelTracesEndpoint, otelTracesProtocol, nil, ""}
 )
 
-// askedOfOTLP reads what the variables ask for. By the specification, OTLP is the default of the exporters. Here it takes an
+// askedOfOTLP reads what the variables want. By the specification, OTLP is the default of the exporters. Here OTLP needs an
 // endpoint, so that a worker without a collector does not look for one.
 func askedOfOTLP(env map[string]string) (a asks, err error) {
 	if strings.EqualFold(strings.TrimSpace(env[otelDisabled]), "true") {

@@ -12,7 +12,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/worker/linksampler"
 )
 
-// newTracing makes what exports the attempts' spans by OTLP over HTTP. What the collector does not take in time is dropped.
+// newTracing makes the exporter of the attempts' spans, by OTLP over HTTP. Spans that the collector does not take in time are dropped.
 func newTracing(ctx context.Context, env map[string]string, about *resource.Resource) (*sdktrace.TracerProvider, error) {
 	sampler, err := tracesSampler(env)
 	if err != nil {
@@ -30,8 +30,8 @@ const (
 	otelSamplerArg = "OTEL_TRACES_SAMPLER_ARG"
 )
 
-// tracesSampler is the sampler that the standard variables name. The SDK reads them too, but does not hand it out to be
-// wrapped.
+// tracesSampler is the sampler that the standard variables name. The SDK reads them too, but does not return the sampler, which
+// must be wrapped.
 func tracesSampler(env map[string]string) (sdktrace.Sampler, error) {
 	name, text := strings.ToLower(strings.TrimSpace(env[otelSampler])), strings.TrimSpace(env[otelSamplerArg])
 	root, parents := strings.CutPrefix(name, "parentbased_")
@@ -48,7 +48,7 @@ func tracesSampler(env map[string]string) (sdktrace.Sampler, error) {
 		if text != "" {
 			var err error
 			if ratio, err = strconv.ParseFloat(text, 64); err != nil || !(ratio >= 0 && ratio <= 1) {
-				return nil, usagef("%s is %.64q; want a fraction from 0 to 1, as 0.01", otelSamplerArg, text)
+				return nil, usagef("%s is %.64q; want a fraction from 0 to 1, like 0.01", otelSamplerArg, text)
 			}
 		}
 		sampler = sdktrace.TraceIDRatioBased(ratio)

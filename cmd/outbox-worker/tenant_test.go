@@ -30,7 +30,7 @@ func TestWithTenantCommandsConcernOneTenantOnly(t *testing.T) {
 	invoke(t, env, "cancel", "--due", "--tenant", "acme").wants(t, exitNotFound, "nothing is due there")
 	invoke(t, env, "replay", mine, "--tenant", "other").wants(t, exitNotFound, mine+" is not there")
 	execute(t, db, "UPDATE outbox.dead SET reason = 'exhausted'")
-	invoke(t, env, "replay", "--dead", "--tenant", "other").wants(t, exitNotFound, "nothing that can be replayed is dead of tenant other")
+	invoke(t, env, "replay", "--dead", "--tenant", "other").wants(t, exitNotFound, "no dead message can be replayed of tenant other")
 	invoke(t, env, "replay", "--dead", "--tenant", "acme", "--endpoint", endpointA).wants(t, exitOK, mine+" is due again")
 	got := invoke(t, env, "status", "--tenant", "acme")
 	got.wants(t, exitOK, "pending     1 ", "TENANT", "acme")

@@ -51,7 +51,7 @@ func troublesOf(workers []operator.WorkerStatus, x *operator.Sample, now time.Ti
 		if at == nil {
 			return
 		}
-		if age := x.At.Sub(*at); age >= time.Second { // less is what happens all the time
+		if age := x.At.Sub(*at); age >= time.Second { // shorter waits are normal
 			all = append(all, trouble{kind: kind, text: fmt.Sprintf(text, span(age)), age: age})
 		}
 	}
@@ -83,7 +83,7 @@ func living(workers []operator.WorkerStatus, now time.Time) (n int) {
 	return n
 }
 
-// waitName is what a kind of outbox.due_count.waits_for means.
+// waitName is a kind of outbox.due_count.waits_for in words.
 func waitName(kind string) string {
 	switch kind {
 	case "signing_key":
@@ -93,5 +93,5 @@ func waitName(kind string) string {
 	case "database":
 		return "the database to take their attempt"
 	}
-	return "what the workers lack"
+	return "something that the workers lack"
 }

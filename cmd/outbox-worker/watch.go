@@ -16,7 +16,7 @@ const (
 )
 
 func watchFlag(cmd *cobra.Command, every *age) {
-	cmd.Flags().Var(every, "watch", "show it again and again until interrupted, every "+watchEvery+" or as often as this says, as --watch=10s")
+	cmd.Flags().Var(every, "watch", "repeat until interrupted, every "+watchEvery+" or as often as this says, like --watch=10s")
 	cmd.Flags().Lookup("watch").NoOptDefVal = watchEvery
 }
 

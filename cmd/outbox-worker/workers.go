@@ -93,5 +93,5 @@ func workersLine(list []operator.WorkerStatus, now time.Time) string {
 	case len(list) > 0:
 		return "no worker seen since " + ago(now, list[0].Seen)
 	}
-	return "no worker seen (one behind a pooler in transaction mode is not)"
+	return "no worker seen (one behind a pooler in transaction mode is never seen)"
 }

@@ -72,7 +72,7 @@ func (c *child) wait(ctx context.Context) error {
 	}
 }
 
-// stop asks it to end, as a deployment would. How it ended is for failure to tell.
+// stop asks it to end, as a deployment would. failure says how it ended.
 func (c *child) stop(ctx context.Context) error { return c.end(ctx, syscall.SIGTERM) }
 
 // end sends a signal, and kills the process when it takes too long to end or ctx ends.

@@ -16,7 +16,7 @@ import (
 // database is where the demo takes place.
 type database struct {
 	server        *throwaway.Server
-	pool          *pgxpool.Pool // the demo's own, to look with
+	pool          *pgxpool.Pool // the demo's own, for its queries
 	outboxSchema  string
 	serviceSchema string // of the service's own tables
 }

@@ -22,7 +22,7 @@ const (
 )
 
 // What goes wrong on purpose, and the worker's times. The lease is the shortest that the worker accepts for its delivery
-// timeout, so that what a killed worker had in hand comes again soon.
+// timeout, so that the messages of a killed worker are soon sent again.
 const (
 	refusedShare    = 0.01
 	rolledBackShare = 0.02
@@ -30,7 +30,7 @@ const (
 	lease           = 6 * time.Second
 )
 
-// retryWaits are short, so that what the receiver refuses comes again while somebody watches.
+// retryWaits are short, so that what the receiver refuses comes again soon.
 func retryWaits() []time.Duration {
 	return []time.Duration{
 		200 * time.Millisecond, time.Second, time.Second, 2 * time.Second, 2 * time.Second, 5 * time.Second, 5 * time.Second,

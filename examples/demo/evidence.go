@@ -9,7 +9,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/examples/demo/internal/compare"
 )
 
-// evidence is what the database says in the end.
+// evidence is what is in the database in the end.
 type evidence struct {
 	outcomes   []compare.Outcome // of the service's own tables
 	messages   []compare.Message // of the outbox

@@ -23,9 +23,9 @@ import (
 // guardCommand as the first argument makes the demo a guard: `demo guard DIRECTORY`.
 const guardCommand = "guard"
 
-// guard is a second process of the demo's own program that waits for the end of the first: on the pipe between them, the
-// first one tells what it started, and at last that nothing is left. If the pipe ends without that, the demo was killed,
-// and the guard ends its processes and removes what it made. (The throwaway Postgres sees to itself.)
+// guard is a second process of the demo's own program that waits for the end of the first. On the pipe between them, the
+// first one reports what it started, and in the end that nothing is left. If the pipe ends without that, the demo was killed,
+// and the guard ends its processes and removes what it made. (The throwaway Postgres cleans up by itself.)
 type guard struct {
 	mu   sync.Mutex
 	cmd  *exec.Cmd
@@ -48,7 +48,7 @@ func startGuard(directory string) (*guard, error) {
 	return g, nil
 }
 
-// tell says what there is to clean up. Its errors are dropped: without a guard the demo works as well.
+// tell reports what there is to clean up. Its errors are dropped: the demo also works without a guard.
 func (g *guard) tell(format string, args ...any) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -101,7 +101,7 @@ func (e *estate) hear(line string) {
 	}
 }
 
-// cleanUp has nobody to tell of its errors.
+// cleanUp drops its errors, because nobody would see them.
 func (e *estate) cleanUp() {
 	for pid := range e.children {
 		if process, err := os.FindProcess(pid); err == nil {

@@ -1,5 +1,5 @@
 // Command demo shows Epilogue at work, and checks it: every outcome that a service commits arrives as a webhook, although
-// some of its transactions are rolled back, the receiver refuses some requests, and the worker is killed in mid-run.
+// some of its transactions are rolled back, the receiver refuses some requests, and the worker is killed in the middle.
 //
 //	make demo        or        go run ./examples/demo -files 2000
 //
@@ -36,7 +36,7 @@ const (
 	exitInterrupted = 130
 )
 
-// options are what the command line says.
+// options are the flags of the command line.
 type options struct {
 	files   int
 	seed    uint64
@@ -59,11 +59,11 @@ func parse(args []string) (options, error) {
 	var o options
 	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
 	flags.SetOutput(io.Discard) // run prints what is to be said
-	flags.IntVar(&o.files, "files", 0, "so many files at most, spread over all of them; 0 for all, some 15000")
+	flags.IntVar(&o.files, "files", 0, "how many files at most, spread over all of them; 0 for all, about 15000")
 	flags.Uint64Var(&o.seed, "seed", 1, "decides the order of the runs, what is rolled back and what is refused")
 	flags.StringVar(&o.engine, "engine", "river", "what the service runs its steps on: river (hook/riverstep), or table (its own step table)")
 	flags.StringVar(&o.metrics, "metrics", "off", "serve the worker's /metrics at this `HOST:PORT`, for a Prometheus to scrape (monitoring/README.md)")
-	flags.BoolVar(&o.kill, "kill", true, "kill the worker with SIGKILL in mid-run, and start it again")
+	flags.BoolVar(&o.kill, "kill", true, "kill the worker with SIGKILL in the middle, and start it again")
 	flags.BoolVar(&o.keep, "keep", false, "leave the database, to look into it afterwards")
 	flags.BoolVar(&o.verbose, "v", false, "show what the worker and the service log")
 	err := flags.Parse(args)
@@ -126,7 +126,7 @@ func run(args []string) (status int) {
 // cleanUpMax bounds the whole clean-up.
 const cleanUpMax = time.Minute
 
-// later has f called when the demo ends, in the reverse order.
+// later registers f to be called when the demo ends, in the reverse order.
 func (d *demo) later(f func(context.Context) error) { d.closers = append(d.closers, f) }
 
 func (d *demo) cleanUp() error {

@@ -12,10 +12,10 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/throwaway"
 )
 
-// errVerdict says that the comparison found a fault, which the story has told.
+// errVerdict says that the comparison found a fault, which was printed already.
 var errVerdict = errors.New("the comparison found a fault")
 
-// judge compares what was committed with what arrived, and tells it.
+// judge compares what was committed with what arrived, and prints the result.
 func (d *demo) judge(ctx context.Context) error {
 	e, err := d.evidence(ctx)
 	if err != nil {
@@ -137,7 +137,7 @@ func (d *demo) tellNext(ctx context.Context) {
 	<-ctx.Done()
 }
 
-// where is what psql wants. The URL of a server that the environment names may have a password in it.
+// where is the argument for psql. The URL of a server that the environment names may have a password in it.
 func (d *demo) where() string {
 	if d.server.Owned() {
 		return `"` + d.server.URL() + `"`

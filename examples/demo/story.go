@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// story is what the demo prints. On a terminal the line of progress is written over and over; elsewhere it is a line
+// story is what the demo prints. On a terminal the line of progress is overwritten; elsewhere it is a new line
 // now and then.
 type story struct {
 	mu       sync.Mutex
@@ -25,14 +25,14 @@ type story struct {
 // progressEvery is how often progress is a line of its own.
 const progressEvery = 2 * time.Second
 
-// newStory calls unheard when nobody reads on.
+// newStory calls unheard when the reader of the output is gone.
 func newStory(out *os.File, unheard context.CancelCauseFunc) *story {
 	info, err := out.Stat()
 	terminal := err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "dumb"
 	return &story{out: out, terminal: terminal, unheard: unheard}
 }
 
-// line tells one line.
+// line prints one line.
 func (s *story) line(format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -43,12 +43,12 @@ func (s *story) line(format string, args ...any) {
 	s.write(start + strings.TrimRight(fmt.Sprintf(format, args...), " ") + "\n")
 }
 
-// part tells a line about one of the parts.
+// part prints a line about one of the parts.
 func (s *story) part(name, format string, args ...any) {
 	s.line("  %-10s %s", name, fmt.Sprintf(format, args...))
 }
 
-// progress tells where the run stands.
+// progress prints how far the run is.
 func (s *story) progress(format string, args ...any) {
 	if !s.terminal {
 		if time.Since(s.told) >= progressEvery {

@@ -20,7 +20,7 @@ const (
 	patienceOver = 30 * time.Second // without any progress: then the verdict says what is missing
 )
 
-// course is what happened in mid-run.
+// course is what happened before the end.
 type course struct {
 	begun     time.Time
 	killedAt  time.Time // zero: not yet
@@ -162,7 +162,7 @@ func (d *demo) killWorker(ctx context.Context) error {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			waiting = false // there is little to deliver: kill it all the same
+			waiting = false // there is little to deliver: kill it anyway
 		case <-ctx.Done():
 			return ctx.Err()
 		}

@@ -19,7 +19,7 @@ type GORMStep struct {
 // TableName lets all four examples share a table.
 func (GORMStep) TableName() string { return "steps" }
 
-// AcknowledgeGORM works with PrepareStmt, too: then the hook's statement is prepared as GORM's own are.
+// AcknowledgeGORM works with PrepareStmt, too: then the hook's statement is prepared like GORM's own.
 func AcknowledgeGORM(ctx context.Context, db *gorm.DB, terminal hook.TerminalHook, outcome outbox.RunOutcome) error {
 	return db.WithContext(ctx).Transaction(func(tx *gorm.DB) error {
 		step := tx.Model(&GORMStep{}).Where("run_id = ? AND state = ?", outcome.RunID, "ready").Update("state", "done")

@@ -1,4 +1,4 @@
-// Command pgxservice is the smallest service with pgx that tells of a run's end through the outbox: copy it.
+// Command pgxservice is the smallest service with pgx that writes a run's outcome into the outbox: copy it.
 //
 // It ends two runs, each with the acknowledgement of its last step: one with a call of the hook, one with the hook's
 // statement in the acknowledgement's own batch, which costs no round trip. To see them arrive, in four terminals, with
@@ -36,7 +36,7 @@ func main() {
 	}
 }
 
-// service is what an embedding service holds: its pool, the hook, and a waker that spares the worker's next poll.
+// service is what an embedding service holds: its pool, the hook, and a waker, so that the outcome does not wait for the worker's next poll.
 type service struct {
 	pool     *pgxpool.Pool
 	terminal *hook.WebhookTerminalHook
@@ -66,7 +66,7 @@ func run(ctx context.Context, databaseURL, schema string, args []string, out io.
 	s := service{pool, terminal, waker}
 	headers := map[string]string{hook.DefaultURLHeader: args[0]}
 	if err := terminal.CheckHeaders(headers); err != nil {
-		return err // at submit time, when the submitter is still there to be told
+		return err // at submit time, when the submitter can still be told
 	}
 	if _, err := pool.Exec(ctx, createStep); err != nil {
 		return err
@@ -90,7 +90,7 @@ func run(ctx context.Context, databaseURL, schema string, args []string, out io.
 const (
 	createStep = `CREATE TABLE IF NOT EXISTS example_step (
     run_id text, number bigint, state text NOT NULL DEFAULT 'ready', PRIMARY KEY (run_id, number))`
-	// A step is acknowledged only while it is ready: who comes second, after a lost connection say, changes nothing.
+	// A step is acknowledged only while it is ready: a second try, for example after a lost connection, changes nothing.
 	acknowledgeStep = `UPDATE example_step SET state = 'done' WHERE run_id = $1 AND number = $2 AND state = 'ready'`
 )
 

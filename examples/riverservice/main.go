@@ -114,7 +114,7 @@ func newSteps(pool *pgxpool.Pool, schema string, waker *outbox.Waker) (*riverste
 	return steps, client, nil
 }
 
-// order is the work: check the stock, book, say so.
+// order is the work: check the stock, book, report.
 func order(_ context.Context, step riverstep.Step) (riverstep.Verdict, error) {
 	switch step.Number {
 	case 0:

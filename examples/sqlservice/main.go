@@ -1,7 +1,7 @@
-// Command sqlservice is the smallest service with database/sql that tells of a run's end through the outbox: copy it.
+// Command sqlservice is the smallest service with database/sql that writes a run's outcome into the outbox: copy it.
 //
-// It uses pgx's driver. lib/pq works the same: import _ "github.com/lib/pq" and open "postgres" instead of "pgx". How to
-// see the outcome arrive stands at the top of examples/pgxservice; the last line is then
+// It uses pgx's driver. lib/pq works the same: import _ "github.com/lib/pq" and open "postgres" instead of "pgx". The
+// top of examples/pgxservice says how to see the outcome arrive; the last line is then
 //
 //	go run ./examples/sqlservice http://127.0.0.1:9000/hook
 package main
@@ -52,7 +52,7 @@ func run(ctx context.Context, databaseURL, schema string, args []string, out io.
 		Headers: map[string]string{hook.DefaultURLHeader: args[0]},
 	}
 	if err := terminal.CheckHeaders(outcome.Headers); err != nil {
-		return err // at submit time, when the submitter is still there to be told
+		return err // at submit time, when the submitter can still be told
 	}
 	if _, err := db.ExecContext(ctx, createStep); err != nil {
 		return err
@@ -71,7 +71,7 @@ func run(ctx context.Context, databaseURL, schema string, args []string, out io.
 const (
 	createStep = `CREATE TABLE IF NOT EXISTS example_step (
     run_id text, number bigint, state text NOT NULL DEFAULT 'ready', PRIMARY KEY (run_id, number))`
-	// A step is acknowledged only while it is ready: who comes second, after a lost connection say, changes nothing.
+	// A step is acknowledged only while it is ready: a second try, for example after a lost connection, changes nothing.
 	acknowledgeStep = `UPDATE example_step SET state = $3 WHERE run_id = $1 AND number = $2 AND state = 'ready'`
 )
 
@@ -95,8 +95,8 @@ func acknowledge(ctx context.Context, db *sql.DB, terminal hook.TerminalHook, ou
 	return tx.Commit()
 }
 
-// wake spares the worker's next poll. It comes after the commit, never inside the transaction, and its error is worth
-// nothing: without it, the outcome arrives a poll later. (A service that ends many runs a second asks less often.)
+// wake saves the wait for the worker's next poll. It comes after the commit, never inside the transaction. Its error does not
+// matter: without it, the outcome arrives a poll later. (A service that ends many runs a second wakes less often.)
 func wake(ctx context.Context, db *sql.DB, schema string) {
 	if schema == "" {
 		schema = outbox.DefaultSchema

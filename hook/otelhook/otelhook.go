@@ -3,8 +3,8 @@
 //
 //	hook.WebhookConfig{Traceparent: otelhook.Traceparent, Tracestate: otelhook.Tracestate}
 //
-// The span is that of the context that the hook is called with. The worker makes a span of each attempt when it has a
-// TracerProvider, or says the writer's span in the requests when it has none. The package links the API alone.
+// The span comes from the context of the hook's call. The worker makes a span of each attempt when it has a
+// TracerProvider; when it has none, its requests name the writer's span. The package links only the API.
 package otelhook
 
 import (
@@ -14,8 +14,8 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Traceparent is the current span in the form of W3C Trace Context, "" for none. A span that is not sampled is one too: then
-// nothing of its deliveries is.
+// Traceparent is the current span in the form of W3C Trace Context, "" for none. A span that is not sampled is returned too: then
+// its deliveries are not sampled either.
 func Traceparent(ctx context.Context) string {
 	span := trace.SpanContextFromContext(ctx)
 	if !span.IsValid() {
@@ -32,7 +32,7 @@ func Traceparent(ctx context.Context) string {
 	return string(text[:])
 }
 
-// Tracestate is what goes with [Traceparent].
+// Tracestate belongs to [Traceparent].
 func Tracestate(ctx context.Context) string {
 	return trace.SpanContextFromContext(ctx).TraceState().String()
 }

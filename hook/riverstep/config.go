@@ -56,7 +56,7 @@ type Config struct {
 	// SweepInterval is how often the sweep searches for runs whose job ended without a worker. 1 min when 0; from 100 ms.
 	SweepInterval time.Duration
 
-	// Retention is how long an ended run can be asked about. 168 h when 0; from 1 s.
+	// Retention is how long the status of an ended run can be read. 168 h when 0; from 1 s.
 	Retention time.Duration
 
 	// Wake is called after each commit that ended a run; use that of outbox.Waker. Not called when nil.

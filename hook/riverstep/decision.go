@@ -59,7 +59,7 @@ func (t *taking) fromVerdict(v Verdict) decision {
 		next: v.next, payload: v.payload, delay: v.delay, writes: v.writes,
 		ending: ending{
 			status: v.status, result: v.result, reason: v.reason, job: endsCompleted,
-			regards: v.next || v.status != outbox.Cancelled, // the runner's own Cancel wins
+			regards: v.next || v.status != outbox.Cancelled, // a cancel by the runner wins
 		},
 	}
 }

@@ -13,9 +13,9 @@
 // A [Runner] gets a [Step] and returns a [Verdict]: go on with this payload, succeed, fail, cancel. A step that returns an
 // error is retried by the retry policy of River, unless the error is [Permanent] or this was the last attempt.
 //
-// # Who is authoritative
+// # Which row decides
 //
-// The row of the run (table riverstep_run, migration 00002) is. It holds the step of the run, its payload and headers, and how
+// The row of the run (table riverstep_run, migration 00002) does. It holds the step of the run, its payload and headers, and how
 // the run ended. A River job only brings a step to a worker, and its arguments are three identifiers. So payloads and headers,
 // which may hold secrets, are not in the tables of River, nor on the pages of River UI, nor in the GIN index of River over
 // arguments.

@@ -7,7 +7,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/cleantext"
 )
 
-// What callers can tell errors by.
+// The errors that callers can distinguish.
 var (
 	// ErrInvalid is in every error about a RunSpec that cannot be accepted; its text names the field and its fault.
 	ErrInvalid = errors.New("invalid run")

@@ -16,7 +16,7 @@ import (
 const (
 	pruneBatch   = 1000   // rows of one transaction
 	pruneBadMax  = 100    // rows that cannot be removed; with more, the sweep stops pruning until the next one
-	pruneBadKept = 10_000 // such rows that the next sweeps skip; with more, the list begins anew
+	pruneBadKept = 10_000 // such rows that the next sweeps skip; with more, the list starts again
 )
 
 // unprunable are rows that the last sweeps could not remove. The next sweep skips them, so that they never keep it from the

@@ -152,7 +152,7 @@ RETURNING instance, run_id, step, `+base64Of(utf8Of("headers::pg_catalog.text"))
 	return got, err == nil, err
 }
 
-// release records that no runner works until the job is taken again. False as in end.
+// release records that no runner works until the job is taken again. It returns false when end would.
 func (r rows) release(ctx context.Context, tx pgx.Tx, at run, attemptedAt *time.Time) (bool, error) {
 	tag, err := tx.Exec(ctx, r.in(`UPDATE outbox.riverstep_run SET released_at = $3
 WHERE instance OPERATOR(pg_catalog.=) $1 AND job_id OPERATOR(pg_catalog.=) $2 AND status OPERATOR(pg_catalog.=) 'active' AND cancel_requested_at IS NULL`), at.Instance, at.JobID, attemptedAt)

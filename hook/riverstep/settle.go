@@ -34,8 +34,8 @@ func (t *taking) settle(work context.Context, d decision) error {
 		case err == nil:
 			return t.settled(d)
 		case errors.Is(err, errLost):
-			// Whatever this returns changes the job, which runs elsewhere by now; to complete it does the least harm. The
-			// worker that runs it settles all the same; if it does not, the sweep has the job tried again.
+			// Whatever this returns changes the job, which another worker runs by now. Completing it does the least harm: that
+			// worker settles in spite of it; if it does not, the sweep lets the job be tried again.
 			t.metrics.settled[settledLost].Add(1)
 			t.jobLog().WarnContext(work, "the step was lost to another worker; nothing was written", "dropped", d.err)
 			return nil
@@ -57,7 +57,7 @@ func (t *taking) settle(work context.Context, d decision) error {
 	}
 }
 
-// settled is what the worker returns of a decision that was committed.
+// settled is what the worker returns after a decision was committed.
 func (t *taking) settled(d decision) error {
 	t.metrics.settledAs(d)
 	if d.release {
@@ -108,7 +108,7 @@ func (t *taking) settleIn(ctx context.Context, tx pgx.Tx, d decision) error {
 	return t.tell(ctx, tx, ended, d.ending)
 }
 
-// lockJob locks the job's row, completes it if that is its end, and makes sure that it is still ours.
+// lockJob locks the job's row, completes it if the decision ends it so, and checks that it is still ours.
 func (t *taking) lockJob(ctx context.Context, tx pgx.Tx, d decision) error {
 	var row *rivertype.JobRow
 	var err error
@@ -169,7 +169,7 @@ func (t *taking) goOn(ctx context.Context, tx pgx.Tx, d decision) error {
 	return nil
 }
 
-// orWhy returns why a run could not be changed: it is to be cancelled, or another worker has moved it on.
+// orWhy returns why a run could not be changed: it is to be cancelled, or another worker has changed it.
 func (t *taking) orWhy(ctx context.Context, tx pgx.Tx, err error) error {
 	if err != nil {
 		return err
@@ -199,7 +199,7 @@ const (
 	snoozeMost  = 5 * time.Minute
 )
 
-// snooze has the step tried again later without counting the attempt: the database or the hook refused, not the runner.
+// snooze makes River try the step again later without counting the attempt: the database or the hook refused, not the runner.
 func (t *taking) snooze(ctx context.Context, err error) error {
 	delay := snoozeMost
 	if n := decodeMetadata(t.job.Metadata).Snoozes; n < 9 {

@@ -76,7 +76,7 @@ func (c Config) checkHeaders(headers map[string]string) error {
 			faults = append(faults, fmt.Errorf("header %q: holds a NUL byte or invalid UTF-8", key))
 		}
 	}
-	// Of what the outcome will hold: the limit is also that of its message.
+	// These are the headers of the outcome, so they have the limit of its message.
 	text, err := json.Marshal(withInstance(headers, outbox.NewID()))
 	if err == nil && len(text) > c.HeadersBytesMax {
 		err = fmt.Errorf("headers: %d bytes as JSON, %q included; the limit is %d", len(text), InstanceHeader, c.HeadersBytesMax)

@@ -14,7 +14,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// Steps runs steps and takes runs. It is safe for concurrent use.
+// Steps accepts runs and runs their steps. It is safe for concurrent use.
 type Steps struct {
 	db      outbox.DB
 	runner  Runner
@@ -28,7 +28,7 @@ type Steps struct {
 }
 
 // New returns a runtime, or every fault of its configuration at once. It touches no database. A process that only
-// submits, cancels and asks needs no runner.
+// submits, cancels and reads the status of runs needs no runner.
 //
 // db is the pool of the River client: runs and jobs must be in one database, because they change in one transaction. It must
 // have BeginTx, as a pgx pool does. A test may pass a pgx.Tx, as rivertest.Worker needs it.
@@ -39,7 +39,7 @@ func New(db outbox.DB, runner Runner, config Config) (*Steps, error) {
 	}
 	made := instruments.New(c.MeterProvider, "github.com/seed-abbacb8b/epilogue/hook/riverstep", c.Schema)
 	s := &Steps{db: db, runner: runner, config: c, rows: rows{c.Schema}, metrics: newMetrics(made)}
-	if err := made.Err(); err != nil { // of a name or a unit of ours: the provider refuses it
+	if err := made.Err(); err != nil { // the provider refuses a name or a unit of ours
 		c.Logger.Warn("some metrics cannot be measured", "error", err)
 	}
 	return s, nil
@@ -99,9 +99,9 @@ func (s *Steps) log(r run) *slog.Logger {
 	return s.config.Logger.With("run_id", r.RunID, "instance", r.Instance.String(), "step", r.Step)
 }
 
-// tell writes a run's end: the hook, in the transaction that ended it.
+// tell calls the hook for a run's end, in the transaction that ended it.
 func (s *Steps) tell(ctx context.Context, tx pgx.Tx, ended run, e ending) error {
-	headers, _ := ended.headers() // the run ended because of what cannot be decoded
+	headers, _ := ended.headers() // headers that cannot be decoded were the reason for this end
 	outcome := outbox.RunOutcome{
 		RunID: ended.RunID, Status: e.status, Headers: withInstance(headers, ended.Instance), FinalStep: ended.Step,
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// Submitted tells which run a submission is.
+// Submitted says which run a submission started or found.
 type Submitted struct {
 	RunID    string
 	Instance string
@@ -83,7 +83,7 @@ func (s *Steps) submit(ctx context.Context, tx pgx.Tx, spec RunSpec) (Submitted,
 		}
 		return Submitted{spec.ID, instance.String(), false}, nil
 	}
-	return Submitted{}, fmt.Errorf("run %q ends and begins all the time; try again", spec.ID)
+	return Submitted{}, fmt.Errorf("run %q keeps ending and beginning again; try again", spec.ID)
 }
 
 func (s *Steps) insertFirst(ctx context.Context, tx pgx.Tx, client *river.Client[pgx.Tx], instance outbox.ID, spec RunSpec) error {

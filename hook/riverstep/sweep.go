@@ -191,7 +191,7 @@ func (s *Steps) endOrphan(ctx context.Context, at atJob) (ended bool, err error)
 	return ended && err == nil, err
 }
 
-// revive has a step tried again whose job was completed without being settled, by a worker that had lost it.
+// revive lets a step be tried again whose job was completed without being settled, by a worker that had lost it.
 func (s *Steps) revive(ctx context.Context, tx pgx.Tx, at atJob) error {
 	now, err := s.rows.load(ctx, tx, at.Instance)
 	if err != nil || !now.active() || now.JobID != at.JobID {

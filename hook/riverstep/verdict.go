@@ -36,13 +36,13 @@ func Succeed(result []byte) Verdict { return Verdict{status: outbox.Succeeded, r
 // Fail ends the run as failed. The step did its work: its job is completed, and nothing is tried again.
 func Fail(reason string) Verdict { return Verdict{status: outbox.Failed, reason: reason} }
 
-// Cancel ends the run as cancelled, with a reason of the runner. It wins over a cancel from outside, which has none.
+// Cancel ends the run as cancelled, with a reason of the runner. It wins over a cancel from outside, which has no reason.
 func Cancel(reason string) Verdict { return Verdict{status: outbox.Cancelled, reason: reason} }
 
 // With returns the verdict with writes of the runner. They run in the settling transaction, once it is certain that the step
 // still belongs to this worker; they cannot commit tx or roll it back. When they return an error, nothing is settled, and it
 // counts as an error of the runner: the step is tried again unless the error is [Permanent] or this was the last attempt. They
-// may run more than once, in transactions of which at most one is committed. A transaction that collides with another one runs
+// may run more than once, in transactions; at most one of them is committed. A transaction that collides with another one runs
 // them again; no attempt is counted for it before Config.SettleTimeout has passed. When With is called twice, both writes run,
 // in that order.
 func (v Verdict) With(writes func(ctx context.Context, tx pgx.Tx) error) Verdict {

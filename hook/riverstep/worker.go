@@ -153,7 +153,7 @@ func (t *taking) repeatEnd() error {
 		end = jobEnd(*t.run.JobEnd)
 	}
 	if t.run.JobID != t.job.ID {
-		end = endsCompleted // it was an earlier step's
+		end = endsCompleted // the job of an earlier step
 	}
 	return t.end(end, errors.New(t.run.Error))
 }

@@ -27,7 +27,7 @@ var errNotAHost = errors.New("url: host is not a name or an address")
 
 // canonicalHost returns the canonical form of a host: a name in lower case and ASCII, an IPv4 address in four decimal numbers,
 // an IPv6 address in brackets and in its short form. Requests go to this form too, so that two spellings of one host are one
-// endpoint. Whether the host exists is for DNS to say.
+// endpoint. Only DNS knows whether the host exists.
 func canonicalHost(u *url.URL) (string, error) {
 	if strings.HasPrefix(u.Host, "[") {
 		addr, err := netip.ParseAddr(u.Hostname())
@@ -91,7 +91,7 @@ func asciiName(name string) (string, error) {
 	return strings.Join(labels, "."), nil
 }
 
-// mapName maps the spellings of a name to one: width, case, composition, and characters that are not seen.
+// mapName maps the spellings of a name to one: width, case, composition, and invisible characters.
 func mapName(name string) string {
 	var mapped strings.Builder
 	fold := cases.Fold()
@@ -118,7 +118,7 @@ func notSeen(r rune) bool {
 	return false
 }
 
-// validLabel lets through letters and digits of any script.
+// validLabel accepts letters and digits of any script.
 func validLabel(label string) bool {
 	first, _ := utf8.DecodeRuneInString(label)
 	return label != "" && !unicode.Is(unicode.M, first) && !strings.ContainsFunc(label, notInHost)

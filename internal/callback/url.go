@@ -13,8 +13,8 @@ import (
 // BytesMax is the longest URL. The tables enforce it too.
 const BytesMax = 2048
 
-// Check returns the endpoint of a callback URL: its origin, in lower case and ASCII, without the default port. The error of
-// a URL that can never be delivered to names its fault, and no more of its text than the scheme, because it may hold a secret.
+// Check returns the endpoint of a callback URL: its origin, in lower case and ASCII, without the default port. If the URL can
+// never be delivered to, the error names the fault. It quotes at most the scheme of the URL, which may hold a secret.
 func Check(raw string) (endpoint string, err error) {
 	_, endpoint, err = Normalize(raw)
 	return endpoint, err

@@ -16,7 +16,7 @@ type violation struct {
 	from, to time.Time
 }
 
-// committed is an acknowledgement, as its writer committed it.
+// committed is an acknowledgement as its writer committed it.
 type committed struct {
 	run, writer, status, origin string
 	forwarded                   string

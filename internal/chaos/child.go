@@ -59,7 +59,7 @@ func (c *child) ended() bool {
 	}
 }
 
-func (c *child) signal(s os.Signal) { _ = c.cmd.Process.Signal(s) } // it may be gone by now
+func (c *child) signal(s os.Signal) { _ = c.cmd.Process.Signal(s) } // it may have ended already
 
 // kill ends the child at once with SIGKILL, even if it is stopped.
 func (c *child) kill() {

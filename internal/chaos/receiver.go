@@ -54,7 +54,7 @@ type request struct {
 	id, run   string
 	origin    string
 	begin     time.Time
-	end       time.Time // when it was answered, or the worker had given up; zero while it is under way
+	end       time.Time // when it was answered, or the worker had given up; zero while it is in flight
 	answer    answer
 	bodySum   [sha256.Size]byte
 	complete  bool // the body was read to its end
@@ -250,7 +250,7 @@ func (v *receiver) count() int {
 	return len(v.requests)
 }
 
-// record returns all requests so far. Those under way have no end.
+// record returns all requests so far. Those in flight have no end.
 func (v *receiver) record() []request {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -270,7 +270,7 @@ func (v *receiver) history(id string) (text string) {
 	return text
 }
 
-// awaitIdle returns when no request is under way, or after a bound.
+// awaitIdle returns when no request is in flight, or after a bound.
 func (v *receiver) awaitIdle(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 2*deliveryTimeout)
 	defer cancel()
@@ -282,6 +282,6 @@ func (v *receiver) awaitIdle(ctx context.Context) {
 		if !busy || ctx.Err() != nil {
 			return
 		}
-		time.Sleep(20 * time.Millisecond) // no event tells that the last request has ended
+		time.Sleep(20 * time.Millisecond) // there is no event for the end of the last request
 	}
 }

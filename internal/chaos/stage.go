@@ -19,7 +19,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/faulty"
 )
 
-// The worker's times. The lease is the shortest that it accepts for its delivery timeout.
+// The worker's times. The lease is the shortest that is allowed with its delivery timeout.
 const (
 	deliveryTimeout = time.Second
 	lease           = 6 * time.Second
@@ -43,7 +43,7 @@ type process struct {
 
 	mu      sync.Mutex // guards the fields below, also against the end of the trial
 	child   *child
-	started int // how often
+	started int // how many times
 }
 
 // run starts the process, for the first time or again.

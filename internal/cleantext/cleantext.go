@@ -12,7 +12,7 @@ func Of(text string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\x00", "\uFFFD")
 }
 
-// Cut returns the longest start of clean text that has at most so many bytes and breaks no character.
+// Cut returns the longest start of clean text that has at most this many bytes and ends with a whole character.
 func Cut(text string, bytesMax int) string {
 	if len(text) <= bytesMax {
 		return text

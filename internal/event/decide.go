@@ -8,8 +8,8 @@ type Told struct {
 	Sum      Sum  // what has happened since
 }
 
-// toldMost bounds the endpoints that are told apart at one time. Strangers choose endpoints, so there can be any number; what
-// happens at those beyond is one event for each kind.
+// toldMost bounds the endpoints with events of their own at one time. Submitters choose endpoints, so there can be any number;
+// all further ones share one event of each kind.
 const toldMost = 1000
 
 type key struct {
@@ -17,8 +17,8 @@ type key struct {
 	kind     Kind
 }
 
-// Decide adds notes to the rows there are, and says of which an event is written now, and which wait with what they add up to.
-// It is pure. Each missing worker is told of once: all others notice it, and its name never comes back.
+// Decide adds notes to the rows. It returns the rows whose event is written now, and those that wait with their new sums.
+// It is pure. Each missing worker is reported once: all others notice it, and its name never comes back.
 func Decide(notes []Note, rows []Told) (tell, wait []Told) {
 	known, before, quiet := map[key]*Told{}, map[key]bool{}, 0
 	var order []*Told

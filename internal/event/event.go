@@ -1,11 +1,11 @@
-// Package event says what an event is: what a worker tells an operator, in the form of a message of the outbox itself.
+// Package event defines an event: a report of a worker to an operator, in the form of a message of the outbox itself.
 //
-// Whatever happens is noted in the table event, in the transaction in which it happens: an insert, which waits for nobody. A
-// worker that has a URL for events takes the notes, adds them up by endpoint and kind, and writes a message for each sum, at
-// most one of an endpoint and a kind in five minutes. So a death of 100 000 messages is two messages.
+// What happens is noted in the table event, in the transaction in which it happens: an insert, which waits for nobody. A
+// worker that has a URL for events takes the notes, adds them up by endpoint and kind, and writes a message for each sum. An endpoint
+// gets at most one of a kind in five minutes, so a death of 100 000 messages is two messages.
 //
-// The message is in a lane of its own, which no message of a service can get into. Its row does not hold the URL: that may
-// hold a token, and may change before the message is sent. Whoever sends it fills it in.
+// The message is in a lane of its own, which no message of a service can enter. Its row does not hold the URL, which may
+// contain a token, and may change before the message is sent. The worker that sends it fills in the URL.
 package event
 
 import (
@@ -20,36 +20,36 @@ type Kind string
 
 // The kinds.
 const (
-	MessageDead      Kind = "message.dead"       // given up, for whatever reason but poison; by an operator, too
+	MessageDead      Kind = "message.dead"       // given up, for any reason but poison; also by an operator
 	MessageSetAside  Kind = "message.set_aside"  // given up because the database refuses its row: poison
 	BreakerOpened    Kind = "breaker.opened"     // failures in a row: nothing is sent there for a while
-	BreakerClosed    Kind = "breaker.closed"     // it answers again
+	BreakerClosed    Kind = "breaker.closed"     // the endpoint answers again
 	EndpointPaused   Kind = "endpoint.paused"    // by an operator
 	EndpointResumed  Kind = "endpoint.resumed"   // by an operator
 	EndpointSetAside Kind = "endpoint.set_aside" // a URL is gone, or the database refuses the row of an endpoint
-	WorkerMissing    Kind = "worker.missing"     // it died, or its host vanished
+	WorkerMissing    Kind = "worker.missing"     // a worker died, or its host vanished
 )
 
 // Kinds are all kinds.
 var Kinds = []Kind{MessageDead, MessageSetAside, BreakerOpened, BreakerClosed, EndpointPaused, EndpointResumed, EndpointSetAside, WorkerMissing}
 
 const (
-	// Lane is the lane of events. It is no origin, so no URL leads to it.
+	// Lane is the lane of events. It is not an origin, so no URL leads to it.
 	Lane = "event"
 
-	// URL stands in the row of an event. It is a URL, so that a worker from before version 9 gets as far as the mark, and
+	// URL stands in the row of an event. It is a valid URL, so that a worker from before version 9 reads the row as far as the mark. It
 	// leads nowhere (RFC 2606).
 	URL = "https://events.invalid/"
 
-	// Mark is the name of a key set and of a header set that nobody can have. A worker from before version 9 finds neither, so
-	// an event waits there, unsent and uncounted, for one that knows it.
+	// Mark is the name of a key set and of a header set that nobody can use. A worker from before version 9 finds neither, so
+	// an event waits there, unsent and uncounted, for a worker that knows events.
 	Mark = "_event"
 
-	// RunID stands in the row of an event, before its id: it has no run, and no service's run may seem to be its.
+	// RunID stands in the row of an event, before its id: an event has no run, and must not be taken for one of a service's runs.
 	RunID = "outbox event "
 )
 
-// Options are those of an event's row.
+// Options are the options in an event's row.
 const Options = `{"signing_key":"` + Mark + `","secret_headers":"` + Mark + `"}`
 
 // IsLane reports that a lane holds events.
@@ -59,7 +59,7 @@ func IsLane(name string) bool { return lane.Origin(name) == Lane }
 type Note struct {
 	At        time.Time
 	Kind      Kind
-	Lane      string // of a missing worker: its name
+	Lane      string // for a missing worker: its name
 	N         int64
 	Reason    string
 	MessageID string // of one of the messages; "" for none
@@ -71,7 +71,7 @@ type Sum struct {
 	Since     time.Time        `json:"since"`
 	Until     time.Time        `json:"until"`
 	Reasons   map[string]int64 `json:"reasons,omitempty"`
-	Scope     string           `json:"scope,omitempty"` // of the smallest that all of them concern; see the constants
+	Scope     string           `json:"scope,omitempty"` // the smallest that includes all of them; see the constants
 	Tenant    string           `json:"tenant,omitempty"`
 	MessageID string           `json:"message_id,omitempty"`
 }
@@ -84,11 +84,11 @@ const (
 )
 
 const (
-	reasonsMost = 16  // of a sum, by name; others are one
+	reasonsMost = 16  // of a sum, by name; the others are counted together
 	reasonMost  = 200 // bytes
 )
 
-// OtherReasons stands for the reasons beyond those that a sum tells apart.
+// OtherReasons stands for the reasons beyond reasonsMost.
 const OtherReasons = "other"
 
 // Add adds a note.
@@ -146,7 +146,7 @@ func scopeOf(n Note) (scope, tenant string) {
 	return ScopeEndpoint, ""
 }
 
-// wider is the scope that holds both.
+// wider is the scope that includes both.
 func wider(a, b, tenant string) string {
 	switch {
 	case a == b && (a != ScopeTenant || tenant != ""):
@@ -157,7 +157,7 @@ func wider(a, b, tenant string) string {
 	return ScopeEndpoint
 }
 
-// Endpoint is what notes are added up by: the origin, or a missing worker's name.
+// Endpoint is the key by which notes are added up: the origin, or a missing worker's name.
 func (n Note) Endpoint() string {
 	if n.Kind == WorkerMissing {
 		return n.Lane
@@ -185,7 +185,7 @@ type data struct {
 	MessageID string           `json:"message_id,omitempty"`
 }
 
-// Body is the JSON of an event. endpoint is "" for one that sums up those of many endpoints.
+// Body is the JSON of an event. endpoint is "" for an event that sums up many endpoints.
 func Body(schema, endpoint string, kind Kind, s Sum, at time.Time) []byte {
 	d := data{
 		Outbox: schema, Scope: s.Scope, Tenant: s.Tenant, Count: s.N, Since: utc(s.Since), Until: utc(s.Until), Reasons: s.Reasons, MessageID: s.MessageID,

@@ -29,8 +29,8 @@ type How uint8
 
 // The ways to cut.
 const (
-	// RST resets the connection: the peer's next read or write fails with ECONNRESET or EPIPE. What the peer has
-	// already received it can still read.
+	// RST resets the connection: the peer's next read or write fails with ECONNRESET or EPIPE. The peer can still read what it
+	// has already received.
 	RST How = iota
 	// FIN ends the connection in order: the peer reads EOF after all that was sent. If bytes of the peer have arrived
 	// that the proxy has not read, because it stalls them, the kernel sends an RST in place of the FIN.

@@ -39,7 +39,7 @@ type Counts struct {
 	Cut           int   // connections that an action cut, one side or both; those that Close ends are not counted
 	BytesToServer int64 // forwarded
 	BytesToClient int64 // forwarded
-	Swallowed     int64 // bytes in both directions that were frozen or were under way when their connection was cut
+	Swallowed     int64 // bytes in both directions that were frozen, or not yet forwarded when their connection was cut
 }
 
 const (
@@ -93,9 +93,9 @@ func (p *Proxy) Counts() Counts {
 	return counts
 }
 
-// Do applies an action to connections and returns to how many that exist. A connection exists once the proxy has reached
-// the server for it. To new connections cuts don't apply: see [Proxy.Refuse]. Bytes that had arrived before Do are
-// possibly forwarded yet; those that a peer sends after Do are not.
+// Do applies an action to connections and returns the number of existing ones. A connection exists once the proxy has reached
+// the server for it. Cuts do not apply to new connections: see [Proxy.Refuse]. Bytes that arrived before Do may
+// still be forwarded; those that a peer sends after Do are not.
 func (p *Proxy) Do(scope Scope, a Action) (existing int) {
 	p.mu.Lock()
 	if scope != Existing {
@@ -136,7 +136,7 @@ func (p *Proxy) Refuse(refuse bool) {
 	p.refusing = refuse
 }
 
-// Retarget sends new connections to another server, as a failover does behind a virtual address. Connections that exist
+// Retarget sends new connections to another server, as a failover does behind a virtual address. Existing connections
 // stay where they are.
 func (p *Proxy) Retarget(target string) {
 	p.mu.Lock()

@@ -31,7 +31,7 @@ func Between(t testing.TB, databaseURL string) (p *Proxy, through string) {
 	return p, through
 }
 
-// Target returns where the server of a database's URL listens, for [NewProxy]. Of several hosts it is the first.
+// Target returns where the server of a database's URL listens, for [NewProxy]. If the URL has several hosts, it is the first.
 func Target(databaseURL string) (string, error) {
 	config, err := pgconn.ParseConfig(databaseURL)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package fieldfault holds the faults of a configuration by the field that each is about. A package names its own fields only. A
-// caller that knows them by other names, such as flags or variables, says the same fault in its own names.
+// Package fieldfault holds the faults of a configuration by the field that each is about. A package names only its own fields. A
+// caller that knows them by other names, such as flags or variables, prints the fault with its own names.
 package fieldfault
 
 import (
@@ -28,10 +28,10 @@ func New(field, format string, args ...any) Fault {
 // Wrap returns an error as the fault of a field.
 func Wrap(field string, err error) Fault { return Fault{Field: field, err: err} }
 
-// Error says the fault in the fields' own names.
+// Error returns the fault with the fields' own names.
 func (f Fault) Error() string { return f.In(func(field string) string { return field }) }
 
-// In says the fault in other names: name returns that of a field.
+// In returns the fault with other names: name returns that of a field.
 func (f Fault) In(name func(field string) string) string {
 	if f.err != nil {
 		return name(f.Field) + ": " + f.err.Error()

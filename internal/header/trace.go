@@ -14,7 +14,7 @@ func CheckTraceparent(text string) error {
 	return nil
 }
 
-// isTraceparent is a loop and no expression, for a worker that traces asks for each attempt.
+// isTraceparent is a loop and not a regular expression, because a worker with traces calls it for each attempt.
 func isTraceparent(text string) bool {
 	if len(text) != len("00-0123456789abcdef0123456789abcdef-0123456789abcdef-00") {
 		return false
@@ -32,7 +32,7 @@ func isTraceparent(text string) bool {
 	return true
 }
 
-// tracestateBytesMax is what everybody must be able to carry (section 3.3.1.5), and enough here.
+// tracestateBytesMax is the length that everybody must be able to carry (section 3.3.1.5), and enough here.
 const tracestateBytesMax = 512
 
 // tracestateMember is a member of the list, KEY=VALUE (section 3.3.1.3). The value does not end with a space.

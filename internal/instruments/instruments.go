@@ -2,10 +2,10 @@
 // the code that changes them.
 //
 // Every instrument has the label outbox, the name of the schema. Labels are bound when an instrument is made, to values in the
-// source: no value from outside ever becomes a label, so the number of series is bounded. Counting is then one call without an
+// source: no value from outside ever becomes a label, so the number of series is bounded. To count is then one call without an
 // allocation, and costs almost nothing without a MeterProvider.
 //
-// This package links the API only. The MeterProvider of a program decides where the metrics go.
+// This package links only the API. The MeterProvider of a program decides where the metrics go.
 package instruments
 
 import (
@@ -56,7 +56,7 @@ func (m *Maker) fault(name string, err error) {
 	}
 }
 
-// Err is what was wrong with the instruments made so far.
+// Err returns the faults of the instruments made so far.
 func (m *Maker) Err() error {
 	if m == nil {
 		return nil
@@ -64,7 +64,7 @@ func (m *Maker) Err() error {
 	return errors.Join(m.faults...)
 }
 
-// Close ends what Watch began: what is counted stays with the provider.
+// Close ends what Watch began: the counts stay with the provider.
 func (m *Maker) Close() {
 	if m == nil {
 		return
@@ -82,7 +82,7 @@ type Counter struct {
 	options []metric.AddOption
 }
 
-// Counter makes a counter. Its unit is in braces, as {message}, unless it is one that Prometheus knows.
+// Counter makes a counter. Its unit is in braces, like {message}, unless Prometheus knows the unit.
 func (m *Maker) Counter(name, unit, what string) Counter {
 	counter, err := m.of().Int64Counter(name, metric.WithUnit(unit), metric.WithDescription(what))
 	m.fault(name, err)
@@ -96,8 +96,8 @@ func (c Counter) With(labels ...string) Counter {
 	return c
 }
 
-// FromZero has the counter exported before it has counted anything. Otherwise it appears with its first event, which
-// Prometheus does not take for an increase.
+// FromZero exports the counter before it has counted anything. Otherwise it appears with its first event, which
+// Prometheus does not count as an increase.
 func (c Counter) FromZero() Counter {
 	if c.counter != nil {
 		c.counter.Add(context.Background(), 0, c.options...)
@@ -146,7 +146,7 @@ func (h Histogram) By(label string, values ...string) map[string]Histogram {
 	return by(values, func(value string) Histogram { return h.With(label, value) })
 }
 
-// Took measures a duration in seconds; one below zero, which only clocks can make, is none. A zero Histogram measures
+// Took measures a duration in seconds; it ignores one below zero, which comes from clocks that differ. A zero Histogram measures
 // nothing.
 func (h Histogram) Took(d time.Duration) { h.Size(max(d, 0).Seconds()) }
 
@@ -186,10 +186,10 @@ func (g Gauge) By(label string, values ...string) map[string]Gauge {
 	return by(values, func(value string) Gauge { return g.With(label, value) })
 }
 
-// Seen takes the values of gauges. A gauge that is given none is left out.
+// Seen takes the values of gauges. A gauge without a value is left out.
 type Seen func(g Gauge, value float64)
 
-// Watch has f asked for the values of these gauges at each collection, until Close. It must be quick and wait for nothing.
+// Watch calls f for the values of these gauges at each collection, until Close. f must be quick and wait for nothing.
 func (m *Maker) Watch(f func(Seen), gauges ...Gauge) {
 	if m == nil {
 		return

@@ -19,7 +19,7 @@ type jwk struct {
 
 // JWKS returns the public halves of all Ed25519 keys as a JSON Web Key Set (RFC 7517, section 5), indented, for
 // receivers that fetch their keys. A kid is the name of the set, "/" and [webhook.Key.ID], so the names are public.
-// HMAC keys are not in it: they have no public half.
+// HMAC keys are left out: they have no public half.
 func (r *Ring) JWKS() ([]byte, error) {
 	set := struct {
 		Keys []jwk `json:"keys"`

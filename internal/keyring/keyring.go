@@ -1,11 +1,11 @@
 // Package keyring holds the worker's signing keys: sets of keys under names, from the environment and from a file that
 // is read again when it changes.
 //
-// A message names the set that signs it, or none, and then the set [Default] does. All keys of a set sign, so that a
+// A message names the set that signs it; if it names none, the set [Default] signs it. All keys of a set sign, so that a
 // rotation holds the new key and the old one for a while.
 //
 // The file is checked when a set is asked for, at most once a second, and read only when it changed: no signal and no goroutine
-// is needed, and a new key is in use a second after it was written. A wrong new file changes nothing: the keys in force stay,
+// is needed, and a new key is in use a second after it was written. A faulty new file has no effect: the keys in force stay,
 // and the fault is reported once. No error, report or log holds a key.
 package keyring
 
@@ -79,7 +79,7 @@ func Open(entries, path string, report func(Event)) (*Ring, error) {
 	return r, nil
 }
 
-// Keys returns the set of that name, the set [Default] for "", and whether there is one. The slice is not to be changed.
+// Keys returns the set of that name, the set [Default] for "", and whether there is one. Do not change the slice.
 func (r *Ring) Keys(name string) (webhook.Keys, bool) {
 	if name == "" {
 		name = Default

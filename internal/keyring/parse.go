@@ -13,7 +13,7 @@ import (
 
 // Bounds of what is read.
 const (
-	KeysMax   = 8  // of a set: all of them sign every message, and a verifier takes only so many signatures
+	KeysMax   = 8  // of a set: all of them sign every message, and a verifier accepts only a limited number of signatures
 	faultsMax = 10 // named of one text
 )
 

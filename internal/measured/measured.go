@@ -27,8 +27,8 @@ func New(t testing.TB) *Metrics {
 // Provider is for the configuration of what a test measures.
 func (m *Metrics) Provider() metric.MeterProvider { return m.provider }
 
-// Series are the values by name and labels, as outbox.attempts{class=status,status_class=5xx}; the label outbox is left out.
-// Of a histogram it is the count.
+// Series are the values by name and labels, like outbox.attempts{class=status,status_class=5xx}; the label outbox is left out.
+// For a histogram it is the count.
 func (m *Metrics) Series() map[string]float64 {
 	m.t.Helper()
 	var all metricdata.ResourceMetrics

@@ -104,7 +104,7 @@ func (s *source) visit(n ast.Node) {
 	}
 }
 
-// add notes a change of what lies between two positions.
+// add notes a change of the text between two positions.
 func (s *source) add(from, to token.Pos, by string) {
 	file := s.files.File(from)
 	a, b := file.Offset(from), file.Offset(to)

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// change is one of a text.
+// change is one change of a text.
 type change struct {
 	from, to int
 	by       string

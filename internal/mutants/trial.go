@@ -81,7 +81,7 @@ type trials struct {
 	dir       string
 }
 
-// apart are packages with long tests of whole programs, which are not run for a mutant.
+// apart are packages with long tests of whole programs, which do not run for a mutant.
 var apart = []string{"/bench", "/examples/", "/internal/chaos", "/internal/overlap", "/internal/mutants"}
 
 func newTrials(ctx context.Context, own bool) (*trials, error) {

@@ -1,3 +1,3 @@
-// Package overlap has the test that two versions of the programs work on one schema, whichever is upgraded first: the
+// Package overlap contains the test that two versions of the programs work on one schema, whichever is upgraded first: the
 // programs or the schema.
 package overlap

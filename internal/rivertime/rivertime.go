@@ -1,4 +1,4 @@
-// Package rivertime has the database say when River's jobs may run.
+// Package rivertime makes the database decide when River's jobs may run.
 package rivertime
 
 import (

@@ -21,7 +21,7 @@ const BytesMax = 16 << 20
 // concurrent use.
 type File struct {
 	Path string
-	info fs.FileInfo       // of what was read; nil when it may change without its times telling
+	info fs.FileInfo       // of what was read; nil when the file may change without a change of its times
 	seen [sha256.Size]byte // of the content, or of the fault
 }
 
@@ -29,7 +29,7 @@ type File struct {
 // as file systems round to. A younger file is read again and compared.
 const settleTime = 2 * time.Second
 
-// Read returns the file's content, or what keeps it from being read, and whether either is new.
+// Read returns the file's content, or the reason that it cannot be read, and whether either is new.
 func (f *File) Read() (content, warning string, changed bool, err error) {
 	info, err := os.Stat(f.Path) // through symbolic links: a mounted secret is swapped by one
 	if err == nil && f.info != nil && unchanged(info, f.info) {

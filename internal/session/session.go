@@ -8,7 +8,7 @@
 //     [Pin] only uses the startup packet, for the settings that such poolers keep per client, and each transaction begins
 //     with [Local]. [Transactions] does that for a whole pool.
 //
-// Some settings are left alone on purpose: default_transaction_read_only, with which an administrator stops all writes, for
+// Some settings are left alone on purpose: default_transaction_read_only, by which an administrator stops all writes, for
 // example on the old side of a move; synchronous_commit, role, row_security, default_tablespace and the settings that only tune
 // (work_mem and the like), which belong to the operator of the database.
 package session
@@ -30,7 +30,7 @@ type Pooler string
 
 // The values of Pooler.
 const (
-	Auto        Pooler = "auto"        // found out on each connection (see Behind); also when empty
+	Auto        Pooler = "auto"        // detected on each connection (see Behind); also when empty
 	None        Pooler = "none"        // nothing: the connection is a session of the server
 	Session     Pooler = "session"     // a pooler in session mode, which resets a session before it gives it to another client
 	Transaction Pooler = "transaction" // a pooler in transaction mode: no setting may outlive a transaction
@@ -51,9 +51,9 @@ type Setting struct {
 //   - client_encoding, bytea_output, DateStyle, IntervalStyle, TimeZone, extra_float_digits: how values are written where
 //     the protocol carries text.
 //   - standard_conforming_strings, array_nulls, transform_null_equals: how SQL text is read.
-//   - isolation: the statements look again at what they have locked; a stricter one would make them fail instead.
-//   - plan_cache_mode: the default, so that the hot statements alone say otherwise.
-//   - client_min_messages: what a migration reports arrives, and nothing of a debugging session.
+//   - isolation: the statements read again what they have locked; a stricter isolation would make them fail instead.
+//   - plan_cache_mode: the default, so that only the hot statements set another one.
+//   - client_min_messages: the reports of a migration arrive, and no debug messages.
 func Settings() []Setting {
 	return []Setting{
 		{Name: "search_path", Value: "pg_catalog, pg_temp"},
@@ -146,7 +146,7 @@ func merged(extra []Setting) []Setting {
 	return settings
 }
 
-// set sends all settings in one round trip, as text that is read alike under every setting.
+// set sends all settings in one round trip, as text that is read in the same way under every setting.
 func set(ctx context.Context, conn *pgx.Conn, settings []Setting) error {
 	major := serverMajor(conn)
 	settings = slices.DeleteFunc(slices.Clone(settings), func(s Setting) bool { return s.Since > major })
@@ -212,7 +212,7 @@ func Begin(ctx context.Context, db interface {
 }
 
 // Behind reports whether a pooler is between the connection and the server: then the process of the server is another one than
-// the cancel key names, because the pooler made that up. It cannot tell the modes of a pooler apart.
+// the cancel key names, because the pooler made that up. It cannot distinguish the modes of a pooler.
 func Behind(ctx context.Context, conn *pgx.Conn) (bool, error) {
 	results, err := conn.PgConn().Exec(ctx, "SELECT pg_catalog.pg_backend_pid()").ReadAll()
 	if err != nil {

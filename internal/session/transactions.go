@@ -8,8 +8,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// DB runs each call in a transaction of its own that begins with [Local]: what a pool is for a program that may not set
-// its sessions. It is an outbox.DB.
+// DB replaces a pool in a program that may not set up its sessions: it runs each call in a transaction of its own that begins
+// with [Local]. It is an outbox.DB.
 type DB struct {
 	pool  *pgxpool.Pool
 	extra []Setting
@@ -65,7 +65,7 @@ func (r *rows) Close() {
 	}
 }
 
-// Next closes the rows behind the last one, as pgx's own do.
+// Next closes the rows after the last one, as pgx's own do.
 func (r *rows) Next() bool {
 	if r.Rows.Next() {
 		return true

@@ -1,5 +1,5 @@
-// Package sqltime bounds the times that are read from the tables, where a person may have written an infinite one or one that JSON
-// has no form for.
+// Package sqltime bounds the times that are read from the tables. A person may have written an infinite one, or one that JSON
+// cannot express.
 package sqltime
 
 import (

@@ -56,7 +56,7 @@ func NewAt(t testing.TB, url string) *DB {
 	return db
 }
 
-// NewEmpty returns the name of a schema that does not exist yet, dropped when the test ends if it does by then.
+// NewEmpty returns the name of a schema that does not exist yet. If it exists when the test ends, it is dropped.
 func NewEmpty(t testing.TB) *DB {
 	t.Helper()
 	return NewEmptyAt(t, sharedURL(t))

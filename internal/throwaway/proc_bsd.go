@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// endWithParent can't be had here. If we are killed, the server stays until the next Start removes its files; it misses
-// its pid file within a minute, and ends.
+// endWithParent isn't possible here. If we are killed, the server stays until the next Start removes its files; it notices
+// that within a minute, and ends.
 func endWithParent(*syscall.SysProcAttr) {}
 
 // shareLock must not be done here: the sweep is what ends a server whose parent was killed.

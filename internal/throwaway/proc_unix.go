@@ -31,7 +31,7 @@ func serverAccount() (*account, error) {
 	return nil, errors.New("Postgres doesn't run as root, and there is neither a user postgres nor nobody")
 }
 
-// processAttributes puts a process into a group of its own, under the account it must run as, and has it end with us
+// processAttributes puts a process into a group of its own, under the account it must run as, and makes it end with us
 // where the system can do that.
 func processAttributes(runAs *account) *syscall.SysProcAttr {
 	attributes := &syscall.SysProcAttr{Setpgid: true}

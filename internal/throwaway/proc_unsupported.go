@@ -10,7 +10,7 @@ import (
 	"syscall"
 )
 
-// serverAccount is asked before anything else here is needed to run a server. Docker, and a server named in the
+// serverAccount is the first function here that is called to run a server. Docker, and a server named in the
 // environment, work without it.
 func serverAccount() (*account, error) {
 	return nil, fmt.Errorf("running one is not supported on %s", runtime.GOOS)

@@ -12,7 +12,7 @@ import (
 // ends, or with the error of alive, which is asked after each attempt that failed.
 //
 // If data isn't empty, only a server with that data directory counts: if somebody else's server took the port just
-// before ours, it is that one that answers.
+// before ours, that server answers.
 func waitReady(ctx context.Context, url, data string, alive func(context.Context) error) (version string, err error) {
 	const limit, pauseMin, pauseMax = 60 * time.Second, 10 * time.Millisecond, 250 * time.Millisecond
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("no answer within %v", limit))

@@ -84,8 +84,7 @@ func (s *Server) Promote(ctx context.Context) error {
 	return nil
 }
 
-// Demote restarts the server read-only, as a standby that follows nobody: what a primary is after a failover that it
-// has survived. A server that doesn't run is started. Promote makes it writable again.
+// Demote restarts the server read-only, as a standby that follows nobody, like a primary that survived a failover. A server that doesn't run is started. Promote makes it writable again.
 func (s *Server) Demote(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -102,7 +101,7 @@ func (s *Server) Demote(ctx context.Context) error {
 	return l.restart(ctx)
 }
 
-// Follow makes s, which is ended if it runs, a standby of another server: its data is replaced by a copy of that one's.
+// Follow makes s a standby of another server. It ends s if it runs, and replaces its data by a copy of the other's.
 // URL and settings stay.
 func (s *Server) Follow(ctx context.Context, primary *Server) error {
 	s.mu.Lock()
@@ -234,7 +233,7 @@ func (l *local) clone(ctx context.Context, primaryURL string) error {
 	if _, err = runToEnd(ctx, cmd); err != nil {
 		return err
 	}
-	// The copy is of a primary whose commits may wait for a standby; as a primary itself it begins without one.
+	// The commits of the copied primary may wait for a standby. If the copy becomes a primary, it has no standby yet.
 	return l.configure("synchronous_standby_names = ''")
 }
 
@@ -243,7 +242,7 @@ func (l *local) followNobody() error {
 	if err := os.WriteFile(signal, nil, 0o600); err != nil {
 		return err
 	}
-	if runAs := l.found.runAs; runAs != nil { // who removes it when the server is promoted
+	if runAs := l.found.runAs; runAs != nil { // that user removes it when the server is promoted
 		if err := os.Chown(signal, int(runAs.uid), int(runAs.gid)); err != nil {
 			return err
 		}
@@ -251,7 +250,7 @@ func (l *local) followNobody() error {
 	return l.configure("primary_conninfo = ''")
 }
 
-// configure adds a line to the file of ALTER SYSTEM, of which the last one for a setting counts.
+// configure adds a line to the file of ALTER SYSTEM. The last line for a setting counts.
 func (l *local) configure(line string) (err error) {
 	file, err := os.OpenFile(filepath.Join(l.scratch.data(), autoConf), os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
@@ -276,8 +275,8 @@ func (s *scratch) emptyData(runAs *account) error {
 	return os.Chown(s.data(), int(runAs.uid), int(runAs.gid))
 }
 
-// with returns the installation with the directory that has a further program: where initdb and postgres are links, the
-// rest is where they lead.
+// with returns the installation with the directory of a further program. If initdb and postgres are links, the other
+// programs are where the links lead.
 func (f installation) with(program string) (installation, error) {
 	dirs := []string{f.dir}
 	if target, err := filepath.EvalSymlinks(filepath.Join(f.dir, "postgres")); err == nil {

@@ -25,7 +25,7 @@ type scratch struct {
 	marker *os.File
 }
 
-// newScratch makes the directory where the user who runs the server can get at it: a TMPDIR inside root's home is no
+// newScratch makes the directory where the user who runs the server can reach it: a TMPDIR inside root's home is no
 // use to another user.
 func newScratch(runAs *account) (*scratch, error) {
 	var reasons []error

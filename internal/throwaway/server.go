@@ -37,7 +37,7 @@ var (
 // postgres://postgres@127.0.0.1:PORT/postgres?sslmode=disable, otherwise what the environment says.
 func (s *Server) URL() string { return s.url }
 
-// Owned tells a server of our own, true, from one named in the environment, false.
+// Owned is true for a server of our own, and false for one named in the environment.
 func (s *Server) Owned() bool { return s.owned }
 
 // Version returns the server's version as it says it itself, like "15.18 (Debian 15.18-0+deb12u1)".

@@ -28,8 +28,8 @@ func settingArgs(wanted map[string]string) ([]string, error) {
 	}
 	_, given := wanted["full_page_writes"]
 	if settings["fsync"] != "off" && !given {
-		// Without fsync, full pages cost WAL and protect nothing. Whoever asks for fsync wants the machine's crash
-		// survived, or the price of that measured: then Postgres's own default, on, is the honest one.
+		// Without fsync, full pages cost WAL and protect nothing. With fsync, the data must survive a crash of the machine, or the cost
+		// of that is measured: then Postgres's own default, on, is right.
 		delete(settings, "full_page_writes")
 	}
 	var args []string

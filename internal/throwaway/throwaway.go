@@ -9,8 +9,8 @@
 //
 // A server of our own trusts everybody who can connect to it, as superuser and without a password. It listens on the
 // loopback interface only, but every user of this machine can reach that, and a Postgres superuser can run programs
-// as the user that the server runs as. Don't start one on a machine that you share with people you wouldn't let do
-// that, and put nothing into it that is worth keeping.
+// as the user that the server runs as. Don't start one on a machine whose other users you don't trust, and put nothing
+// into it that is worth keeping.
 //
 // The caller must call Stop. If it can't, because it was killed with SIGKILL, the server ends at once by itself on Linux, and
 // the next Start after that removes its files. On other systems the next Start removes the files, and the server, which checks
@@ -48,7 +48,7 @@ type Options struct {
 	// named in the environment. They are given on the server's command line, so ALTER SYSTEM doesn't override them.
 	// Default: nil, which leaves these: fsync off, full_page_writes off while fsync is off, synchronous_commit on,
 	// max_connections 200, shared_buffers 128MB. port, listen_addresses and unix_socket_directories can't be given:
-	// URL tells where the server listens.
+	// URL says where the server listens.
 	Settings map[string]string
 
 	// Env are environment variables, NAME=VALUE, for the server process of our own; they have no effect on a server

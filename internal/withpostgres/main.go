@@ -39,7 +39,7 @@ const (
 	exitSignalBase = 128
 )
 
-// options are what the command line says.
+// options are the flags of the command line.
 type options struct {
 	settings map[string]string
 	command  []string

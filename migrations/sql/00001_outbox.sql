@@ -1,4 +1,4 @@
--- The outbox: what was said, what is still to do, what was tried.
+-- The outbox: messages, what is still to be delivered, and what was tried.
 --
 -- Every name is qualified with the default schema; migrations.FS renders this file for another one. Locks: only the
 -- tables created here. A service may run this file with its own goose; River's tables come from River's own migrator
@@ -6,18 +6,18 @@
 
 -- +goose Up
 
--- What is bound while this file runs is Postgres's own, whatever the search_path.
+-- While this file runs, names resolve to Postgres's own objects, whatever the search_path.
 SELECT pg_catalog.set_config('epilogue.search_path', pg_catalog.current_setting('search_path'), true);
 SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 
 CREATE SCHEMA IF NOT EXISTS outbox;
 
--- Endpoints are in the collation "C": the worker walks them in an order that it must know too.
+-- Endpoints are in the collation "C", because the worker walks them in an order that it must know too.
 
 -- The rules of single columns are domains, not table constraints: Postgres reads and plans the constraints of a table
--- anew in each statement that writes to it, and keeps those of a domain. As constraints of their tables they took a third
--- of the time of the statement that writes a message (DESIGN.md). One rule spans columns and stays; of due, which only the
--- worker writes, none does: whatever somebody puts there by hand, the worker copes.
+-- again in each statement that writes to it, and keeps those of a domain. As table constraints they took a third
+-- of the time of the statement that writes a message (DESIGN.md). One rule is about several columns and stays a constraint. due has
+-- no rules: only the worker writes to it, and it can handle whatever somebody writes there by hand.
 CREATE DOMAIN outbox.run_id AS text CONSTRAINT message_run_id CHECK (octet_length(VALUE) BETWEEN 1 AND 1024);
 CREATE DOMAIN outbox.run_status AS text CONSTRAINT message_status CHECK (VALUE IN ('succeeded', 'failed', 'cancelled'));
 CREATE DOMAIN outbox.run_result AS bytea CONSTRAINT message_result CHECK (octet_length(VALUE) <= 16777216);

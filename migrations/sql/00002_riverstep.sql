@@ -5,14 +5,14 @@
 
 -- +goose Up
 
--- What is bound while this file runs is Postgres's own, whatever the search_path.
+-- While this file runs, names resolve to Postgres's own objects, whatever the search_path.
 SELECT pg_catalog.set_config('epilogue.search_path', pg_catalog.current_setting('search_path'), true);
 SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 
 CREATE SCHEMA IF NOT EXISTS outbox; -- exists since 00001; here so that each file can be run by itself
 
--- One row per run instance: one life of a run id. The row says how the run stands; the River job of its current step only
--- carries it to a worker. Continuing a run changes no indexed column, so that its update stays on the page (HOT).
+-- One row per run instance: one life of a run id. The row says how far the run is; the River job of its current step only
+-- brings it to a worker. Continuing a run changes no indexed column, so that its update stays on the page (HOT).
 CREATE TABLE outbox.riverstep_run (
     instance            uuid        PRIMARY KEY,
     run_id              text COLLATE "C" NOT NULL
@@ -43,7 +43,7 @@ CREATE UNIQUE INDEX riverstep_run_active ON outbox.riverstep_run (run_id) WHERE 
 CREATE INDEX riverstep_run_run_id_of ON outbox.riverstep_run (run_id, submitted_at);
 CREATE INDEX riverstep_run_ended_at ON outbox.riverstep_run (ended_at) WHERE ended_at IS NOT NULL;
 
--- A run ends once, whoever asks: what has ended is never changed again. Only pruning removes it.
+-- A run ends only once: an ended row is never changed again. Only pruning removes it.
 -- +goose StatementBegin
 CREATE FUNCTION outbox.riverstep_ended() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

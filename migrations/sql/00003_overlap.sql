@@ -1,13 +1,13 @@
--- What a schema says of itself, so that versions can overlap: compatible_from(). And bounds for what anybody may write into
+-- What a schema says about itself, so that versions can overlap: compatible_from(). And bounds for what anybody may write into
 -- endpoint and dead by hand: one such row made the statements that take many rows fail, and so stopped all deliveries.
 --
--- Locks: ACCESS EXCLUSIVE on the view overview, then on dead and endpoint, for milliseconds. Each is waited for 2 s at the
--- most; then the migration fails (55P03), and nothing has changed: run it again, as migrations.Up does by itself. endpoint
--- is small. Of dead, the rows to repair are found by its index, and 00004 validates the constraints that are added here.
+-- Locks: ACCESS EXCLUSIVE on the view overview, then on dead and endpoint, for milliseconds. It waits for each at most 2 s;
+-- then the migration fails (55P03), and nothing has changed: run it again, as migrations.Up does by itself. endpoint
+-- is small. In dead, the rows to repair are found by its index, and 00004 validates the constraints that are added here.
 
 -- +goose Up
 
--- What is bound while this file runs is Postgres's own, whatever the search_path.
+-- While this file runs, names resolve to Postgres's own objects, whatever the search_path.
 SELECT pg_catalog.set_config('epilogue.search_path', pg_catalog.current_setting('search_path'), true);
 SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 SELECT pg_catalog.set_config('lock_timeout', '2s', true);
@@ -51,7 +51,7 @@ ALTER FUNCTION outbox.riverstep_ended() SET search_path = pg_catalog, pg_temp;
 LOCK TABLE outbox.dead IN ACCESS EXCLUSIVE MODE;
 LOCK TABLE outbox.endpoint IN ACCESS EXCLUSIVE MODE;
 
--- The values keep their meaning as far as the bounds allow. A rate of NaN was no bound, for it is greater than any number.
+-- The values keep their meaning as far as the bounds allow. A rate of NaN was no bound, because it is greater than any number.
 -- +goose StatementBegin
 DO $$
 DECLARE
@@ -133,9 +133,9 @@ ALTER TABLE outbox.endpoint
 
 COMMENT ON COLUMN outbox.dead.reason IS 'invalid, refused, exhausted, gone, cancelled, or poison: the database refused what the worker had to write for it';
 
--- What 00001 and 00002 bound while they ran without a search_path of their own. Of the two rules that a function in public
--- could take part in, in a way that Postgres prefers to its own pg_column_size("any"), the rule is made anew; whatever else
--- is found is named.
+-- 00001 and 00002 ran without a search_path of their own, and may have bound functions of other schemas. A function in public
+-- could have been bound in two of their rules, because Postgres prefers it to its own pg_column_size("any"): these are made again. Whatever
+-- else is found is named in a warning.
 -- +goose StatementBegin
 DO $$
 DECLARE
@@ -186,7 +186,7 @@ SELECT pg_catalog.set_config('search_path', pg_catalog.current_setting('epilogue
 
 -- +goose Down
 
--- What is bound while this file runs is Postgres's own, whatever the search_path.
+-- While this file runs, names resolve to Postgres's own objects, whatever the search_path.
 SELECT pg_catalog.set_config('epilogue.search_path', pg_catalog.current_setting('search_path'), true);
 SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 SELECT pg_catalog.set_config('lock_timeout', '2s', true);

@@ -1,11 +1,11 @@
--- Validates the constraints of dead that 00003 added: a transaction of its own, for it reads the whole table.
+-- Validates the constraints of dead that 00003 added, in a transaction of its own, because it reads the whole table.
 --
--- Locks: SHARE UPDATE EXCLUSIVE on dead while it reads, which stops neither readers nor writers. It is waited for 2 s at the
--- most, as in 00003.
+-- Locks: SHARE UPDATE EXCLUSIVE on dead while it reads, which stops neither readers nor writers. It waits for the lock at most
+-- 2 s, as in 00003.
 
 -- +goose Up
 
--- What is bound while this file runs is Postgres's own, whatever the search_path.
+-- While this file runs, names resolve to Postgres's own objects, whatever the search_path.
 SELECT pg_catalog.set_config('epilogue.search_path', pg_catalog.current_setting('search_path'), true);
 SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 SELECT pg_catalog.set_config('lock_timeout', '2s', true);
@@ -22,5 +22,5 @@ SELECT pg_catalog.set_config('search_path', pg_catalog.current_setting('epilogue
 
 -- +goose Down
 
--- What was validated stays so until 00003 is taken back.
+-- What was validated stays validated until 00003 is reverted.
 CREATE OR REPLACE FUNCTION outbox.version() RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 3';

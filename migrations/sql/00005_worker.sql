@@ -1,10 +1,10 @@
--- Who drains the outbox, and who has died: each worker has a row, and an advisory lock for its name as long as it lives.
+-- The workers that drain the outbox, living and dead: each has a row, and an advisory lock for its name as long as it lives.
 --
 -- Locks: only the table that is created here.
 
 -- +goose Up
 
--- What is bound while this file runs is Postgres's own, whatever the search_path.
+-- While this file runs, names resolve to Postgres's own objects, whatever the search_path.
 SELECT pg_catalog.set_config('epilogue.search_path', pg_catalog.current_setting('search_path'), true);
 SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 SELECT pg_catalog.set_config('lock_timeout', '2s', true);
@@ -12,8 +12,8 @@ SELECT pg_catalog.set_config('statement_timeout', '0', true);
 
 CREATE SCHEMA IF NOT EXISTS outbox; -- exists since 00001; here so that each file can be run by itself
 
--- A few rows, each changed every few seconds: no column but the key is indexed, so the update stays on its page (HOT).
--- Nothing but the key is constrained: a worker's message about itself must never be refused.
+-- A few rows, each changed every few seconds: only the key is indexed, so the update stays on its page (HOT).
+-- Only the key is constrained: what a worker reports about itself must never be refused.
 CREATE TABLE outbox.worker (
     name           text COLLATE "C" PRIMARY KEY,
     host           text        NOT NULL,

@@ -1,18 +1,18 @@
--- Tenants: a message may name whose it is. Its row of due then waits in the tenant's own lane at the endpoint. The views say
--- whose a message is, and what holds it back.
+-- Tenants: a message may name the tenant that it belongs to. Its row of due then waits in the tenant's own lane at the endpoint. The
+-- views show the tenant of a message, and what holds it back.
 --
--- A lane is what due.endpoint holds, and the key of outbox.endpoint: 'https://example.com' for messages without a tenant,
+-- due.endpoint holds a lane, which is also the key of outbox.endpoint: 'https://example.com' for messages without a tenant,
 -- 'https://example.com acme' for those of the tenant acme, and either with ' #' and a hash behind it for one URL that was
--- set aside because it fails. So the index that is there serves all of them, and a program that knows no tenants takes each
+-- set aside because it fails. So the existing index serves all of them, and a program that knows no tenants takes each
 -- lane for an endpoint.
 --
--- Locks: ACCESS EXCLUSIVE on the views status, dead_message and endpoint_status, then on message, for milliseconds; nothing is
--- read or written of it. SHARE on endpoint, which is small, for its index. Each is waited for 2 s at the most; then the migration fails (55P03), and nothing has changed: run it
--- again, as migrations.Up does by itself.
+-- Locks: ACCESS EXCLUSIVE on the views status, dead_message and endpoint_status, then on message, for milliseconds; it reads and
+-- writes nothing in message. SHARE on endpoint, which is small, for its index. It waits for each lock at most 2 s; then the migration
+-- fails (55P03), and nothing has changed: run it again, as migrations.Up does by itself.
 
 -- +goose Up
 
--- What is bound while this file runs is Postgres's own, whatever the search_path.
+-- While this file runs, names resolve to Postgres's own objects, whatever the search_path.
 SELECT pg_catalog.set_config('epilogue.search_path', pg_catalog.current_setting('search_path'), true);
 SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 SELECT pg_catalog.set_config('lock_timeout', '2s', true);
@@ -20,17 +20,17 @@ SELECT pg_catalog.set_config('statement_timeout', '0', true);
 
 CREATE SCHEMA IF NOT EXISTS outbox; -- exists since 00001; here so that each file can be run by itself
 
--- Who reads a view locks it first and then its tables. So the views are locked here before the table: setting an option that
+-- A reader of a view locks first the view and then its tables. So the views are locked here before the table: setting an option that
 -- is not set does that, and nothing else.
 ALTER VIEW outbox.status RESET (security_barrier);
 ALTER VIEW outbox.dead_message RESET (security_barrier);
 ALTER VIEW outbox.endpoint_status RESET (security_barrier);
 
--- Workers read each second which URLs are set aside, whatever else is remembered of endpoints. This comes before
--- message, as in a claim, which locks endpoint and then message: the other way round, the two can deadlock.
+-- Workers read each second which URLs are set aside, however many other rows endpoint has. This comes before
+-- message, as in a claim, which locks endpoint and then message: in the other order, the two can deadlock.
 CREATE INDEX endpoint_url ON outbox.endpoint (since) WHERE split_part(endpoint, ' ', 3) <> '';
 
--- The rule comes after the column: a new column whose domain has a rule would have the whole table written anew.
+-- The rule comes after the column: a new column whose domain has a rule would rewrite the whole table.
 CREATE DOMAIN outbox.tenant AS text COLLATE "C";
 ALTER TABLE outbox.message ADD COLUMN tenant outbox.tenant;
 ALTER DOMAIN outbox.tenant ADD CONSTRAINT message_tenant CHECK (VALUE ~ '^[!-~]{1,128}$') NOT VALID;
@@ -45,8 +45,8 @@ CREATE FUNCTION outbox.lanes_over(lane text) RETURNS text[] LANGUAGE sql IMMUTAB
 
 COMMENT ON FUNCTION outbox.lanes_over(text) IS 'the lanes whose rows in endpoint decide about a lane: itself, the endpoint, the tenant at the endpoint';
 
--- What holds messages back now, by lane. What an endpoint's own lane is held back by holds back its tenants' and URLs' lanes,
--- too, and a tenant's those of its URLs. The rules are those of the worker's claim.
+-- What holds messages back now, by lane. What holds back an endpoint's own lane also holds back the lanes of its tenants and URLs,
+-- and what holds back a tenant's lane those of its URLs. The rules are those of the worker's claim.
 CREATE VIEW outbox.hold AS
 SELECT e.endpoint AS lane,
        CASE WHEN split_part(e.endpoint, ' ', 3) <> '' THEN 'URL' WHEN split_part(e.endpoint, ' ', 2) <> '' THEN 'tenant'
@@ -73,8 +73,8 @@ COMMENT ON COLUMN outbox.hold.held_by IS 'paused, circuit breaker, Retry-After o
 COMMENT ON COLUMN outbox.hold.since IS 'NULL for a rate';
 COMMENT ON COLUMN outbox.hold.until IS 'infinity for a pause: until an operator resumes it; for a rate: when it allows the next request';
 
--- As in 00001, and whose the message is and what holds it back. These are subselects, so that a query that does not ask for
--- them does not pay for them. A hold that ends before the message is due is none.
+-- As in 00001, with the tenant of the message and what holds it back. These are subselects, so that a query that does not select
+-- them does not pay for them. A hold that ends before the message is due does not count.
 CREATE OR REPLACE VIEW outbox.status AS
 SELECT m.id, m.run_id, m.status, m.endpoint, m.url,
        CASE WHEN u.locked_until > now() THEN 'delivering'
@@ -106,7 +106,7 @@ LEFT JOIN LATERAL (
     SELECT t.attempt, t.class, t.status_code, t.error, t.started_at
     FROM outbox.attempt t WHERE t.message_id = m.id ORDER BY t.attempt DESC LIMIT 1
 ) a ON true
-CROSS JOIN LATERAL ( -- of what is under a lease, nothing is said
+CROSS JOIN LATERAL ( -- nothing is shown for what is under a lease
     SELECT CASE WHEN (u.locked_until > now()) IS NOT TRUE THEN outbox.lanes_over(u.endpoint) END AS lanes,
            CASE WHEN (u.locked_until > now()) IS NOT TRUE THEN u.waits_for END AS waits_for
 ) w;
@@ -123,7 +123,7 @@ FROM outbox.dead x
 JOIN outbox.message m ON m.id = x.message_id
 ORDER BY x.at DESC;
 
--- As in 00001, by lane. What is dead is counted with the endpoint, for dead knows no tenants. What fails or waits now comes
+-- As in 00001, by lane. Dead messages are counted with the endpoint, because dead has no tenants. What fails or waits now comes
 -- first, then what is paused, then what died long ago.
 CREATE OR REPLACE VIEW outbox.endpoint_status AS
 WITH u AS (
@@ -170,7 +170,7 @@ SELECT pg_catalog.set_config('search_path', pg_catalog.current_setting('epilogue
 
 -- +goose Down
 
--- What is bound while this file runs is Postgres's own, whatever the search_path.
+-- While this file runs, names resolve to Postgres's own objects, whatever the search_path.
 SELECT pg_catalog.set_config('epilogue.search_path', pg_catalog.current_setting('search_path'), true);
 SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 SELECT pg_catalog.set_config('lock_timeout', '2s', true);
@@ -185,7 +185,7 @@ DROP FUNCTION outbox.lanes_over(text);
 DROP INDEX outbox.endpoint_url;
 COMMENT ON COLUMN outbox.endpoint.endpoint IS NULL;
 COMMENT ON COLUMN outbox.due.endpoint IS NULL;
--- Messages that wait in a tenant's lane go on waiting there: the programs of version 5 take it for an endpoint.
+-- Messages that wait in a tenant's lane still wait there: the programs of version 5 take the lane for an endpoint.
 ALTER TABLE outbox.message DROP COLUMN tenant;
 DROP DOMAIN outbox.tenant;
 

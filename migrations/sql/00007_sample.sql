@@ -1,11 +1,11 @@
--- What the outbox is like now and was like before: figures that one worker at a time measures, for metrics, status and check.
--- The view overview counts within bounds, for it read all that was ever delivered.
+-- The state of the outbox, now and before: figures that one worker at a time measures, for metrics, status and check.
+-- The view overview now counts within bounds; before, it read all that was ever delivered.
 --
 -- Locks: ACCESS EXCLUSIVE on the view overview for milliseconds; otherwise only what is created here.
 
 -- +goose Up
 
--- What is bound while this file runs is Postgres's own, whatever the search_path.
+-- While this file runs, names resolve to Postgres's own objects, whatever the search_path.
 SELECT pg_catalog.set_config('epilogue.search_path', pg_catalog.current_setting('search_path'), true);
 SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 SELECT pg_catalog.set_config('lock_timeout', '2s', true);
@@ -13,8 +13,8 @@ SELECT pg_catalog.set_config('statement_timeout', '0', true);
 
 CREATE SCHEMA IF NOT EXISTS outbox; -- exists since 00001; here so that each file can be run by itself
 
--- Counts are exact up to 100 000 rows. Beyond, the rows of some 1 000 pages are counted, chosen at random, and taken for their
--- share of all pages; the oldest of these is the oldest of the sample then. So a count reads a bounded part of a table,
+-- Counts are exact up to 100 000 rows. Beyond that, the rows of about 1 000 pages, chosen at random, are counted and scaled
+-- up to all pages; the oldest is then the oldest of these. So a count reads a bounded part of a table,
 -- whatever is in it, unless most of the table is empty.
 
 CREATE VIEW outbox.due_count AS
@@ -57,7 +57,7 @@ SELECT reason, round(messages * 100 / least(100, 1000 * 8192 * 100.0 / greatest(
 
 COMMENT ON VIEW outbox.dead_count IS 'messages given up, by reason; estimated beyond 100 000';
 
--- What was delivered is what is neither due nor dead.
+-- A message that is neither due nor dead was delivered.
 CREATE OR REPLACE VIEW outbox.overview AS
 WITH d AS MATERIALIZED (
     SELECT state, sum(messages) AS messages, bool_or(estimated) AS estimated, min(oldest_due) AS oldest_due, min(oldest_lease_until) AS oldest_lease_until
@@ -65,7 +65,7 @@ WITH d AS MATERIALIZED (
 ), x AS MATERIALIZED (
     SELECT CASE reason WHEN 'cancelled' THEN 'cancelled' ELSE 'dead' END AS state, sum(messages) AS messages, bool_or(estimated) AS estimated, min(oldest) AS oldest
     FROM outbox.dead_count GROUP BY 1
-), known AS MATERIALIZED ( -- what the last analysis found, for the pages that there are now; at most 0 before the first one
+), known AS MATERIALIZED ( -- what the last ANALYZE found, scaled to the present pages; at most 0 before the first one
     SELECT (reltuples * (pg_relation_size('outbox.message') / 8192.0) / greatest(relpages, 1))::bigint AS messages FROM pg_class WHERE oid = 'outbox.message'::regclass
 ), first_rows AS MATERIALIZED (
     SELECT count(*) AS messages FROM (SELECT FROM outbox.message WHERE (SELECT messages <= 200000 FROM known) LIMIT 100001) m
@@ -141,7 +141,7 @@ SELECT pg_catalog.set_config('search_path', pg_catalog.current_setting('epilogue
 
 -- +goose Down
 
--- What is bound while this file runs is Postgres's own, whatever the search_path.
+-- While this file runs, names resolve to Postgres's own objects, whatever the search_path.
 SELECT pg_catalog.set_config('epilogue.search_path', pg_catalog.current_setting('search_path'), true);
 SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 SELECT pg_catalog.set_config('lock_timeout', '2s', true);
@@ -149,7 +149,7 @@ SELECT pg_catalog.set_config('statement_timeout', '0', true);
 
 CREATE OR REPLACE FUNCTION outbox.version() RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 6';
 DROP TABLE outbox.sample;
-DROP VIEW outbox.overview; -- made anew as in 00003: a column cannot be taken from a view
+DROP VIEW outbox.overview; -- made again as in 00003: a column cannot be removed from a view
 DROP VIEW outbox.dead_count;
 DROP VIEW outbox.due_count;
 CREATE VIEW outbox.overview AS

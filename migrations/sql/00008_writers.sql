@@ -1,14 +1,14 @@
--- What a writer pays for, and what it may ask for. A message can expire: dead.reason can be 'expired'. And the one rule of
--- message that was a constraint of the table is gone: Postgres reads and plans those anew in each statement, which was a sixth
--- of what the hook adds to an acknowledgement. The hook checks it before it writes, and the worker sets a row that
+-- What a writer pays for, and what it may ask for. A message can expire: dead.reason can be 'expired'. The one rule of
+-- message that was a table constraint is removed: Postgres reads and plans such a rule anew in each statement, which was a sixth
+-- of what the hook adds to an acknowledgement. The hook checks the rule before it writes, and the worker sets a row that
 -- contradicts itself aside when it claims it (DESIGN.md, Which rule lives where).
 --
--- Locks: ACCESS EXCLUSIVE on message and dead for milliseconds; nothing is read of either. Each is waited for 2 s at the most;
+-- Locks: ACCESS EXCLUSIVE on message and dead for milliseconds; it reads nothing in either. It waits for each at most 2 s;
 -- then the migration fails (55P03), and nothing has changed: run it again, as migrations.Up does by itself.
 
 -- +goose Up
 
--- What is bound while this file runs is Postgres's own, whatever the search_path.
+-- While this file runs, names resolve to Postgres's own objects, whatever the search_path.
 SELECT pg_catalog.set_config('epilogue.search_path', pg_catalog.current_setting('search_path'), true);
 SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 SELECT pg_catalog.set_config('lock_timeout', '2s', true);
@@ -18,7 +18,7 @@ CREATE SCHEMA IF NOT EXISTS outbox; -- exists since 00001; here so that each fil
 
 ALTER TABLE outbox.message DROP CONSTRAINT message_result_or_error;
 
--- Not validated: every row that is there has passed the rule before, which allowed less.
+-- Not validated: every existing row has passed the earlier rule, which allowed less.
 ALTER TABLE outbox.dead
     DROP CONSTRAINT dead_reason,
     ADD CONSTRAINT dead_reason
@@ -26,7 +26,7 @@ ALTER TABLE outbox.dead
 
 COMMENT ON COLUMN outbox.dead.reason IS 'invalid, refused, exhausted, gone, cancelled; expired: its time was over before it was delivered; poison: the database refused what the worker had to write for it, or the worker what is in the row';
 
--- Every column says what it is.
+-- Every column has a comment.
 COMMENT ON COLUMN outbox.message.id IS 'the webhook-id; a UUIDv7 made by the writer';
 COMMENT ON COLUMN outbox.message.run_id IS 'the run, as the embedding service calls it';
 COMMENT ON COLUMN outbox.message.status IS 'how the run ended: succeeded, failed or cancelled';
@@ -61,7 +61,7 @@ SELECT pg_catalog.set_config('search_path', pg_catalog.current_setting('epilogue
 
 -- +goose Down
 
--- What is bound while this file runs is Postgres's own, whatever the search_path.
+-- While this file runs, names resolve to Postgres's own objects, whatever the search_path.
 SELECT pg_catalog.set_config('epilogue.search_path', pg_catalog.current_setting('search_path'), true);
 SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 SELECT pg_catalog.set_config('lock_timeout', '2s', true);
@@ -77,7 +77,7 @@ COMMENT ON COLUMN outbox.dead.reason IS 'invalid, refused, exhausted, gone, canc
 -- Rows that contradict themselves may have been written by hand meanwhile; they stay.
 ALTER TABLE outbox.message ADD CONSTRAINT message_result_or_error
     CHECK (CASE status WHEN 'succeeded' THEN error IS NULL ELSE error IS NOT NULL AND result IS NULL END) NOT VALID;
--- The other comments stay: they are as true of the older tables.
+-- The other comments stay: they are also true of the older tables.
 CREATE OR REPLACE FUNCTION outbox.version() RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 7';
 
 -- The transaction goes on with the caller's search_path: a service's own goose records the file in a table of its own.

@@ -1,17 +1,17 @@
--- Events: what an operator wants to hear of, as messages of the outbox itself. message.kind tells them from outcomes; event holds
+-- Events for an operator, as messages of the outbox itself. message.kind distinguishes them from outcomes; event holds
 -- what happened until a worker has made a message of it; event_told bounds how often that is; event_wanted says that somebody
 -- wants events.
 --
--- Nobody writes to these tables unless a worker has a URL for events, and no index on a table that was there is added: who has
--- none pays nothing.
+-- These tables are written only while a worker has a URL for events, and no existing table gets a new index: without such a
+-- URL, events cost nothing.
 --
--- Locks: ACCESS EXCLUSIVE on the views status and dead_message, then on message, for milliseconds; nothing is read or written
--- of it. Each is waited for 2 s at the most; then the migration fails (55P03), and nothing has changed: run it again, as
+-- Locks: ACCESS EXCLUSIVE on the views status and dead_message, then on message, for milliseconds; it reads and writes nothing
+-- in message. It waits for each at most 2 s; then the migration fails (55P03), and nothing has changed: run it again, as
 -- migrations.Up does by itself.
 
 -- +goose Up
 
--- What is bound while this file runs is Postgres's own, whatever the search_path.
+-- While this file runs, names resolve to Postgres's own objects, whatever the search_path.
 SELECT pg_catalog.set_config('epilogue.search_path', pg_catalog.current_setting('search_path'), true);
 SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 SELECT pg_catalog.set_config('lock_timeout', '2s', true);
@@ -19,7 +19,7 @@ SELECT pg_catalog.set_config('statement_timeout', '0', true);
 
 CREATE SCHEMA IF NOT EXISTS outbox; -- exists since 00001; here so that each file can be run by itself
 
--- Who reads a view locks it first and then its tables. So the views are locked here before the table: setting an option that
+-- A reader of a view locks first the view and then its tables. So the views are locked here before the table: setting an option that
 -- is not set does that, and nothing else.
 ALTER VIEW outbox.status RESET (security_barrier);
 ALTER VIEW outbox.dead_message RESET (security_barrier);
@@ -28,8 +28,8 @@ ALTER TABLE outbox.message ADD COLUMN kind text;
 
 COMMENT ON COLUMN outbox.message.kind IS 'NULL for an outcome; event for what a worker has to tell an operator. Only workers write it';
 
--- A short-lived row for each thing that happened, written in the transaction in which it did. Only inserts: they wait for
--- nobody, and nobody for them.
+-- A short-lived row for each thing that happened, written in the transaction in which it happened. Only inserts: they wait for
+-- nobody, and nobody waits for them.
 CREATE TABLE outbox.event (
     id         uuid        PRIMARY KEY DEFAULT gen_random_uuid(),
     at         timestamptz NOT NULL DEFAULT statement_timestamp(),
@@ -74,7 +74,7 @@ COMMENT ON TABLE outbox.event_wanted IS 'one row, once a worker had a URL for ev
 COMMENT ON COLUMN outbox.event_wanted.one IS 'always true: there is one row';
 COMMENT ON COLUMN outbox.event_wanted.seen IS 'when such a worker was last seen; written each minute';
 
--- As in 00006, and what kind of message it is.
+-- As in 00006, with the kind of the message.
 CREATE OR REPLACE VIEW outbox.status AS
 SELECT m.id, m.run_id, m.status, m.endpoint, m.url,
        CASE WHEN u.locked_until > now() THEN 'delivering'
@@ -107,7 +107,7 @@ LEFT JOIN LATERAL (
     SELECT t.attempt, t.class, t.status_code, t.error, t.started_at
     FROM outbox.attempt t WHERE t.message_id = m.id ORDER BY t.attempt DESC LIMIT 1
 ) a ON true
-CROSS JOIN LATERAL ( -- of what is under a lease, nothing is said
+CROSS JOIN LATERAL ( -- nothing is shown for what is under a lease
     SELECT CASE WHEN (u.locked_until > now()) IS NOT TRUE THEN outbox.lanes_over(u.endpoint) END AS lanes,
            CASE WHEN (u.locked_until > now()) IS NOT TRUE THEN u.waits_for END AS waits_for
 ) w;
@@ -130,20 +130,20 @@ SELECT pg_catalog.set_config('search_path', pg_catalog.current_setting('epilogue
 
 -- +goose Down
 
--- What is bound while this file runs is Postgres's own, whatever the search_path.
+-- While this file runs, names resolve to Postgres's own objects, whatever the search_path.
 SELECT pg_catalog.set_config('epilogue.search_path', pg_catalog.current_setting('search_path'), true);
 SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 SELECT pg_catalog.set_config('lock_timeout', '2s', true);
 SELECT pg_catalog.set_config('statement_timeout', '0', true);
 
 CREATE OR REPLACE FUNCTION outbox.version() RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 8';
-DROP VIEW outbox.status; -- made anew as in 00006: a column cannot be taken from a view
+DROP VIEW outbox.status; -- made again as in 00006: a column cannot be removed from a view
 DROP VIEW outbox.dead_message;
 DROP TABLE outbox.event_wanted;
 DROP TABLE outbox.event_told;
 DROP TABLE outbox.event;
 
--- Without the column, nobody could tell an event from an outcome.
+-- Without the column, nobody could distinguish an event from an outcome.
 DELETE FROM outbox.due WHERE message_id IN (SELECT id FROM outbox.message WHERE kind = 'event');
 DELETE FROM outbox.dead WHERE message_id IN (SELECT id FROM outbox.message WHERE kind = 'event');
 DELETE FROM outbox.attempt WHERE message_id IN (SELECT id FROM outbox.message WHERE kind = 'event');
@@ -182,7 +182,7 @@ LEFT JOIN LATERAL (
     SELECT t.attempt, t.class, t.status_code, t.error, t.started_at
     FROM outbox.attempt t WHERE t.message_id = m.id ORDER BY t.attempt DESC LIMIT 1
 ) a ON true
-CROSS JOIN LATERAL ( -- of what is under a lease, nothing is said
+CROSS JOIN LATERAL ( -- nothing is shown for what is under a lease
     SELECT CASE WHEN (u.locked_until > now()) IS NOT TRUE THEN outbox.lanes_over(u.endpoint) END AS lanes,
            CASE WHEN (u.locked_until > now()) IS NOT TRUE THEN u.waits_for END AS waits_for
 ) w;

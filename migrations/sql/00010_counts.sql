@@ -1,13 +1,13 @@
--- No view reads all that is due any more: counts by endpoint and by tenant are exact to 100 000, as those by state are since 00007.
--- And every column of every table and view says what it is.
+-- No view reads all due messages any more: counts by endpoint and by tenant are exact to 100 000, as those by state are since 00007.
+-- And every column of every table and view has a comment.
 --
 -- Locks: ACCESS EXCLUSIVE on the views due_count, dead_count and endpoint_status, SHARE UPDATE EXCLUSIVE on tables whose columns
--- get a comment, for milliseconds. Each is waited for 2 s at the most; then the migration fails (55P03), and nothing has
+-- get a comment, for milliseconds. It waits for each at most 2 s; then the migration fails (55P03), and nothing has
 -- changed: run it again, as migrations.Up does by itself.
 
 -- +goose Up
 
--- What is bound while this file runs is Postgres's own, whatever the search_path.
+-- While this file runs, names resolve to Postgres's own objects, whatever the search_path.
 SELECT pg_catalog.set_config('epilogue.search_path', pg_catalog.current_setting('search_path'), true);
 SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 SELECT pg_catalog.set_config('lock_timeout', '2s', true);
@@ -15,7 +15,7 @@ SELECT pg_catalog.set_config('statement_timeout', '0', true);
 
 CREATE SCHEMA IF NOT EXISTS outbox; -- exists since 00001; here so that each file can be run by itself
 
--- As in 00007, but the planner sees the bounds, too: it took these for queries that are worth compiling (jit), which took
+-- As in 00007, but the planner sees the bounds, too. Without that, it compiled (jit) these queries, which took
 -- longer than to run them.
 
 CREATE OR REPLACE VIEW outbox.due_count AS
@@ -60,7 +60,7 @@ WITH d AS MATERIALIZED (
 ), x AS MATERIALIZED (
     SELECT CASE reason WHEN 'cancelled' THEN 'cancelled' ELSE 'dead' END AS state, sum(messages) AS messages, bool_or(estimated) AS estimated, min(oldest) AS oldest
     FROM outbox.dead_count GROUP BY 1
-), known AS MATERIALIZED ( -- what the last analysis found, for the pages that there are now; at most 0 before the first one
+), known AS MATERIALIZED ( -- what the last ANALYZE found, scaled to the present pages; at most 0 before the first one
     SELECT (reltuples * (pg_relation_size('outbox.message') / 8192.0) / greatest(relpages, 1))::bigint AS messages FROM pg_class WHERE oid = 'outbox.message'::regclass
 ), first_rows AS MATERIALIZED (
     SELECT count(*) AS messages FROM (SELECT FROM outbox.message WHERE (SELECT messages <= 200000 FROM known) LIMIT 100001) m
@@ -88,8 +88,8 @@ LEFT JOIN x ON x.state = s.state
 LEFT JOIN kept k ON s.state = 'delivered'
 ORDER BY s.n;
 
--- What is due, by lane. Beyond 100 000 rows it is a sample, as in due_count. To that comes a walk from lane to lane by the index
--- due_endpoint_due_at, 2 000 lanes at most: it finds lanes that the sample missed, and since when the oldest is due in each.
+-- What is due, by lane. Beyond 100 000 rows it is a sample, as in due_count. It also walks from lane to lane by the index
+-- due_endpoint_due_at, 2 000 lanes at most: it finds lanes that the sample missed, and since when the oldest message of each is due.
 CREATE VIEW outbox.lane_count AS
 WITH RECURSIVE rows AS MATERIALIZED (
     SELECT EXISTS (SELECT FROM outbox.due OFFSET 100000) AS many
@@ -199,8 +199,8 @@ ORDER BY CASE WHEN x.last_failed > now() - interval '1 hour' THEN 0
 COMMENT ON COLUMN outbox.endpoint_status.estimated IS 'what is waiting, retrying and delivering is an estimate: more than 100 000 messages are due in all';
 COMMENT ON COLUMN outbox.endpoint_status.dead_estimated IS 'dead is an estimate: more than 100 000 messages are dead in all';
 
--- What waits or is dead, by tenant. dead knows no tenants: to count it, each row's message is read. So this is exact to 5 000
--- dead messages; beyond, it is a sample.
+-- What waits or is dead, by tenant. dead has no tenants: to count, each row's message is read. So this is exact to 5 000
+-- dead messages; beyond that, it is a sample.
 CREATE VIEW outbox.tenant_status AS
 WITH rows AS MATERIALIZED (
     SELECT EXISTS (SELECT FROM outbox.dead OFFSET 5000) AS many
@@ -258,7 +258,7 @@ COMMENT ON COLUMN outbox.tenant_status.oldest_cancelled IS 'the same of the canc
 COMMENT ON COLUMN outbox.tenant_status.estimated IS 'the counts of what is due are estimates: more than 100 000 messages are due in all';
 COMMENT ON COLUMN outbox.tenant_status.dead_estimated IS 'the counts of what is dead are estimates: more than 5 000 messages are dead in all';
 
--- Every column says what it is. In the order in which the statements of the workers take the tables.
+-- Every column has a comment. In the order in which the statements of the workers take the tables.
 COMMENT ON COLUMN outbox.riverstep_run.instance IS 'one life of a run id: the same id may be submitted again once its run has ended';
 COMMENT ON COLUMN outbox.riverstep_run.run_id IS 'the run, as the service calls it';
 COMMENT ON COLUMN outbox.riverstep_run.status IS 'active, or how it ended: succeeded, failed or cancelled';
@@ -346,7 +346,7 @@ SELECT pg_catalog.set_config('search_path', pg_catalog.current_setting('epilogue
 
 -- +goose Down
 
--- What is bound while this file runs is Postgres's own, whatever the search_path.
+-- While this file runs, names resolve to Postgres's own objects, whatever the search_path.
 SELECT pg_catalog.set_config('epilogue.search_path', pg_catalog.current_setting('search_path'), true);
 SELECT pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
 SELECT pg_catalog.set_config('lock_timeout', '2s', true);
@@ -354,7 +354,7 @@ SELECT pg_catalog.set_config('statement_timeout', '0', true);
 
 CREATE OR REPLACE FUNCTION outbox.version() RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 9';
 DROP VIEW outbox.tenant_status;
-DROP VIEW outbox.endpoint_status; -- made anew as in 00006: a column cannot be taken from a view
+DROP VIEW outbox.endpoint_status; -- made again as in 00006: a column cannot be removed from a view
 DROP VIEW outbox.lane_count;
 CREATE VIEW outbox.endpoint_status AS
 WITH u AS (
@@ -393,7 +393,7 @@ COMMENT ON COLUMN outbox.endpoint_status.dead IS 'of all tenants, in the row of 
 COMMENT ON COLUMN outbox.endpoint_status.tenant IS 'NULL in the row of the endpoint: of messages without a tenant, and of what bounds all tenants';
 COMMENT ON COLUMN outbox.endpoint_status.url IS 'of a row that is one URL that was set aside: that URL; NULL where none of its messages waits';
 COMMENT ON COLUMN outbox.endpoint_status.lane IS 'as in due.endpoint and endpoint.endpoint';
--- due_count and dead_count stay as they are: they say the same. The other comments stay: they are as true of what was there before.
+-- due_count and dead_count stay as they are: they show the same. The other comments stay: they are also true of the older tables.
 
 -- The transaction goes on with the caller's search_path: a service's own goose records the file in a table of its own.
 SELECT pg_catalog.set_config('search_path', pg_catalog.current_setting('epilogue.search_path', true), true);

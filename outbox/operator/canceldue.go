@@ -13,9 +13,9 @@ import (
 // cancelBatch bounds one transaction of CancelDue, and with it how long its locks are held.
 const cancelBatch = 1000
 
-// CancelDue gives up all due messages of the tenant of the store ([Store.OfTenant]) and returns how many there were, even
-// beside an error. With an endpoint, it gives up those at that endpoint only; a store of all tenants must name one. It gives up
-// no more messages than were due when it began, those that have been due longest first; a row that another transaction has
+// CancelDue cancels all due messages of the tenant of the store ([Store.OfTenant]) and returns how many there were, even
+// with an error. With an endpoint, it cancels only those at that endpoint; a store of all tenants must name one. It cancels
+// only messages that were due when it began, the longest due first; a row that another transaction has
 // locked is left.
 func (s *Store) CancelDue(ctx context.Context, endpoint, reason string) (cancelled int64, err error) {
 	if reason == "" {
@@ -56,7 +56,7 @@ ON CONFLICT (message_id) DO UPDATE SET reason = excluded.reason, error = exclude
 	return cancelled, nil
 }
 
-// cancelNote notes what a batch gave up.
+// cancelNote notes what a batch cancelled.
 const cancelNote = `,
 told AS (
     INSERT INTO outbox.event (kind, lane, n, reason, message_id)
@@ -64,7 +64,7 @@ told AS (
     FROM gone HAVING pg_catalog.count(*) OPERATOR(pg_catalog.>) 0::bigint
 )`
 
-// dueLane is a lane, and how much is due in it.
+// dueLane is a lane, and how many messages are due in it.
 type dueLane struct {
 	name string
 	due  int64

@@ -15,7 +15,7 @@ type EndpointStatus struct {
 	Endpoint   string     `json:"endpoint"`
 	Retrying   int64      `json:"retrying"`
 	Dead       int64      `json:"dead"`    // of all tenants, in the row of the endpoint
-	Waiting    int64      `json:"waiting"` // due, in whatever state
+	Waiting    int64      `json:"waiting"` // due, in any state
 	Delivering int64      `json:"delivering"`
 	OldestDue  *time.Time `json:"oldest_due"`
 	LastDead   *time.Time `json:"last_dead"`
@@ -23,14 +23,14 @@ type EndpointStatus struct {
 	OpenUntil  *time.Time `json:"open_until"` // nothing is sent before this time
 	Failures   int        `json:"failures"`   // in a row
 
-	MaxInFlight   *int     `json:"max_in_flight"`   // of each worker, as an operator set it
-	RatePerSecond *float64 `json:"rate_per_second"` // of all workers together, as an operator set it
+	MaxInFlight   *int     `json:"max_in_flight"`   // an operator's limit for each worker
+	RatePerSecond *float64 `json:"rate_per_second"` // an operator's limit for all workers together
 
 	Reason *string    `json:"reason"`
 	Since  *time.Time `json:"since"`
 
-	Tenant *string `json:"tenant"` // nil in the row of the endpoint: of messages without a tenant, and of what bounds all tenants
-	URL    *string `json:"url"`    // of a URL that was set aside; nil where none of its messages waits
+	Tenant *string `json:"tenant"` // nil in the row of the endpoint, which is about messages without a tenant and about limits of all tenants
+	URL    *string `json:"url"`    // the URL that was set aside; nil where none of its messages waits
 	Lane   string  `json:"lane"`   // the key of the row, as in outbox.due and outbox.endpoint
 
 	Estimated     bool `json:"estimated"`      // Waiting, Retrying and Delivering: more is due than is counted
@@ -56,8 +56,8 @@ func (s *Store) Endpoints(ctx context.Context, limit int) ([]EndpointStatus, err
 // fail or wait now come first, then the paused ones, then those whose messages died long ago. On tables older than version 6,
 // the paused come first.
 //
-// Beyond 100 000 messages due or dead, counts are estimates, as the view's are, and EndpointPage counts anew what waits at the
-// first 100 endpoints of the page, where that is at most 1 000. It never reads all that is due.
+// Beyond 100 000 messages due or dead, counts are estimates, as the view's are. For the first 100 endpoints of the page,
+// EndpointPage counts what waits again, where that is at most 1 000. It never reads all that is due.
 func (s *Store) EndpointPage(ctx context.Context, limit int) (EndpointPage, error) {
 	knows, err := s.knowsTenants(ctx)
 	if err != nil {
@@ -85,7 +85,7 @@ func (s *Store) EndpointPage(ctx context.Context, limit int) (EndpointPage, erro
 			page.Hurting--
 		}
 	}
-	page.Hurting = min(page.Hurting, page.Unlisted) // what was counted anew may have been delivered meanwhile
+	page.Hurting = min(page.Hurting, page.Unlisted) // messages that were counted again may have been delivered meanwhile
 	return page, nil
 }
 
@@ -112,13 +112,13 @@ FROM (
 ) s` + recount + ` ORDER BY s.n`
 }
 
-// What EndpointPage counts beside the estimates: so many endpoints, and so many messages at each.
+// How many endpoints EndpointPage counts again, and how many messages at each.
 const (
 	exactLanes    = 100
 	exactMessages = 1000
 )
 
-// recountSQL counts what is due in the lanes of s whose counts are estimates. When there is more than it counts, it knows only that.
+// recountSQL counts what is due in the lanes of s whose counts are estimates. If there is more than it counts, the estimate stays.
 var recountSQL = fmt.Sprintf(`
 LEFT JOIN LATERAL (
     SELECT pg_catalog.count(*) AS waiting, pg_catalog.count(*) OPERATOR(pg_catalog.<=) %[1]d AS complete,
@@ -139,7 +139,7 @@ func (e *EndpointStatus) fields() []any {
 	}, e.Hold.fields()...)
 }
 
-// boundedRate keeps a rate within what JSON has a form for: a person may have written another one before version 3 of the
+// boundedRate keeps a rate within what JSON can express: somebody may have written another one before version 3 of the
 // tables. NaN is greater than every number.
 var boundedRate = fmt.Sprintf(`CASE WHEN rate_per_second OPERATOR(pg_catalog.>) %[1]d::double precision THEN %[1]d::double precision
 ELSE rate_per_second END`, int(LimitRateMax))

@@ -10,7 +10,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// sinceKinds is the version of the tables since which messages have a kind, and there are tables for events.
+// sinceKinds is the first version of the tables with kinds of messages and tables for events.
 const sinceKinds = 9
 
 // KindEvent is the kind of a message that tells an operator what happened; an outcome has none. Who handles outcomes only leaves
@@ -20,7 +20,7 @@ const KindEvent = "event"
 // eventsWantedFor is how long after a worker with a URL for events was last seen the store still notes events.
 const eventsWantedFor = `'7 days'::interval`
 
-// wantsEvents reports whether somebody will tell what is noted, and this session's role may note it. The store does not know the
+// wantsEvents reports whether a worker will send what is noted, and this session's role may note it. The store does not know the
 // URL: a worker makes a message of each note. Without such a worker, nothing is noted.
 func (s *Store) wantsEvents(ctx context.Context) (wants bool, err error) {
 	version, err := s.version(ctx)
@@ -29,7 +29,7 @@ func (s *Store) wantsEvents(ctx context.Context) (wants bool, err error) {
 	}
 	err = s.db.QueryRow(ctx, s.in(`SELECT pg_catalog.has_table_privilege('outbox.event_wanted'::pg_catalog.text, 'SELECT'::pg_catalog.text)
     AND pg_catalog.has_table_privilege('outbox.event'::pg_catalog.text, 'INSERT'::pg_catalog.text)`)).Scan(&wants)
-	if err == nil && wants { // by itself: privileges are looked at before a row is
+	if err == nil && wants { // a query of its own: Postgres checks privileges before it looks for a row
 		err = s.db.QueryRow(ctx, s.in(`SELECT EXISTS (SELECT FROM outbox.event_wanted
 WHERE seen OPERATOR(pg_catalog.>) (pg_catalog.now() OPERATOR(pg_catalog.-) `+eventsWantedFor+`))`)).Scan(&wants)
 	}
@@ -39,7 +39,7 @@ WHERE seen OPERATOR(pg_catalog.>) (pg_catalog.now() OPERATOR(pg_catalog.-) `+eve
 	return wants, nil
 }
 
-// noted is a statement that changes lanes, and notes an event of each; both happen or neither. changes returns endpoint and reason.
+// noted is a statement that changes lanes, and notes an event for each; both happen or neither. changes returns endpoint and reason.
 func noted(kind event.Kind, changes string) string {
 	return `WITH changed AS (
 ` + changes + ` RETURNING endpoint::pg_catalog.text AS lane, reason
@@ -47,7 +47,7 @@ func noted(kind event.Kind, changes string) string {
 INSERT INTO outbox.event (kind, lane, reason) SELECT '` + string(kind) + `', lane, reason FROM changed`
 }
 
-// cancelled counts what a cancel gave up, by lane.
+// cancelled counts what a cancel cancelled, by lane.
 type cancelled struct {
 	n    map[string]int64
 	last map[string]outbox.ID
@@ -63,7 +63,7 @@ func (c *cancelled) add(name string, id outbox.ID) {
 	}
 }
 
-// note notes it in the transaction of the cancel.
+// note writes the notes in the transaction of the cancel.
 func (c *cancelled) note(ctx context.Context, s *Store, tx pgx.Tx) error {
 	for name, n := range c.n {
 		_, err := tx.Exec(ctx, s.in(`INSERT INTO outbox.event (kind, lane, n, reason, message_id)

@@ -8,7 +8,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/sqltime"
 )
 
-// Hold says why a due message is not tried. All of it is nil when nothing holds it back, and on tables older than version 6.
+// Hold says why a due message is not tried. All its fields are nil when nothing holds it back, and on tables older than version 6.
 type Hold struct {
 	HeldBy     *string    `json:"held_by"`     // one of the constants HeldBy…
 	HeldScope  *string    `json:"held_scope"`  // what is held back: endpoint, tenant (at the endpoint), URL; or message
@@ -30,13 +30,13 @@ func (h *Hold) fields() []any {
 	return []any{&h.HeldBy, &h.HeldScope, &h.HeldReason, &h.HeldSince, &h.HeldUntil}
 }
 
-// holdColumns are a message's, of the view outbox.status as s.
+// holdColumns are the columns for a message, of the view outbox.status as s.
 var holdColumns = `s.held_by, s.held_scope, s.held_reason, ` + sqltime.Bounded("s.held_since") + `, ` + sqltime.Bounded("s.held_until")
 
 // noHold replaces them on tables that lack these columns.
 const noHold = `NULL::pg_catalog.text, NULL::pg_catalog.text, NULL::pg_catalog.text, NULL::pg_catalog.timestamptz, NULL::pg_catalog.timestamptz`
 
-// holdColumnsOf are those of a lane: of the holds on the lane and on the lanes above it, the one that lasts longest.
+// holdColumnsOf are the columns for a lane: of the holds on the lane and on the lanes above it, the one that lasts longest.
 func holdColumnsOf(lane string) string {
 	columns := []string{"h.held_by", "h.scope", "h.reason", sqltime.Bounded("h.since"),
 		`CASE WHEN h.until OPERATOR(pg_catalog.<) 'infinity'::pg_catalog.timestamptz THEN ` + sqltime.Bounded("h.until") + ` END`}

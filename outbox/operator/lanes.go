@@ -159,7 +159,7 @@ SELECT endpoint, stays FROM lanes`), key, from, to)
 	return done, err
 }
 
-// resumeNote notes a resume once, whatever it took along.
+// resumeNote notes a resume once, however many lanes it resumed.
 const resumeNote = `,
 told AS (
     INSERT INTO outbox.event (kind, lane, reason)

@@ -17,9 +17,9 @@ type Filter struct {
 	States    []outbox.State // any of these; all when empty
 	Endpoint  string         // exactly this one; all when empty
 	RunID     string         // exactly this one; all when empty
-	OlderThan time.Duration  // written at least so long ago
-	NewerThan time.Duration  // written at most so long ago; no bound when 0
-	Limit     int            // at most so many; ListLimit when 0
+	OlderThan time.Duration  // written at least this long ago
+	NewerThan time.Duration  // written at most this long ago; no bound when 0
+	Limit     int            // how many at most; ListLimit when 0
 	Look      int            // how many messages are looked at, the newest first; all when 0. See [Store.ListPage]
 }
 
@@ -115,7 +115,7 @@ func (f Filter) where(candidates bool) (conditions []string, args []any, err err
 	return conditions, args, nil
 }
 
-// within reports whether states is not empty and holds nothing but some.
+// within reports whether states is not empty and has only the given ones.
 func within(states []outbox.State, some ...outbox.State) bool {
 	for _, s := range states {
 		if !slices.Contains(some, s) {

@@ -14,19 +14,19 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// MessagePage are messages, and how far back they were looked for.
+// MessagePage are messages, and how far back the list looked for them.
 type MessagePage struct {
 	Messages []MessageStatus
-	// Beyond is true when there are older messages that were not looked at: those that were written until Since, by their
-	// writer's clock. Others may match among them.
+	// Beyond is true when there are older messages that the list did not look at: those written until Since, by their
+	// writer's clock. Some of them may match.
 	Beyond bool
 	Since  time.Time
 }
 
-// ListPage returns messages, the newest first. No index knows tenants, endpoints or what was delivered: where few messages
-// match, all that were ever written would have to be read. Filter.Look bounds that: at most so many are looked at, of what is due
-// where all States are of what is due, of what is dead where they are of that, and otherwise of all messages. Then ages are
-// taken by the writers' clocks, too, which may be wrong by an hour: a message of a writer that is further off can be missing. A
+// ListPage returns messages, the newest first. No index has the tenant, the endpoint or the delivered state: where few messages
+// match, the list would read all messages ever written. Filter.Look bounds how many it looks at. Where all States are states of due
+// messages, it looks at due messages; where they are states of dead ones, at dead ones; and otherwise at all messages. With a bound, ages
+// too are by the writers' clocks, with up to an hour of error: a message of a writer that is further off can be missing. A
 // run's messages are found by an index, whatever Look is.
 func (s *Store) ListPage(ctx context.Context, f Filter) (page MessagePage, err error) {
 	if f.Look < 0 {
@@ -53,7 +53,7 @@ func (s *Store) ListPage(ctx context.Context, f Filter) (page MessagePage, err e
 	return page, nil
 }
 
-// looked says among which messages a list looks: most of a table, with ids from one up to another.
+// looked is what a list looks at: up to most rows of a table, with ids from one up to another.
 type looked struct {
 	most     int
 	table    string // message, due or dead
@@ -61,7 +61,7 @@ type looked struct {
 	tenants  bool // for one tenant
 }
 
-// writerSlack is by how much a writer's clock, which ids begin with, may be wrong.
+// writerSlack is how wrong a writer's clock may be; ids begin with it.
 const writerSlack = time.Hour
 
 func (s *Store) looked(ctx context.Context, f Filter) (look looked, err error) {
@@ -101,7 +101,7 @@ func (l looked) source(from, to string) string {
 		columns, l.table, id, from, to)
 }
 
-// candidates are the ids among which the list looks. What the table itself tells is asked of it first: the view status takes longer.
+// candidates are the ids among which the list looks. Conditions on the table itself come first, because the view status is slower.
 func (l looked) candidates(f Filter, tenant string, args []any) (string, []any) {
 	arg := func(v any) string {
 		args = append(args, v)

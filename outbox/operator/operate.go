@@ -19,14 +19,14 @@ import (
 // ErrNoURL says that a message has no URL that can be delivered to; a replay must name one.
 var ErrNoURL = errors.New("has no URL that can be delivered to; name one")
 
-// Replayed tells what one replay did.
+// Replayed is the result of one replay.
 type Replayed struct {
 	ID  outbox.ID `json:"id"`  // the message asked for
 	New outbox.ID `json:"new"` // the message that will be delivered: the same, or its copy for another URL
 }
 
 // Replay makes messages due at once: dead, cancelled or delivered ones, or those that wait for their next attempt. Their ids
-// stay, so that a receiver can drop the repeat. Attempts are counted further, and the retry schedule begins anew.
+// stay, so that a receiver can drop the repeat. The numbers of attempts continue, and the retry schedule begins again.
 //
 // With a URL, each message is copied to it under a new id, and the old one is closed as cancelled; it must not be due any more.
 // All of this happens in one transaction. An error names every message that cannot be replayed, and nothing has changed.
@@ -57,7 +57,7 @@ func (s *Store) Replay(ctx context.Context, ids []outbox.ID, url string) ([]Repl
 	return done, nil
 }
 
-// Cancel gives up messages that are still due. A request in flight goes on, but its answer changes nothing any more. Nothing is
+// Cancel cancels messages that are still due. A request in flight goes on, but its answer no longer changes anything. Nothing is
 // changed when one of the messages is not due.
 func (s *Store) Cancel(ctx context.Context, ids []outbox.ID, reason string) error {
 	if reason == "" {
@@ -89,7 +89,7 @@ type subject struct {
 	State    outbox.State
 	Endpoint string
 	Tenant   string
-	Kept     bool // the result is there, or there is none to be
+	Kept     bool // the result is there, or the message has none
 	Attempts int
 }
 
@@ -113,7 +113,7 @@ func (m subject) checkReplay(url string) error {
 	return nil
 }
 
-// fault is why one message cannot be changed, as against an error of the database.
+// fault is why one message cannot be changed, in contrast to an error of the database.
 type fault struct {
 	text string
 	err  error
@@ -198,7 +198,7 @@ ON CONFLICT (message_id) DO UPDATE SET due_at = pg_catalog.statement_timestamp()
 
 func (s *Store) copyTo(ctx context.Context, tx pgx.Tx, m subject, copied outbox.ID, url, endpoint string) error {
 	tenant := ""
-	if m.Tenant != "" { // else the tables may have no such column
+	if m.Tenant != "" { // without a tenant, the tables may lack the column
 		tenant = ", tenant"
 	}
 	_, err := tx.Exec(ctx, s.in(`WITH m AS (
@@ -213,7 +213,7 @@ INSERT INTO outbox.due (message_id, endpoint) SELECT id, $5::pg_catalog.text FRO
 	return s.close(ctx, tx, m.ID, "replayed to another URL as message "+copied.String())
 }
 
-// close moves a message to dead as cancelled, from wherever it was.
+// close moves a message to dead as cancelled, from any state.
 func (s *Store) close(ctx context.Context, tx pgx.Tx, id outbox.ID, reason string) error {
 	if _, err := tx.Exec(ctx, s.in(`DELETE FROM outbox.due WHERE message_id OPERATOR(pg_catalog.=) $1::pg_catalog.uuid`), id); err != nil {
 		return err

@@ -16,7 +16,7 @@ type PausedMessages struct {
 	Messages int64
 }
 
-// PausedAmong tells which of these messages are due and wait behind a pause. On tables older than version 6 it knows of none.
+// PausedAmong returns which of these messages are due and wait behind a pause. On tables older than version 6 it finds none.
 func (s *Store) PausedAmong(ctx context.Context, ids []outbox.ID) ([]PausedMessages, error) {
 	knows, err := s.knowsTenants(ctx)
 	if err != nil || !knows {

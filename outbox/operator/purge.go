@@ -11,12 +11,12 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// Purge erases all that the outbox holds of a tenant or of a run: its messages with their dedupe keys, attempts, due and dead
+// Purge erases all data of a tenant or of a run in the outbox: its messages with their dedupe keys, attempts, due and dead
 // rows, the copies that replays made of them, and the riverstep runs that they were written for. There is no index over
-// tenants, so it reads all messages, in the order of their ids and in many statements: no snapshot lasts longer than one of
-// them.
+// tenants, so it reads all messages, in the order of their ids and in many statements: no snapshot lasts longer than one
+// statement.
 //
-// Messages written after the survey are not erased. Messages that are being delivered are waited for. An active run stays, and
+// Messages written after the survey are not erased. It waits for messages that are being delivered. An active run stays, and
 // so does one that the message of another tenant belongs to; the pauses and limits of the tenant stay too.
 //
 // Erased rows leave the files with the next VACUUM, and leave backups and the write-ahead log when those are removed.
@@ -27,14 +27,14 @@ type Purge struct {
 	copies map[outbox.ID]struct{} // messages that are copies of the tenant's, and name no tenant
 	report func(PurgeProgress)
 
-	left    map[outbox.ID]struct{} // what is to be tried again
+	left    map[outbox.ID]struct{} // messages to try again
 	refused int
 }
 
-// PurgeProgress is how far a purge has come.
+// PurgeProgress is the progress of a purge.
 type PurgeProgress struct {
 	Walked int64 // messages that were read
-	About  int64 // of about so many; 0 when that is not known
+	About  int64 // about how many there are; 0 when that is not known
 	Counts PurgeCounts
 }
 
@@ -45,9 +45,9 @@ type PurgeCounts struct {
 	DedupeKeys int64 `json:"dedupe_keys"`
 	Attempts   int64 `json:"attempts"`
 	Due        int64 `json:"due"`
-	Dead       int64 `json:"dead"`  // cancelled ones too
+	Dead       int64 `json:"dead"`  // includes cancelled ones
 	Runs       int64 `json:"runs"`  // of riverstep; a survey also counts those that belong to the message of another tenant
-	Lanes      int64 `json:"lanes"` // what the workers remember of the tenant at endpoints and URLs
+	Lanes      int64 `json:"lanes"` // lanes of the tenant, at endpoints and URLs
 
 	// What an erasure left.
 	Left        int64  `json:"left"`         // messages that are being delivered, that another transaction has locked, or that the database keeps
@@ -97,7 +97,7 @@ func (p *Purge) Survey(ctx context.Context) (PurgeCounts, error) {
 	return counts, nil
 }
 
-// Erase erases what was surveyed, and returns what it erased, even beside an error. For the time wait, it retries messages that
+// Erase erases what was surveyed, and returns what it erased, even with an error. For the time wait, it retries messages that
 // are being delivered or are locked. It can be called again.
 func (p *Purge) Erase(ctx context.Context, wait time.Duration) (PurgeCounts, error) {
 	var counts PurgeCounts
@@ -177,8 +177,8 @@ func (p *Purge) eraseAll(ctx context.Context, ids []outbox.ID, counts *PurgeCoun
 	return nil
 }
 
-// aboutRows reports an error that comes from some rows only: a lock that was waited for in vain, or a rule, a trigger or a
-// foreign key that keeps a row.
+// aboutRows reports an error that only some rows cause: a wait for a lock without success, or a rule, a trigger or a
+// foreign key that protects a row.
 func aboutRows(err error) (locked, refused bool) {
 	switch code := sqlstate.Of(err); {
 	case code == "55P03", code == "40P01", code == "40001":

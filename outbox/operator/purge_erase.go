@@ -85,7 +85,7 @@ func (p *Purge) ids(ctx context.Context, tx pgx.Tx, sql string, ids []outbox.ID)
 	return pgx.CollectRows(rows, pgx.RowTo[outbox.ID])
 }
 
-// unownedRuns are the runs of some ids that no message belongs to any more. The run ids of the two tables have different
+// unownedRuns selects, among some run ids, the runs that no message belongs to any more. The run ids of the two tables have different
 // collations; message's has the index.
 const unownedRuns = `FROM outbox.riverstep_run r WHERE r.run_id OPERATOR(pg_catalog.=) ANY ($1::pg_catalog.text[])
   AND NOT EXISTS (SELECT FROM outbox.message m WHERE m.run_id OPERATOR(pg_catalog.=) r.run_id COLLATE pg_catalog."default")`
@@ -127,7 +127,7 @@ RETURNING run_id, dedupe_key IS NOT NULL, replay_of IS NOT NULL`), uuid7.Texts(i
 	return done, p.eraseRuns(ctx, tx, runs, &done)
 }
 
-// eraseRuns erases those of some runs that have ended and that no message belongs to, and counts those that are active.
+// eraseRuns erases the given runs that have ended and that no message belongs to, and counts the active ones.
 func (p *Purge) eraseRuns(ctx context.Context, tx pgx.Tx, runs []string, counts *PurgeCounts) error {
 	var active int64
 	err := tx.QueryRow(ctx, p.store.in(`SELECT pg_catalog.count(*) `+unownedRuns+` AND r.status OPERATOR(pg_catalog.=) 'active'::pg_catalog.text`), runs).Scan(&active)

@@ -8,8 +8,8 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/lane"
 )
 
-// Besides what belongs to messages, a purge erases the riverstep runs that have the run id and no message, and what the workers
-// remember of the lanes of the tenant. What an operator set, a pause or a limit, stays: it may be what keeps requests from the
+// Besides what belongs to messages, a purge erases the riverstep runs that have the run id and no message, and the state that the
+// workers keep of the tenant's lanes. What an operator set, a pause or a limit, stays: it may be what keeps requests from the
 // tenant.
 const (
 	lanesOfTenant = `FROM outbox.endpoint e WHERE pg_catalog.split_part(e.endpoint, ' ', 2) OPERATOR(pg_catalog.=) $1::pg_catalog.text`
@@ -58,15 +58,15 @@ func (p *Purge) eraseRunsAndLanes(ctx context.Context, counts *PurgeCounts) erro
 	return p.store.db.QueryRow(ctx, p.store.in(`SELECT pg_catalog.count(*) `+lanesOfTenant+` AND `+setByOperator), p.store.tenant).Scan(&counts.PausedLanes)
 }
 
-// eraseFromEvents takes the tenant's name out of what is to be told. Messages that told of it are the tenant's own, and go with
-// its others.
+// eraseFromEvents removes the tenant's name from events that are not written yet. Written ones about the tenant are the tenant's own
+// messages, and are erased with its others.
 func (p *Purge) eraseFromEvents(ctx context.Context) error {
 	s := p.store
 	version, err := s.version(ctx)
 	if err != nil || version < sinceKinds {
 		return err
 	}
-	var may bool // a role that purged before there were events
+	var may bool // this role's privileges may be from before there were events
 	err = s.db.QueryRow(ctx, s.in(`SELECT pg_catalog.has_table_privilege('outbox.event'::pg_catalog.text, 'SELECT'::pg_catalog.text)
     AND pg_catalog.has_table_privilege('outbox.event'::pg_catalog.text, 'UPDATE'::pg_catalog.text)
     AND pg_catalog.has_table_privilege('outbox.event_told'::pg_catalog.text, 'SELECT'::pg_catalog.text)

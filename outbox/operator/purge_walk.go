@@ -13,11 +13,11 @@ import (
 // purgeable is a message that a walk found.
 type purgeable struct {
 	id       outbox.ID
-	mine     bool // of the tenant and the run that are asked for
+	mine     bool // of the tenant and the run of the purge
 	replayOf *outbox.ID
 }
 
-// walk reads messages in the order of their ids, up to the end, and yields those of the tenant, and copies, which may be.
+// walk reads messages in the order of their ids, up to the end. It yields those of the tenant, and copies, which may be the tenant's.
 func (p *Purge) walk(ctx context.Context, f func([]purgeable, PurgeProgress) error) error {
 	sql, err := p.pageSQL(ctx)
 	if err != nil {
@@ -51,14 +51,14 @@ func (p *Purge) walk(ctx context.Context, f func([]purgeable, PurgeProgress) err
 	}
 }
 
-// pageSQL reads a page behind an id. Its last message is always among the rows, for the next page begins behind it.
+// pageSQL reads a page behind an id. Its last message is always among the rows, because the next page begins behind it.
 func (p *Purge) pageSQL(ctx context.Context) (string, error) {
 	knows, err := p.store.knowsTenants(ctx)
 	if err != nil {
 		return "", err
 	}
 	run := "true"
-	if p.runID != "" { // then the index on run_id leads
+	if p.runID != "" { // then the index on run_id is used
 		run = `run_id OPERATOR(pg_catalog.=) $4::pg_catalog.text`
 	}
 	return p.store.in(`WITH page AS MATERIALIZED (
@@ -122,7 +122,7 @@ func (p *Purge) resolve(ctx context.Context, unowned map[outbox.ID]outbox.ID) er
 	clear(p.copies)
 	roots := map[outbox.ID]bool{} // by original: whether it is to be erased
 	rootOf := func(id outbox.ID) outbox.ID {
-		for range len(unowned) { // bounds a circle that was made by hand
+		for range len(unowned) { // a bound, in case somebody made a circle by hand
 			next, ok := unowned[id]
 			if !ok {
 				break

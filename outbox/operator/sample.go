@@ -26,19 +26,19 @@ type Sample struct {
 	Pending       *int64           `json:"pending"`
 	Delivering    *int64           `json:"delivering"`
 	Retrying      *int64           `json:"retrying"`
-	Waits         map[string]int64 `json:"waits"`      // messages by what of the worker's own they wait for: signing_key, proxy, database, other
+	Waits         map[string]int64 `json:"waits"`      // messages that wait for something that the worker lacks, by what: signing_key, proxy, database, other
 	Dead          map[string]int64 `json:"dead"`       // by reason
-	OldestDue     *time.Time       `json:"oldest_due"` // due time of the oldest message that no worker delivers and nothing holds back; nil also when there is none
+	OldestDue     *time.Time       `json:"oldest_due"` // due time of the oldest message that is not in flight and not held back; nil also when there is none
 	BreakersOpen  *int64           `json:"breakers_open"`
 	Paused        *int64           `json:"paused"`
 	DueDeadRows   *int64           `json:"due_dead_rows"`   // row versions of due that vacuum has not removed
 	HorizonSince  *time.Time       `json:"horizon_since"`   // since when a transaction keeps vacuum from removing rows; nil also when none does
 	HorizonXIDs   *int64           `json:"horizon_xids"`    // the same in transactions, replication slots included
-	RetentionFrom *time.Time       `json:"retention_since"` // since when the oldest row is there that retention should have removed; nil also when there is none
+	RetentionFrom *time.Time       `json:"retention_since"` // since when retention should have removed the oldest row that is still there; nil also when there is none
 	Workers       *int64           `json:"workers"`
 }
 
-// Stale reports whether the sample is older than three intervals by the clock of the database, and so says nothing about now.
+// Stale reports whether the sample is older than three intervals by the clock of the database, and so says nothing about the present.
 func (s Sample) Stale(now time.Time) bool {
 	return now.Sub(s.At) > sampleStaleAfter*time.Duration(s.IntervalMS)*time.Millisecond
 }

@@ -9,10 +9,10 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// sinceTenants is the first version of the tables that knows tenants and says what holds a message back.
+// sinceTenants is the first version of the tables with tenants, and with columns that say what holds a message back.
 const sinceTenants = 6
 
-// sinceLaneCounts is the version of the tables since which the views count by lane and by tenant within bounds.
+// sinceLaneCounts is the first version of the tables whose views count by lane and by tenant within bounds.
 const sinceLaneCounts = 10
 
 // ErrNoTenants says that the tables are older than tenants.
@@ -31,7 +31,7 @@ func (s *Store) OfTenant(tenant string) (*Store, error) {
 	return &Store{db: s.db, schema: s.schema, tenant: tenant, tables: s.tables}, nil
 }
 
-// tables is what a store learned of its tables.
+// tables is what a store knows of its tables.
 type tables struct {
 	version atomic.Int64 // never reset: nobody migrates down under a running program
 }
@@ -45,8 +45,8 @@ func (s *Store) knowsTenants(ctx context.Context) (bool, error) {
 	return version >= sinceTenants, err
 }
 
-// version is that of the tables. One that is older than this package knows of is asked for again each time: they may be
-// migrated meanwhile.
+// version is the version of the tables. A version older than the newest that this package knows is read again each time: the tables may
+// be migrated meanwhile.
 func (s *Store) version(ctx context.Context) (version int64, err error) {
 	if version = s.tables.version.Load(); version >= sinceLaneCounts {
 		return version, nil
@@ -58,9 +58,9 @@ func (s *Store) version(ctx context.Context) (version int64, err error) {
 	return version, nil
 }
 
-// since reports whether the tables are of a version or later.
+// since reports whether the tables are of this version or later.
 func (s *Store) since(ctx context.Context, version int64) (bool, error) {
-	knows, err := s.knowsTenants(ctx) // a tenant's store works on those only
+	knows, err := s.knowsTenants(ctx) // a tenant's store needs those
 	return knows && s.tables.version.Load() >= version, err
 }
 

@@ -21,7 +21,7 @@ import (
 type Store struct {
 	db     outbox.DB
 	schema string
-	tenant string // whose messages it sees and changes; all when empty
+	tenant string // the only tenant whose messages it sees and changes; all when empty
 	tables *tables
 }
 
@@ -70,13 +70,13 @@ type MessageStatus struct {
 	DeadAt         *time.Time            `json:"dead_at"`
 	ReplayOf       *outbox.ID            `json:"replay_of"`
 	CreatedAt      time.Time             `json:"created_at"`
-	Tenant         *string               `json:"tenant"` // whose message it is; nil for none
-	Kind           *string               `json:"kind"`   // nil for an outcome; event for what a worker tells an operator
+	Tenant         *string               `json:"tenant"` // nil for none
+	Kind           *string               `json:"kind"`   // nil for an outcome; event for a report to an operator
 
-	Hold // why it is not tried when it is due
+	Hold // why it is not tried although it is due
 }
 
-// statusColumns are those of a MessageStatus, of the view outbox.status as s.
+// statusColumns are the columns of a MessageStatus, of the view outbox.status as s.
 func statusColumns(version int64) string {
 	hold, kind := noHold, `NULL::pg_catalog.text`
 	if version >= sinceTenants {
@@ -100,7 +100,7 @@ func (m *MessageStatus) fields() []any {
 	}, m.Hold.fields()...)
 }
 
-// MessageDetail is a message with all it says and every attempt.
+// MessageDetail is a message with all its fields and every attempt.
 type MessageDetail struct {
 	MessageStatus
 	Result      []byte            `json:"result"` // base64 in JSON; nil unless the run succeeded

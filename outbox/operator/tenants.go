@@ -10,14 +10,14 @@ import (
 // TenantStatus counts the waiting and dead messages of a tenant.
 type TenantStatus struct {
 	Tenant     string     `json:"tenant"`  // "" for messages that name none
-	Waiting    int64      `json:"waiting"` // due, in whatever state
+	Waiting    int64      `json:"waiting"` // due, in any state
 	Retrying   int64      `json:"retrying"`
 	Delivering int64      `json:"delivering"`
-	Held       int64      `json:"held"` // those of the waiting that are in a lane that is held back now
+	Held       int64      `json:"held"` // those of the waiting whose lane is held back now
 	Dead       int64      `json:"dead"`
 	OldestDue  *time.Time `json:"oldest_due"`
 
-	Estimated     bool `json:"estimated"`      // what is due: more is due than is counted
+	Estimated     bool `json:"estimated"`      // the counts of due messages: more is due than is counted
 	DeadEstimated bool `json:"dead_estimated"` // Dead: more is dead than is counted
 
 	Others int64 `json:"-"` // tenants in all, this one among them

@@ -17,7 +17,7 @@ type WorkerStatus struct {
 	Started      time.Time `json:"started"`
 	Seen         time.Time `json:"seen"`
 	InFlight     int       `json:"in_flight"`
-	ClockAheadMS int64     `json:"clock_ahead_ms"` // of the database's
+	ClockAheadMS int64     `json:"clock_ahead_ms"` // how far its clock is ahead of the database's
 	NotReady     *string   `json:"not_ready"`      // what keeps it from delivering
 }
 

@@ -1,7 +1,7 @@
-// Package linksampler samples a span that has no parent as the spans are that it is linked to.
+// Package linksampler samples a span without a parent if one of the spans that it links to is sampled.
 //
-// A retry of a delivery has a trace of its own, with a link to the writer's span. An ordinary sampler would draw lots for it
-// anew, so that of a trace that was kept most retries were missing:
+// A retry of a delivery has a trace of its own, with a link to the writer's span. An ordinary sampler would decide about it
+// by chance again, and most retries of a sampled trace would be missing. So wrap the sampler:
 //
 //	sdktrace.NewTracerProvider(sdktrace.WithSampler(linksampler.New(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(0.01)))), …)
 //
@@ -15,7 +15,7 @@ import (
 
 type sampler struct{ others sdktrace.Sampler }
 
-// New returns a sampler that leaves to another one what has a parent, or no links.
+// New returns a sampler that asks the given one about spans that have a parent, or no links.
 func New(others sdktrace.Sampler) sdktrace.Sampler { return sampler{others} }
 
 func (s sampler) ShouldSample(p sdktrace.SamplingParameters) sdktrace.SamplingResult {

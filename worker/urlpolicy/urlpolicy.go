@@ -6,8 +6,8 @@
 //	...
 //	err = terminal.CheckHeaders(headers)           // http://10.0.0.1/x: not a public address
 //
-// What a name resolves to is not looked up: it may be another address by the time that the run ends, and the worker checks
-// each address that it connects to.
+// Names are not looked up: their addresses can change before the run ends, and the worker checks each address that it
+// connects to.
 package urlpolicy
 
 import (

@@ -1,4 +1,4 @@
-// Package chart draws line charts as SVG, for a report that is read in a browser. gonum/plot draws them: the same figures give the
+// Package chart draws line charts as SVG, for a report that is read in a browser, with gonum/plot. The same figures give the
 // same bytes, so that a change can be reviewed.
 //
 // It draws what it is given and judges nothing: the y axis begins at zero, so that a difference looks as large as it is.
@@ -131,7 +131,7 @@ func (c Chart) xs() (all []float64) {
 	return slices.Compact(all)
 }
 
-// spread is what gonum/plot takes for error bars.
+// spread has the form in which gonum/plot takes error bars.
 type spread struct {
 	plotter.XYs
 	plotter.YErrors
@@ -168,8 +168,8 @@ func addSeries(p *plot.Plot, points []Point, c color.Color, markers bool) (plot.
 	return line, nil
 }
 
-// colour of the i-th series: those of Okabe and Ito, which people who see colours differently can tell apart, in an order
-// that leaves the pale ones for last. A ninth series begins anew.
+// colour of the i-th series: those of Okabe and Ito, which colour-blind people can distinguish, with the pale ones last.
+// A ninth series has the first colour again.
 func colour(i int) color.Color {
 	all := []color.RGBA{{R: 0x00, G: 0x72, B: 0xb2}, {R: 0xd5, G: 0x5e}, {G: 0x9e, B: 0x73}, {R: 0xcc, G: 0x79, B: 0xa7},
 		{R: 0xe6, G: 0x9f}, {R: 0x56, G: 0xb4, B: 0xe9}, {R: 0x4d, G: 0x4d, B: 0x4d}, {R: 0xb8, G: 0xa8}}

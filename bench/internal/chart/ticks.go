@@ -8,8 +8,8 @@ import (
 	"gonum.org/v1/plot"
 )
 
-// labelledMax is how many places a logarithmic axis labels rather than the powers of ten: such a chart compares a few
-// amounts, and these are what its reader wants to see below it.
+// labelledMax is up to how many points a logarithmic axis labels these points instead of the powers of ten: such a chart
+// compares a few amounts, and its reader wants to see them.
 const labelledMax = 8
 
 func logTicks(xs []float64) plot.Ticker {

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Budget is a bound on a ratio between two contenders, or on an absolute figure of one when against is empty. Without a
-// bound it is a ratio worth showing.
+// Budget is a bound on a ratio between two contenders, or on an absolute figure of one when Against is empty. Without a
+// bound it is only shown.
 type Budget struct {
 	Metric          string
 	Of, Against     string  // contenders
@@ -27,7 +27,7 @@ const (
 	metSoFar    verdict = "met as far as measured" // of several bounds
 )
 
-// budgetDigits are shown of a budget's figures after the point: enough to tell a ratio of 0.59 from one of 0.6.
+// budgetDigits is how many digits of a budget's figures are shown after the point: enough to distinguish 0.59 from 0.6.
 const budgetDigits = 2
 
 // Bounded reports whether it can be met or missed.
@@ -41,7 +41,7 @@ func (b Budget) value(s summary) string {
 	return Number(s.median, budgetDigits) + " " + b.Unit
 }
 
-// Name says what is bounded: a ratio, or a figure of one contender.
+// Name names what is bounded: a ratio, or a figure of one contender.
 func (b Budget) Name() string {
 	if b.Against == "" {
 		return b.Of + " " + b.Metric
@@ -49,7 +49,7 @@ func (b Budget) Name() string {
 	return fmt.Sprintf("%s / %s, %s", b.Of, b.Against, b.Metric)
 }
 
-// Bound says what it must come to, with its unit; a dash when any value will do.
+// Bound is the bound with its unit; a dash when there is none.
 func (b Budget) Bound() string {
 	text := func(sign string, value float64) string {
 		return strings.TrimSpace(sign + " " + strconv.FormatFloat(value, 'f', -1, 64) + " " + b.Unit)
@@ -80,7 +80,7 @@ func (b Budget) evaluate(rounds []Round) summary {
 	return summarise(values)
 }
 
-// doubt says when some rounds would have been judged otherwise than their median.
+// doubt reports when single rounds would have another verdict than their median.
 func (b Budget) doubt(s summary) string {
 	atMin, atMax := b.judge(summary{median: s.min, n: s.n}), b.judge(summary{median: s.max, n: s.n})
 	if atMin == atMax {

@@ -13,7 +13,7 @@ import (
 func (c Chart) draw(sc Scenario, r ScenarioResults) svg.Chart {
 	drawn := svg.Chart{Title: upperFirst(c.Title), XTitle: c.XTitle, YTitle: c.YTitle, LogX: c.LogX}
 	if c.Curve != "" {
-		drawn.Series, drawn.Note = c.lines(sc, r), "of each contender the round with the median "+sc.Metrics[0].Title
+		drawn.Series, drawn.Note = c.lines(sc, r), "for each contender, the round with the median "+sc.Metrics[0].Title
 	} else {
 		drawn.Series, drawn.Note = c.points(sc, r), "medians, with bars from the least to the greatest"
 	}
@@ -47,7 +47,7 @@ func (c Chart) lines(sc Scenario, r ScenarioResults) []svg.Series {
 	return all
 }
 
-// points are one of each contender, at the amount in which it differs from the others.
+// points returns one point for each contender, at the amount in which it differs from the others.
 func (c Chart) points(sc Scenario, r ScenarioResults) []svg.Series {
 	s := svg.Series{Name: c.Metric}
 	for _, contender := range sc.Contenders {
@@ -79,7 +79,7 @@ func medianRound(rounds []Round, contender, metric string) int {
 	return measured[(len(measured)-1)/2]
 }
 
-// File is what the n-th chart of a scenario is called beside the report.
+// File is the file name of the n-th chart of a scenario, beside the report.
 func (c Chart) File(sc Scenario, n int) string {
 	name := c.Curve + c.Metric // one of them is empty
 	for _, before := range sc.Charts[:n] {

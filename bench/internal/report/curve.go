@@ -25,14 +25,14 @@ func (p *Point) UnmarshalJSON(text []byte) error {
 // Curves of one trial, by name.
 type Curves map[string][]Point
 
-// Plotter collects the curves of one trial. What samples a trial often runs beside what drives it, so it may be shared.
+// Plotter collects the curves of one trial. It may be shared, because a sampler often runs beside the code that drives a trial.
 type Plotter struct {
 	mu     sync.Mutex
 	curves Curves
 }
 
 // Plot adds a point to a curve of this trial. A curve's points may come in any order: they are drawn by their x. A trial
-// plots some hundreds of points at most, for they are kept in the results of every round. A point that is no number, as
+// plots some hundreds of points at most, because the results of every round keep them. A point that is not a number, like
 // the quantile of nothing, is left out.
 func (p *Plotter) Plot(curve string, x, y float64) {
 	if !isFinite(x) || !isFinite(y) {
@@ -65,10 +65,10 @@ func (p *Plotter) Plotted() Curves {
 	return found
 }
 
-// RateCurve is what [Plotter.PlotRate] plots.
+// RateCurve is the name of the curve that [Plotter.PlotRate] plots.
 const RateCurve = "rate"
 
-// A curve of a rate has enough points to see it bend, each wide enough to be a rate.
+// A rate curve has enough points to show a bend, and each point has enough messages for a rate.
 const (
 	rateBinsMax     = 50
 	perRateBinLeast = 500 // messages, on average

@@ -1,6 +1,6 @@
 package report
 
-// Machine is where the figures come from: without it they mean nothing.
+// Machine is the machine on which the figures were measured: without it they mean nothing.
 type Machine struct {
 	CPU        string  `json:"cpu"`
 	Cores      int     `json:"cores"`

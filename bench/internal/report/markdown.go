@@ -8,12 +8,12 @@ import (
 	"strings"
 )
 
-// PageFile is what -report writes beside its drawings.
+// PageFile is the name of the page that -report writes beside its drawings.
 const PageFile = "REPORT.md"
 
 // WritePage writes the report as a page with its drawings into a directory, which it makes. Files of an earlier report
-// are replaced; one of a chart that is no more stays. It has a section for each scenario that ran, and judges the design's
-// budgets by all there are.
+// are replaced; a chart that is no longer drawn stays. The page has a section for each scenario that ran, and a verdict on
+// each of the design's budgets.
 func WritePage(dir string, r Results, ran, all []Scenario) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("-report: %w", err)
@@ -76,7 +76,7 @@ func (p *page) row(cells ...string) {
 	p.printf("| %s |\n", strings.Join(cells, " | "))
 }
 
-// head begins a table. Columns after the first so many of text are figures, to the right; one without a name is text.
+// head begins a table. The first columns, as many as texts says, are text; the others are figures, to the right, except one without a name.
 func (p *page) head(texts int, cells ...string) {
 	p.row(cells...)
 	var rule []string
@@ -139,7 +139,7 @@ func (p *page) further(r Results, all []Scenario) {
 	p.printf("\n")
 }
 
-// judgePromise says what was measured of each bound of a scenario, and what they come to: met when every one is. The short
+// judgePromise returns what was measured for each bound of a scenario, and their verdict: met when every one is. The short
 // form is too short for some.
 func judgePromise(sc Scenario, rounds []Round) (measured string, all verdict) {
 	var lines []string

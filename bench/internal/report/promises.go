@@ -5,7 +5,7 @@ import "slices"
 // Promise is a row of the design's table of budgets. Its bounds are those of the scenario that measures it.
 type Promise struct{ What, Target, Scenario string }
 
-// furtherBounds are those of all scenarios that can be missed without being in the design's table.
+// furtherBounds are the bounds of all scenarios that are not in the design's table.
 func furtherBounds(all []Scenario) []Scenario {
 	promised := map[string]bool{}
 	for _, p := range Promises() {

@@ -36,7 +36,7 @@ func roundsText(n int) string {
 	return fmt.Sprintf("%d rounds", n)
 }
 
-// noiseOf names how many trials were disturbed. It says nothing of a machine that was quiet.
+// noiseOf says how many trials were disturbed. It says nothing when the machine was quiet.
 func noiseOf(r Results) string {
 	trials, noisy, worst := 0, 0, 0.0
 	for _, sc := range r.Scenarios {
@@ -135,7 +135,7 @@ func spread(s summary, digits int) string {
 	return "[" + Number(s.min, digits) + ".." + Number(s.max, digits) + "]"
 }
 
-// Number groups the digits before the point by threes: 27 410.5. What was not measured is a dash.
+// Number groups the digits before the point by threes: 27 410.5. A value that was not measured is a dash.
 func Number(v float64, digits int) string {
 	if math.IsNaN(v) {
 		return "–"

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Results are what a run found, as -json writes them: every round's samples, from which all else is computed.
+// Results are what a run found, as -json writes them: every round's samples. Everything else is computed from them.
 type Results struct {
 	Machine   Machine           `json:"machine"`
 	Started   time.Time         `json:"started"`
@@ -23,7 +23,7 @@ type ScenarioResults struct {
 	Name   string        `json:"name"`
 	Rounds []Round       `json:"rounds"`
 	Curves []RoundCurves `json:"curves,omitempty"` // one for each round; none when nothing was plotted
-	Later  time.Time     `json:"later,omitzero"`   // the start of the later run that these are of, if they are of one
+	Later  time.Time     `json:"later,omitzero"`   // the start of the later run that measured these, if one did
 }
 
 // RoundCurves are the curves of a round, by contender.
@@ -32,7 +32,7 @@ type RoundCurves map[string]Curves
 // Round is a sample of each contender.
 type Round map[string]Sample
 
-// With puts the scenarios of a later run into these results, in place of their own. It refuses what cannot stand in one
+// With replaces scenarios of these results by those of a later run. It refuses results that cannot be in one
 // report: another machine, another Postgres, another form.
 func (r Results) With(later Results) (Results, error) {
 	a, b := r.Machine, later.Machine
@@ -62,7 +62,7 @@ func (r Results) scenario(name string) ScenarioResults {
 	return ScenarioResults{Name: name}
 }
 
-// when says of a scenario that was measured by a later run when that was.
+// when returns, for a scenario that a later run measured, the time of that run.
 func (s ScenarioResults) when() string {
 	if s.Later.IsZero() {
 		return ""
@@ -93,7 +93,7 @@ func WriteResults(path string, r Results) error {
 	return nil
 }
 
-// ReadResults reads what -json wrote, for a flag that takes it.
+// ReadResults reads a file that -json wrote. flag names it in errors.
 func ReadResults(flag, path string) (*Results, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {

@@ -2,7 +2,7 @@ package report
 
 import "slices"
 
-// Scenario is a scenario as a report needs it: what took part, what was measured of it, and what that must come to.
+// Scenario is a scenario as a report needs it: what took part, what was measured, and the budgets.
 type Scenario struct {
 	Name       string
 	About      string

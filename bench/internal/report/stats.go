@@ -5,13 +5,13 @@ import (
 	"slices"
 )
 
-// summary is what many rounds come to.
+// summary summarises many rounds.
 type summary struct {
 	median, min, max float64
 	n                int
 }
 
-// summarise takes the values of all rounds. Of none, everything is NaN.
+// summarise takes the values of all rounds. Without any, everything is NaN.
 func summarise(values []float64) summary {
 	if len(values) == 0 {
 		nan := math.NaN()
@@ -34,7 +34,7 @@ func isFinite(v float64) bool { return !math.IsNaN(v) && !math.IsInf(v, 0) }
 // overlaps reports whether the spreads of two summaries share a value: then their difference may be chance.
 func (s summary) overlaps(other summary) bool { return s.min <= other.max && other.min <= s.max }
 
-// Quantile returns the least of the sorted values that a share of q of them does not exceed (nearest rank).
+// Quantile returns the least of the sorted values that at least a share q of them does not exceed (nearest rank).
 func Quantile(sorted []float64, q float64) float64 {
 	if len(sorted) == 0 {
 		return math.NaN()

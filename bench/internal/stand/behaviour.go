@@ -14,17 +14,17 @@ import (
 	"time"
 )
 
-// Behaviour is how some endpoints answer. The zero value answers 200 at once, as all do until they are told otherwise.
-// The exported names are what net/rpc carries.
+// Behaviour is how some endpoints answer. The zero value answers 200 at once, as all endpoints do at first.
+// net/rpc needs the exported names.
 type Behaviour struct {
 	From, To    int           // endpoints by index, in the order of their URLs; To is exclusive
 	Hang        bool          // never answers; the request ends when the client gives up
-	Status      int           // is what every request is answered with; its message has not arrived. 0 for 200
+	Status      int           // the status of every answer; its message counts as not arrived. 0 for 200
 	RetryAfter  int           // seconds, in the header of that answer; 0 for none
-	FailPercent int           // of the requests are answered 500, at random; their messages have not arrived
-	SlowPercent int           // of the others are answered after Slow, still with 200; their messages arrived at once
-	Slow        time.Duration // how late that is, at least
-	SlowSpread  time.Duration // and up to so much later, at random: or requests that began together end together
+	FailPercent int           // the share of requests answered 500, at random; their messages count as not arrived
+	SlowPercent int           // the share of the others answered 200 after Slow; their messages arrive at once
+	Slow        time.Duration // the least delay
+	SlowSpread  time.Duration // the most random delay on top, so that requests that began together end apart
 }
 
 func (b Behaviour) check(endpoints int) error {
@@ -36,19 +36,19 @@ func (b Behaviour) check(endpoints int) error {
 	case min(b.FailPercent, b.SlowPercent) < 0 || max(b.FailPercent, b.SlowPercent) > 100:
 		return fmt.Errorf("%d %% failing and %d %% slow; want 0 to 100", b.FailPercent, b.SlowPercent)
 	case b.SlowPercent > 0 && b.Slow <= 0, b.SlowSpread < 0:
-		return fmt.Errorf("%d %% of answers are %v and up to %v late; want a time to be late by", b.SlowPercent, b.Slow, b.SlowSpread)
+		return fmt.Errorf("%d %% of answers are %v and up to %v late; want a delay above 0 and a spread of 0 or more", b.SlowPercent, b.Slow, b.SlowSpread)
 	}
 	return nil
 }
 
-// behaviours of one trial. While no endpoint was told to behave otherwise, each request pays a single load for them.
+// behaviours of one trial. While all endpoints are ordinary, they cost each request one load of a pointer.
 type behaviours struct {
 	by      atomic.Pointer[[]Behaviour] // by endpoint; nil while all are ordinary
 	refused atomic.Int64
 	hung    gauge
 }
 
-// gauge is how many there are, and the most there were at once.
+// gauge is a number of requests now, and the most at once.
 type gauge struct{ now, most atomic.Int64 }
 
 func (g *gauge) add() {
@@ -59,7 +59,7 @@ func (g *gauge) add() {
 
 func (g *gauge) remove() { g.now.Add(-1) }
 
-// set replaces the behaviour of the endpoints that it names. Requests that hang already go on hanging.
+// set replaces the behaviour of the endpoints that it names. Requests that already hang still hang.
 func (b *behaviours) set(one Behaviour, endpoints int) error {
 	if err := one.check(endpoints); err != nil {
 		return err
@@ -76,7 +76,7 @@ func (b *behaviours) set(one Behaviour, endpoints int) error {
 }
 
 // meet lets a request meet its endpoint's behaviour. It reports whether its message arrived, and how long the answer
-// has to wait then. Otherwise the request is dealt with.
+// has to wait then. If the message did not arrive, meet has answered the request.
 func (b *behaviours) meet(w http.ResponseWriter, req *http.Request) (arrived bool, late time.Duration) {
 	by := b.by.Load()
 	if by == nil {
@@ -142,12 +142,12 @@ func endpointOf(req *http.Request) int {
 	}
 	n, err := strconv.Atoi(strings.TrimPrefix(req.URL.Path, sharedPath))
 	if err != nil || n < 0 {
-		return math.MaxInt // behaves like one that was not told of anything
+		return math.MaxInt // an index without a behaviour: it is ordinary
 	}
 	return n
 }
 
-// byPath stands for an endpoint where the path tells which one it is: sharedPath and its index.
+// byPath stands for an endpoint where the path says which one it is: sharedPath and its index.
 const (
 	byPath     = -1
 	sharedPath = "/hook/"
@@ -162,8 +162,8 @@ func (b *Inbox) Behave(one Behaviour, _ *struct{}) error {
 	return a.behaviours.set(one, max(len(b.urls), b.shared))
 }
 
-// Behave changes how some endpoints answer, from now on and until the next trial is expected. Told twice of an endpoint,
-// the later one holds; the zero value makes it ordinary again.
+// Behave changes how some endpoints answer, from now on and until the next trial is expected. A later call for the same endpoint
+// replaces an earlier one; the zero value makes the endpoint ordinary again.
 func (r *Receiver) Behave(b Behaviour) error {
 	return r.call("Inbox.Behave", b, &struct{}{})
 }

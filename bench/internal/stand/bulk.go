@@ -8,8 +8,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// A backlog of millions is written by the server itself. bulkInsert writes what the hook would have written for the
-// messages from $1 to $2, the latter exclusive, had one come every bulkStep since $3: ids of version 7 in the order of
+// The server itself writes a backlog of millions. bulkInsert writes what the hook would have written for the
+// messages from $1 to $2, the latter exclusive, with one every bulkStep since $3: ids of version 7 in the order of
 // time with random ends, due in that order.
 const bulkInsert = `WITH numbered AS (
     SELECT n, $3::timestamptz + n * $4::interval AS at, ($5::text[])[1 + n % cardinality($5::text[])] AS url,
@@ -31,7 +31,7 @@ INSERT INTO bench.due (message_id, endpoint, due_at) SELECT id, concat_ws(' ', e
 // bulkStep is the time between two messages of a backlog that was written in bulk: 5 000 a second.
 const bulkStep = 200 * time.Microsecond
 
-// WriteBacklog writes the messages from the first to before the last number; the last was due when it began.
+// WriteBacklog writes the messages from number from up to, but not including, number until. The last one was due when it began.
 func WriteBacklog(ctx context.Context, d *Database, l Load, from, until int) error {
 	const perStatement, writers = 20_000, 2
 	endpoints, err := l.Endpoints()

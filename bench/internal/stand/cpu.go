@@ -13,9 +13,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// cpuMeter tells the CPU time of this process, of the receiver, of all of Postgres, and of everything on the machine.
+// cpuMeter measures the CPU time of this process, of the receiver, of all of Postgres, and of everything on the machine.
 // On two cores these four explain a rate better than anything else. A worker that a trial started as a process counts as
-// part of this one: both are the sender. It reads Linux's /proc; elsewhere it knows nothing.
+// part of this one: both are the sender. It reads Linux's /proc; elsewhere it measures nothing.
 type cpuMeter struct {
 	receiver, postmaster int // process ids; 0: not known
 }
@@ -81,7 +81,7 @@ func (u CPUUse) since(before CPUUse) CPUUse {
 	}
 }
 
-// process is what /proc says of one.
+// process is what /proc says about a process.
 type process struct {
 	name                  string
 	parent                int

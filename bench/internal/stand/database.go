@@ -118,7 +118,7 @@ func (d *Database) Settle(ctx context.Context) error {
 	if err := d.Exec(ctx, "CHECKPOINT"); err != nil {
 		return err
 	}
-	_ = exec.CommandContext(ctx, "sync").Run() // where there is none, the kernel writes when it likes
+	_ = exec.CommandContext(ctx, "sync").Run() // without that program, the kernel decides when to write
 	return nil
 }
 
@@ -127,7 +127,7 @@ func (d *Database) WALPosition(ctx context.Context) (int64, error) {
 	return One[int64](ctx, d, "SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint")
 }
 
-// Drop takes the schema away and closes the pools. It runs on a context of its own, for the trial's may have ended.
+// Drop drops the schema and closes the pools. It runs on a context of its own, because the trial's may have ended.
 func (d *Database) Drop(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), dropMax)
 	defer cancel()
@@ -142,7 +142,7 @@ func (d *Database) Drop(ctx context.Context) error {
 	return err
 }
 
-// Quiet passes on what a library warns of: the rest would be in the report's way.
+// Quiet passes on only the warnings of a library: the rest would disturb the report.
 func Quiet() *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 }

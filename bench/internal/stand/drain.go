@@ -13,7 +13,7 @@ type Drainer struct {
 	Done func(ctx context.Context) (bool, error) // whether every result is recorded; asked when all messages arrived
 }
 
-// Drained is what a drain left to judge.
+// Drained is the result of a drain.
 type Drained struct {
 	Used    CPUUse
 	Took    time.Duration // from the first arrival to the last result on record: starting up is not draining
@@ -22,7 +22,7 @@ type Drained struct {
 	Repeats int           // requests beyond one per message
 }
 
-// RunDrainer runs a drainer until it has delivered the messages that are waited for, the first so many, and recorded that.
+// RunDrainer runs a drainer until it has delivered the first messages, as many as the trial waits for, and recorded that.
 func (t *Trial) RunDrainer(ctx context.Context, messages int, d Drainer) (all Drained, err error) {
 	if t.BeforeDrain != nil {
 		if err := t.BeforeDrain(ctx); err != nil {
@@ -63,7 +63,7 @@ func (t *Trial) RunDrainer(ctx context.Context, messages int, d Drainer) (all Dr
 	return all, nil
 }
 
-// lookEvery is how often Done is asked: short beside a trial, long beside the question.
+// lookEvery is how often Done is called: a short time compared with a trial, and a long one compared with the call.
 const lookEvery = 5 * time.Millisecond
 
 // UntilDone asks until the answer is yes. After stalledAfter without one, that is an error.

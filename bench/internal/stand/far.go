@@ -17,8 +17,7 @@ import (
 	"time"
 )
 
-// Far describes endpoints that stand far away: they talk TLS, and answer after a time. The exported names are what net/rpc
-// carries.
+// Far describes distant endpoints: they use TLS, and answer after a delay. net/rpc needs the exported names.
 type Far struct {
 	Endpoints int
 	After     time.Duration // from a request to its answer
@@ -43,7 +42,7 @@ func (b *Inbox) OpenFar(f Far, opened *FarEndpoints) error {
 	if f.HTTP2 {
 		config.NextProtos = []string{"h2", "http/1.1"}
 	}
-	if b.far != nil { // of the trial before
+	if b.far != nil { // left from the trial before
 		_ = b.far.Close()
 	}
 	quiet := log.New(io.Discard, "", 0) // of handshakes that a worker gave up
@@ -82,7 +81,7 @@ func selfSigned() (certificate tls.Certificate, authority []byte, err error) {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), nil
 }
 
-// NewFarLoad opens far endpoints and tells the receiver what comes. The authority's certificate is in a file of the directory.
+// NewFarLoad opens far endpoints and tells the receiver what to expect. The authority's certificate is in a file of the directory.
 func (s *Stand) NewFarLoad(messages int, f Far, directory string) (l Load, caFile string, err error) {
 	var opened FarEndpoints
 	if err := s.Receiver.call("Inbox.OpenFar", f, &opened); err != nil {

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// hostile are the ways of the hostile endpoints: what one does with a connection once it has read a request's head.
+// hostile are the behaviours of the hostile endpoints: what one does with a connection once it has read a request's head.
 var hostile = []func(net.Conn){
 	func(c net.Conn) { _, _ = io.Copy(io.Discard, c) },     // never answers
 	func(c net.Conn) { _ = c.(*net.TCPConn).SetLinger(0) }, // resets the connection
@@ -37,7 +37,7 @@ var hostile = []func(net.Conn){
 	},
 }
 
-// repeat writes a text again and again until the other side has had enough.
+// repeat writes a text again and again until the other side closes the connection.
 func repeat(c net.Conn, text string, every time.Duration) {
 	for {
 		if _, err := io.WriteString(c, text); err != nil {
@@ -50,7 +50,7 @@ func repeat(c net.Conn, text string, every time.Duration) {
 // hostileMax bounds what one connection can take of the receiver.
 const hostileMax = time.Minute
 
-// OpenHostile replies the URLs of n hostile endpoints, each a port of its own on loopback. Nothing that they are sent counts as
+// OpenHostile replies with the URLs of n hostile endpoints, each a port of its own on loopback. Messages to them do not count as
 // arrived.
 func (b *Inbox) OpenHostile(n int, urls *[]string) error {
 	for i := range n {

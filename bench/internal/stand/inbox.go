@@ -16,8 +16,8 @@ import (
 // receive is not mixed with what it costs to send, and is the same for every contender.
 const ReceiverCommand = "receive"
 
-// Inbox is the receiver. It answers 200 to everything, unless it is told of another [Behaviour], and remembers when each
-// message came first. Its parent calls it over a pipe; net/rpc wants the names of what is called exported. The parent
+// Inbox is the receiver. It answers 200 to everything, unless another [Behaviour] is set, and remembers when each
+// message first came. Its parent calls it over a pipe; net/rpc needs exported names for that. The parent
 // makes one call at a time.
 type Inbox struct {
 	server  *http.Server
@@ -102,7 +102,7 @@ func (b *Inbox) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 }
 
-// Open replies the URLs of n endpoints, each a port of its own on loopback.
+// Open replies with the URLs of n endpoints, each a port of its own on loopback.
 func (b *Inbox) Open(n int, urls *[]string) error {
 	for len(b.urls) < n {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -117,7 +117,7 @@ func (b *Inbox) Open(n int, urls *[]string) error {
 	return nil
 }
 
-// OpenShared replies n URLs at one origin, each a path of its own.
+// OpenShared replies with n URLs at one origin, each a path of its own.
 func (b *Inbox) OpenShared(n int, urls *[]string) error {
 	if b.origin == "" {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -138,7 +138,7 @@ func (b *Inbox) OpenShared(n int, urls *[]string) error {
 type Expectation struct {
 	Trial    uint32
 	Messages int
-	Awaited  int // the first so many are waited for; the others may come or not
+	Awaited  int // how many of the first messages are waited for; the others may come or not
 }
 
 // Expect begins a trial: only its messages are counted from now on.
@@ -152,11 +152,11 @@ func (b *Inbox) Expect(e Expectation, _ *struct{}) error {
 	return nil
 }
 
-// Progress is what came so far.
+// Progress counts what came so far.
 type Progress struct {
 	Distinct            int   // awaited messages that arrived
 	Requests            int   // that brought a message, repeats included
-	Refused             int   // requests that were answered 500, as they were told to be
+	Refused             int   // requests that were answered 500 on purpose
 	Hanging, HangingMax int   // requests that hang now, and the most that did at once
 	Conns               int   // accepted
 	First               int64 // arrival of the first message, in Unix nanoseconds; 0 for none

@@ -12,7 +12,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// Load is what a trial delivers: messages numbered from 0, the n-th to the endpoint n modulo their number.
+// Load is what a trial delivers: messages numbered from 0. The n-th goes to endpoint n modulo the number of endpoints.
 type Load struct {
 	Trial    uint32
 	Messages int
@@ -20,10 +20,10 @@ type Load struct {
 	Tenant   string // of all messages; "" for none
 }
 
-// URL is the n-th message's.
+// URL returns the URL of the n-th message.
 func (l Load) URL(n int) string { return l.URLs[n%len(l.URLs)] }
 
-// NewLoad opens the endpoints and tells the receiver what comes.
+// NewLoad opens the endpoints and tells the receiver what to expect.
 func (s *Stand) NewLoad(messages, endpoints int) (Load, error) {
 	urls, err := s.Receiver.Open(endpoints)
 	if err != nil {
@@ -33,10 +33,10 @@ func (s *Stand) NewLoad(messages, endpoints int) (Load, error) {
 	return Load{Trial: number, Messages: messages, URLs: urls}, err
 }
 
-// RunID is that of the run which leaves the n-th message behind.
+// RunID returns the id of the run whose outcome is the n-th message.
 func RunID(n int) string { return "run-" + strconv.Itoa(n) }
 
-// NumberOf is the number of the message that has a run id, of so many.
+// NumberOf is the number of the message that has a run id; it is below messages.
 func NumberOf(id string, messages int) (int, error) {
 	n, err := strconv.Atoi(strings.TrimPrefix(id, "run-"))
 	if err != nil || n < 0 || n >= messages || RunID(n) != id {
@@ -45,7 +45,7 @@ func NumberOf(id string, messages int) (int, error) {
 	return n, nil
 }
 
-// Endpoints are the load's, as the table due names them.
+// Endpoints returns the load's endpoints, in the form of the table due.
 func (l Load) Endpoints() ([]string, error) {
 	names := make([]string, len(l.URLs))
 	for i, url := range l.URLs {
@@ -66,7 +66,7 @@ func (l Load) Message(n int) outbox.Message {
 	}
 }
 
-// Outcome returns the n-th message's as a run would leave it behind.
+// Outcome returns the outcome of the n-th message's run.
 func (l Load) Outcome(n int) outbox.RunOutcome {
 	o := l.Message(n).Outcome
 	o.Headers = map[string]string{hook.DefaultURLHeader: l.URL(n)}

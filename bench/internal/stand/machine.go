@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Machine is what a stand stands on. Its fields are those of the results, which hold it as a report.Machine: the program
+// Machine is the machine of a stand. Its fields are those of report.Machine, in which the results hold it: the program
 // converts one into the other.
 type Machine struct {
 	CPU        string

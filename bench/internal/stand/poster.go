@@ -12,11 +12,11 @@ import (
 	"time"
 )
 
-// Poster sends the contenders' requests, those of this project's worker aside, which brings its own. The transport is
-// set as the worker's is (worker, newDeliverer), but for connections kept: nobody here runs short of them.
+// Poster sends the contenders' requests, except those of this project's worker, which sends its own. The transport is
+// configured like the worker's (package delivery), except that it keeps enough connections for everybody.
 type Poster struct{ client *http.Client }
 
-// NewPoster makes one that opens up to so many connections to an endpoint, and keeps them.
+// NewPoster makes one that opens up to perEndpointMax connections to an endpoint, and keeps them.
 func NewPoster(perEndpointMax int) Poster {
 	return Poster{client: &http.Client{
 		Transport: &http.Transport{
@@ -35,8 +35,8 @@ func NewPoster(perEndpointMax int) Poster {
 // Close closes the connections that are kept.
 func (p Poster) Close() { p.client.CloseIdleConnections() }
 
-// Post sends one body, with the headers that this project's requests have, and takes nothing but 200 for an answer. All
-// contenders make the same request, so that a ratio between them is one between ways to get there.
+// Post sends one body, with the headers that this project's requests have, and accepts only 200. All
+// contenders make the same request, so that a ratio compares only the rest of their work.
 func (p Poster) Post(ctx context.Context, url string, number int64, body []byte) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/endearly"
 )
 
-// workerPackage is the program whose memory, death and endurance are measured: what an operator runs.
+// workerPackage is the program that an operator runs: its memory, death and endurance are measured.
 const workerPackage = "github.com/seed-abbacb8b/epilogue/cmd/outbox-worker"
 
 // builder builds the worker's program once in a run, when the first trial asks for it. Trials follow one another, so it
@@ -53,7 +53,7 @@ func (b *builder) build(ctx context.Context) (program string, err error) {
 	return program, nil
 }
 
-// remove takes the program away again.
+// remove deletes the program again.
 func (b *builder) remove() error {
 	if b.directory == "" {
 		return nil
@@ -64,8 +64,8 @@ func (b *builder) remove() error {
 // WorkerProcess is a worker in a process of its own. It ends with its trial, and on Linux with this process, however that
 // ends.
 type WorkerProcess struct {
-	// running ends when the process does, with the end of its log as the cause: what waits for the worker's work waits
-	// under it, and so no longer than there is somebody to do it.
+	// running ends when the process does, with the end of its log as the cause. Whatever waits for the worker uses this context,
+	// and so stops waiting when the worker is gone.
 	Running context.Context
 
 	cmd   *exec.Cmd
@@ -75,11 +75,11 @@ type WorkerProcess struct {
 	exit  error         // to be read after gone
 }
 
-// readyMax is how long a worker may take from its start to its first look for messages.
+// readyMax is how long a worker may take from its start to its first scan for messages.
 const readyMax = 30 * time.Second
 
 // StartWorker starts a worker on the trial's schema and returns when it works. Settings are NAME=VALUE without OUTBOX_;
-// what they leave out has its default, but for what lets it deliver on loopback. The caller ends it.
+// other settings have their defaults, except those that let it deliver on loopback. The caller ends it.
 func (t *Trial) StartWorker(ctx context.Context, settings ...string) (*WorkerProcess, error) {
 	program, err := t.builder.build(ctx)
 	if err != nil {
@@ -106,7 +106,7 @@ func (t *Trial) StartWorker(ctx context.Context, settings ...string) (*WorkerPro
 	}
 }
 
-// launch starts the process. What Linux takes for the parent of a process is the thread that made it, so that thread
+// launch starts the process. Linux treats the thread that made a process as its parent, so that thread
 // is kept until the process is gone.
 func (w *WorkerProcess) launch(ctx context.Context) error {
 	running, cancel := context.WithCancelCause(ctx)
@@ -147,7 +147,7 @@ func (w *WorkerProcess) Kill() error {
 	return nil
 }
 
-// Stop asks it to end as a deployment does, and returns when it has. That it ends well, and in time, is part of a trial.
+// Stop asks it to end as a deployment does, and returns when it has ended. A trial requires that it ends well and in time.
 func (w *WorkerProcess) Stop(patience time.Duration) error {
 	if err := w.cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		return fmt.Errorf("stopping the worker: %w", err)

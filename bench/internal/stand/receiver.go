@@ -65,7 +65,7 @@ func (r *Receiver) expect(messages int) (trial uint32, err error) {
 	return r.ExpectFirst(messages, messages)
 }
 
-// ExpectFirst begins a trial that is over when the first so many of its messages came; the others may come or not.
+// ExpectFirst begins a trial that is over when the first awaited of its messages came; the others may come or not.
 func (r *Receiver) ExpectFirst(awaited, messages int) (trial uint32, err error) {
 	r.trial++
 	r.awaited = awaited
@@ -97,7 +97,7 @@ func (r *Receiver) Await(ctx context.Context) (Progress, error) {
 	}
 }
 
-// Progress looks again: requests that came after the last message was there are repeats.
+// Progress reads the counts again: requests that came after the last message are repeats.
 func (r *Receiver) Progress() (p Progress, err error) {
 	err = r.call("Inbox.Await", time.Duration(0), &p)
 	return p, err

@@ -15,7 +15,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// Stream is new messages that come at random times, as from many who know nothing of each other.
+// Stream is new messages that come at random times, as from many independent senders.
 type Stream struct {
 	Load
 
@@ -52,8 +52,8 @@ func (t *Trial) FairWriter(ctx context.Context, l Load) (write TimedWriter, clos
 	return write, func() { _ = waker.Close(ctx) }, nil
 }
 
-// Flown is when messages were committed here and arrived there, by their number. Both processes read the same machine's
-// clock.
+// Flown is when messages were committed here and arrived there, by their number. Both processes read the clock of the same
+// machine.
 type Flown struct {
 	Begun     time.Time // all streams
 	Committed []time.Time
@@ -64,9 +64,9 @@ type Flown struct {
 // Wait is how long a message took from its commit to the receiver, in milliseconds.
 func (f Flown) Wait(n int) float64 { return float64(f.Arrived[n]-f.Committed[n].UnixNano()) / 1e6 }
 
-// Fly writes the streams at once while d works, and waits for what the receiver awaits. The first message of the first
-// stream is written before them, and waited for, so that no contender's start is in the figures. What is to go on beside
-// them runs until its context ends.
+// Fly writes the streams at the same time while d works, and waits for what the receiver awaits. The first message of the first
+// stream is written before, and waited for, so that no contender's start is in the figures. beside runs next to the streams
+// until its context ends.
 func (t *Trial) Fly(ctx context.Context, d Drainer, streams []Stream, beside ...func(context.Context) error) (f Flown, err error) {
 	if err := t.DB.Settle(ctx); err != nil {
 		return f, err
@@ -138,8 +138,8 @@ func (t *Trial) writeStreams(ctx context.Context, streams []Stream, committed []
 	return group.Wait()
 }
 
-// WriteAtRandom has each writer wait an exponential time between its messages. A writer that is late catches up, so that
-// what is slow cannot thin out the load.
+// WriteAtRandom makes each writer wait an exponential time between its messages. A writer that is late catches up, so that
+// a slow contender cannot reduce the load.
 func (s Stream) WriteAtRandom(ctx context.Context, pool *pgxpool.Pool, committed []time.Time) error {
 	var next atomic.Int64
 	next.Store(int64(s.From))

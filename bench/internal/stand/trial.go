@@ -10,7 +10,7 @@ import (
 	"runtime/pprof"
 )
 
-// Trial is what a trial has of a stand: a schema of its own beside what all share.
+// Trial is what a trial uses of a stand: a schema of its own, and what all share.
 type Trial struct {
 	*Stand
 

@@ -73,8 +73,8 @@ func (e *engine) feed(ctx context.Context, runs chan<- progress) error {
 	}
 }
 
-// finish takes one run through its steps until it ends. After an error it asks the table where the run stands and goes
-// on from there: an acknowledgement that was rolled back is made again, work included, and one that was committed
+// finish takes one run through its steps until it ends. After an error it reads in the table where the run stands and continues
+// from there. An acknowledgement that was rolled back is made again, with its work; one that was committed
 // although its answer was lost is not.
 func (e *engine) finish(ctx context.Context, p progress) error {
 	input := newInput(e.root, p.RunID)
@@ -119,7 +119,7 @@ func (e *engine) advance(ctx context.Context, p *progress, input *input, try int
 	return false, nil
 }
 
-// outcome is what the run leaves behind when it ends with this acknowledgement.
+// outcome is the run's outcome when it ends with this acknowledgement.
 func (e *engine) outcome(a acknowledgement, end end) *outbox.RunOutcome {
 	headers := map[string]string{hook.DefaultURLHeader: a.Callback, compare.AttemptHeader: a.attempt}
 	return &outbox.RunOutcome{
@@ -127,7 +127,7 @@ func (e *engine) outcome(a acknowledgement, end end) *outbox.RunOutcome {
 	}
 }
 
-// standing asks where a run stands, for as long as it takes; ready is false when it has ended.
+// standing reads where a run stands, for as long as it takes; ready is false when it has ended.
 func (e *engine) standing(ctx context.Context, runID string, why error) (p progress, ready bool, err error) {
 	for {
 		if !errors.Is(why, errOnPurpose) && !errors.Is(why, errNotOurs) {

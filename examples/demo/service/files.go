@@ -10,7 +10,7 @@ import (
 )
 
 // list returns the files of the distribution's src and test trees, as slash-separated paths below root, in an order that
-// the seed decides: what fails and what does not come mixed. With a limit, they are an even sample of all.
+// the seed decides, so that failing and succeeding runs are mixed. With a limit, they are an even sample of all.
 func list(root string, limit int, seed uint64) ([]string, error) {
 	var paths []string
 	for _, tree := range []string{"src", "test"} {

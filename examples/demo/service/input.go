@@ -18,8 +18,8 @@ const (
 	kindBinary = "binary"
 )
 
-// input is a run's file, read and parsed when a step first asks: a run that is taken up in its middle needs no more
-// than its path.
+// input is a run's file, read and parsed when a step first needs it: a run that continues in the middle needs only
+// its path.
 type input struct {
 	root      fs.FS
 	path      string

@@ -1,6 +1,6 @@
-// Command service is the demo's embedding service. Its runs tell of their end through the hook, in the transaction that
-// acknowledges their last step. It does the same work in two ways, side by side: on hook/riverstep (river.go, the
-// default), and with a small workflow engine of its own that acknowledges each step in its own table (engine.go,
+// Command service is the demo's embedding service. Its runs write their outcome through the hook, in the transaction that
+// acknowledges their last step. It can do the same work in two ways: on hook/riverstep (river.go, the
+// default), or with a small workflow engine of its own that acknowledges each step in its own table (engine.go,
 // store.go; -engine table).
 //
 // A run is one file of the Go distribution, and goes through the steps read, parse, measure, verdict. A file that does
@@ -50,7 +50,7 @@ func main() {
 	}
 }
 
-// options are what the command line says.
+// options are the flags of the command line.
 type options struct {
 	command      string
 	schema       string
@@ -79,8 +79,8 @@ func parse(args []string) (options, error) {
 	flags.StringVar(&o.schema, "schema", "demo", "schema of the service's own tables")
 	flags.StringVar(&o.outboxSchema, "outbox-schema", outbox.DefaultSchema, "schema of the outbox")
 	flags.StringVar(&o.root, "root", "", "the Go distribution, whose src and test trees are read")
-	flags.StringVar(&o.callback, "callback", "", "submit: URL that is told how each run ended")
-	flags.IntVar(&o.files, "files", 0, "submit: so many files at most, spread over all of them; 0 for all")
+	flags.StringVar(&o.callback, "callback", "", "submit: the URL that gets the outcome of each run")
+	flags.IntVar(&o.files, "files", 0, "submit: how many files at most, spread over all of them; 0 for all")
 	flags.IntVar(&o.workers, "workers", min(4*runtime.NumCPU(), workersDefaultMax), "work: runs at a time, each with a connection")
 	flags.StringVar(&o.engine, "engine", onRiver, "what takes runs through their steps: river (hook/riverstep), or table (the service's own step table)")
 	flags.Uint64Var(&o.seed, "seed", 1, "decides the order of the runs and which acknowledgements fail on purpose")
@@ -154,7 +154,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 }
 
 func submit(ctx context.Context, s *store, o options, terminal *hook.WebhookTerminalHook, out io.Writer) error {
-	// What can never be delivered would be a dead message later: the submitter is still there to be told.
+	// What can never be delivered would be a dead message later: now the submitter can still be told.
 	if err := terminal.CheckHeaders(map[string]string{hook.DefaultURLHeader: o.callback}); err != nil {
 		return fmt.Errorf("-callback: %w", err)
 	}

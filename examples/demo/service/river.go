@@ -39,8 +39,8 @@ type riverEngine struct {
 	outboxSchema string
 	failing      float64 // share of the ends that are rolled back on purpose
 
-	// record writes down what is rolled back, which must outlive the rollback. It is a pool of its own: whoever asked the
-	// other for a second connection while holding one, as the settling transaction does, could wait for himself.
+	// record writes down what is rolled back, which must outlive the rollback. It is a pool of its own: the settling transaction
+	// holds a connection, and could deadlock if it took a second one from the same pool.
 	record *pgxpool.Pool
 
 	mu    sync.Mutex
@@ -110,7 +110,7 @@ func (e *riverEngine) submit(ctx context.Context, paths []string, callback strin
 	if err := group.Wait(); err != nil {
 		return 0, fmt.Errorf("submit: %w", err)
 	}
-	// So many rows at once are more than the planner knows of: without statistics it takes River's statements for costly
+	// The planner does not know of so many new rows: without statistics it takes River's statements for expensive
 	// ones, and compiles each.
 	analyze := strings.ReplaceAll(e.store.in(`ANALYZE demo.run, demo.river_job, outbox.riverstep_run`), "outbox.", e.outboxSchema+".")
 	if _, err := e.store.pool.Exec(ctx, analyze); err != nil {
@@ -165,7 +165,7 @@ func (e *riverEngine) RunStep(_ context.Context, s riverstep.Step) (riverstep.Ve
 }
 
 // OnTermination adds the service's own record of each end to the transaction that settles it, and a mark by which the
-// demo tells this try from others. Some tries are rolled back on purpose, after everything was written.
+// demo distinguishes this try from others. Some tries are rolled back on purpose, after everything was written.
 func (e *riverEngine) OnTermination(ctx context.Context, tx outbox.Tx, o outbox.RunOutcome) error {
 	attempt := rand.Text()
 	o.Headers = maps.Clone(o.Headers)
@@ -228,7 +228,7 @@ func (e *riverEngine) run(ctx context.Context) error {
 		if err == nil && !left {
 			return nil
 		}
-		select { // a database that is away is asked again
+		select { // while the database is away, try again
 		case <-look.C:
 		case <-ctx.Done():
 			return ctx.Err()

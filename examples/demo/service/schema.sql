@@ -1,10 +1,10 @@
--- The service's own tables. They know nothing of the outbox.
+-- The service's own tables. They do not depend on the outbox.
 CREATE SCHEMA IF NOT EXISTS demo;
 
--- A run is one file. What it left behind is written when it ends, with the acknowledgement of its last step.
+-- A run is one file. Its outcome is written when it ends, with the acknowledgement of its last step.
 CREATE TABLE IF NOT EXISTS demo.run (
-    id           text        PRIMARY KEY,                            -- the file's path; on riverstep, made of it
-    path         text,                                               -- then: the path
+    id           text        PRIMARY KEY,                            -- the file's path; on riverstep, an id made from it
+    path         text,                                               -- on riverstep: the path
     number       bigint      GENERATED ALWAYS AS IDENTITY UNIQUE,    -- the order of submission
     callback_url text        NOT NULL,
     status       text        CHECK (status IN ('succeeded', 'failed', 'cancelled')),  -- NULL until it ends
@@ -27,7 +27,7 @@ CREATE TABLE IF NOT EXISTS demo.step (
     PRIMARY KEY (run_id, number)
 );
 
--- Acknowledgements of a run's last step that were rolled back on purpose: none of them may ever be told of.
+-- Acknowledgements of a run's last step that were rolled back on purpose: none of them may ever be delivered.
 CREATE TABLE IF NOT EXISTS demo.rolled_back (
     attempt text PRIMARY KEY,
     run_id  text NOT NULL

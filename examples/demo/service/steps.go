@@ -31,7 +31,7 @@ type end struct {
 	reason string
 }
 
-// facts are what the steps found, as each acknowledgement keeps them; at last they are the run's result.
+// facts are what the steps found, as each acknowledgement keeps them; in the end they are the run's result.
 type facts struct {
 	Path   string `json:"path,omitempty"`
 	Kind   string `json:"kind,omitempty"` // go, text or binary
@@ -118,7 +118,7 @@ func verdict(_ *input, f *facts) *end {
 	return &end{status: outbox.Succeeded, result: result}
 }
 
-// opinion is what the service thinks of a file that it could read.
+// opinion is the service's verdict on a file that it could read.
 func opinion(f facts) string {
 	const funcLinesMax, lineBytesMax = 120, 160
 	switch {

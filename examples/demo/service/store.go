@@ -111,12 +111,12 @@ type acknowledgement struct {
 var (
 	// errOnPurpose ends a transaction that was to be rolled back.
 	errOnPurpose = errors.New("rolled back on purpose")
-	// errNotOurs says that the step is not ready any more: somebody else acknowledged it, or we did, and were not told.
+	// errNotOurs says that the step is no longer ready: somebody else acknowledged it, or we did, and the answer was lost.
 	errNotOurs = errors.New("the step is not ours to acknowledge")
 )
 
-// acknowledge commits the step and, if the run ends with it, the run and the message that tells of it: together, or
-// nothing of it.
+// acknowledge commits the step and, if the run ends with it, the run's end and its message: all of it, or
+// nothing.
 func (s *store) acknowledge(ctx context.Context, a acknowledgement) error {
 	if a.fails && a.outcome != nil {
 		// In a transaction of its own: the record of what must not happen outlives the rollback.

@@ -18,7 +18,7 @@ type Clocks struct {
 	mu    sync.Mutex
 	said  time.Time
 	known bool
-	ahead time.Duration // of the database's, as the last comparison found; in the middle of what it allows
+	ahead time.Duration // of the database's, as the last comparison found; the middle of the possible range
 }
 
 const (
@@ -26,8 +26,8 @@ const (
 	clocksSayAgain  = time.Minute
 )
 
-// Compare is given the database's clock, and when it was asked for and answered by this process's. Only what lies outside
-// of that span is a difference for sure.
+// Compare takes the database's clock, and the times of this process's clock before the query and after its answer. Only what
+// lies outside of that span is certainly a difference.
 func (c *Clocks) Compare(ctx context.Context, asked, database, answered time.Time) {
 	ahead, behind := asked.Sub(database), database.Sub(answered)
 	c.keep((ahead - behind) / 2)
@@ -53,7 +53,7 @@ func (c *Clocks) keep(ahead time.Duration) {
 	c.ahead, c.known = ahead, true
 }
 
-// Measure has the difference of the clocks collected.
+// Measure exports the difference of the clocks.
 func (c *Clocks) Measure(m *instruments.Maker) {
 	gauge := m.Gauge("outbox.clock.ahead", "s", "How far this process's clock is ahead of the database's; negative when it is behind.")
 	m.Watch(func(seen instruments.Seen) {

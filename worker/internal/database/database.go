@@ -1,8 +1,8 @@
 // Package database has the worker's connections to Postgres: the settings of their sessions, how soon a silent one is
-// given up, and what becomes of them when a server fails, fails over or is read-only for a while.
+// given up, and what happens to them when a server fails, fails over or is read-only for a while.
 //
-// A [Pool] opens sessions on a server that can be written to, and on no other. When an error shows that a session is of no
-// use any more ([Pool.Failed]), all sessions are replaced: those that were opened together fail together.
+// A [Pool] opens sessions on a server that can be written to, and on no other. When an error shows that a session can no
+// longer be used ([Pool.Failed]), all sessions are replaced: those that were opened together fail together.
 package database
 
 import (
@@ -20,23 +20,23 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/session"
 )
 
-// Bounds that the server keeps on the worker's sessions, for a client that cannot keep its own any more. They are not
-// configurable: each is shorter than the shortest lease (worker.LeaseMargin), or longer than what the client allows for the
+// Bounds that the server keeps on the worker's sessions, for a client that can no longer keep its own. They are not
+// configurable: each is shorter than the shortest lease (worker.LeaseMargin), or longer than the client's bound on the
 // same thing.
 const (
 	// A statement that waits for a lock gives up; it is tried again within a poll interval.
 	serverLockTimeout = 5 * time.Second
 	// A statement ends, whatever it does. The longest that the client allows is a full scan.
 	serverStatementTimeout = time.Minute
-	// A transaction whose next statement does not come ends. None of ours waits for anything but the network.
+	// A transaction whose next statement does not come ends. Our transactions wait for nothing but the network.
 	serverIdleTimeout = 10 * time.Second
 )
 
 // Listeners are the connections that leave the pool for good: a LISTEN outlives its caller.
 const Listeners = 1
 
-// connectTimeout bounds the connection to one host, unless the caller's configuration does: so that a host that vanished
-// keeps nobody from the next one in the list.
+// connectTimeout bounds the connection to one host, unless the caller's configuration does: so a host that vanished
+// does not delay the next one in the list for long.
 const connectTimeout = 3 * time.Second
 
 // Pool is the worker's connections. River works on the same ones.
@@ -47,11 +47,11 @@ type Pool struct {
 	wires  wires
 
 	mu    sync.Mutex
-	reset chan struct{} // closed and replaced when all sessions are
+	reset chan struct{} // closed and replaced when all sessions are replaced
 }
 
-// Open returns a pool like the caller's, with sessions of our own and without the listener's connection. It connects when
-// it is used. Its use is measured unless m is nil.
+// Open returns a pool with the configuration of the caller's, with sessions of our own and without the listener's connection.
+// It connects when it is used. Its use is measured unless m is nil.
 func Open(caller *pgxpool.Config, pooler string, logger *slog.Logger, m *instruments.Maker) (*Pool, error) {
 	p := &Pool{logger: logger, reset: make(chan struct{}), wires: wires{open: map[*wire]struct{}{}}}
 	p.lost.open = map[*pgx.Conn]backend{}
@@ -75,9 +75,9 @@ func Open(caller *pgxpool.Config, pooler string, logger *slog.Logger, m *instrum
 	return p, err
 }
 
-// Failed is told of an error of a statement. When its session is of no use any more, all sessions are closed, those in use
-// when they are given back. again says that a new session may do better at once; after a time-out, which was waiting
-// enough, it says no.
+// Failed takes an error of a statement. When its session can no longer be used, all sessions are closed, those in use
+// when they are given back. again says that a new session may work at once. After a timeout it is false: that was
+// wait enough.
 func (p *Pool) Failed(err error) (again bool) {
 	if !ofSession(err) {
 		return false
@@ -118,7 +118,7 @@ func (p *Pool) Close() {
 	p.logger.Warn("connections to the database are still in use; not waiting for them", "in_use", p.Stat().AcquiredConns())
 }
 
-// Cut ends every connection on the spot, and lets no new one be made: whatever waits for an answer fails.
+// Cut closes every connection at once, and no new one can be made: whatever waits for an answer fails.
 func (p *Pool) Cut() { p.wires.cut() }
 
 const readOnlyAdvice = "the server is read-only: it is a standby, or default_transaction_read_only is set; " +

@@ -10,8 +10,8 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/session"
 )
 
-// keepalives end a session whose peer has vanished, and with it the locks that it holds, within six seconds. The server's
-// own are the kernel's, two hours by default. tcp_user_timeout is needed besides: while an answer is not acknowledged, no
+// keepalives end a session whose peer has vanished, and release its locks, within six seconds. By default the
+// server uses the kernel's keepalives: two hours. tcp_user_timeout is needed too: while an answer is not acknowledged, no
 // keepalives are sent.
 var keepalives = []session.Setting{
 	{Name: "tcp_keepalives_idle", Value: "3"},
@@ -20,8 +20,8 @@ var keepalives = []session.Setting{
 	{Name: "tcp_user_timeout", Value: "6000"},
 }
 
-// alive has each connection to the database probed as often from here as the server probes it from there: a statement that
-// a vanished server will never answer fails within seconds, and not when the kernel's own patience ends.
+// alive makes this side probe each connection to the database as often as the server does: a statement that
+// a vanished server will never answer then fails within seconds, and not only after the kernel's own timeout.
 func alive(dial pgconn.DialFunc) pgconn.DialFunc {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := dial(ctx, network, address)

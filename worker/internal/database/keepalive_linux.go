@@ -9,7 +9,7 @@ import (
 // tcpUserTimeout is TCP_USER_TIMEOUT of tcp(7), which package syscall does not name.
 const tcpUserTimeout = 0x12
 
-// setUserTimeout bounds how long what was sent may stay unacknowledged. Keepalives are not sent meanwhile.
+// setUserTimeout bounds how long sent data may stay unacknowledged. Keepalives are not sent during that time.
 func setUserTimeout(conn *net.TCPConn, d time.Duration) {
 	raw, err := conn.SyscallConn()
 	if err != nil {

@@ -22,22 +22,22 @@ type Listener struct {
 	probe time.Duration // listenProbe when 0
 }
 
-// Lock is what else the listener's session is for. The listener calls one method at a time.
+// Lock is the other use of the listener's session. The listener calls one method at a time.
 type Lock interface {
 	// Begin takes the lock on a new session. After an error, the session is closed.
 	Begin(context.Context, *pgx.Conn) error
-	// Next is when Beat is to be called. After an error of Beat, the session is closed.
+	// Next is when Beat must be called. After an error of Beat, the session is closed.
 	Next() time.Time
 	Beat(context.Context, *pgx.Conn) error
-	// Leave comes before a session is closed that seems to be alive. If ended, no other one follows.
+	// Leave is called before a session that seems alive is closed. If ended, no other session follows.
 	Leave(ctx context.Context, conn *pgx.Conn, ended bool)
-	// Lost comes after a session was closed, or could not be opened, and says how long after the last try the next one is made.
+	// Lost is called after a session was closed, or could not be opened. It returns the time from the last try to the next.
 	Lost(context.Context) time.Duration
 }
 
 const (
-	// A LISTEN on a server that was demoted or replaced hears nothing, and says nothing. So a silent listener asks whether
-	// its server is still one to listen on.
+	// A LISTEN on a server that was demoted or replaced hears nothing, and gives no error. So a silent listener checks whether
+	// its server is still the right one.
 	listenProbe        = 30 * time.Second
 	listenProbeTimeout = 10 * time.Second
 	// listenTimeout bounds the wait for a connection.
@@ -70,7 +70,7 @@ func (l *Listener) listen(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
-	own := conn.Hijack() // it never goes back: a LISTEN outlives its caller
+	own := conn.Hijack() // it never goes back to the pool: a LISTEN outlives its caller
 	stopping := ctx
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(stopping), time.Second)
@@ -84,7 +84,7 @@ func (l *Listener) listen(ctx context.Context) error {
 	if _, err := own.Exec(ctx, "LISTEN "+l.Channel); err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
-	l.Wake() // for what was said before we listened
+	l.Wake() // for notifications from before the LISTEN
 	if err := l.Lock.Begin(ctx, own); err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}

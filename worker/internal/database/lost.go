@@ -9,8 +9,8 @@ import (
 )
 
 // lostSessions are sessions of this worker's whose connection broke. The server may not know yet: a backend that waits for
-// the rest of a batch holds the batch's locks until its keepalives give up, and this worker would wait for itself. Each is
-// named by its process and when that began, so that no other session is ever ended in its place.
+// the rest of a batch holds the batch's locks until its keepalives give up, and this worker would wait for them. Each session is
+// named by its process and its start, so that no other session is ever ended by mistake.
 //
 // Behind a pooler the server's session is not ours alone, and nothing is kept here.
 type lostSessions struct {
@@ -24,13 +24,13 @@ type backend struct {
 	began int64 // microseconds since 1970, by the server's clock
 }
 
-// Qualified, for it is also asked on a session of a pooler's, which has no search_path of ours.
+// Qualified, because it also runs on a pooler's session, which does not have our search_path.
 const beganSQL = `(pg_catalog.date_part('epoch', backend_start) OPERATOR(pg_catalog.*) 1000000)::pg_catalog.int8`
 
-// lostMax bounds what is kept, should the server be away for long.
+// lostMax bounds the list, in case the server is away for long.
 const lostMax = 1000
 
-// watch has a pool's configuration report its connections.
+// watch makes a pool's configuration report its connections.
 func (l *lostSessions) watch(config *pgxpool.Config) {
 	connected, closing := config.AfterConnect, config.BeforeClose
 	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
@@ -39,7 +39,7 @@ func (l *lostSessions) watch(config *pgxpool.Config) {
 		}
 		var b backend
 		err := conn.QueryRow(ctx, `SELECT pid, coalesce(`+beganSQL+`, 0) FROM pg_catalog.pg_stat_activity WHERE pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid()`).Scan(&b.pid, &b.began)
-		// Otherwise it is a pooler's, or belongs to a role whose sessions ours may not see.
+		// Otherwise the session is a pooler's, or belongs to a role whose sessions ours may not see.
 		if err == nil && b.pid == conn.PgConn().PID() && b.began != 0 {
 			l.mu.Lock()
 			defer l.mu.Unlock()
@@ -55,7 +55,7 @@ func (l *lostSessions) watch(config *pgxpool.Config) {
 	}
 }
 
-// closed notes a connection that broke; one that is closed in order says goodbye to its server.
+// closed notes a connection that broke. One that is closed in order ends its session on the server itself.
 func (l *lostSessions) closed(conn *pgx.Conn) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -65,7 +65,7 @@ func (l *lostSessions) closed(conn *pgx.Conn) {
 	delete(l.open, conn)
 }
 
-// EndLost ends the sessions that were lost and are still there.
+// EndLost ends those lost sessions that still exist on the server.
 func (p *Pool) EndLost(ctx context.Context) {
 	l := &p.lost
 	l.mu.Lock()

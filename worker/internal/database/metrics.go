@@ -12,10 +12,10 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/instruments"
 )
 
-// Cause is for what a connection is used, as metrics tell it.
+// Cause is what a connection is used for, as a label of metrics.
 type Cause string
 
-// The causes. Other is what does not say for what: River's statements.
+// The causes. Other is for uses without a cause: River's statements.
 const (
 	CauseClaim  Cause = "claim"
 	CauseScan   Cause = "scan"
@@ -31,7 +31,7 @@ var causes = []Cause{CauseClaim, CauseScan, CauseRecord, CauseLoad, CauseSample,
 
 type causeKey struct{}
 
-// For says for what the connections are used that are taken with this context.
+// For returns a context that says what the connections taken with it are used for.
 func For(ctx context.Context, cause Cause) context.Context {
 	return context.WithValue(ctx, causeKey{}, cause)
 }
@@ -43,7 +43,7 @@ func causeOf(ctx context.Context) Cause {
 	return CauseOther
 }
 
-// poolUse measures for what connections are used, and how long they are waited for. It is a tracer of the pool.
+// poolUse measures what connections are used for, and how long callers wait for them. It is a tracer of the pool.
 type poolUse struct {
 	wait map[string]instruments.Histogram
 
@@ -51,7 +51,7 @@ type poolUse struct {
 	inUse map[*pgx.Conn]Cause
 }
 
-// measure has the use of a pool measured that will be opened with this configuration. A tracer of the caller's is kept.
+// measure sets up the measurement of a pool that will be opened with this configuration. It keeps a tracer of the caller's.
 func (p *Pool) measure(config *pgxpool.Config, m *instruments.Maker) {
 	if m == nil {
 		return
@@ -61,7 +61,7 @@ func (p *Pool) measure(config *pgxpool.Config, m *instruments.Maker) {
 		names[i] = string(cause)
 	}
 	use := &poolUse{
-		wait: m.Histogram("outbox.pool.wait", "s", "How long a connection of the pool is waited for, by what it is used for.", instruments.Statements).
+		wait: m.Histogram("outbox.pool.wait", "s", "How long a caller waits for a connection of the pool, by what it is used for.", instruments.Statements).
 			By("cause", names...),
 		inUse: map[*pgx.Conn]Cause{},
 	}
@@ -70,7 +70,7 @@ func (p *Pool) measure(config *pgxpool.Config, m *instruments.Maker) {
 	} else {
 		config.ConnConfig.Tracer = use
 	}
-	inUse := m.Gauge("outbox.pool.in_use", "{connection}", "Connections of the pool in use, by what for.").By("cause", names...)
+	inUse := m.Gauge("outbox.pool.in_use", "{connection}", "Connections of the pool in use, by what they are used for.").By("cause", names...)
 	open := m.Gauge("outbox.pool.open", "{connection}", "Connections of the pool that are open, those in use included.").With()
 	limit := m.Gauge("outbox.pool.limit", "{connection}", "Connections that the pool may have.").With()
 	watched := []instruments.Gauge{open, limit}
@@ -128,10 +128,10 @@ func (u *poolUse) TraceRelease(_ *pgxpool.Pool, data pgxpool.TraceReleaseData) {
 	u.mu.Unlock()
 }
 
-// TraceQueryStart makes it a tracer.
+// TraceQueryStart is needed for the interface of a tracer.
 func (u *poolUse) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
 	return ctx
 }
 
-// TraceQueryEnd makes it a tracer.
+// TraceQueryEnd is needed for the interface of a tracer.
 func (u *poolUse) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}

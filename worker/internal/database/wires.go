@@ -10,11 +10,11 @@ import (
 )
 
 // wires are the sockets of all connections, so that they can be closed while somebody waits for an answer. A context
-// cannot do that for River, which shields some of its statements from their end.
+// cannot do that for River, which protects some of its statements from the end of their context.
 type wires struct {
 	mu   sync.Mutex
 	open map[*wire]struct{}
-	done bool // no new ones
+	done bool // no new ones are allowed
 }
 
 type wire struct {

@@ -42,7 +42,7 @@ type Answer struct {
 	protocol   string // of the answer's HTTP: 1.1, 2
 }
 
-// The bounds of what is read of an answer. The attempt keeps the first responseBytesKept bytes of the body. Bytes up to
+// How much of an answer is read. The attempt keeps the first responseBytesKept bytes of the body. Bytes up to
 // responseBytesRead are read and dropped, so that the connection can carry the next request. A longer answer is cut off,
 // and its connection is closed.
 const (
@@ -103,7 +103,7 @@ func readStart(resp *http.Response) (string, error) {
 	return cleantext.Of(string(start)), err
 }
 
-// trimIncomplete returns b without the UTF-8 character at its end of which only the first bytes are there.
+// trimIncomplete returns b without an incomplete UTF-8 character at its end.
 func trimIncomplete(b []byte) []byte {
 	for i := len(b) - 1; i >= 0 && i > len(b)-utf8.UTFMax; i-- {
 		if !utf8.RuneStart(b[i]) {
@@ -131,7 +131,7 @@ func parseRetryAfter(value string, now time.Time) time.Duration {
 }
 
 // statusError says which status was answered. For a redirect it names the origin that it leads to, and no more: a path or a
-// query may hold a token, the message's own for one.
+// query may hold a token, for example the message's own.
 func statusError(resp *http.Response) string {
 	text := fmt.Sprintf("answered %d", resp.StatusCode)
 	if name := http.StatusText(resp.StatusCode); name != "" {

@@ -15,12 +15,12 @@ import (
 // conn is a connection to an endpoint, below TLS. It does three things that http.Transport does not.
 //
 // A write that fails because the other side has closed is not an error yet: the receiver may have answered before it
-// closed, as it does when it refuses a large body. The read that follows returns that answer, or else the error.
+// closed, for example when it refuses a large body. The read that follows returns that answer, or else the error.
 //
-// It lets the endpoint send so much for each request, and then fails: HTTP/2 has frames without end that are no part of an
-// answer, and reading them would take a processor.
+// It lets the endpoint send a bounded number of bytes for each request, and then fails: HTTP/2 has frames without end that are not
+// part of an answer, and reading them would keep a processor busy.
 //
-// It closes when it has been idle for as long as the receiver has announced to wait (Keep-Alive: timeout=N), less a second.
+// It closes when it has been idle for the time that the receiver announced (Keep-Alive: timeout=N), less a second.
 type conn struct {
 	net.Conn
 	http2 bool         // set once, before the connection is used
@@ -34,7 +34,7 @@ type conn struct {
 	after uint64      // the use that idle was set after
 }
 
-// keepAliveMargin is what is left of the time that a receiver announces, for a request's way to it.
+// keepAliveMargin is the part of the announced time that is left for the next request to arrive.
 const keepAliveMargin = time.Second
 
 // connBytesMax is what an endpoint may send for one request: headers and body, twice each.
@@ -81,7 +81,7 @@ func (c *conn) Close() error {
 
 func (c *conn) isHTTP2() bool { return c != nil && c.http2 }
 
-// begin is told when a request begins, and returns which use of the connection that is. It does nothing on a nil conn.
+// begin is called when a request begins, and returns which use of the connection that is. It does nothing on a nil conn.
 func (c *conn) begin() (use uint64) {
 	if c == nil {
 		return 0
@@ -96,7 +96,7 @@ func (c *conn) begin() (use uint64) {
 	return c.uses
 }
 
-// answered is told when the answer of a use has been read. The next request may have begun by then. HTTP/2 has no
+// answered is called when the answer of a use has been read. The next request may have begun by then. HTTP/2 has no
 // Keep-Alive (RFC 9113, section 8.2.2).
 func (c *conn) answered(use uint64, h http.Header) {
 	wait, ok := keepAlive(h)

@@ -11,10 +11,10 @@ import (
 // itself when the other side says that it was not processed (GOAWAY, REFUSED_STREAM), and does so without a bound.
 const connectionsMax = 2
 
-// errTooManyConnections ends an attempt whose endpoint turns away one connection after the other.
+// errTooManyConnections ends an attempt whose endpoint rejects each of its connections.
 var errTooManyConnections = errors.New("too many connections: the endpoint turned each of them away")
 
-// dialed counts a dial for the request, and refuses the one that is too many. It does nothing on a nil trip.
+// dialed counts a dial for the request, and refuses one that exceeds the limit. It does nothing on a nil trip.
 func (t *trip) dialed() error {
 	if t != nil && t.dials.Add(1) > connectionsMax {
 		return errTooManyConnections
@@ -22,7 +22,7 @@ func (t *trip) dialed() error {
 	return nil
 }
 
-// gotConn is told of each connection that the request is given. An idle HTTP/1.1 connection does not count: the transport
+// gotConn is called for each connection that the request is given. An idle HTTP/1.1 connection does not count: the transport
 // tries another one only when nothing was written to it, and there are no more of them than the pool keeps.
 func (t *trip) gotConn(info httptrace.GotConnInfo) {
 	t.at.Store(int32(phaseAnswer))
@@ -69,14 +69,14 @@ func (t *trip) stale(err error) bool {
 	)
 	switch {
 	case errors.As(err, &at), errors.As(err, &proxy), errors.As(err, &blocked), errors.Is(err, errTooManyConnections), errors.Is(err, errSentTooMuch):
-		return false // the fault is of a dial that the transport made, or of what was sent
+		return false // the fault is in a dial that the transport made, or in what was sent
 	case errors.As(err, &stream):
 		return false // an HTTP/2 connection that is alive: the receiver aborted this request
 	}
 	return true
 }
 
-// streamError is what the HTTP/2 transport's own error for an aborted request can be read as. Its fields are its contract.
+// streamError is a type that the HTTP/2 transport's own error for an aborted request can be converted to. Its fields must not change.
 type streamError struct {
 	StreamID uint32
 	Code     uint32

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// dialer connects to a host that a stranger chose. It looks the host up once, drops every address that the guard blocks,
-// and connects to one of those that are left (race.go). It makes no second lookup, which could return another address.
+// dialer connects to a host that a submitter chose. It looks the host up once, drops every address that the guard blocks,
+// and connects to one of the remaining addresses (race.go). It makes no second lookup, which could return another address.
 type dialer struct {
 	resolver       *net.Resolver
 	more           func(network, address string, c syscall.RawConn) error // asked after the guard; may be nil
@@ -28,8 +28,8 @@ type dialer struct {
 	metrics        *metrics
 }
 
-// dialGrace is how long a dial may go on after its request's deadline. It lets the request's own deadline pass first,
-// because that is the deadline to name.
+// dialGrace is how long a dial may go on after its request's deadline. So the request's own deadline passes first,
+// and its error names that one.
 const dialGrace = time.Second
 
 // dial is the DialContext of an http.Transport.
@@ -128,7 +128,7 @@ func (d *dialer) dialOne(ctx context.Context, a netip.AddrPort, within time.Dura
 	return direct.DialContext(ctx, "tcp", a.String())
 }
 
-// control asks the guard, and then whoever embeds the worker: nobody can allow what the guard refuses.
+// control asks the guard, and then the embedding program: nobody can allow what the guard refuses.
 func (d *dialer) control(network, address string, c syscall.RawConn) error {
 	err := d.guard.control(network, address, c)
 	if err == nil && d.more != nil {

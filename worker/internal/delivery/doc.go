@@ -9,7 +9,7 @@
 //   - The answer: what is kept of it (answer.go), the class of a failure (classify.go), and the phase of the request in
 //     which a failure came (trip.go).
 //
-// It does not decide what an answer leads to. The caller decides whether to retry, when, and what an answer says about
+// It does not decide what follows from an answer. The caller decides whether to retry, when, and what an answer says about
 // the health of an endpoint.
 //
 // # What this package may touch
@@ -30,7 +30,7 @@
 //  4. Nothing that a submitter or a hook supplies replaces a header of the worker, or adds a value to it. The signature
 //     covers exactly the bytes that are sent. A message that names an unknown key is not sent.
 //  5. The texts of an Answer can be stored in Postgres: they are valid UTF-8 without NUL. No error text quotes the URL, which
-//     may contain a secret, the proxy's password, or bytes of an answer. Of a redirect's target the origin is named.
+//     may contain a secret, the proxy's password, or bytes of an answer. For a redirect, only the target's origin is named.
 //  6. Memory is bounded: at most 64 KiB of an answer's headers and 64 KiB of its body are read or buffered, and nothing is
 //     decompressed.
 //  7. A failure of the proxy, a missing key, or a shortage of this machine's is not an attempt. Answer.WaitsFor says so, and Answer.Class is empty.

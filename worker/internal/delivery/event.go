@@ -9,17 +9,17 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// EventsKeySet signs events where there is a key set of that name; the default one does otherwise.
+// EventsKeySet is the name of the key set that signs events. If there is none, the default one signs them.
 const EventsKeySet = "events"
 
-// eventSender sends events to the one URL that the operator configured for them. Whatever addresses its host has are dialled:
-// no stranger chose it. Its connections are its own, so that no message is ever sent over one that the guard did not check.
+// eventSender sends events to the one URL that the operator configured for them. It dials any address of the URL's host, because
+// no submitter chose it. Its connections are its own, so that no message is ever sent over one that the guard did not check.
 type eventSender struct {
 	*Sender
 	url string
 }
 
-// newEventSender returns nil for "". like is what messages are sent with.
+// newEventSender returns nil for "". like is the transport that messages are sent with.
 func newEventSender(c Config, d *dialer, like *Sender) (*eventSender, error) {
 	if c.EventsURL == "" {
 		return nil, nil
@@ -44,7 +44,7 @@ func (s *eventSender) close() {
 	}
 }
 
-// errNoEvent is why a message in the lane of events is not sent: only a worker marks one, so somebody else put it there.
+// errNoEvent is why a message in the lane of events is not sent. Only a worker marks events, so somebody else put it there.
 var errNoEvent = errors.New("it waits where events do and is none")
 
 // attemptEvent is attempt for an event. Its row has neither the URL nor the key: they are this worker's.

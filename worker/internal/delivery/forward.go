@@ -21,7 +21,7 @@ func decode(m Message) (parts, error) {
 	return decodeJSON(m)
 }
 
-// decodeJSON is apart from decode because its parts are allocated, which most messages need not pay for.
+// decodeJSON is separate from decode because its parts are allocated, which most messages do not need.
 func decodeJSON(m Message) (p parts, err error) {
 	if m.Options != nil {
 		if err := json.Unmarshal(m.Options, &p.options); err != nil {

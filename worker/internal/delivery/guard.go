@@ -19,7 +19,7 @@ type guard struct {
 
 	reserved *reserved // the database and the proxy; nil without any
 
-	trusts bool // every address: the URL is the operator's own (event.go)
+	trusts bool // allows every address: the URL is the operator's own (event.go)
 }
 
 func newGuard(allowed []netip.Prefix, denied []netip.AddrPort, ports []uint16) *guard {
@@ -124,7 +124,7 @@ func (g *guard) checkIP(ip netip.Addr, port uint16) error {
 type notPublicError struct{ ip netip.Addr }
 
 func (e notPublicError) Error() string {
-	return fmt.Sprintf("%s is not a public address (AllowedCIDRs opens networks)", e.ip)
+	return fmt.Sprintf("%s is not a public address (AllowedCIDRs allows networks)", e.ip)
 }
 
 // isNeverAllowed reports an address that no configuration allows: it is link-local, not unicast, or in neverAllowed.
@@ -145,7 +145,7 @@ var neverAllowed = []netip.Addr{
 	netip.MustParseAddr("fd00:42::42"),           // Scaleway
 }
 
-// carriers are the networks whose IPv6 addresses carry an IPv4 address, the index of its first byte, and what its bits are
+// carriers are the networks whose IPv6 addresses contain an IPv4 address, with the index of its first byte, and what its bits are
 // combined with.
 var carriers = []struct {
 	prefix netip.Prefix
@@ -161,7 +161,7 @@ var carriers = []struct {
 	{netip.MustParsePrefix("::/96"), 12, 0},           // IPv4-compatible (RFC 4291, deprecated)
 }
 
-// embedded returns the IPv4 addresses that an IPv6 address carries: two at most.
+// embedded returns the IPv4 addresses that an IPv6 address contains: two at most.
 func embedded(ip netip.Addr) (carried []netip.Addr) {
 	if !ip.Is6() || ip.IsLoopback() {
 		return nil

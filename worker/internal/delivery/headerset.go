@@ -14,8 +14,8 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// headerSets are named sets of secret headers, from a file that is read again when it changes. A new file that is wrong
-// changes nothing.
+// headerSets are named sets of secret headers, from a file that is read again when it changes. A new file with a fault
+// has no effect.
 type headerSets struct {
 	mu    sync.Mutex
 	file  secretfile.File
@@ -48,7 +48,7 @@ func (h *headerSets) reread() error {
 	return h.fault
 }
 
-// look puts what the file says in force if it changed and is right; mu is held.
+// look uses the file's new content if it changed and has no fault; mu is held.
 func (h *headerSets) look() {
 	h.next = time.Now().Add(fileCheckInterval)
 	content, _, changed, err := h.file.Read()
@@ -94,8 +94,8 @@ func (e unknownHeadersError) Error() string {
 	return text
 }
 
-// addSecrets sets the headers of the set of that name, in place of the run's and the hook's. A set is sent to the origins that
-// it lists, and to no other.
+// addSecrets sets the headers of the set of that name, and replaces those of the run and the hook. A set is sent only to the origins
+// that it lists.
 func (s *Sender) addSecrets(h http.Header, name, origin string) error {
 	if name == "" {
 		return nil
@@ -119,7 +119,7 @@ func (s *Sender) addSecrets(h http.Header, name, origin string) error {
 //	origin = https://crm.example
 //	X-Api-Key: secret
 //
-// A line that begins with # is a comment. No error shows a value, for it is a secret.
+// A line that begins with # is a comment. No error shows a value, because it is a secret.
 func parseHeaderSets(content string) (map[string]headerSet, error) {
 	p := headerSetParser{sets: map[string]headerSet{}}
 	n := 0
@@ -209,7 +209,7 @@ func (p *headerSetParser) header(line string) error {
 	case !ok:
 		return errors.New("is neither origin = https://HOST nor NAME: VALUE")
 	case header.Check(name, value) != nil || value == "":
-		return errors.New("is not a header that HTTP allows (it is not shown, for it may be a secret)")
+		return errors.New("is not a header that HTTP allows (it is not shown, because it may be a secret)")
 	case header.Reserved(name):
 		return fmt.Errorf("header %q is set by the worker only", name)
 	}

@@ -7,8 +7,8 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/instruments"
 )
 
-// metrics are what this package counts; nothing when nil. Requests and connections are counted apart from attempts: one attempt is to be one
-// request, and a connection is to carry many.
+// metrics are what this package counts; nothing when nil. Requests and connections are counted separately from attempts: one attempt
+// should be one request, and a connection should carry many.
 type metrics struct {
 	fresh, reused    instruments.Counter // requests, by the connection that they went out on
 	opened, failed   instruments.Counter // connections
@@ -18,7 +18,7 @@ type metrics struct {
 
 func newMetrics(m *instruments.Maker) *metrics {
 	requests := m.Counter("outbox.requests", "{request}", "Requests that were given a connection: one per attempt that got so far.")
-	connections := m.Counter("outbox.connections", "{connection}", "Connections to endpoints that were opened, or could not be.")
+	connections := m.Counter("outbox.connections", "{connection}", "Connections to endpoints that were opened, or could not be opened.")
 	handshakes := m.Counter("outbox.tls.handshakes", "{handshake}", "TLS handshakes with endpoints.")
 	return &metrics{
 		fresh: requests.With("connection", "new").FromZero(), reused: requests.With("connection", "reused").FromZero(),

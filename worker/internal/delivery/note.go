@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// headerNote is what an attempt says of headers that were left out of the request, or changed. It never quotes a value, because a
+// headerNote is what an attempt notes about headers that were left out of the request, or changed. It never quotes a value, because a
 // value may be a secret.
 type headerNote struct{ leftOut, trimmed []string }
 

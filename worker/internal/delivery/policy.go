@@ -21,8 +21,8 @@ func NewPolicy(allowHTTP bool, allowed []netip.Prefix, ports []uint16) *Policy {
 	return &Policy{allowHTTP: allowHTTP, guard: newGuard(allowed, nil, ports)}
 }
 
-// CheckURL reports a URL that would be blocked: by its scheme, its port, or the address that stands for its host. Of a name, only
-// localhost is known (RFC 6761, section 6.3); what others resolve to is checked when they are called.
+// CheckURL reports a URL that would be blocked: by its scheme, its port, or the address that stands for its host. Of names, only
+// localhost is known (RFC 6761, section 6.3); the addresses of other names are checked when they are called.
 func (p *Policy) CheckURL(raw string) error {
 	if _, err := outbox.CheckURL(raw); err != nil {
 		return err

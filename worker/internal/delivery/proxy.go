@@ -47,8 +47,8 @@ func CheckProxyURL(raw string) error {
 	return err
 }
 
-// newProxy returns the proxy of a URL, and nil for "". The certificate of an https proxy is verified by the roots that
-// roots returns then; by the system's when nil. Its errors are those of CheckProxyURL.
+// newProxy returns the proxy of a URL, and nil for "". roots returns the roots that verify the certificate of an https proxy;
+// when it is nil, the system's do. Its errors are those of CheckProxyURL.
 func newProxy(raw string, connectTimeout time.Duration, roots func() *x509.CertPool) (proxy, error) {
 	if raw == "" {
 		return nil, nil

@@ -8,15 +8,15 @@ import (
 	"time"
 )
 
-// The numbers of Happy Eyeballs (RFC 8305). A family whose addresses are missing or dead must not cost the other one more.
+// The numbers of Happy Eyeballs (RFC 8305). A family without addresses or with dead ones must not cost the other one more.
 const (
 	resolutionDelay = 50 * time.Millisecond  // how long IPv4 addresses wait for IPv6 ones (section 3)
 	dialDelay       = 250 * time.Millisecond // from the start of one dial to that of the next one (section 5)
 	addressesMax    = 8                      // addresses of a host that are tried
-	dialsMax        = 2                      // dials under way at once
+	dialsMax        = 2                      // dials in flight at once
 )
 
-// race connects to a host. It asks for the addresses of both families apart, dials what the guard allows in alternation, and
+// race connects to a host. It looks the addresses of both families up separately, dials what the guard allows alternately, and
 // returns the first connection. One goroutine owns it.
 type race struct {
 	dialer *dialer
@@ -26,8 +26,8 @@ type race struct {
 	done     chan struct{}       // closed at the end: what comes later is thrown away
 	answers  chan lookup         // from the lookups
 	dialed   chan dialResult     // from the dials
-	lookups  int                 // under way
-	dials    int                 // under way
+	lookups  int                 // in flight
+	dials    int                 // in flight
 	waiting  [2][]netip.AddrPort // by family: allowed, and not yet dialled
 	turn     family              // whose address is dialled next
 	tried    int                 // addresses that were dialled
@@ -156,7 +156,7 @@ func (r *race) add(l lookup) {
 	}
 }
 
-// dial starts the next dial. Each may take so long that all addresses have their turn.
+// dial starts the next dial. Its time is a part of the total, so that all addresses have their turn.
 func (r *race) dial(ctx context.Context) {
 	if len(r.waiting[r.turn]) == 0 {
 		r.turn = 1 - r.turn
@@ -184,7 +184,7 @@ func (r *race) dial(ctx context.Context) {
 	}()
 }
 
-// raceFaults are what went wrong so far.
+// raceFaults are the errors so far.
 type raceFaults struct {
 	lookedUp  error // of a lookup: the one that says more than that there is no such name
 	blocked   error

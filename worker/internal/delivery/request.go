@@ -25,7 +25,7 @@ type Message struct {
 	Headers []byte // the run's headers as JSON; nil when the message forwards none
 	Options []byte // outbox.Options as JSON; nil when the message has none
 	Attempt int    // counted over the message's life, from 1
-	Event   bool   // it waits where events do: URL and key are this worker's (event.go)
+	Event   bool   // it is in the lane of events: URL and key are this worker's (event.go)
 }
 
 // parts are the JSON parts of a Message, decoded.
@@ -49,14 +49,14 @@ func (s *Sender) request(ctx context.Context, m Message, p parts, in span, at ti
 	if err != nil {
 		return nil, "", err
 	}
-	to, err := s.targets.normal(m.URL) // an older writer left it as it was
+	to, err := s.targets.normal(m.URL) // an older writer did not normalize it
 	if err != nil {
 		return nil, "", err
 	}
 	body, contentType := content(m, p.options)
 	req, err = http.NewRequestWithContext(ctx, method, "", bytes.NewReader(body))
 	if err != nil {
-		return nil, "", errors.New("method: cannot be made a request of")
+		return nil, "", errors.New("method: cannot be used in a request")
 	}
 	req.URL, req.Host = to.url, to.url.Host
 	var n headerNote
@@ -76,7 +76,7 @@ func (s *Sender) request(ctx context.Context, m Message, p parts, in span, at ti
 	return req, n.String(), s.sign(&own, m.ID.String(), p.options.SigningKey, at, body)
 }
 
-// ownHeaders sets the worker's own headers. Their values are in one allocation for a request's.
+// ownHeaders sets the worker's own headers. One allocation holds their values for a request.
 type ownHeaders struct {
 	of     http.Header
 	values []string

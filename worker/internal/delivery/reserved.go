@@ -18,8 +18,8 @@ type Service struct {
 	Port uint16
 }
 
-// reserved knows the addresses of services. A name is looked up when an endpoint has the port of its service, and then again
-// after a while. The addresses that it had before stay reserved.
+// reserved knows the addresses of services. A name is looked up when an endpoint has the port of its service, and again
+// after a while. Its earlier addresses stay reserved.
 type reserved struct {
 	resolver *net.Resolver
 	services []Service

@@ -80,7 +80,7 @@ type Config struct {
 	// Instruments make the metrics; nothing is counted when nil.
 	Instruments *instruments.Maker
 
-	// Tracer begins the span of each attempt. When nil, the writer's context goes on in each request.
+	// Tracer begins the span of each attempt. When nil, each request carries the writer's context.
 	Tracer trace.Tracer
 
 	// Resolver looks hosts up; net.DefaultResolver when nil.
@@ -89,7 +89,7 @@ type Config struct {
 	// DialControl is called after the guard, for each connection to an endpoint; none when nil.
 	DialControl func(network, address string, c syscall.RawConn) error
 
-	// TLSConfig is what handshakes with endpoints begin with; none when nil.
+	// TLSConfig is the base of the configuration of handshakes with endpoints; none when nil.
 	TLSConfig *tls.Config
 }
 
@@ -155,7 +155,7 @@ func newTransport(c Config, d *dialer) *http.Transport {
 		HTTP2:                  http2Config(c),
 		MaxIdleConns:           max(idleConnsPerRequest*c.MaxInFlight, idleConnsMin),
 		MaxIdleConnsPerHost:    c.EndpointMaxInFlight,
-		MaxConnsPerHost:        c.EndpointMaxInFlight, // without it, a dial that an idle connection overtook is one connection too many
+		MaxConnsPerHost:        c.EndpointMaxInFlight, // without it, a dial that was no longer needed would be an extra connection
 		IdleConnTimeout:        idleConnTimeout,
 		MaxResponseHeaderBytes: responseHeaderBytes,
 		DisableCompression:     true,
@@ -183,7 +183,7 @@ func (s *Sender) Close() {
 	s.events.close()
 }
 
-// Reread reads the files of certificates and headers again, and returns what came of each. Connections that exist stay as they
+// Reread reads the files of certificates and headers again, and returns the result for each. Open connections stay as they
 // are.
 func (s *Sender) Reread() []Reread {
 	files := s.tls.reread()
@@ -244,7 +244,7 @@ func (s *Sender) attempt(t *trip, m Message, p parts, in span, a *Answer) {
 	t.conn.answered(t.use, resp.Header)
 }
 
-// unsent says why no request could be made: something of the worker's is missing, or the message itself is at fault.
+// unsent says why no request could be made: the worker itself lacks something, or the message itself is at fault.
 func (a *Answer) unsent(err error) {
 	var (
 		noKey     unknownKeyError

@@ -2,8 +2,8 @@ package delivery
 
 import "crypto/tls"
 
-// sessions keeps TLS sessions, so that a connection that is made anew costs no full handshake. crypto/tls names a session by
-// the server's name alone; here it is by host and port, which may belong to another server.
+// sessions keeps TLS sessions, so that a new connection needs no full handshake. crypto/tls names a session by
+// the server's name alone; here host and port name it, because another port may belong to another server.
 type sessions struct{ cache tls.ClientSessionCache }
 
 // sessionsMax bounds how many sessions are kept, and sessionBytesMax each of them: a receiver chooses how long its ticket and

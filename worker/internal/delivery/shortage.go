@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// shortages are the errors by which this machine says that it has run out of something: files, buffers, ports or memory.
+// shortages are the errors of a machine that has run out of something: files, buffers, ports or memory.
 var shortages = []syscall.Errno{syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.EADDRNOTAVAIL, syscall.ENOMEM}
 
 // shortageError is a shortage of this machine's. It says nothing about the endpoint, and is not an attempt.
@@ -32,7 +32,7 @@ func shortageOf(err error) (short shortageError, ok bool) {
 	return shortageError{shortages[i]}, true
 }
 
-// lacksFamily reports a dial to an IPv6 address from a host that has none: it fails with EADDRNOTAVAIL, as for want of a port.
+// lacksFamily reports a dial to an IPv6 address from a host that has none: it fails with EADDRNOTAVAIL, as it does without free ports.
 func lacksFamily(err error) bool {
 	var op *net.OpError
 	if !errors.As(err, &op) {

@@ -63,7 +63,7 @@ func (p socksProxy) authenticate(conn net.Conn) error {
 		return err
 	}
 	if answer != [2]byte{socksVersion, method} {
-		return fmt.Errorf("it does not take our way to authenticate (it answered %v)", answer)
+		return fmt.Errorf("it does not accept our way to authenticate (it answered %v)", answer)
 	}
 	if p.user == nil {
 		return nil

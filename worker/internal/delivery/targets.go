@@ -8,7 +8,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/callback"
 )
 
-// targets remembers what URLs become when they are normalized, which takes a twentieth of a sender's time: most messages go
+// targets remembers normalized URLs, because normalizing takes a twentieth of a sender's time and most messages go
 // to few URLs. The zero value is ready.
 type targets struct {
 	mu sync.RWMutex
@@ -16,13 +16,13 @@ type targets struct {
 }
 
 type target struct {
-	url      *url.URL // of all requests to it: nobody changes it
+	url      *url.URL // shared by all requests to it: nobody changes it
 	endpoint string
 }
 
-var errNoURL = errors.New("url: cannot be made a request of") // its own text would quote it
+var errNoURL = errors.New("url: cannot be used in a request") // its own text would quote it
 
-// targetsKept bounds what is remembered; when it is full, all of it is forgotten. URLs are 2 KiB at most.
+// targetsKept bounds what is remembered; when it is full, everything is forgotten. URLs are 2 KiB at most.
 const targetsKept = 1024
 
 // normal is the URL in its canonical form (package callback), parsed.

@@ -23,7 +23,7 @@ type clientTLS struct {
 	own      *certificate // nil without one
 	origins  []string     // that own is shown to
 	config   atomic.Pointer[tls.Config]
-	sessions atomic.Pointer[sessions] // made anew with the roots: a session is not verified by new ones
+	sessions atomic.Pointer[sessions] // replaced when the roots are: a resumed session is not verified by new roots
 }
 
 func newClientTLS(c Config) (*clientTLS, error) {
@@ -33,7 +33,7 @@ func newClientTLS(c Config) (*clientTLS, error) {
 		config = c.TLSConfig.Clone()
 	}
 	config.MinVersion, config.NextProtos = max(config.MinVersion, tls.VersionTLS12), []string{"h2", "http/1.1"}
-	config.Certificates, config.GetClientCertificate = nil, nil // one is shown only where ClientCertOrigins says so
+	config.Certificates, config.GetClientCertificate = nil, nil // a certificate is shown only where ClientCertOrigins allows it
 	if c.CAFile != "" {
 		roots, err := rootsWith(c.CAFile)
 		if err != nil {
@@ -67,7 +67,7 @@ func (t *clientTLS) configFor(address string) (*tls.Config, error) {
 	}
 	config := t.config.Load().Clone()
 	config.ServerName = host
-	if t.own != nil && t.shownTo(address) { // without a session, which would go on with a certificate that was replaced
+	if t.own != nil && t.shownTo(address) { // without a session, which would continue with a certificate that was replaced
 		config.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return t.own.get() }
 		return config, nil
 	}
@@ -102,10 +102,10 @@ func rootsWith(file string) (*x509.CertPool, error) {
 // Reread is a file that was read again.
 type Reread struct {
 	Name string // the field of Config
-	Err  error  // why what was in force stays; nil when the file is in force now
+	Err  error  // why its new content is not used; nil when it is
 }
 
-// reread reads the files again, for connections that are made from now on.
+// reread reads the files again, for new connections.
 func (t *clientTLS) reread() (files []Reread) {
 	if t.caFile != "" {
 		roots, err := rootsWith(t.caFile)
@@ -134,7 +134,7 @@ type certificate struct {
 	nextCheck time.Time        // before this time the files are not looked at
 }
 
-// fileVersion tells a file from the file that replaces it.
+// fileVersion distinguishes a file from the file that replaces it.
 type fileVersion struct {
 	modified time.Time
 	size     int64

@@ -20,21 +20,21 @@ import (
 )
 
 // span is the trace of one attempt: a span of kind CLIENT by OpenTelemetry's conventions for HTTP, and the context that the
-// request says. The first attempt continues the trace of the writer's span. A retry has a trace of its own, which may begin
-// days later, and a link to the writer's span.
+// request carries. The first attempt continues the trace of the writer's span. A retry may begin days later, so it has a trace of its
+// own, with a link to the writer's span.
 //
-// The writer decides what is sampled: when its span was not, the attempt only gets a context of its own, without asking the
-// tracer, which costs no more than the header's text.
+// The writer decides what is sampled. When its span was not sampled, the attempt only gets a context of its own, without calling the
+// tracer; that costs no more than the header's text.
 type span struct {
 	recorded      trace.Span // nil when nothing of it is kept
 	parent, state string     // traceparent and tracestate; "" for none
 }
 
-// clientKind is all that a span begins with. The conventions want the attributes there too, for samplers; but most spans are
-// not sampled, and would pay for attributes that nobody sees.
+// clientKind is everything that a span begins with. The conventions want the attributes there too, for samplers. But most spans are
+// not sampled, and would pay for attributes that nobody reads.
 var clientKind = []trace.SpanStartOption{trace.WithSpanKind(trace.SpanKindClient)}
 
-// begin begins the span of an attempt. Without a tracer, the writer's context goes on as it is.
+// begin begins the span of an attempt. Without a tracer, the request carries the writer's context unchanged.
 func begin(tracer trace.Tracer, m Message, o outbox.Options) span {
 	writer, known := writerOf(o)
 	switch {
@@ -50,7 +50,7 @@ func begin(tracer trace.Tracer, m Message, o outbox.Options) span {
 	case known && m.Attempt > 1:
 		options = append(slices.Clip(options), trace.WithLinks(trace.Link{SpanContext: writer}))
 	case known:
-		state, _ := trace.ParseTraceState(o.Tracestate) // a wrong one is left out
+		state, _ := trace.ParseTraceState(o.Tracestate) // an invalid one is left out
 		ctx = trace.ContextWithRemoteSpanContext(ctx, writer.WithTraceState(state))
 	}
 	name, _ := methodOf(o)
@@ -58,7 +58,7 @@ func begin(tracer trace.Tracer, m Message, o outbox.Options) span {
 	return spanOf(began, o)
 }
 
-// spanOf is a span that a tracer has begun. One that does nothing (package noop) begins none.
+// spanOf is a span that a tracer has begun. A tracer that does nothing (package noop) begins none.
 func spanOf(began trace.Span, o outbox.Options) (x span) {
 	said := began.SpanContext()
 	if !said.IsValid() {
@@ -71,7 +71,7 @@ func spanOf(began trace.Span, o outbox.Options) (x span) {
 	return x
 }
 
-// passedOn is the writer's own context, for a worker that does not trace.
+// passedOn is the writer's own context, for a worker without traces.
 func passedOn(o outbox.Options) (x span) {
 	if o.Traceparent != "" && header.CheckTraceparent(o.Traceparent) == nil {
 		x.parent, x.state = o.Traceparent, checkedState(o)
@@ -79,7 +79,7 @@ func passedOn(o outbox.Options) (x span) {
 	return x
 }
 
-// inject has the request say the attempt's context.
+// inject puts the attempt's context into the request.
 func (x span) inject(own *ownHeaders) {
 	if x.parent == "" {
 		return
@@ -90,9 +90,9 @@ func (x span) inject(own *ownHeaders) {
 	}
 }
 
-// end keeps how the attempt ended. What was no attempt is not kept: its span is never ended, so nobody exports it.
+// end records how the attempt ended. If it was no attempt, its span is never ended, so nobody exports it.
 //
-// Of the URL only the origin is told: chat services carry their token in the path. The answer's error quotes no URL either.
+// The span names only the origin of the URL: chat services carry their token in the path. The answer's error quotes no URL either.
 func (s *Sender) end(x span, m Message, o outbox.Options, a Answer) {
 	if x.recorded == nil || a.WaitsFor != "" {
 		return
@@ -112,7 +112,7 @@ func (s *Sender) end(x span, m Message, o outbox.Options, a Answer) {
 	}
 	switch a.Class {
 	case ClassDelivered:
-	case ClassStatus: // it says itself what is wrong
+	case ClassStatus: // the status itself says what is wrong
 		attributes = append(attributes, attribute.String("error.type", strconv.Itoa(a.StatusCode)))
 		x.recorded.SetStatus(codes.Error, "")
 	default:
@@ -123,7 +123,7 @@ func (s *Sender) end(x span, m Message, o outbox.Options, a Answer) {
 	x.recorded.End()
 }
 
-// server are the attributes of an origin, whose default port is not in it.
+// server returns the attributes of an origin, in which a default port is left out.
 func server(origin string) []attribute.KeyValue {
 	u, err := url.Parse(origin)
 	if err != nil {
@@ -138,7 +138,7 @@ func server(origin string) []attribute.KeyValue {
 	}
 }
 
-// methodOf is a span's name and method by the conventions, which know no method that a row names by mistake.
+// methodOf returns a span's name and method by the conventions, which have a fixed value for an unknown method.
 func methodOf(o outbox.Options) (name, method string) {
 	switch {
 	case o.Method == "":
@@ -149,7 +149,7 @@ func methodOf(o outbox.Options) (name, method string) {
 	return "HTTP", "_OTHER"
 }
 
-// writerOf reads the writer's span (W3C Trace Context, section 3.2). One of a later version is read as far as this one goes.
+// writerOf parses the writer's span (W3C Trace Context, section 3.2). A later version is parsed as if it were this one.
 func writerOf(o outbox.Options) (writer trace.SpanContext, ok bool) {
 	text := o.Traceparent
 	if text == "" || header.CheckTraceparent(text) != nil || strings.HasPrefix(text, "ff") {
@@ -174,7 +174,7 @@ func checkedState(o outbox.Options) string {
 	return o.Tracestate
 }
 
-// traceparent writes what writerOf reads.
+// traceparent writes the form that writerOf parses.
 func traceparent(id trace.TraceID, span trace.SpanID, flags trace.TraceFlags) string {
 	var text [55]byte
 	copy(text[:], "00-")

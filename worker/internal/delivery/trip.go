@@ -34,7 +34,7 @@ type phaseError struct {
 func (e phaseError) Error() string { return e.phase.String() + ": " + e.err.Error() }
 func (e phaseError) Unwrap() error { return e.err }
 
-// timeoutError names what took too long.
+// timeoutError names the phase that took too long.
 type timeoutError struct {
 	what string
 	max  time.Duration
@@ -61,7 +61,7 @@ type trip struct {
 	dials    atomic.Int32 // dials made for the request
 	answered atomic.Bool  // the first byte of an answer has come
 
-	// The connections that the request was given, of which the transport tells on the request's own goroutine.
+	// The connections that the request was given. The transport reports them on the request's own goroutine.
 	given  int    // how many counted
 	conn   *conn  // the last one; nil while there is none
 	use    uint64 // which use of conn the request is
@@ -70,7 +70,7 @@ type trip struct {
 
 type tripKey struct{}
 
-// newTrip returns the context of a request that may take so long, and of every connection that is tried for it. The
+// newTrip returns the context of a request with this timeout, and of every connection that is tried for it. The
 // caller calls stop once the attempt has ended.
 func newTrip(parent context.Context, timeout time.Duration) *trip {
 	t := &trip{deadline: time.Now().Add(timeout)}
@@ -90,7 +90,7 @@ func (t *trip) stop() {
 // traced is the context to send the request with.
 func (t *trip) traced() context.Context { return httptrace.WithClientTrace(t, &t.trace) }
 
-// Deadline is what a dial asks for: the transport hides it in the contexts of dials.
+// Deadline is what a dial needs: the transport hides the request's deadline from the contexts of dials.
 func (t *trip) Deadline() (time.Time, bool) { return t.deadline, true }
 
 // Value lets the contexts that the transport derives from a trip find it.

@@ -1,5 +1,5 @@
-// Package outage keeps the story of a database that goes away: for each part of the worker how long to wait before it
-// tries again, and for the log one line when it begins, one now and then, and one when it is over.
+// Package outage follows a database that goes away. It decides how long each part of the worker waits before it tries
+// again, and logs one line when the outage begins, one now and then, and one when it is over.
 package outage
 
 import (
@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// Outage says in the log when the first part of the worker cannot use the database, and when the last one can again. One
+// Outage logs when the first part of the worker cannot use the database, and when the last one can again. One
 // part may fail alone (a full disk), so each is a [Part] of its own.
 type Outage struct {
 	logger   *slog.Logger
@@ -20,13 +20,13 @@ type Outage struct {
 	since    time.Time // zero while every part can use the database
 	quiet    time.Time // when the last part worked again; zero while one fails
 	lastSaid time.Time
-	advised  map[string]bool // what was advised in this outage
+	advised  map[string]bool // the advice logged in this outage
 	failing  map[*Part]bool
 }
 
-// Faults is what is known of an error. Either may be nil.
+// Faults explain an error. Either may be nil.
 type Faults struct {
-	Failed func(error) (again bool) // called for each; again: the next try may do better at once
+	Failed func(error) (again bool) // called for each; again: the next try may work at once
 	Advice func(error) string       // what an operator can do, for the log, or nothing; one of a few texts
 }
 
@@ -35,17 +35,17 @@ type Part struct {
 	outage *Outage
 	name   string
 	pause  time.Duration // before the next try; zero while it works
-	again  bool          // it tried again at once, since it last worked
+	again  bool          // it already tried again at once since it last worked
 }
 
-// A part that fails waits pauseMin, and twice as long each time, up to PauseMax, or the bound that New was given if that is
+// A part that fails waits pauseMin, and twice as long each time, up to PauseMax, or up to the bound given to New if that is
 // shorter.
 const (
 	pauseMin  = 100 * time.Millisecond
 	PauseMax  = 5 * time.Second
 	pauseGrow = 2
 	sayAgain  = 30 * time.Second
-	settles   = 2 * time.Second // without a fault, before an outage is said to be over: faults come and go while it lasts
+	settles   = 2 * time.Second // without a fault, before an outage is logged as over: faults come and go while it lasts
 )
 
 // New returns an outage that has not begun. No part waits longer than longest before it tries again.
@@ -69,7 +69,7 @@ func (p *Part) Wait(ctx context.Context, err error) error {
 }
 
 // Failed is called after a fault. It returns how long to wait before the next try: nothing after the first fault since a
-// success, if another try may do better at once. That first one is no outage yet.
+// success, if another try may work at once. That first fault is no outage yet.
 func (p *Part) Failed(ctx context.Context, err error) time.Duration {
 	o := p.outage
 	again := ctx.Err() == nil && o.faults.Failed != nil && o.faults.Failed(err)
@@ -93,8 +93,8 @@ func (p *Part) Failed(ctx context.Context, err error) time.Duration {
 	return p.pause
 }
 
-// say writes the line of the log, now and then, and at once when something new is advised: the first error of an outage may
-// be that of a lost session, and not what keeps the new ones from working.
+// say logs the outage: now and then, and at once when there is new advice. The first error of an outage may
+// be that of a lost session, and not the one that keeps new sessions from working.
 func (o *Outage) say(ctx context.Context, part string, err error, now time.Time) {
 	advice := ""
 	if o.faults.Advice != nil {
@@ -112,7 +112,7 @@ func (o *Outage) say(ctx context.Context, part string, err error, now time.Time)
 	o.logger.WarnContext(ctx, "the database cannot be used; trying again until it can", attrs...)
 }
 
-// Lasts reports whether an outage was said to have begun, and not yet to be over.
+// Lasts reports whether an outage was logged as begun, and not yet as over.
 func (o *Outage) Lasts() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -22,11 +22,11 @@ type Aside struct {
 	Reason   string
 }
 
-// What an Aside tells.
+// What is in an Aside.
 const (
 	AsidePoison  = "poison"   // the message is dead, for this reason
 	AsidePaused  = "paused"   // the endpoint is paused
-	AsideExpired = "expired"  // the messages are dead: their time was over
+	AsideExpired = "expired"  // the messages are dead: they have expired
 	AsideRemoved = "removed"  // rows of due whose message is gone are removed
 	AsideLeftOut = "left out" // nothing could be written; this process leaves it out for a while
 )
@@ -57,8 +57,8 @@ WHERE d.message_id = ANY ($1::text[]::uuid[]) AND d.locked_by = $2
   AND NOT EXISTS (SELECT FROM outbox.message m WHERE m.id = d.message_id)
 RETURNING d.message_id`
 
-// setAside removes or buries what a claim leased and cannot be sent. What fails for another reason than a refusal is
-// tried again when the lease has ended and it is claimed again.
+// setAside removes or makes dead what a claim leased and cannot be sent. After an error that is no refusal, it is
+// tried again: the lease ends and it is claimed again.
 func (c *Claimer) setAside(ctx context.Context, t taken) (all []Aside) {
 	if len(t.orphans) > 0 {
 		removed, err := c.change(ctx, c.sql.remove, texts(t.orphans), c.config.Worker)
@@ -97,8 +97,8 @@ func (c *Claimer) leaveOutRow(id outbox.ID, reason string, waits bool) []Aside {
 	return []Aside{{What: AsideLeftOut, IDs: []outbox.ID{id}, Reason: untilText(reason, until)}}
 }
 
-// pause pauses an endpoint, or leaves it out for a while where the database refuses
-// that, too, or accepts now what it refused before.
+// pause pauses an endpoint. It leaves it out for a while where the database refuses that too, or where the database now
+// accepts what it refused before.
 func (c *Claimer) pause(ctx context.Context, endpoint, reason string) []Aside {
 	refused, paused := false, int64(0)
 	err := within(ctx, "set aside", ClaimTimeout, func(ctx context.Context) error {
@@ -124,7 +124,7 @@ func (c *Claimer) pause(ctx context.Context, endpoint, reason string) []Aside {
 		return c.leaveOutEndpoint(endpoint, reason+"; and to pause it: "+whyNot(err), false)
 	case !refused:
 		return c.leaveOutEndpoint(endpoint, reason+"; tried again, it was accepted", false)
-	case paused == 0: // it has no row any more
+	case paused == 0: // its row is gone
 		return nil
 	}
 	c.endpointsLeftOut.drop(endpoint)
@@ -164,7 +164,7 @@ func (c *Claimer) leaveOut(o Order, now time.Time) Order {
 	return o
 }
 
-// left are the endpoints that a claim left behind, and can be claimed.
+// left are the endpoints that a claim left behind and that can be claimed now.
 func (c *Claimer) left(o Order, t taken) []Candidate {
 	left := append(o.leftBehind(t.recent, t.messages), t.unserved...)
 	left = append(left, behindUnfit(t.unfit)...)
@@ -174,15 +174,15 @@ func (c *Claimer) left(o Order, t taken) []Candidate {
 	return left
 }
 
-// wasAccepted says that a claim took something.
+// wasAccepted notes that a claim took something.
 func (c *Claimer) wasAccepted() {
 	c.accepted = time.Now()
 	c.rowsLeftOut.accepted(c.accepted)
 	c.endpointsLeftOut.accepted(c.accepted)
 }
 
-// refuses reports an error that a single row can be the reason of: a data fault (SQLSTATE class 22), a broken rule (23,
-// 44), something raised on purpose (P0), a damaged page (XX), and whatever else a function of somebody's raises in a
+// refuses reports an error that a single row can cause: a data fault (SQLSTATE class 22), a broken rule (23,
+// 44), something raised on purpose (P0), a damaged page (XX), and whatever else a function raises in a
 // trigger, a constraint or a domain. A session, a lock, a disk, a shutdown or a read-only server is no row's fault.
 func refuses(err error) bool {
 	var e *pgconn.PgError

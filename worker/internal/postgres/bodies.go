@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// Bodies bring the large bodies, which a claim leaves in their rows, when the bytes in flight leave room. So a worker's
-// memory is bounded by the small bodies of its slots and by so many bytes of large ones, whatever waits in the outbox.
+// Bodies load the large bodies, which a claim leaves in their rows, when the bytes in flight leave room. So a worker's
+// memory is bounded by the small bodies of its slots and by a fixed number of bytes of large ones, whatever waits in the outbox.
 type Bodies struct {
 	loader *Loader
 	bytes  *semaphore.Weighted
@@ -19,12 +19,12 @@ type Bodies struct {
 	held   atomic.Int64 // bytes that were acquired and not released
 }
 
-// NewBodies returns bodies with room for so many bytes. The wait for room and the load together end within a time.
+// NewBodies returns bodies with room for most bytes. The wait for room and the load together take at most within.
 func NewBodies(loader *Loader, most int, within time.Duration) *Bodies {
 	return &Bodies{loader: loader, bytes: semaphore.NewWeighted(int64(most)), max: int64(most), within: within}
 }
 
-// Load completes a message whose body the claim left in its row, and returns what gives the bytes back. Its error says
+// Load completes a message whose body the claim left in its row. It returns a function that gives the bytes back. Its error says
 // that there was no room, or no database, in time: the message has to wait.
 func (b *Bodies) Load(ctx context.Context, m *Message) (done func(), err error) {
 	if m.BodyBytes <= BodyMax {

@@ -13,50 +13,50 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// Message is what a claim brings: all that one request needs.
+// Message is what a claim returns of a message: everything that one request needs.
 type Message struct {
 	ID             outbox.ID
 	Endpoint       string    // its lane
 	DueFrom        time.Time // the next claim of the endpoint may begin here; a little earlier than now, for late commits
 	Attempt        int       // the number of this attempt, counted over the message's life
 	AttemptsBefore int       // attempts made before the last replay; the retry schedule counts from here
-	MaxInFlight    int       // requests at once of the lane, as an operator limited them; 0 for no limit
-	OriginMax      int       // requests at once to the origin, of all its lanes, as an operator limited them; 0 for no limit
-	Rate           float64   // requests per second, of all workers, as an operator limited them; the least that bounds the lane; 0 for no limit
+	MaxInFlight    int       // an operator's limit of requests at once for the lane; 0 for no limit
+	OriginMax      int       // an operator's limit of requests at once to the origin, all its lanes together; 0 for no limit
+	Rate           float64   // an operator's limit of requests per second, all workers together; the lowest that applies to the lane; 0 for no limit
 	Probe          bool      // a circuit breaker is half-open: nothing else is sent there until this one is answered
 	RunID          string
 	Status         outbox.TerminalStatus
-	Body           []byte // nil when it is larger than BodyMax: the Loader brings it
+	Body           []byte // nil when it is larger than BodyMax: then the Loader reads it
 	BodyBytes      int    // its size
 	URL            string
 	Headers        []byte // JSON; nil for a message that forwards none
-	Options        []byte // JSON, or nil; not decoded here, so that a fault in them is this message's alone
+	Options        []byte // JSON, or nil; not decoded here, so that a fault in them affects this message alone
 	Unfit          string // why it is not sent but set aside (unfit.go); "" for one that is sent
 
-	// Age is how long ago it was written when it was claimed, by the database's clock, and WrittenAt is that by this process's.
+	// Age is how old the message was when it was claimed, by the database's clock. WrittenAt is the time of writing by this process's clock.
 	Age       time.Duration
 	WrittenAt time.Time
 }
 
-// Order is what a claim is asked for.
+// Order is what a claim must do.
 type Order struct {
 	Most  int    // messages in all
 	Turns []Turn // the endpoints to serve, in this order; each endpoint once
-	// Recent is how many endpoints without a turn may give one message each, of those that a message was written for since
+	// Recent is how many endpoints without a turn may give one message each, of those that got messages since
 	// the last claim. An endpoint with a rate gives none without a turn.
 	Recent int
 	Except []string // endpoints that give no recent message
 }
 
-// Turn is an endpoint's part in a claim: at most Most of its messages, of those that are due since From or later. What is
-// due for longer was taken before, or the next full scan finds it.
+// Turn is an endpoint's part in a claim: at most Most of its messages, of those that are due since From or later. Messages that are
+// due for longer were taken before, or the next full scan finds them.
 type Turn struct {
 	Endpoint string
 	From     time.Time
 	Most     int
 }
 
-// Claimed is what a claim brought.
+// Claimed is the result of a claim.
 type Claimed struct {
 	Messages []Message   // in no order
 	Left     []Candidate // the endpoints with recent messages, or with a turn, that this claim left behind
@@ -77,7 +77,7 @@ type Claimer struct {
 }
 
 type claimStatements struct {
-	claim, chosen                 string // the second one is slower: it goes by message ids, too
+	claim, chosen                 string // the second one is slower: it also compares message ids
 	lock, remove, unprobe         string // aside.go
 	poison, pause, expire         toldText
 	tryEndpoint, claimableOfATurn string // narrow.go
@@ -90,7 +90,7 @@ type ClaimerConfig struct {
 	Lease     time.Duration // from the claim, by the database's clock
 	OpenAfter int           // failures in a row that open an endpoint's circuit breaker; at least 1
 
-	Events Events // the zero value tells none
+	Events Events // the zero value reports none
 
 	Instruments *instruments.Maker // make the metrics; nothing is measured when nil
 }
@@ -107,31 +107,31 @@ func NewClaimer(db *DB, c ClaimerConfig) *Claimer {
 	}}
 }
 
-// ClaimTimeout bounds one claim, and one scan for recent messages. A claim that committed after it is released by its
-// leases' end.
+// ClaimTimeout bounds one claim, and one scan for recent messages. If a claim commits later than that, its messages are released
+// when their leases end.
 const ClaimTimeout = 10 * time.Second
 
-// recentOverlap is how long before the last claim a recent message may have been written, for commits that take their
-// time.
+// recentOverlap is how long before the last claim a recent message may have been written, because some transactions take
+// long to commit.
 const recentOverlap = 300 * time.Millisecond
 
-// The claim is one statement, whose cost depends on what it takes and on nothing else: not on how much waits, nor on the
-// rows that were delivered before and that a vacuum cannot remove yet.
+// The claim is one statement. Its cost depends only on what it takes: not on how much waits, nor on
+// delivered rows that a vacuum cannot remove yet.
 //
-// recent are the endpoints that a message was written for since the last claim, as a recent scan finds them.
+// recent are the endpoints that got messages since the last claim, as a recent scan finds them.
 //
 // turns are the endpoints to serve, in their order: the recent ones, and those that the order asks for. The scan of each
-// begins where the last one ended, and the LIMIT in picked ends the whole when enough is found. Without that beginning,
-// each scan would pass the index entries of all that was delivered since the oldest snapshot in the database.
+// begins where the last one ended, and the LIMIT in picked ends it all when enough is found. Without that starting point,
+// each scan would pass the index entries of everything that was delivered since the oldest snapshot in the database.
 //
-// bounded are the turns with what bounds their lanes.
+// bounded are the turns with the limits of their lanes.
 //
 // picked takes from each lane its turn's messages, the longest due first. It passes over rows that others are
 // claiming, and over lanes that are held back: by their own row, their tenant's or their origin's. It takes no more than
 // each of these rows allows: what its rate has left (rate.go), and one message where its circuit breaker is half-open. The
 // rows with a rate or a failing circuit breaker are its guards: it needs them all.
 //
-// guards counts for each of these rows the messages of all lanes together, and beyond are those that are too many for it.
+// guards counts for each of these rows the messages of all lanes together. beyond are those that exceed what it allows.
 //
 // granted changes the guards: it uses up the rate, and lets only one worker send the probe. It finds
 // the rows by the places where it just locked them. A row that changed since the statement began has moved to another
@@ -141,16 +141,16 @@ const recentOverlap = 300 * time.Millisecond
 //
 // taken are the picked messages that have no guards, or got all of them.
 //
-// claimed counts the attempt and leases the row. None of these columns is indexed, so the update stays on its page. It goes by
-// the row's place, too: a row that moved stays locked for the moment and unclaimed, for the next claim.
+// claimed counts the attempt and leases the row. None of these columns is indexed, so the update stays on its page. It finds the
+// row by its place, too: a row that moved stays locked for the moment and unclaimed, for the next claim.
 //
-// lost keeps a trace of the attempt whose lease ran out, or whose worker died.
+// lost logs the attempt whose lease ran out, or whose worker died.
 //
-// What somebody wrote into the rows by hand is brought within bounds wherever it is calculated with or returned, so that no
+// Values that somebody wrote into the rows by hand are brought within bounds wherever they are used or returned, so that no
 // row makes the statement fail for the others (claimable.go, rate.go).
 //
-// The answer's rows are the messages; after them the recent endpoints with how many messages were written for each, and what
-// bounds the lanes that anything bounds, once for all their messages. A message without body_bytes is a row of due whose
+// The answer's rows are the messages. After them come the recent endpoints with how many messages each got, and
+// the limits of the lanes that have some, once for all their messages. A message without body_bytes is a row of due whose
 // message is gone.
 const claimSQL = claimUpToChosen + claimFromChosen
 
@@ -270,15 +270,16 @@ SELECT NULL, endpoint, NULL, 0, 0, coalesce(max_in_flight, 0), coalesce(origin_m
 WHERE max_in_flight IS NOT NULL OR origin_max_in_flight IS NOT NULL OR rate IS NOT NULL OR probe`
 
 const (
-	// nextAttempt counts an attempt of a row d of outbox.due. The last number is given again and again: no answer to it
+	// nextAttempt counts an attempt of a row d of outbox.due. The last number is used again and again: after it no answer
 	// leads to a further attempt, because attempts before a replay no longer count then.
 	nextAttempt = `greatest(least(d.attempt, ` + attemptMax + ` - 1), 0) + 1`
 
-	// attemptsBefore is what d has of it, and no more than were made: else the retry schedule would begin anew each time.
+	// attemptsBefore is the number of d's attempts before the last replay, at most as many as were made: otherwise the retry schedule
+	// would begin again each time.
 	attemptsBefore = `greatest(least(d.attempts_before, d.attempt), 0)`
 
-	// ageMS is how long ago a row m of outbox.message was written, within what has a sense. extract would calculate with
-	// numeric, which takes longer.
+	// ageMS is how long ago a row m of outbox.message was written, within sensible bounds. extract would calculate with
+	// numeric, which is slower.
 	ageMS = `(date_part('epoch', now() - greatest(least(m.created_at, now()), ` + earliest + `)) * 1000)::bigint`
 
 	// maxInFlight is the limit of a row e of outbox.endpoint: at least 1, or NULL for none.
@@ -286,7 +287,7 @@ const (
 )
 
 // Claim takes messages. When it fails, the next claim reads the same recent messages again. Where the database refuses a
-// row or an endpoint, that one is set aside, and the others are claimed. What was set aside is told beside an error, too.
+// row or an endpoint, that one is set aside, and the others are claimed. What was set aside is returned beside an error, too.
 func (c *Claimer) Claim(ctx context.Context, o Order) (Claimed, error) {
 	began, since := time.Now(), c.since.Add(-recentOverlap)
 	o = c.leaveOut(o, began)
@@ -307,7 +308,7 @@ func (c *Claimer) Claim(ctx context.Context, o Order) (Claimed, error) {
 	return Claimed{Messages: taken.messages, Left: c.left(o, taken), Aside: aside}, nil
 }
 
-// take makes one claim: of the messages with the ids only, or of any when there are none.
+// take makes one claim: only of the messages with the ids, or of any when there are none.
 func (c *Claimer) take(ctx context.Context, o Order, since time.Time, only []outbox.ID) (taken taken, err error) {
 	began := time.Now()
 	sql, args := c.sql.claim, c.args(o, began.Sub(since))
@@ -328,7 +329,7 @@ func (c *Claimer) take(ctx context.Context, o Order, since time.Time, only []out
 	return taken, err
 }
 
-// texts are ids as every mode of the protocol can write them; none are NULL.
+// texts are ids in a form that works in every mode of the protocol; none are NULL.
 func texts(ids []outbox.ID) []string {
 	if ids == nil {
 		return nil
@@ -350,15 +351,15 @@ func (c *Claimer) args(o Order, ago time.Duration) []any {
 		max(c.config.OpenAfter, 1), BodyMax, except, o.Recent)
 }
 
-// written is an endpoint that messages were written for since the last claim, how many, and the least id of such a message.
+// written is an endpoint that got messages since the last claim, with their number, and the least id among them.
 type written struct {
 	Candidate
 	messages int
 	floor    outbox.ID
 }
 
-// leftBehind returns the recent endpoints at which the claim left something: one that had no turn and gave less than was
-// written for it, or one whose turn began later than its recent messages are due.
+// leftBehind returns the recent endpoints at which the claim left something: one that had no turn and gave fewer messages than it
+// got, or one whose turn began later than its recent messages are due.
 func (o Order) leftBehind(recent []written, messages []Message) (left []Candidate) {
 	if len(recent) == 0 {
 		return nil

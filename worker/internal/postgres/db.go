@@ -10,8 +10,8 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/session"
 )
 
-// DB is the worker's pool, and what its transactions begin with. Directly connected, the sessions have all settings that
-// the statements rely on. Behind a pooler that lends a session for one transaction, each transaction brings them along, in
+// DB is the worker's pool, and what its transactions begin with. With a direct connection, the sessions have all settings that
+// the statements rely on. Behind a pooler that lends a session for one transaction, each transaction brings the settings along, in
 // its own round trip, and leaves nothing behind.
 type DB struct {
 	pool   *pgxpool.Pool
@@ -22,11 +22,11 @@ type DB struct {
 // Direct is a pool whose sessions have the settings of package session.
 func Direct(pool *pgxpool.Pool) *DB { return &DB{pool: pool} }
 
-// Pooled says that a pooler stands before the database. It comes before the first use.
+// Pooled says that a pooler stands before the database. It is called before the first use.
 func (db *DB) Pooled() { db.pooled = true }
 
-// DeadOwners says who knows which workers are dead: what they have under a lease is claimable at once. It comes before the
-// first use. Without it, a lease ends when its time is over, and not before.
+// DeadOwners sets the function that knows which workers are dead: what they have under a lease is claimable at once. It is called
+// before the first use. Without it, a lease ends only when its time is over.
 func (db *DB) DeadOwners(names func() []string) { db.dead = names }
 
 // deadOwners are the names of dead workers, as an argument.
@@ -39,7 +39,7 @@ func (db *DB) deadOwners() []string {
 	return []string{} // NULL would make a condition unknown
 }
 
-// bounds are the server's bounds of a transaction behind a pooler; directly connected, the session has them.
+// bounds are the server's bounds on a transaction behind a pooler; a direct session has them already.
 func bounds() []session.Setting {
 	return session.Timeouts(time.Minute, 5*time.Second, 10*time.Second)
 }
@@ -66,7 +66,7 @@ func (db *DB) transact(ctx context.Context, f func(pgx.Tx) error) error {
 	return tx.Commit(ctx)
 }
 
-// batch sends statements in one round trip, as one transaction. Its first answers are those of what it begins with: skip
+// batch sends statements in one round trip, as one transaction. Its first answers are those of the settings: skip
 // them with skipBeginning.
 func (db *DB) batch(ctx context.Context, queue func(*pgx.Batch)) pgx.BatchResults {
 	var batch pgx.Batch

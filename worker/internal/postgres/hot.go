@@ -17,15 +17,15 @@ import (
 //
 // plan_cache_mode = force_generic_plan: planning a small claim for each batch took a third of its time.
 //
-// enable_… = off: the form of each statement says which index to use, and no other plan stays better for long. Left to
-// its statistics, the planner scans a whole table that was nearly empty when it was last analysed, and still does so when
-// a million rows have come.
+// enable_… = off: the form of each statement says which index to use, and any other plan becomes worse as the tables grow. With
+// its statistics alone, the planner scans a whole table that was nearly empty when it was last analysed, and still does so when
+// it has a million rows.
 //
-// jit = off: none of them is ever worth compiling.
+// jit = off: none of them runs long enough to be worth compiling.
 const hotSettings = `SELECT set_config('synchronous_commit', 'off', true), set_config('plan_cache_mode', 'force_generic_plan', true),
     set_config('enable_seqscan', 'off', true), set_config('enable_bitmapscan', 'off', true), set_config('enable_sort', 'off', true), set_config('jit', 'off', true)`
 
-// hotBatch runs statements under hotSettings, in one round trip: queue puts them into the batch, read takes their rows.
+// hotBatch runs statements under hotSettings, in one round trip: queue puts them into the batch, read reads their rows.
 func hotBatch(ctx context.Context, db *DB, queue func(*pgx.Batch), read func(pgx.BatchResults) error) error {
 	return hotBatchUnder(ctx, db, hotSettings, queue, read)
 }
@@ -50,7 +50,7 @@ func hotBatchUnder(ctx context.Context, db *DB, settings string, queue func(*pgx
 	return err
 }
 
-// collect takes the rows of a batch's next statement.
+// collect reads the rows of a batch's next statement.
 func collect[T any](results pgx.BatchResults, scan pgx.RowToFunc[T]) ([]T, error) {
 	rows, err := results.Query()
 	if err != nil {
@@ -59,7 +59,7 @@ func collect[T any](results pgx.BatchResults, scan pgx.RowToFunc[T]) ([]T, error
 	return pgx.CollectRows(rows, scan)
 }
 
-// within runs an operation, the wait for a connection included, for no longer than most. Its error names the operation,
+// within runs an operation, the wait for a connection included, for at most most. Its error names the operation,
 // and says so when the time was over.
 func within(ctx context.Context, operation string, most time.Duration, run func(context.Context) error) error {
 	tooLong := fmt.Errorf("took longer than %v", most)

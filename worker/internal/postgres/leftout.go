@@ -3,17 +3,17 @@ package postgres
 import "time"
 
 // leftOut are rows or endpoints that the database refuses, and that could not be set aside. This process leaves them out
-// for a while, twice as long each time, so that the others go on. They are few and bounded; when there are more, the one
+// for a while, twice as long each time, so that the others go on. Their number is bounded; beyond it, the one
 // whose time ends first makes room. The zero value is ready.
 type leftOut[K comparable] struct {
 	of map[K]*leaving
 }
 
-// leaving is the state of one that is left out. It is forgotten when it was not refused for leaveForget after its time.
+// leaving is the state of one that is left out. It is forgotten when it is not refused again for leaveForget after its time.
 type leaving struct {
 	first time.Time     // when it was refused first
 	until time.Time     // it is left out before this
-	pause time.Duration // for so long, the last time
+	pause time.Duration // how long it was left out the last time
 	waits bool          // it was refused while nothing else was accepted: tried again as soon as something is
 }
 
@@ -53,7 +53,7 @@ func (l *leftOut[K]) makeRoom() {
 	delete(l.of, soonest)
 }
 
-// since is when one was refused first; zero when it was not.
+// since is when one was first refused; zero when it was not.
 func (l *leftOut[K]) since(key K) time.Time {
 	if s := l.of[key]; s != nil {
 		return s.first
@@ -64,7 +64,7 @@ func (l *leftOut[K]) since(key K) time.Time {
 // drop takes one off the list.
 func (l *leftOut[K]) drop(key K) { delete(l.of, key) }
 
-// now are those that are left out now.
+// now returns the rows or endpoints that are left out now.
 func (l *leftOut[K]) now(at time.Time) (keys []K) {
 	for key, s := range l.of {
 		switch {

@@ -25,7 +25,7 @@ func newClaimMetrics(m *instruments.Maker) claimMetrics {
 }
 
 func refusedStatements(m *instruments.Maker) instruments.Counter {
-	return m.Counter("outbox.refused_statements", "{statement}", "Statements that the database refused for what is in a row.")
+	return m.Counter("outbox.refused_statements", "{statement}", "Statements that the database refused because of the content of a row.")
 }
 
 // claimed counts one statement of a claim.
@@ -59,10 +59,10 @@ type recordMetrics struct {
 	results  instruments.Histogram
 	refused  instruments.Counter
 	settled  instruments.Counters  // by result
-	lives    instruments.Histogram // of messages that are settled
+	lives    instruments.Histogram // from writing to settlement
 }
 
-// resultDelivered is a settled message's result that is no reason to die.
+// resultDelivered is the result of a settled message that was delivered.
 const resultDelivered = "delivered"
 
 func newRecordMetrics(m *instruments.Maker) recordMetrics {
@@ -76,7 +76,7 @@ func newRecordMetrics(m *instruments.Maker) recordMetrics {
 	}
 }
 
-// recorded counts one statement that recorded a batch, without those whose indices are held.
+// recorded counts one statement that recorded a batch, without the results whose indices are in held.
 func (m *recordMetrics) recorded(began time.Time, batch []Result, held []int, err error) {
 	now := time.Now()
 	m.duration.Took(now.Sub(began))

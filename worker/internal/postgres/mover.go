@@ -9,8 +9,8 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
 )
 
-// Mover moves messages of URLs that were set aside into the lanes of these URLs, so that they are not in the way of others
-// (package lane). A claim that meets one moves it by itself; what else stands ahead in its lane, a Mover takes along.
+// Mover moves messages of URLs that were set aside into the lanes of these URLs, so that they do not delay others
+// (package lane). When a sender meets such a message, that one is moved by the record; a Mover moves the others of its lane.
 type Mover struct {
 	db          *DB
 	move, aside string
@@ -25,7 +25,7 @@ const (
 	// MoveMax is how many messages one move looks at.
 	MoveMax = 1000
 
-	// asideMax bounds the URLs that are set aside, as far as a worker knows them: those since last.
+	// asideMax bounds how many URLs that are set aside a worker knows: the latest ones.
 	asideMax = 10_000
 
 	moveTimeout = 10 * time.Second
@@ -50,13 +50,13 @@ moved AS (
 )
 SELECT (SELECT count(*) FROM ahead)::integer, (SELECT count(*) FROM moved)::integer`
 
-// asideURLsSQL goes by the index endpoint_url, which holds the lanes of URLs only.
+// asideURLsSQL uses the index endpoint_url, which holds only the lanes of URLs.
 const asideURLsSQL = `SELECT e.endpoint::text FROM outbox.endpoint e
 WHERE split_part(e.endpoint, ' ', 3) <> '' AND (e.failures >= $1 OR e.open_until > now())
 ORDER BY e.since DESC LIMIT $2`
 
-// MoveAhead moves messages out of a lane into those of the URLs that are set aside, of the first MoveMax that are due there.
-// more says that as many were looked at, and that some of them were moved: the caller calls again.
+// MoveAhead looks at the first MoveMax messages that are due in a lane, and moves those of URLs that are set aside into the URLs'
+// lanes. more reports that it looked at MoveMax and moved some: the caller calls again.
 func (m *Mover) MoveAhead(ctx context.Context, from string, aside []string) (more bool, err error) {
 	var ahead, moved int
 	err = within(ctx, "move messages of a URL that was set aside", moveTimeout, func(ctx context.Context) error {

@@ -12,19 +12,19 @@ import (
 )
 
 // A claim that the database refuses is narrowed down: its turns are halved until each refused endpoint is alone, and then
-// the messages of these endpoints until each refused row is. What is accepted on the way is claimed, so that the other
-// endpoints are served before it is known what is refused.
+// the messages of these endpoints until each refused row is alone. What is accepted on the way is claimed, so that the other
+// endpoints are served before the refused row is found.
 //
-// Whose fault is it, the endpoint's row or a message's? The error names a table where a constraint is broken. Where it
-// does not, what a claim changes of the endpoint's row is tried by itself, in a transaction that is rolled back: refused,
-// it is the endpoint's.
+// Whose fault is it, the endpoint's row or a message's? Where a constraint is broken, the error names a table. Otherwise
+// the change that a claim makes to the endpoint's row is tried by itself, in a transaction that is rolled back: if that is refused,
+// it is the endpoint's fault.
 //
 // A refused row becomes dead, and a refused endpoint is paused, but only if the database accepts others: in the same
-// claim, or since the row was refused first. Else it may be refusing everything (a trigger that somebody added for a
-// maintenance, a rule that no row fulfils), and every message would die. A data fault of the only row that is refused needs
-// no such witness. What is not set aside is left out by this process for a while (leftOut).
+// claim, or since the row was first refused. Otherwise it may be refusing everything (a trigger for a
+// maintenance, a rule that no row fulfils), and every message would die. A data fault of the only refused row needs
+// no such witness. This process leaves out for a while what it does not set aside (leftOut).
 //
-// narrowStatements and narrowTime bound the work of one claim; the next one goes on.
+// narrowStatements and narrowTime bound the work of one claim; the next one continues.
 const (
 	narrowStatements = 64
 	narrowForRows    = 24 // of narrowStatements; the others may all be used for the endpoints
@@ -62,7 +62,7 @@ type narrowing struct {
 	err        error // not a refusal: what ended it
 }
 
-// suspect is a turn that was refused alone: its endpoint is, or one of its messages.
+// suspect is a turn that was refused alone: either its endpoint or one of its messages is at fault.
 type suspect struct {
 	turn Turn
 	err  error
@@ -75,8 +75,8 @@ type refused struct {
 	err      error
 }
 
-// narrow claims what can be claimed of an order that was refused, without recent messages of endpoints that have no turn:
-// those are told as left behind, and have one in the next claim. It fails when it could claim nothing and the database
+// narrow claims what can be claimed of an order that was refused. It takes no recent messages of endpoints without a turn:
+// it reports these as left behind, and they have a turn in the next claim. It fails when it could claim nothing and the database
 // may be refusing everything.
 func (c *Claimer) narrow(ctx context.Context, o Order, since time.Time, cause error) (taken, []Aside, error) {
 	n := &narrowing{c: c, ctx: ctx, since: since, most: o.Most, statements: narrowStatements, ends: time.Now().Add(narrowTime)}
@@ -107,7 +107,7 @@ func (n *narrowing) turns(turns []Turn) {
 	err := n.take(turns, nil)
 	switch {
 	case !refuses(err):
-	case len(turns) == 0: // it is not for a turn that it is refused
+	case len(turns) == 0: // no turn is the reason
 		n.err = err
 	case len(turns) == 1:
 		n.suspects = append(n.suspects, suspect{turns[0], err})
@@ -117,7 +117,7 @@ func (n *narrowing) turns(turns []Turn) {
 	}
 }
 
-// endpoint finds out what of an endpoint is refused.
+// endpoint finds out whether an endpoint's row or its messages are refused.
 func (n *narrowing) endpoint(t Turn, cause error) {
 	if n.blamesEndpoint(t.Endpoint, cause) {
 		n.refused = append(n.refused, refused{endpoint: t.Endpoint, err: cause})
@@ -161,7 +161,7 @@ func (n *narrowing) rows(t Turn, ids []outbox.ID) {
 	}
 }
 
-// blamesEndpoint says whether the endpoint's row is refused, and not one of its messages.
+// blamesEndpoint says whether the endpoint's row is refused, and none of its messages.
 func (n *narrowing) blamesEndpoint(endpoint string, cause error) bool {
 	var e *pgconn.PgError
 	if errors.As(cause, &e) && e.SchemaName == n.c.config.Schema {
@@ -179,7 +179,7 @@ func (n *narrowing) blamesEndpoint(endpoint string, cause error) bool {
 			return err
 		}
 		defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }()
-		if _, err := tx.Exec(ctx, "SET CONSTRAINTS ALL IMMEDIATE"); err != nil { // they would speak at the commit only
+		if _, err := tx.Exec(ctx, "SET CONSTRAINTS ALL IMMEDIATE"); err != nil { // otherwise they are checked only at the commit
 			return err
 		}
 		return n.c.changeAsClaim(ctx, tx, endpoint)
@@ -193,7 +193,7 @@ func (c *Claimer) changeAsClaim(ctx context.Context, tx pgx.Tx, endpoint string)
 	return err
 }
 
-// take makes one claim, and keeps what it brought.
+// take makes one claim, and keeps what it claimed.
 func (n *narrowing) take(turns []Turn, only []outbox.ID) error {
 	n.statements--
 	got, err := n.c.take(n.ctx, Order{Most: n.most, Turns: turns}, n.since, only)
@@ -210,7 +210,7 @@ func (n *narrowing) take(turns []Turn, only []outbox.ID) error {
 	return err
 }
 
-// over says that it ends here, however much is left: for so many statements are kept for what comes after.
+// over says that narrowing down ends here. keep statements are reserved for what comes after.
 func (n *narrowing) over(keep int) bool {
 	return n.err != nil || n.most <= 0 || n.statements <= keep || time.Now().After(n.ends)
 }

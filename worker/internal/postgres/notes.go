@@ -1,34 +1,34 @@
 package postgres
 
-// What the statements of records and claims note in outbox.event, in their own transactions (package event). A note is an
+// The statements of records and claims note events in outbox.event, in their own transactions (package event). A note is an
 // INSERT, so it waits for no lock.
 
 const (
-	// noEvent says of a lane that it does not hold events, whose own failures raise none.
+	// noEvent says that a lane does not hold events: their own failures raise no events.
 	noEvent = `split_part(endpoint, ' ', 1) <> 'event'`
 
-	// ownerOf is the lane without the part that names a URL.
+	// ownerOf is the lane without the part for a URL.
 	ownerOf = `rtrim(split_part(endpoint, ' ', 1) || ' ' || split_part(endpoint, ' ', 2))`
 
 	intoEvents = `INSERT INTO outbox.event (kind, lane, n, reason, message_id)
     `
 
-	// deaths are those of a record's settled rows.
+	// deaths are the notes of a record's dead messages.
 	deaths = `SELECT CASE reason WHEN 'poison' THEN 'message.set_aside' ELSE 'message.dead' END, ` + ownerOf + `, count(*), reason, max(message_id::text)::uuid
     FROM settled WHERE action = 'dead' AND ` + noEvent + ` GROUP BY 1, 2, reason`
 
-	// turns are changes of lanes as events. That a lane answers again is one only if it was held back before.
+	// turns are the notes of changed lanes. A lane that answers again is noted only if its circuit breaker was open.
 	turns = `SELECT CASE what WHEN 'opened' THEN 'breaker.opened' WHEN 'closed' THEN 'breaker.closed' ELSE 'endpoint.set_aside' END, endpoint, 1, reason, NULL
     FROM changed WHERE (what <> 'closed' OR was_open) AND ` + noEvent
 
-	// wereOpen are lanes of a delivery that were held back before it.
+	// wereOpen are the lanes of deliveries whose circuit breaker was open before.
 	wereOpen = `was AS MATERIALIZED (
     SELECT e.endpoint FROM outbox.endpoint e WHERE ` + answeredWhileFailing + ` AND e.failures >= $9::integer
 ),
 `
 )
 
-// recordDeliveriesText is recordDeliveriesSQL at a telling.
+// recordDeliveriesText is the form of recordDeliveriesSQL that reports as much as t says.
 func recordDeliveriesText(t Telling) string {
 	if t == Quiet {
 		return recordDeliveriesSQL
@@ -50,7 +50,7 @@ told AS (
 SELECT * FROM seen`
 }
 
-// tellingChanges is endpointChanges of a record at a telling, as something to select from, and what comes before.
+// tellingChanges returns the end of a record's statement that reports as much as t says: the clauses before, and the final SELECT of the changes.
 func tellingChanges(t Telling) (before, changes string) {
 	before = `,
 changed (endpoint, what, reason, open_until, was_open) AS MATERIALIZED (
@@ -86,7 +86,7 @@ func tryRecordText(t Telling) string {
 	return withoutEnd(tryUpToChanges) + before + "\n" + tryChangesLeft + changes + tryChangesRight
 }
 
-// withoutEnd lets more clauses follow a statement's last one.
+// withoutEnd cuts the last character, so that more clauses can follow.
 func withoutEnd(sql string) string { return sql[:len(sql)-1] }
 
 func pauseRefusedText(t Telling) string {
@@ -102,7 +102,7 @@ told AS (
 SELECT * FROM paused`
 }
 
-// The statements by which a claim sets something aside, as they write events.
+// The forms that also write events, of the statements by which a claim sets something aside.
 const (
 	poisonToldSQL = poisonUpToEnd + `,
 told AS (

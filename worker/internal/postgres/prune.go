@@ -13,8 +13,8 @@ import (
 )
 
 // Pruner deletes messages that were delivered or died long enough ago, with their attempts, and endpoints with nothing
-// left to remember. It goes on where its last batch ended, and begins anew at the end: what it could not delete, because
-// another session has it locked or a rule refuses it, stands in the way of nothing. It must not be used by two goroutines
+// left to remember. It continues where its last batch ended, and starts again after the end. So a row that it could not delete,
+// because another session has locked it or a rule refuses it, does not block the others. Two goroutines must not use it
 // at once.
 type Pruner struct {
 	db     *DB
@@ -25,7 +25,7 @@ type Pruner struct {
 	delivered, dead, endpoint, orphan mark
 }
 
-// mark is a place in an order of rows: a key, and what comes before it in the order, if anything does. The zero mark is
+// mark is a position in an order of rows: a key, and what the rows are ordered by before the key, if anything. The zero mark is
 // before all rows.
 type mark struct {
 	key    string
@@ -52,10 +52,10 @@ func NewPruner(db *DB, c PrunerConfig) *Pruner {
 // pruneBatch bounds one transaction, and with it how long its locks are held.
 const pruneBatch = 1000
 
-// orphanBatch is how many attempts one call of PruneOrphans looks at: all of ten million in a day and a half.
+// orphanBatch is how many attempts one call of PruneOrphans looks at: ten million take a day and a half.
 const orphanBatch = 5000
 
-// pruneSettings bound each wait for a lock. After a first one that was in vain, the others are to be short.
+// pruneSettings bound each wait for a lock. After a first wait without success, the others are short.
 const (
 	pruneSettings     = `SELECT set_config('lock_timeout', '200ms', true)`
 	impatientSettings = `SELECT set_config('lock_timeout', '20ms', true)`
@@ -65,11 +65,11 @@ type pruneStatements struct {
 	oldDelivered, oldDead, prune, oldEndpoints, endpoints, orphans, deadOrphans string
 }
 
-// Old rows are chosen and locked first. The statement that deletes them looks at them again: its snapshot is younger than
+// Old rows are chosen and locked first. The statement that deletes them looks at them again, with a snapshot that is younger than
 // the lock. A replay locks the message, too. So either the deleting statement sees the replay, or the replay waits and
 // finds nothing.
 //
-// Ids begin with their writers' time, so the first condition keeps the scan to what is old, with an hour's slack for the
+// Ids begin with their writers' time, so the first condition limits the scan to old ids, with an hour for the
 // writers' clocks. created_at, the database's time, decides.
 const oldDeliveredSQL = `SELECT m.id::text, m.created_at FROM outbox.message m
 WHERE m.id > $1::text::uuid AND m.id < ` + idFloorLeft + `now() + interval '1 h' - $2::interval` + idFloorRight + `
@@ -99,7 +99,7 @@ ORDER BY e.endpoint LIMIT $2 FOR UPDATE SKIP LOCKED`
 const pruneEndpointsSQL = `DELETE FROM outbox.endpoint WHERE endpoint = ANY ($1::text[])`
 
 // pruneOrphansSQL walks over some attempts, in the order of their key, and deletes those without a message. No attempt is
-// ever written before its message is there.
+// written before its message.
 const pruneOrphansSQL = `WITH walked AS MATERIALIZED (
     SELECT message_id, attempt, started_at FROM outbox.attempt
     WHERE (message_id, attempt) > ($1::text::uuid, $2::integer) ORDER BY message_id, attempt LIMIT $3
@@ -118,7 +118,7 @@ gone AS (
 )
 (SELECT message_id::text, attempt FROM walked ORDER BY message_id DESC, attempt DESC LIMIT 1)`
 
-// pruneDeadOrphansSQL deletes what says that a message is dead that is gone itself.
+// pruneDeadOrphansSQL deletes rows of dead whose message is gone.
 const pruneDeadOrphansSQL = `DELETE FROM outbox.dead WHERE message_id = ANY (ARRAY(
     SELECT x.message_id FROM outbox.dead x
     WHERE x.at < now() - $1::interval AND (SELECT true FROM outbox.message m WHERE m.id = x.message_id) IS NULL
@@ -128,7 +128,7 @@ const pruneDeadOrphansSQL = `DELETE FROM outbox.dead WHERE message_id = ANY (ARR
 type Pruned struct{ Delivered, Dead int64 }
 
 // Prune deletes at most one batch of each kind, each in a transaction of its own. more says that a batch was full: the
-// caller calls again. What it returns beside an error was deleted, too.
+// caller calls again. The counts returned with an error were deleted, too.
 func (p *Pruner) Prune(ctx context.Context) (n Pruned, more bool, err error) {
 	var moreDelivered, moreDead bool
 	n.Delivered, moreDelivered, err = p.prune(ctx, &p.delivered, p.removeMessages(false),
@@ -156,10 +156,10 @@ func (p *Pruner) PruneEndpoints(ctx context.Context) error {
 	return nil
 }
 
-// PruneOrphans deletes attempts without a message, of the next few thousand attempts, and a batch of dead rows without one.
+// PruneOrphans deletes those of the next few thousand attempts that have no message, and a batch of dead rows without one.
 func (p *Pruner) PruneOrphans(ctx context.Context) error {
 	from := p.orphan
-	p.orphan = mark{} // begin anew behind the last, and after a fault
+	p.orphan = mark{} // start again, after the last one or after a fault
 	err := p.db.transact(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, pruneSettings); err != nil {
 			return err
@@ -227,8 +227,8 @@ func (p *Pruner) prune(ctx context.Context, from *mark, remove remove, choose st
 	return n, next != mark{}, nil
 }
 
-// removeParts deletes a batch, and leaves out the rows that another session has locked, or that a rule does not let go: a
-// batch that fails is halved, and the halves that fail again. What is not done after some tries is left for the next run.
+// removeParts deletes a batch, and leaves out the rows that another session has locked, or that a rule protects: a
+// batch that fails is halved, and so are halves that fail. What is left after some tries waits for the next run.
 func removeParts(ctx context.Context, tx pgx.Tx, keys []string, remove remove) (n int64, err error) {
 	todo := [][]string{keys}
 	for tries := 0; len(todo) > 0 && tries < pruneParts; tries++ {

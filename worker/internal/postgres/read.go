@@ -19,7 +19,7 @@ type taken struct {
 	bounds     []bound
 	orphans    []outbox.ID  // rows of due whose message is gone
 	unreadable []unreadable // rows that do not fit into a Message
-	unfit      []Message    // those that are not to be sent
+	unfit      []Message    // those that must not be sent
 	unserved   []Candidate  // turns that were not served, because narrowing down a refusal took too long
 	whole      bool         // the recent messages were read
 }
@@ -35,14 +35,14 @@ type unreadable struct {
 	column string // the one that does not fit
 }
 
-// The columns of the claim's answer that tell what a row is.
+// The columns of the claim's answer that say what kind of row it is.
 const (
 	columnID        = 0  // NULL for a recent endpoint
 	columnBodyBytes = 11 // NULL for a row of due whose message is gone, and for what bounds a lane
 )
 
-// readClaim reads the answer. A row that does not fit is told by its id, and the others are read: the claim is committed
-// then, so that an error would cost each of its messages an attempt.
+// readClaim reads the answer. A row that does not fit is reported by its id, and the others are read: the claim is committed
+// by then, so an error would cost each of its messages an attempt.
 func readClaim(results pgx.BatchResults) (t taken, err error) {
 	rows, err := results.Query()
 	if err != nil {
@@ -58,7 +58,7 @@ func readClaim(results pgx.BatchResults) (t taken, err error) {
 	return t, rows.Err()
 }
 
-// add reads one row. One without a readable id cannot be told: its lease ends, and it is claimed again.
+// add reads one row. One without a readable id cannot be reported: its lease ends, and it is claimed again.
 func (t *taken) add(read *rowReader, row [][]byte) {
 	if row[columnID] == nil && row[columnBodyBytes] == nil {
 		var b bound
@@ -103,7 +103,7 @@ func (t *taken) add(read *rowReader, row [][]byte) {
 	}
 }
 
-// bound is what bounds a lane: the operators' limits, and a circuit breaker that is half-open.
+// bound has the limits of a lane: the operators', and a circuit breaker that is half-open.
 type bound struct {
 	endpoint               string
 	maxInFlight, originMax int
@@ -111,7 +111,7 @@ type bound struct {
 	probe                  bool
 }
 
-// bind gives each message what bounds its lane.
+// bind gives each message the limits of its lane.
 func (t *taken) bind() {
 	if len(t.bounds) == 0 {
 		return
@@ -129,7 +129,7 @@ func (t *taken) bind() {
 	}
 }
 
-// rowReader reads rows as pgx.Rows.Scan does, which ends all rows at the first one that it cannot read.
+// rowReader reads rows. pgx.Rows.Scan would end all rows at the first one that it cannot read.
 type rowReader struct {
 	types  *pgtype.Map
 	fields []pgconn.FieldDescription
@@ -137,7 +137,7 @@ type rowReader struct {
 	kinds  []reflect.Type
 }
 
-// into reads the first columns of a row; a nil leaves one out. Its error is a pgx.ScanArgError.
+// into reads the first columns of a row; a nil target skips one. Its error is a pgx.ScanArgError.
 func (r *rowReader) into(row [][]byte, dest ...any) error {
 	if r.plans == nil {
 		r.plans, r.kinds = make([]pgtype.ScanPlan, len(r.fields)), make([]reflect.Type, len(r.fields))

@@ -14,10 +14,10 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// Action is what becomes of a message, as the record statement names it.
+// Action is what happens to a message, in the words of the record statement.
 type Action string
 
-// The actions. The first three are the end of an attempt; the others take back the attempt that the claim counted.
+// The actions. The first three end an attempt; the others take back the attempt that the claim counted.
 const (
 	ActionDelivered Action = "delivered"
 	ActionRetry     Action = "retry"   // due again after Delay
@@ -27,50 +27,50 @@ const (
 	ActionMove      Action = "move"    // not sent: its URL was set aside; due as before, in the lane that MoveTo names
 )
 
-// IsAttempt reports the end of an attempt. The others were not sent: without a record, they are due again when their leases end.
+// IsAttempt reports the end of an attempt. The other results were not sent: if they are not recorded, they are due again when their leases end.
 func (a Action) IsAttempt() bool {
 	return a == ActionDelivered || a == ActionRetry || a == ActionDead
 }
 
-// ReasonPoison is why a message is dead whose result the database refuses.
+// ReasonPoison is the reason of a dead message whose result the database refuses.
 const ReasonPoison = "poison"
 
-// Result is one finished request, and what it leads to.
+// Result is one finished request, and what follows from it.
 type Result struct {
-	// The claim that it ends. The three are its fence, with the recorder's worker.
+	// The claim that it ends. With the recorder's worker, these three are its fence.
 	ID       outbox.ID
 	Endpoint string // its lane
 	Attempt  int
 
-	// What it leads to.
+	// What follows.
 	Action Action
-	Delay  time.Duration // until the next attempt, of a retry or a wait
-	Reason string        // of a dead message: refused, exhausted, gone, poison
-	MoveTo string        // the lane in which it is due again, of a retry or a move; "" for the one that it was in
-	Says   []Saying      // what it says of lanes; each lane once
+	Delay  time.Duration // for a retry or a wait: until the next attempt
+	Reason string        // for a dead message: refused, exhausted, gone, poison
+	MoveTo string        // for a retry or a move: the lane in which it is due again; "" for its present one
+	Says   []Saying      // what it says about the health of lanes; each lane once
 
 	// How the attempt ended. Its text must be valid UTF-8 without NUL. "" and 0 become NULL.
-	Class      string // as attempt.class names it; "" of an attempt that is not logged
+	Class      string // as in attempt.class; "" for an attempt that is not logged
 	StatusCode int    // 0 when no answer came
 	Err        string // what went wrong, without the URL
 	Response   string // start of the response body
 	Note       string // what was left out of the request
-	WaitsFor   string // what the worker lacks, of a wait
+	WaitsFor   string // for a wait: what the worker lacks
 	StartedAt  time.Time
 	Duration   time.Duration
 	WrittenAt  time.Time // when the message was written, by this process's clock; zero when that is not known
 }
 
-// EndpointChange is what a batch of results changed of an endpoint.
+// EndpointChange is a change that a batch of results made to an endpoint.
 type EndpointChange struct {
 	Endpoint  string
 	What      string // EndpointOpened, EndpointClosed, EndpointGone or EndpointPaused
 	Reason    string
 	OpenUntil *time.Time // nothing is sent before; nil when there is no such time
-	WasOpen   bool       // of one that closed: it had failed often enough to be open; known only to who tells events
+	WasOpen   bool       // for EndpointClosed: its circuit breaker was open; known only when events are reported
 }
 
-// What an EndpointChange tells.
+// The values of What.
 const (
 	EndpointOpened = "opened" // its circuit breaker: it failed too often in a row
 	EndpointClosed = "closed" // its circuit breaker: it answers again
@@ -99,7 +99,7 @@ type RecorderConfig struct {
 	OpenFor    time.Duration
 	OpenForMax time.Duration
 
-	Events Events // the zero value tells none
+	Events Events // the zero value reports none
 
 	Instruments *instruments.Maker // make the metrics; nothing is measured when nil
 }
@@ -134,12 +134,12 @@ const recordSettings = hotSettings + `, set_config('lock_timeout', '200ms', true
 // All records take their locks in one order, so that no two wait for each other: first the rows of due, by message id (the
 // arguments come in that order), and then those of endpoint, by name, in one pass. A claim waits for no lock.
 const (
-	// fence joins results r with the rows d that they may touch. The array makes the key the only way to join: for = there
-	// is a plan that reads the whole index, and it looks better while little is due.
+	// fence joins results r with the rows d that they may touch. The array makes the key the only way to join: with = there
+	// is a plan that reads the whole index, and it looks better to the planner while little is due.
 	fence = `d.message_id = ANY (ARRAY[r.message_id]) AND d.attempt = r.attempt AND d.locked_by = $1`
 
-	// finishedDeliveries records for endpoints at which everything in a batch was delivered, which is the rule. It has a
-	// third of the columns and clauses of recordSQL, and takes two thirds of its time. It leaves the endpoints to be closed.
+	// finishedDeliveries records for endpoints at which everything in a batch was delivered, which is the usual case. It has a
+	// third of the columns and clauses of recordSQL, and takes two thirds of its time. It does not close circuit breakers.
 	finishedDeliveries = `WITH finished AS (
     DELETE FROM outbox.due d
     USING unnest($2::text[]::uuid[], $3::integer[], $4::integer[], $5::bigint[], $6::integer[], $7::text[], $8::text[])
@@ -155,16 +155,16 @@ logged AS (
 `
 
 	// answeredWhileFailing are lanes, and their origins, that failed before and answered now. It says failures <> 0 and not
-	// > 0, which would lead through the index of all that fail.
+	// > 0, for which the planner would use the index of all failing lanes.
 	answeredWhileFailing = `e.endpoint = ANY (ARRAY(
     SELECT endpoint FROM finished UNION SELECT split_part(endpoint, ' ', 1) FROM finished WHERE strpos(endpoint, ' ') > 0)) AND e.failures <> 0`
 )
 
-// recordDeliveriesSQL records a batch in which nothing but deliveries happened. The index gives it the endpoints in their
+// recordDeliveriesSQL records a batch with nothing but deliveries. The index returns the endpoints in their
 // order.
 const recordDeliveriesSQL = finishedDeliveries + closedByDeliveries + `, false`
 
-// closedByDeliveries closes what answers again.
+// closedByDeliveries closes the circuit breakers of lanes that answer again.
 const closedByDeliveries = `UPDATE outbox.endpoint e
 SET failures = 0, openings = 0, probing = false, open_until = NULL, since = now(),
     reason = CASE WHEN e.paused THEN e.reason ELSE 'answers' END
@@ -179,18 +179,18 @@ const recordDeliveriesBesideSQL = finishedDeliveries + `SELECT set_config('epilo
 
 // recordSQL records whatever happened.
 //
-// r are the results. finished and kept are those that found their row: its message is no longer due, or due again.
+// r are the results. finished and kept are those whose row was found: its message is no longer due, or due again.
 //
-// settled are those that were an attempt: each is logged, and buried if it was the last. One without a class is not
-// logged: it is a message that is given up for a fault of the record itself.
+// settled are those that were an attempt: each is logged, and its message is dead if it was the last one. One without a class is not
+// logged: that message is dead because of a fault of the record itself.
 //
-// changes is what the attempts of this batch say of each lane. They are failures only if all of them are: an answer
-// among them shows that it is there. answers are those that say nothing else. Those of the deliveries in the
-// same transaction come with them.
+// changes is what the attempts of this batch say about each lane. They count as failures only if all of them are: a single answer
+// shows that the lane works. answers are those that say nothing else. Those of the deliveries in the
+// same transaction are added.
 //
-// remembered are the lanes to be held, opened or counted as failing, and those to be closed, which failed before and
-// answered now. Of a lane that has a row, failures add up, and its circuit breaker opens when they are enough and it
-// is not open yet, or when the failure was its probe's. The longer of its own time and the one that was asked for holds.
+// remembered are the lanes to hold back, to open or to count as failing, and those to close, which failed before and
+// answered now. If a lane has a row, failures add up. Its circuit breaker opens when they are enough and it
+// is not open yet, or when its probe failed. The longer of its own time and the time that was asked for holds.
 const recordSQL = recordUpToChanges + endpointChanges
 
 const recordUpToChanges = `WITH r AS (
@@ -201,7 +201,7 @@ const recordUpToChanges = `WITH r AS (
 ),
 ` + recordEndpoints
 
-// The parts of recordSQL, which tryRecordSQL is made of, too.
+// The parts of recordSQL, which are also used for tryRecordSQL.
 const (
 	givenResults = `SELECT * FROM unnest($2::text[]::uuid[], $3::integer[], $4::text[], $5::bigint[], $6::text[], $7::integer[], $8::bigint[],
                          $9::text[], $10::integer[], $11::text[], $12::text[], $13::text[], $14::text[], $15::text[], $16::text[])
@@ -288,9 +288,9 @@ FROM remembered m JOIN changes c ON c.endpoint = m.endpoint
 WHERE NOT m.paused AND (c.answers OR m.changed AND m.failures >= $22)`
 )
 
-// Record writes a batch in one transaction: all of it, or nothing when it fails. It waits for no lock longer than 200 ms:
-// then [IsLocked] reports the error. When [IsRefusal] does, the same batch fails again. In both cases [Recorder.TryRecord]
-// finds out whose fault it is. After any other error, a lost connection among them, the batch may have been written, and
+// Record writes a batch in one transaction: all of it, or nothing when it fails. It waits at most 200 ms for a lock:
+// then [IsLocked] reports the error. When [IsRefusal] reports it, the same batch would fail again. In both cases [Recorder.TryRecord]
+// finds out which result is the cause. After any other error, for example a lost connection, the batch may have been written, and
 // the caller writes it again.
 func (r *Recorder) Record(ctx context.Context, batch []Result) (changes []EndpointChange, err error) {
 	err = r.config.Events.tell(func(t Telling) (err error) {
@@ -334,8 +334,8 @@ func (r *Recorder) record(ctx context.Context, batch []Result, t Telling) (chang
 	return changes, err
 }
 
-// split parts the deliveries at origins where nothing else happened from all other results: the health of an origin and its
-// lanes is judged by all that it answered in the batch. Both come in the order in which their rows are locked.
+// split separates the deliveries at origins where nothing else happened from all other results: the health of an origin and its
+// lanes is judged by all its answers in the batch. Both come in the order in which their rows are locked.
 func split(batch []Result) (deliveries, others []*Result) {
 	mixed := map[string]bool{}
 	for i := range batch {
@@ -376,7 +376,7 @@ func (r *Recorder) deliveryArgs(batch []*Result) []any {
 	return []any{r.config.Worker, ids, attempts, durations, agos, codes, responses, notes}
 }
 
-// args turns results into the arguments of recordSQL, of types that every mode of the protocol can write.
+// args turns results into the arguments of recordSQL, of types that work in every mode of the protocol.
 func (r *Recorder) args(batch []*Result) []any {
 	n := len(batch)
 	ids, attempts, actions := make([]string, n), make([]int32, n), make([]string, n)

@@ -10,18 +10,18 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/sqlstate"
 )
 
-// What an error of the database says about the rows of a batch, by its SQLSTATE alone.
+// What an error of the database means for the rows of a batch, by its SQLSTATE alone.
 
 // IsLocked reports that a lock was waited for longer than allowed (lock_timeout).
 func IsLocked(err error) bool { return sqlstate.Of(err) == "55P03" }
 
-// IsRowLocked reports that a row was waited for, and not a whole table: only for rows Postgres says where it waited.
+// IsRowLocked reports that the wait was for a row, and not for a whole table: Postgres says where it waited only for rows.
 func IsRowLocked(err error) bool {
 	var pgErr *pgconn.PgError
 	return IsLocked(err) && errors.As(err, &pgErr) && pgErr.Where != ""
 }
 
-// IsConflict reports a transaction that was sacrificed to others, and that is to be made again as it was: a deadlock, or
+// IsConflict reports a transaction that Postgres ended for the sake of others, and that is to be repeated: a deadlock, or
 // one that cannot be serialised.
 func IsConflict(err error) bool {
 	code := sqlstate.Of(err)
@@ -29,7 +29,7 @@ func IsConflict(err error) bool {
 }
 
 // refusals are the classes of SQLSTATE that can be about one row of many: data, constraints, limits of size, what a trigger
-// or a function raises, and what is broken inside. Not among them is what concerns everybody and passes: connections,
+// or a function raises, and internal faults. What affects everybody and passes is not among them: connections,
 // resources such as a full disk, a read-only server, an operator's intervention.
 var refusals = map[string]bool{
 	"21": true, "22": true, "23": true, "27": true, "2F": true, "38": true, "39": true, "42": true, "44": true, "54": true,
@@ -42,8 +42,8 @@ func IsRefusal(err error) bool {
 	return len(code) == 5 && refusals[code[:2]]
 }
 
-// IsCertain reports a refusal that follows from the row itself: a data fault or a broken constraint. What a trigger
-// raises, or a missing privilege, may concern every row.
+// IsCertain reports a refusal that follows from the row itself: a data fault or a broken constraint. An error from a
+// trigger, or a missing privilege, may concern every row.
 func IsCertain(err error) bool {
 	code := sqlstate.Of(err)
 	return strings.HasPrefix(code, "22") || strings.HasPrefix(code, "23")
@@ -55,7 +55,7 @@ func ConcernsEndpoint(err error) bool {
 	return errors.As(err, &pgErr) && pgErr.TableName == "endpoint"
 }
 
-// Refusal describes a refusal by what names its rule. It leaves out the message and the detail, which may hold the row.
+// Refusal describes a refusal by the names of the broken rule. It leaves out the message and the detail, which may contain the row.
 func Refusal(err error) string {
 	var pgErr *pgconn.PgError
 	if !errors.As(err, &pgErr) {

@@ -15,8 +15,8 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/sqlstate"
 )
 
-// Sampler measures what the outbox is like, and keeps that in outbox.sample. It measures in groups of figures: one that
-// takes too long, or that the database refuses, is missing in the row and keeps none of the others from it.
+// Sampler measures the state of the outbox, and keeps it in outbox.sample. It measures in groups of figures: a group that
+// takes too long, or that the database refuses, is missing in the row; the other groups are there.
 type Sampler struct {
 	db                *DB
 	config            SamplerConfig
@@ -29,8 +29,8 @@ type SamplerConfig struct {
 	Schema          string
 	Worker          string
 	Interval        time.Duration // between two samples
-	Delivered, Dead time.Duration // how long retention keeps what was delivered, and what is dead
-	WorkerSeenMax   time.Duration // how long ago a worker that lives can have been seen
+	Delivered, Dead time.Duration // how long retention keeps delivered and dead messages
+	WorkerSeenMax   time.Duration // how long ago a living worker can have been seen
 }
 
 const (
@@ -39,13 +39,13 @@ const (
 	sampleGroupTimeout = 3 * time.Second
 
 	sampleKept  = "30 days"
-	samplePrune = 1000 // rows at once; there is one more each time
+	samplePrune = 1000 // rows at once; only one more comes each time
 )
 
 // sampleGroup is a statement that returns one row of figures: columns of outbox.sample.
 type sampleGroup struct {
 	name, sql string
-	hot       bool // it goes by indexes, as the hot statements do
+	hot       bool // it uses indexes, as the hot statements do
 	args      []any
 }
 
@@ -67,7 +67,7 @@ FROM c`
 	sampleDeadSQL = `SELECT jsonb_build_object('dead', coalesce(jsonb_object_agg(reason, messages), '{}'), 'estimated', coalesce(bool_or(estimated), false))
 FROM outbox.dead_count`
 
-	// sampleOldestSQL is the full scan, from which it takes the oldest: what nobody delivers and nothing holds back.
+	// sampleOldestSQL is the full scan, reduced to the oldest message that is not in flight and not held back.
 	sampleOldestSQL = `SELECT jsonb_build_object('oldest_due', min(since)) FROM (
 ` + fullScanSQL + `
 ) AS c (endpoint, since)`
@@ -75,14 +75,14 @@ FROM outbox.dead_count`
 	sampleLanesSQL = `SELECT jsonb_build_object('breakers_open', count(*) FILTER (WHERE failures > 0 AND open_until > now()), 'paused', count(*) FILTER (WHERE paused))
 FROM outbox.endpoint`
 
-	// sampleHorizonSQL finds what keeps vacuum from removing rows: sessions with a snapshot, prepared transactions, and slots
-	// of replication. Where the role may not see other roles' sessions (pg_read_all_stats), it is a lower bound.
+	// sampleHorizonSQL finds what keeps vacuum from removing rows: sessions with a snapshot, prepared transactions, and replication
+	// slots. Where the role may not see other roles' sessions (pg_read_all_stats), the result is a lower bound.
 	sampleHorizonSQL = `SELECT jsonb_build_object('due_dead_rows', pg_stat_get_dead_tuples('outbox.due'::regclass),
     'horizon_since', (SELECT min(since) FROM h), 'horizon_xids', (SELECT coalesce(max(xids), 0) FROM h),
     'estimated', EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND backend_type IS NULL))`
 
 	// sampleRetentionSQL looks at the oldest messages for one that is neither due nor dead, and at the oldest dead one. When
-	// the oldest thousand are all due or dead, it knows of none.
+	// the oldest thousand are all due or dead, it finds none.
 	sampleRetentionSQL = `SELECT jsonb_build_object('retention_since', least(
     (SELECT m.created_at + $1::interval FROM (SELECT id, created_at FROM outbox.message ORDER BY id LIMIT 1000) m
      WHERE NOT EXISTS (SELECT FROM outbox.due d WHERE d.message_id = m.id) AND NOT EXISTS (SELECT FROM outbox.dead x WHERE x.message_id = m.id)
@@ -131,7 +131,7 @@ func NewSampler(db *DB, c SamplerConfig) *Sampler {
 	}
 }
 
-// Sample measures once, if it is time, and removes old samples. It does nothing on tables that are older than samples are.
+// Sample measures once, if it is time, and removes old samples. It does nothing on tables of a version without samples.
 func (s *Sampler) Sample(ctx context.Context) error {
 	err := within(ctx, "sample the outbox", SampleTimeout, func(ctx context.Context) error {
 		var due bool
@@ -164,7 +164,7 @@ func (s *Sampler) Sample(ctx context.Context) error {
 
 const undefinedTable = "42P01"
 
-// measure runs the groups. Its error is none of a single group's.
+// measure runs the groups. A failure of a single group is not its error.
 func (s *Sampler) measure(ctx context.Context) (figures, error) {
 	found := figures{Missing: []string{}, Estimated: []string{}, values: map[string]json.RawMessage{}}
 	for _, g := range s.groups {
@@ -185,7 +185,7 @@ func (s *Sampler) measure(ctx context.Context) (figures, error) {
 	return found, nil
 }
 
-// ask takes the one value that a group's statement returns. The bound comes first and alone: in a batch, the statement would
+// ask reads the one value that a group's statement returns. The bound is set first and alone: in a batch, the statement would
 // be prepared, and wait for locks, before it.
 func (s *Sampler) ask(ctx context.Context, g sampleGroup, to any) error {
 	bound := fmt.Sprintf(`SELECT set_config('statement_timeout', '%d', true), set_config('jit', 'off', true)`, sampleGroupTimeout.Milliseconds())

@@ -2,12 +2,12 @@ package postgres
 
 import "time"
 
-// Saying is what one answer says of the health of a lane. The zero value, but for Lane, says that it answers, which closes
+// Saying is what one answer says about the health of a lane. The zero value, except for Lane, says that the lane answers, which closes
 // its circuit breaker.
 type Saying struct {
 	Lane     string
-	Failures int           // so many more failures in a row; OpenAfter of them open the circuit breaker
-	Hold     time.Duration // so long nothing is sent there
+	Failures int           // how many more failures in a row; OpenAfter of them open the circuit breaker
+	Hold     time.Duration // for how long nothing is sent there
 	HalfOpen bool          // one message at a time from now on, without a pause; without Failures, only if it was so before
 }
 
@@ -15,7 +15,7 @@ type Saying struct {
 const givenSayings = `SELECT * FROM unnest($17::text[]::uuid[], $18::text[], $19::integer[], $20::bigint[], $21::boolean[])
         AS s (message_id, endpoint, failures, hold_ms, half_open)`
 
-// sayings are those of a batch, as the columns that givenSayings takes.
+// sayings are the sayings of a batch, as the columns that givenSayings takes.
 type sayings struct {
 	ids, lanes []string
 	failures   []int32

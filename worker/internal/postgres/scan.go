@@ -10,7 +10,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
 )
 
-// Candidate is an endpoint that has something to claim, and since when. It may be gone when it is claimed.
+// Candidate is an endpoint that has something to claim, and since when. By the time of the claim, that may have changed.
 type Candidate struct {
 	Endpoint string
 	Since    time.Time
@@ -19,8 +19,8 @@ type Candidate struct {
 // Scanner finds candidates, in two ways.
 //
 // A full scan descends the index to each endpoint and passes what is dead or leased there. It finds everything, and is
-// cheap as long as vacuum removes what was delivered. While vacuum cannot (a dump runs, a transaction was forgotten), each
-// full scan passes all that was delivered since.
+// cheap as long as vacuum removes delivered rows. While vacuum cannot (a dump runs, a transaction was forgotten), each
+// full scan passes everything that was delivered since.
 //
 // A recent scan reads what was written since a time, the newest first, because the primary key of due is ordered by time.
 // Its cost does not depend on what was delivered. It misses what was committed long after it was written, what was written
@@ -41,7 +41,7 @@ func NewScanner(db *DB, schema string, m *instruments.Maker) *Scanner {
 // ScanMax is the most candidates that one full scan returns, and the most messages that one recent scan reads.
 const ScanMax = 1000
 
-// FullScanTimeout bounds a full scan, waits included: one over the dead rows of days takes long, and must end.
+// FullScanTimeout bounds a full scan, waits included: one over the dead rows of several days takes long, and must still end.
 const FullScanTimeout = 30 * time.Second
 
 const fullScanSQL = `WITH RECURSIVE walk (endpoint) AS (
@@ -58,8 +58,8 @@ SELECT c.endpoint, d.since FROM walk c CROSS JOIN LATERAL (
 WHERE c.endpoint IS NOT NULL AND ` + candidateCanGive + `
 LIMIT $3`
 
-// recentSQL finds the endpoints of the messages written from $2 ago to $3 from now, the newest $4 of them: since when each
-// has something to claim, and how many of these messages. The claim begins with it, too.
+// recentSQL finds the endpoints of the messages written from $2 ago to $3 from now, the newest $4 of them: for each, since when
+// it has something to claim, and how many of these messages. The claim begins with it, too.
 const recentSQL = `SELECT c.endpoint, c.due_at, c.written FROM (
         SELECT r.endpoint, min(r.due_at) AS due_at, count(*)::integer AS written FROM (
             SELECT d.endpoint, ` + dueSince + ` AS due_at FROM outbox.due d
@@ -69,8 +69,8 @@ const recentSQL = `SELECT c.endpoint, c.due_at, c.written FROM (
     ) c
     WHERE ` + candidateIsServed
 
-// Ids begin with their writer's time. This process's clock decides nothing here: it only measures how long ago something
-// was. The end keeps what a writer whose clock is ahead wrote from being read again and again.
+// Ids begin with their writer's time. This process's clock decides nothing here: it only measures a time span.
+// The upper bound prevents messages of a writer whose clock is ahead from being read again and again.
 const (
 	recentFloor = idFloorLeft + `now() - $2::interval` + idFloorRight
 	recentEnd   = idFloorLeft + `now() + $3::interval` + idFloorRight
@@ -89,11 +89,11 @@ func (db *DB) recentArgs(ago time.Duration) []any {
 	return []any{db.deadOwners(), max(ago, 0), recentAhead, ScanMax}
 }
 
-// recentAhead is how far ahead a writer's clock may be for its messages to be found as recent ones.
+// recentAhead is how far ahead a writer's clock may be so that its messages are found as recent ones.
 const recentAhead = time.Second
 
-// timed adds a row before and one behind what a scan returns, with the database's clock in microseconds since 1970. The
-// locks of a statement are taken before its first row: what lies between the two is the work of the scan, without any wait
+// timed adds a row before and one after what a scan returns, with the database's clock in microseconds since 1970. The
+// locks of a statement are taken before its first row. So the time between the two rows is the work of the scan, without waits
 // for locks, for a connection or for the network.
 func timed(scan string) string {
 	const clock = `(extract(epoch FROM clock_timestamp()) * 1000000)::bigint`
@@ -113,15 +113,15 @@ type Scan struct {
 	Clock      time.Time     // the database's, when it ended
 }
 
-// Full returns the candidates behind an endpoint, in the order of their names; from the first on when it is "". When it
-// returns ScanMax, there may be more behind the last.
+// Full returns the candidates after an endpoint, in the order of their names; from the first on when it is "". When it
+// returns ScanMax, there may be more.
 func (s *Scanner) Full(ctx context.Context, after string) (Scan, error) {
 	defer s.metrics.full.Since(time.Now())
 	return s.scan(ctx, FullScanTimeout, s.full, s.db.deadOwners(), after, ScanMax)
 }
 
-// Recent returns the candidates that messages were written for since so long ago. The caller goes back a little further
-// than its last scan, for writers' clocks that differ and commits that take their time. It is bound by ClaimTimeout.
+// Recent returns the candidates that got messages within the time since. The caller goes back a little further
+// than its last scan, because writers' clocks differ and commits take time. ClaimTimeout bounds it.
 func (s *Scanner) Recent(ctx context.Context, ago time.Duration) (Scan, error) {
 	defer s.metrics.recent.Since(time.Now())
 	return s.scan(ctx, ClaimTimeout, s.recent, s.db.recentArgs(ago)...)

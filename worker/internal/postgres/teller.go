@@ -13,12 +13,12 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// Teller makes messages of what happened (package event). One worker at a time does so; for the others there is nothing to do.
+// Teller makes messages of noted events (package event). One worker at a time does so; the others have nothing to do.
 type Teller struct {
 	db     *DB
 	sql    tellerStatements
 	config TellerConfig
-	seenAt time.Time // when this process last said that somebody wants events
+	seenAt time.Time // when this process last wrote that events are wanted
 }
 
 // TellerConfig is checked by the worker, not here.
@@ -31,12 +31,12 @@ type tellerStatements struct{ usable, due, lock, wanted, take, rows, write, wait
 
 const (
 	tellTimeout = 10 * time.Second
-	tellMost    = 10_000 // notes at once; what is left is taken by the next run
+	tellMost    = 10_000 // notes at once; the next run takes the rest
 	wantedEvery = time.Minute
 )
 
 const (
-	// eventsUsableSQL says whether there are tables for events, and this role may use them.
+	// eventsUsableSQL returns why events cannot be written: tables are missing, or this role may not use them.
 	eventsUsableSQL = `SELECT CASE WHEN outbox.version() < 9 THEN 'the tables are older than events; run ''outbox-worker migrate up'''
     WHEN to_regclass('outbox.event') IS NULL OR to_regclass('outbox.event_told') IS NULL OR to_regclass('outbox.event_wanted') IS NULL THEN 'a table for events is missing'
     WHEN NOT has_table_privilege('outbox.event', 'SELECT') OR NOT has_table_privilege('outbox.event', 'INSERT') OR NOT has_table_privilege('outbox.event', 'DELETE')
@@ -53,7 +53,7 @@ const (
 
 	eventsWantedSQL = `INSERT INTO outbox.event_wanted AS w (one, seen) VALUES (true, now()) ON CONFLICT (one) DO UPDATE SET seen = excluded.seen`
 
-	// takeEventsSQL removes notes and returns them. What is a day old, because no worker told events meanwhile, is nobody's news.
+	// takeEventsSQL removes notes and returns them. Notes older than a day, because no worker wrote events meanwhile, are only removed.
 	// What somebody wrote by hand is brought within bounds: a lane and a kind fit the index of event_told, and counts can be added up.
 	takeEventsSQL = `WITH taken AS (
     DELETE FROM outbox.event v WHERE v.id = ANY (ARRAY(SELECT id FROM outbox.event LIMIT $1 FOR UPDATE SKIP LOCKED)) RETURNING v.*
@@ -63,7 +63,7 @@ SELECT CASE WHEN at > now() - interval '1 day' THEN least(at, now()) END, left(k
 
 	toldEventsSQL = `SELECT endpoint, kind, told_at > now() - $1::interval, CASE WHEN n > 0 THEN detail::text END FROM outbox.event_told`
 
-	// writeEventsSQL writes messages, and that they are written. The lane of an event is no tenant's.
+	// writeEventsSQL writes messages, and notes that they are written. The lane of an event is no tenant's.
 	writeEventsSQL = `WITH told AS MATERIALIZED (
     SELECT * FROM unnest($1::text[]::uuid[], $2::text[], $3::text[], $4::text[], $5::text[]) AS t (id, endpoint, kind, body, tenant)
 ),
@@ -81,7 +81,7 @@ INSERT INTO outbox.due (message_id, endpoint) SELECT id, $8::text FROM told`
 FROM unnest($1::text[], $2::text[], $3::bigint[], $4::text[]) AS w (endpoint, kind, n, detail)
 WHERE e.endpoint = w.endpoint AND e.kind = w.kind`
 
-	// pruneToldSQL forgets what was told long ago. A missing worker's row is remembered until nobody notices it any more.
+	// pruneToldSQL removes rows of events that were written long ago. A missing worker's row is kept until nobody notices it any more.
 	pruneToldSQL = `DELETE FROM outbox.event_told WHERE n = 0 AND told_at < now() - greatest($1::interval, CASE WHEN kind = 'worker.missing' THEN interval '2 days' ELSE interval '0' END)`
 
 	noteEventsSQL = `INSERT INTO outbox.event (kind, lane, n, reason)
@@ -97,7 +97,7 @@ func NewTeller(db *DB, c TellerConfig) *Teller {
 	}}
 }
 
-// Usable says why events cannot be written, "" when they can.
+// Usable returns why events cannot be written, "" when they can.
 func (t *Teller) Usable(ctx context.Context) (why string, err error) {
 	err = within(ctx, "look for the tables of events", tellTimeout, func(ctx context.Context) error {
 		return t.db.transact(ctx, func(tx pgx.Tx) error { return tx.QueryRow(ctx, t.sql.usable).Scan(&why) })
@@ -105,7 +105,7 @@ func (t *Teller) Usable(ctx context.Context) (why string, err error) {
 	return why, err
 }
 
-// Note writes down what no transaction of the worker's made happen.
+// Note writes notes of events that no transaction of the worker's caused.
 func (t *Teller) Note(ctx context.Context, notes []event.Note) error {
 	kinds, lanes, reasons := make([]string, len(notes)), make([]string, len(notes)), make([]string, len(notes))
 	for i, n := range notes {
@@ -119,10 +119,10 @@ func (t *Teller) Note(ctx context.Context, notes []event.Note) error {
 	})
 }
 
-// Tell writes messages of what is to be told, and returns of which kinds. more says that it did not take all that happened.
+// Tell writes messages for the events that are due, and returns their kinds. more says that notes are left.
 func (t *Teller) Tell(ctx context.Context) (told []event.Kind, more bool, err error) {
 	now := time.Now()
-	wanted := now.Sub(t.seenAt) >= wantedEvery // it is time to say so
+	wanted := now.Sub(t.seenAt) >= wantedEvery // it is time to write that events are wanted
 	err = within(ctx, "write events", tellTimeout, func(ctx context.Context) error {
 		return t.db.transact(ctx, func(tx pgx.Tx) error {
 			mine, err := t.begin(ctx, tx, wanted)
@@ -142,8 +142,8 @@ func (t *Teller) Tell(ctx context.Context) (told []event.Kind, more bool, err er
 	return told, more, nil
 }
 
-// begin reports whether there is something to do and nobody else does it. Each minute it says that somebody wants events, and
-// forgets what was told long ago.
+// begin reports whether there is something to do and no other worker does it. Each minute it writes that events are wanted, and
+// removes old rows.
 func (t *Teller) begin(ctx context.Context, tx pgx.Tx, wanted bool) (mine bool, err error) {
 	due := wanted
 	if !due {
@@ -161,7 +161,7 @@ func (t *Teller) begin(ctx context.Context, tx pgx.Tx, wanted bool) (mine bool, 
 	return err == nil, err
 }
 
-// tell takes what happened, adds it up, and writes what is to be told.
+// tell takes the notes, adds them up, and writes the events that are due.
 func (t *Teller) tell(ctx context.Context, tx pgx.Tx) (told []event.Kind, more bool, err error) {
 	rows, err := tx.Query(ctx, t.sql.take, tellMost)
 	if err != nil {
@@ -197,7 +197,7 @@ func (t *Teller) tell(ctx context.Context, tx pgx.Tx) (told []event.Kind, more b
 	return told, more, t.wait(ctx, tx, wait)
 }
 
-// before are the rows of event_told. What somebody wrote there by hand and cannot be read is begun anew.
+// before are the rows of event_told. A row that somebody wrote by hand and that cannot be read starts again.
 func (t *Teller) before(ctx context.Context, tx pgx.Tx) ([]event.Told, error) {
 	rows, err := tx.Query(ctx, t.sql.rows, t.config.Every)
 	if err != nil {
@@ -220,7 +220,7 @@ func (t *Teller) write(ctx context.Context, tx pgx.Tx, tell []event.Told) error 
 	for i, x := range tell {
 		ids[i], endpoints[i], kinds[i] = outbox.NewID().String(), x.Endpoint, string(x.Kind)
 		bodies[i], tenants[i] = string(event.Body(t.config.Schema, x.Endpoint, x.Kind, x.Sum, x.Sum.Until)), x.Sum.Tenant
-		if !lane.IsTenant(tenants[i]) { // a lane that somebody wrote by hand: the body says it, the column would refuse it
+		if !lane.IsTenant(tenants[i]) { // a lane that somebody wrote by hand: the body names the tenant, the column would refuse it
 			tenants[i] = ""
 		}
 	}

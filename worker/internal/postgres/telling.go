@@ -2,29 +2,29 @@ package postgres
 
 import "context"
 
-// Telling is how much the statements that change something tell of it (package event). A worker that tells nothing runs the
-// statements without a word about events in them.
+// Telling is how much the statements report about what they change (package event). At Quiet, the statements contain nothing
+// about events.
 type Telling int
 
 const (
-	Quiet  Telling = iota // tell nothing
-	Answer                // say which messages died, and which circuit breakers had been open
-	Write                 // besides, write what happened into outbox.event
+	Quiet  Telling = iota // report nothing
+	Answer                // return which messages died, and which circuit breakers had been open
+	Write                 // also write events into outbox.event
 )
 
 var tellings = []Telling{Quiet, Answer, Write}
 
-// Events is whom a Recorder or a Claimer tells. Its zero value is nobody.
+// Events is where a Recorder or a Claimer reports events. Its zero value reports none.
 type Events struct {
-	Telling func() Telling // now
-	Died    func(Result)   // a message that is dead now, and on record; a Claimer returns what it buried
-	Untold  func(error)    // something happened and is not in outbox.event, for the database refuses that
+	Telling func() Telling // how much to report now
+	Died    func(Result)   // a message that is dead now, and recorded; a Claimer returns its dead messages instead
+	Untold  func(error)    // something happened without an event, because the database refuses the event
 }
 
-// tell runs a statement at the telling of now.
+// tell runs a statement that reports as much as Telling says now.
 //
-// An event never keeps a result from its record. So where the database refuses a statement that writes events, or the table
-// of events is locked as a whole, the statement is made once more without them.
+// An event never prevents a result from being recorded. So where the database refuses a statement that writes events, or the table
+// of events is locked as a whole, the statement is made again without them.
 func (e Events) tell(run func(Telling) error) error {
 	t := Quiet
 	if e.Telling != nil {
@@ -48,10 +48,10 @@ func (r *Recorder) tellingArgs(t Telling, args []any) []any {
 	return append(args, r.config.OpenAfter)
 }
 
-// whatDied is among the changes of a record: of a message, whose id stands where the endpoint does.
+// whatDied marks a message among the changes of a record: its id stands in the endpoint's place.
 const whatDied = "died"
 
-// tellDeaths takes the deaths out of the changes, and tells of them.
+// tellDeaths takes the deaths out of the changes, and reports them.
 func (r *Recorder) tellDeaths(changes []EndpointChange, batch []Result) []EndpointChange {
 	kept := changes[:0]
 	var died map[string]bool
@@ -76,7 +76,7 @@ func (r *Recorder) tellDeaths(changes []EndpointChange, batch []Result) []Endpoi
 	return kept
 }
 
-// toldText is a statement as it is and as it writes events.
+// toldText is a statement in two forms: without events, and with events.
 type toldText struct{ quiet, told string }
 
 func (x toldText) at(t Telling) string {

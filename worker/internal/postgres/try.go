@@ -7,7 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// trySettings bound what tryRecordSQL may still wait for: a table that is locked as a whole, or a row that another
+// trySettings bound what tryRecordSQL can still wait for: a table that is locked as a whole, or a row that another
 // transaction is about to insert.
 const trySettings = hotSettings + `, set_config('lock_timeout', '20ms', true)`
 
@@ -16,15 +16,15 @@ const leaseOfHeld = 15 * time.Second
 
 // tryRecordSQL records what needs no lock that another transaction has. It is recordSQL with another beginning:
 //
-// says is what the results say of lanes. ends are the rows of these lanes, locked, as far as nobody else has them. busy are those that somebody has.
+// says is what the results say about lanes. ends are the rows of these lanes that it could lock. busy are the lanes whose rows others have locked.
 //
-// free are the due rows of the results, locked, as far as nobody else has them.
+// free are the due rows of the results that it could lock.
 //
 // r are the results to be recorded: their due row is free. Where the endpoint is busy, what they say about its health is
 // left out. That costs a failure that is not counted, or a circuit breaker that the next answer closes. A result that
-// holds back a lane, or that may be its probe's, waits as a whole: what it says is said by no other.
+// holds back a lane, or that may be its probe's, waits as a whole: no other result says the same.
 //
-// waiting are those that wait for their endpoint only: renewed prolongs their leases, so that they are not delivered again meanwhile.
+// waiting are those that only wait for their endpoint: renewed prolongs their leases, so that they are not delivered again meanwhile.
 //
 // The last rows name the results that are held, and say how many were recorded.
 const tryRecordSQL = tryUpToChanges + tryChangesLeft + endpointChanges + tryChangesRight
@@ -80,17 +80,17 @@ UNION ALL
 SELECT '', 'recorded', '', NULL, false, NULL, (SELECT count(*) FROM settled)::integer, EXISTS (SELECT FROM busy)`
 )
 
-// Tried is what became of a batch in TryRecord.
+// Tried is the result of TryRecord for a batch.
 type Tried struct {
 	Changes  []EndpointChange
-	Held     []int // indices of the results that are not recorded: another transaction has a row that they need
-	Recorded int   // attempts on record now
-	Busy     bool  // another transaction has the row of an endpoint in the batch
+	Held     []int // indices of the results that are not recorded: another transaction has locked a row that they need
+	Recorded int   // attempts that are now recorded
+	Busy     bool  // another transaction has locked the row of an endpoint in the batch
 }
 
-// TryRecord records the results of a batch that need no lock that another transaction has, in one transaction and without
-// waiting for one. If withoutEndpoints, it changes no endpoint. Its errors are those of Record, and the batch is then
-// recorded not at all.
+// TryRecord records those results of a batch that need no lock of another transaction, in one transaction and without
+// waiting for a lock. If withoutEndpoints, it changes no endpoint. Its errors are those of Record; then nothing of the batch is
+// recorded.
 func (r *Recorder) TryRecord(ctx context.Context, batch []Result, withoutEndpoints bool) (tried Tried, err error) {
 	type row struct {
 		EndpointChange
@@ -156,7 +156,7 @@ kept AS (
 ` + recordChanges + `),
 ` + recordEndpoints + `SELECT FROM remembered`
 
-// PauseRefused pauses the lanes of which the database refuses to keep what a result says.
+// PauseRefused pauses the lanes whose change by a result the database refuses.
 func (r *Recorder) PauseRefused(ctx context.Context, x Result, why string) (changes []EndpointChange, err error) {
 	for _, said := range x.Says {
 		alone := x
@@ -202,7 +202,7 @@ func (r *Recorder) pauseRefused(ctx context.Context, x Result, lane, why string)
 	return changes, nil
 }
 
-// holdersSQL finds the sessions whose transactions have locked the rows of some results, or changed them. Several that share
+// holdersSQL finds the sessions whose transactions have locked or changed the rows of some results. Sessions that share
 // a lock are not found.
 const holdersSQL = `SELECT DISTINCT l.pid FROM (
     SELECT d.xmax FROM outbox.due d WHERE d.message_id = ANY ($1::text[]::uuid[])

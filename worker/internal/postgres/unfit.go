@@ -6,15 +6,15 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
-// Why a message is unfit to be sent.
+// Why a message must not be sent.
 const (
-	unfitExpired    = "expired"     // its time is over
-	unfitContradict = "contradicts" // its row says two things at once: somebody wrote it by hand
+	unfitExpired    = "expired"     // it has expired
+	unfitContradict = "contradicts" // its row contradicts itself: somebody wrote it by hand
 )
 
-// unfit says of a row m of outbox.message whether it is sent: an empty text for one that is. What somebody wrote for the number of
-// milliseconds, or for the time of writing, is brought within bounds. A run has a result or an error, by its status: the table
-// has no rule for that any more, because it cost each writer more than it costs here (DESIGN.md, Which rule lives where).
+// unfit says whether a row m of outbox.message is sent: an empty text means yes. A number of
+// milliseconds or a time of writing that somebody wrote by hand is brought within bounds. A run has a result or an error, by its status.
+// The table no longer has a rule for that: it cost each writer more than this costs here (DESIGN.md, Which rule lives where).
 const unfit = `CASE WHEN CASE WHEN m.status = 'succeeded' THEN m.error IS NOT NULL ELSE m.error IS NULL OR m.result IS NOT NULL END
                 THEN '` + unfitContradict + `'
                 WHEN CASE WHEN jsonb_typeof(m.options -> 'expire_after_ms') = 'number' THEN
@@ -22,8 +22,8 @@ const unfit = `CASE WHEN CASE WHEN m.status = 'succeeded' THEN m.error IS NOT NU
                     greatest(least((m.options -> 'expire_after_ms')::numeric, 31536000000), 0)::bigint::double precision * interval '1 ms'
                 ELSE false END THEN '` + unfitExpired + `' ELSE '' END`
 
-// expireSQL moves rows of due to dead that this worker leased and whose messages have expired. Tables from before version 8 know
-// no such reason.
+// expireSQL moves rows of due to dead that this worker leased and whose messages have expired. Tables before version 8 do not
+// have that reason.
 const expireSQL = expireUpToEnd + `
 SELECT message_id FROM gone`
 
@@ -39,13 +39,13 @@ buried AS (
     ON CONFLICT (message_id) DO UPDATE SET endpoint = excluded.endpoint, reason = excluded.reason, error = excluded.error, at = excluded.at
 )`
 
-// unprobeSQL lets another message probe lanes whose probe was not sent: else they would wait for the lease of one that is gone.
+// unprobeSQL lets another message probe lanes whose probe was not sent: otherwise they would wait until the lease of the missing probe ends.
 const unprobeSQL = `UPDATE outbox.endpoint e SET probing = false, open_until = now()
 FROM unnest($1::text[]) AS c (endpoint) WHERE ` + boundsC + ` AND e.probing RETURNING e.endpoint`
 
 const contradiction = "its row contradicts itself: a succeeded run has a result and no error, any other an error and no result"
 
-// setUnfitAside buries what a claim leased and must not be sent. Where the database refuses a batch, each is set aside by
+// setUnfitAside makes messages dead that a claim leased and that must not be sent. Where the database refuses a batch, each is set aside by
 // itself.
 func (c *Claimer) setUnfitAside(ctx context.Context, messages []Message) (all []Aside) {
 	var expired []outbox.ID
@@ -73,7 +73,7 @@ func (c *Claimer) setUnfitAside(ctx context.Context, messages []Message) (all []
 	return all
 }
 
-// unprobe gives up the probes among messages that were not sent. Where that fails, they end with their leases.
+// unprobe gives up the probes among messages that were not sent. If that fails, they end with their leases.
 func (c *Claimer) unprobe(ctx context.Context, messages []Message) {
 	var lanes []string
 	for i := range messages {
@@ -86,7 +86,7 @@ func (c *Claimer) unprobe(ctx context.Context, messages []Message) {
 	}
 }
 
-// behindUnfit are the endpoints of messages that were not sent: there may be more behind them, and nobody's answer will lead
+// behindUnfit are the endpoints of messages that were not sent: there may be more messages, and no answer there will lead
 // to the next claim.
 func behindUnfit(messages []Message) (left []Candidate) {
 	seen := map[string]bool{}

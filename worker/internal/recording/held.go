@@ -11,31 +11,31 @@ import (
 )
 
 // heldResult is a result that could not be recorded yet: another session holds a row that it needs, or the database
-// refuses it, and it is not clear yet whether it refuses this one or everything.
+// refuses it and may be refusing everything.
 //
-// A sender's slot is free once its result is held. The lease of its message is prolonged where that is possible; where
-// it is not, it is because the message's own row is locked, and then nobody can claim it either.
+// A sender's slot is free once its result is held. The lease of its message is prolonged where that is possible. Where
+// it is not, the message's own row is locked, and then nobody can claim it either.
 type heldResult struct {
 	postgres.Result
 	since   time.Time
 	pause   time.Duration // before the next try
 	next    time.Time     // when that is
-	written int           // recorder.written when it came: what was written since shows that the database refuses this one
+	written int           // recorder.written when it came: if more was written since, the database refuses only this one
 	refusal error         // of the last try; nil when it was locked
 }
 
 const (
-	HeldMax      = 2 * BatchMax // beyond, the oldest is given up: it is delivered again when its lease ends
+	HeldMax      = 2 * BatchMax // beyond that the oldest is dropped: it is delivered again when its lease ends
 	heldPauseMin = 200 * time.Millisecond
-	heldPauseMax = 5 * time.Second // of a refused one
-	lockPauseMax = time.Second     // of a locked one: when the lock goes, it should be on record before its lease ends
+	heldPauseMax = 5 * time.Second // for a refused one
+	lockPauseMax = time.Second     // for a locked one: once the lock is released, it should be recorded before its lease ends
 	tellHeld     = time.Minute     // between two lines of the log
 
 	// partsMost bounds the statements of one walk through a batch that fails as a whole. 512 results with three bad ones
 	// among them take 55.
 	partsMost = 64
 
-	// refusedAlone is how long a result that is refused waits for another one to be written, which shows that it is the
+	// refusedAlone is how long a refused result waits for another one to be written, which shows that the first is the
 	// only bad one.
 	refusedAlone = 10 * time.Second
 )
@@ -49,8 +49,8 @@ func (r *Recorder) newlyHeld(batch []postgres.Result) []*heldResult {
 	return all
 }
 
-// writeParts records what can be recorded now, without waiting for a lock. A batch that fails is halved until what it
-// fails for is alone: few are bad, so few halves fail. What is left is held, or set aside.
+// writeParts records what can be recorded now, without waiting for a lock. A batch that fails is halved until the cause
+// is alone: few are bad, so few halves fail. What is left is held, or set aside.
 func (r *Recorder) writeParts(ctx context.Context, batch []*heldResult) (unwritten int, err error) {
 	var refused []*heldResult
 	todo, last := [][]*heldResult{batch}, error(nil)
@@ -96,7 +96,7 @@ func (r *Recorder) writeParts(ctx context.Context, batch []*heldResult) (unwritt
 }
 
 // try records results without waiting for a lock, and returns those that are locked. Its error is a refusal or a lock
-// that concerns one row or more, or comes after the end of ctx.
+// that concerns one row or more, or the end of ctx.
 func (r *Recorder) try(ctx context.Context, part []*heldResult, withoutEndpoints bool) (held []*heldResult, err error) {
 	results := make([]postgres.Result, len(part))
 	for i, x := range part {
@@ -147,7 +147,7 @@ func (r *Recorder) hold(ctx context.Context, results []*heldResult, refusal erro
 	}
 }
 
-// tellHeld says in the log how many results wait for what.
+// tellHeld logs how many results wait, and for what.
 func (r *Recorder) tellHeld(ctx context.Context) {
 	var locked, refused []*heldResult
 	for _, x := range r.held {
@@ -162,7 +162,7 @@ func (r *Recorder) tellHeld(ctx context.Context) {
 		for _, x := range locked[:min(len(locked), 16)] {
 			few = append(few, x.Result)
 		}
-		pids, _ := r.to.Holders(ctx, few) // the line is worth writing without them
+		pids, _ := r.to.Holders(ctx, few) // the line is useful without them
 		r.logger.WarnContext(ctx, "answers wait to be recorded: other sessions hold locks on their rows", "messages", len(locked),
 			"held_by_pids", pids, "message", locked[0].ID.String(), "endpoint", locked[0].Endpoint)
 	}
@@ -173,7 +173,7 @@ func (r *Recorder) tellHeld(ctx context.Context) {
 }
 
 // everythingIsRefused reports that the list is full of refused results, and that nothing was written since the oldest of
-// them came: the database takes nothing at all.
+// them came: the database accepts nothing at all.
 func (r *Recorder) everythingIsRefused() bool {
 	if len(r.held) < HeldMax {
 		return false
@@ -219,7 +219,7 @@ func (r *Recorder) tryHeld(ctx context.Context) {
 	}
 }
 
-// giveUpHeld tries the held results a last time.
+// giveUpHeld tries the held results one last time.
 func (r *Recorder) giveUpHeld(ctx context.Context) {
 	for _, x := range r.held {
 		x.next = time.Time{}
@@ -234,18 +234,18 @@ func (r *Recorder) giveUpHeld(ctx context.Context) {
 	}
 }
 
-// isToBlame reports whether the database refuses this result and not just everything: by the kind of the refusal, because
-// another result was written meanwhile, or because in some time no other was refused.
+// isToBlame reports whether the database refuses this result and not everything. It judges by the kind of the refusal, by
+// another result that was written meanwhile, or by some time in which no other was refused.
 func (r *Recorder) isToBlame(x *heldResult, alone bool) bool {
 	return postgres.IsCertain(x.refusal) || r.written > x.written ||
 		alone && time.Since(x.since) > refusedAlone && !slices.ContainsFunc(r.held, func(h *heldResult) bool { return h.refusal != nil })
 }
 
-// setAside finds a place for a result that the database refuses, so that its message is not delivered again and again. It
-// returns false for one that found none.
+// setAside records in some other form a result that the database refuses, so that its message is not delivered again and again. It
+// returns false when every form is refused.
 //
-// First, what came from the receiver is left out, and what the answer changes at its endpoint: the attempt is then on record
-// without. If that is refused, too, the message is dead, with a reason that names the rule. If even that is refused, it
+// First, the receiver's texts and the answer's change at its endpoint are left out: the attempt is then recorded
+// without them. If that is refused, too, the message is dead, with a reason that names the rule. If even that is refused, it
 // waits for an hour.
 func (r *Recorder) setAside(ctx context.Context, x *heldResult) bool {
 	why := postgres.Refusal(x.refusal)
@@ -281,7 +281,7 @@ func (r *Recorder) setAside(ctx context.Context, x *heldResult) bool {
 			return false
 		}
 	}
-	r.faults.Tell(ctx, slog.LevelError, why, "an answer is not recorded, for the database refuses it; the message will be delivered again", refusedAnswer(x, why)...)
+	r.faults.Tell(ctx, slog.LevelError, why, "an answer is not recorded, because the database refuses it; the message will be delivered again", refusedAnswer(x, why)...)
 	return true
 }
 
@@ -291,7 +291,7 @@ func refusedAnswer(x *heldResult, why string) []slog.Attr {
 	}
 }
 
-// pauseRefused pauses the endpoint, if it is its row that the database does not let change.
+// pauseRefused pauses the endpoint, if the database refuses the change of its row.
 func (r *Recorder) pauseRefused(ctx context.Context, x *heldResult, why string) {
 	change, err := r.to.PauseRefused(ctx, x.Result, why)
 	if err != nil {
@@ -301,17 +301,17 @@ func (r *Recorder) pauseRefused(ctx context.Context, x *heldResult, why string) 
 	r.logChanges(ctx, change)
 }
 
-// withoutTexts is a result without what came from the receiver.
+// withoutTexts is a result without the receiver's texts.
 func withoutTexts(x postgres.Result, why string) postgres.Result {
 	x.Response, x.StatusCode = "", 0
-	x.Note = "not kept, for the database refused the row: " + why
+	x.Note = "not kept, because the database refused the row: " + why
 	if x.Err != "" {
 		x.Err = x.Note
 	}
 	return x
 }
 
-// poisoned gives a message up.
+// poisoned makes a message dead.
 func poisoned(x postgres.Result, why string) postgres.Result {
 	text := "the database refused to record its attempt: " + why
 	if x.Action == postgres.ActionDelivered {
@@ -323,7 +323,7 @@ func poisoned(x postgres.Result, why string) postgres.Result {
 	}
 }
 
-// postponed leaves a message that cannot even be given up to the next hour.
+// postponed lets a message that cannot even be made dead wait for an hour.
 func postponed(x postgres.Result, why string) postgres.Result {
 	return postgres.Result{
 		ID: x.ID, Endpoint: x.Endpoint, Attempt: x.Attempt, Action: postgres.ActionWait, Delay: time.Hour, StartedAt: x.StartedAt,

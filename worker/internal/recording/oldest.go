@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// oldest is when the oldest of some things came.
+// oldest is when the oldest of several things came.
 type oldest struct{ at atomic.Int64 } // nanoseconds since 1970; 0: there is none
 
 func (o *oldest) set(t time.Time) {

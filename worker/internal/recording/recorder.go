@@ -1,7 +1,7 @@
-// Package recording writes results into the outbox: in batches, none of which waits long for a lock, and so that a result that
-// the database refuses, or whose row somebody holds, never keeps others from it.
+// Package recording writes results into the outbox in batches. No batch waits long for a lock, and a result that
+// the database refuses, or whose row somebody holds, never delays others.
 //
-// It owns the goroutine that records, its batches and the list of held results. The statements are package postgres's.
+// It owns the goroutine that records, its batches and the list of held results. The statements are in package postgres.
 package recording
 
 import (
@@ -22,9 +22,9 @@ import (
 // written at once; in a stream, a batch waits until it is large enough to be worth a statement, schedule.BatchPace at
 // most.
 //
-// A result that cannot be written now never keeps others from it: it is held, and tried again by itself (held.go).
+// A result that cannot be written now never delays others: it is held, and tried again separately (held.go).
 type Recorder struct {
-	// Changed, when not nil, is told of each change of a lane's health that is on record. Set it before Run.
+	// Changed, when not nil, is called for each recorded change of a lane's health. Set it before Run.
 	Changed func(postgres.EndpointChange)
 
 	to     *postgres.Recorder
@@ -32,41 +32,41 @@ type Recorder struct {
 	outage *outage.Part
 	logger *slog.Logger
 	last   time.Time // when the last batch was begun
-	stream bool      // it was one of many results
+	stream bool      // it had many results
 
-	unrecorded oldest // answer, of the batch that is written and of those that are held
+	unrecorded oldest // answer, in the batch that is being written and in those that are held
 
 	held         []*heldResult // in the order in which they came
-	written      int           // attempts on record since the start: it grows while the database takes something
-	carefulUntil time.Time     // until then no batch waits for a lock: one was met a moment ago
-	toldHeld     time.Time     // when the log last said that results are held
-	unwritten    atomic.Int64  // results that were given up
+	written      int           // attempts recorded since the start: it grows while the database accepts something
+	carefulUntil time.Time     // until then no batch waits for a lock, because one was met a moment ago
+	toldHeld     time.Time     // when it was last logged that results are held
+	unwritten    atomic.Int64  // results that were dropped
 	dropped      instruments.Counter
 	faults       *recurring.Log
 }
 
-// New returns a recorder with room for so many results that wait to be written. What it gives up is counted unless m is nil.
+// New returns a recorder with room for inFlight results that wait to be written. What it drops is counted unless m is nil.
 func New(to *postgres.Recorder, part *outage.Part, logger *slog.Logger, room int, m *instruments.Maker) *Recorder {
 	return &Recorder{to: to, in: make(chan postgres.Result, room), outage: part, logger: logger, dropped: NewDropped(m, "answer"), faults: recurring.New(logger)}
 }
 
-// In takes results. While it is full, senders wait, which is how a slow database slows the claims.
+// In takes results. While it is full, senders wait; so a slow database slows the claims.
 func (r *Recorder) In() chan<- postgres.Result { return r.in }
 
-// Close says that no result comes any more: Run writes what it has, and returns.
+// Close says that no further result comes: Run writes what it has, and returns.
 func (r *Recorder) Close() { close(r.in) }
 
-// Unrecorded is when the oldest result came that is not on record yet; zero when all are.
+// Unrecorded is when the oldest unrecorded result came; zero when all are recorded.
 func (r *Recorder) Unrecorded() time.Time { return r.unrecorded.since() }
 
-// Unwritten is how many results a stop gave up.
+// Unwritten is how many results a stop dropped.
 func (r *Recorder) Unwritten() int64 { return r.unwritten.Load() }
 
 // BatchMax bounds a batch, and with it one statement's memory.
 const BatchMax = 512
 
-// Run records until [Recorder.Close] was called and everything in it is written, or until ctx ends, which loses what is unwritten: it
-// is delivered again when its lease ends.
+// Run records until [Recorder.Close] was called and everything in it is written, or until ctx ends. Then unwritten results are lost:
+// their messages are delivered again when their leases end.
 func (r *Recorder) Run(ctx context.Context) {
 	defer r.faults.Close()
 	again := time.NewTimer(0)
@@ -74,7 +74,7 @@ func (r *Recorder) Run(ctx context.Context) {
 	for {
 		in := r.in
 		if r.everythingIsRefused() && ctx.Err() == nil {
-			in = nil // wait for the database, and let the requests wait
+			in = nil // wait for the database, and do not take further results
 		}
 		again.Reset(r.heldPause(time.Now()))
 		r.unrecorded.set(r.oldestHeld())
@@ -97,7 +97,7 @@ func (r *Recorder) Run(ctx context.Context) {
 	}
 }
 
-// doneIf is the end of ctx where it matters.
+// doneIf is the end of ctx if it matters, and otherwise never.
 func doneIf(matters bool, ctx context.Context) <-chan struct{} {
 	if !matters {
 		return nil
@@ -105,7 +105,7 @@ func doneIf(matters bool, ctx context.Context) <-chan struct{} {
 	return ctx.Done()
 }
 
-// giveUp counts what a stop leaves unwritten, of which the worker tells in one line; outside of a stop, it tells at once.
+// giveUp counts what a stop leaves unwritten, which the worker logs in one line. Outside of a stop, it logs at once.
 func (r *Recorder) giveUp(ctx context.Context, messages int, err error) {
 	if ctx.Err() != nil {
 		r.unwritten.Add(int64(messages))
@@ -153,7 +153,7 @@ func (r *Recorder) gather(first postgres.Result) []postgres.Result {
 	return batch
 }
 
-// write records a batch as a whole. A lock that somebody holds, or a result that the database refuses, makes it go on in
+// write records a batch as a whole. After a lock that somebody holds, or a result that the database refuses, it continues in
 // parts. An error says how many results were not written because ctx ended.
 func (r *Recorder) write(ctx context.Context, batch []postgres.Result) (unwritten int, err error) {
 	if time.Now().After(r.carefulUntil) {
@@ -177,15 +177,15 @@ func (r *Recorder) write(ctx context.Context, batch []postgres.Result) (unwritte
 	return r.writeParts(ctx, r.newlyHeld(batch))
 }
 
-// carefulFor is how long after a lock was met batches go by the statement that waits for none. It takes more of the
+// carefulFor is how long after a lock was met batches use the statement that waits for none. That statement takes more of the
 // database's time; a wait takes 200 ms.
 const carefulFor = 5 * time.Second
 
-// conflictsMost is how often a transaction that was sacrificed to others is made again before that counts as an outage.
+// conflictsMost is how often a transaction that Postgres ended in favour of others is repeated before that counts as an outage.
 const conflictsMost = 8
 
-// persist makes a try again while the database is away, or sacrifices it to other transactions. It returns what more
-// tries do not change: a refusal, a lock by itself, or the last error when ctx ends.
+// persist repeats a try while the database is away, or ends it in favour of other transactions. It returns what further
+// tries would not change: a refusal, a lock, or the last error when ctx ends.
 func (r *Recorder) persist(ctx context.Context, try func() error, locked func(error) bool) error {
 	for conflicts := 0; ; {
 		err := try()
@@ -216,7 +216,7 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// logChanges tells what a batch changed of the endpoints' health. The URLs of a tenant have a line a minute together.
+// logChanges logs what a batch changed of the endpoints' health. All URLs of a tenant together have a line a minute.
 func (r *Recorder) logChanges(ctx context.Context, changes []postgres.EndpointChange) {
 	for _, c := range changes {
 		if r.Changed != nil {
@@ -229,7 +229,7 @@ func (r *Recorder) logChanges(ctx context.Context, changes []postgres.EndpointCh
 		if c.What == postgres.EndpointClosed {
 			level = slog.LevelInfo
 		}
-		if lane.IsURL(c.Endpoint) { // of which there may be as many as messages
+		if lane.IsURL(c.Endpoint) { // there may be as many of them as messages
 			r.faults.Tell(ctx, level, lane.Owner(c.Endpoint), "endpoint: "+c.What, attrs...)
 			continue
 		}

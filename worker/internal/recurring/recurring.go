@@ -1,5 +1,5 @@
-// Package recurring writes lines about faults that come again and again: the first at once, and then one a minute with how
-// often it came. A thousand messages that fail for one reason are one thing to know.
+// Package recurring logs faults that repeat: the first at once, and then once a minute with a
+// count. A thousand messages that fail for one reason need only one line.
 package recurring
 
 import (
@@ -11,7 +11,7 @@ import (
 
 const (
 	every   = time.Minute
-	keysMax = 1000 // beyond, faults share a line by their text: strangers can make any number of them
+	keysMax = 1000 // beyond that, faults share a line by their text: submitters can cause any number of them
 )
 
 // Log writes the lines. Its methods may be called from any goroutine.
@@ -24,21 +24,21 @@ type Log struct {
 	closed bool
 }
 
-// fault is what is known of one that was told of less than a minute ago.
+// fault is the state of a fault that was logged less than a minute ago.
 type fault struct {
-	more  int         // that came since, and were not told of
+	more  int         // that came since, and were not logged
 	level slog.Level  // of the last of them
 	text  string      // of the last of them
 	attrs []slog.Attr // of the last of them
 	timer *time.Timer // ends the minute
 }
 
-// New returns a log that has told nothing yet.
+// New returns a log that has logged nothing yet.
 func New(logger *slog.Logger) *Log {
 	return &Log{logger: logger, every: every, faults: map[string]*fault{}}
 }
 
-// Tell writes the line of a fault, unless one of the same key was written less than a minute ago: then the next line says how
+// Tell logs a fault, unless one with the same key was logged less than a minute ago: then the next line says how
 // many came since, with the last one's attributes. key says what makes two faults the same.
 func (l *Log) Tell(ctx context.Context, level slog.Level, key, text string, attrs ...slog.Attr) {
 	if !l.logger.Enabled(ctx, level) {
@@ -63,7 +63,7 @@ func (l *Log) Tell(ctx context.Context, level slog.Level, key, text string, attr
 	}
 }
 
-// minuteOver tells what came in the minute, and begins another one; after a minute without any, the fault is new again.
+// minuteOver logs what came in the minute, and begins another one; after a minute without any, the fault is new again.
 func (l *Log) minuteOver(key string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -80,12 +80,12 @@ func (l *Log) minuteOver(key string) {
 	f.timer.Reset(l.every)
 }
 
-// tell writes the line of those that came since the last one.
+// tell logs those that came since the last line.
 func (l *Log) tell(f *fault) {
 	l.logger.LogAttrs(context.Background(), f.level, f.text, append(f.attrs, slog.Int("times", f.more))...)
 }
 
-// Close tells what was not told yet. Afterwards, each fault has a line.
+// Close logs what is not logged yet. After that, each fault is logged at once.
 func (l *Log) Close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

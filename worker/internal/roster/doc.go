@@ -3,22 +3,22 @@
 //
 // # Who is dead
 //
-// A worker whose row is there and whose lock is free at two probes, 750 ms apart, is dead: what it has under a lease is
-// claimable at once. The probes are made on the session that holds the prober's own lock. So they say something only as long
+// A worker that has a row, and whose lock is free at two probes 750 ms apart, is dead: what it has under a lease is
+// claimable at once. The probes are made on the session that holds the prober's own lock. So they count only as long
 // as the server has forgotten no locks: when it restarts, crashes or fails over, that session ends too. A new session then
-// believes nothing for 5 s, in which the living take their locks again. Before a death is believed, the pool that the claims
-// go by is asked whether it reaches the same server, and whether the row is still the same.
+// declares no death for 5 s, in which the living workers take their locks again. Before a death is declared, the pool that the claims
+// use is asked whether it reaches the same server, and whether the row is still the same.
 //
 // Where there is no lock session (behind a pooler in transaction mode), no table (an older schema) or no row (an older
-// worker), nobody is taken for dead, and leases end with their time.
+// worker), nobody is taken for dead, and leases end at their set time.
 //
 // # A worker that lost its session
 //
-// It lives, and soon others will not believe so. So it begins no request and claims nothing until it has its lock again;
+// It lives, and soon the others will take it for dead. So it begins no request and claims nothing until it has its lock again;
 // requests in flight go on. It tries every 250 ms. Where others may have taken it for dead meanwhile, it waits until they
-// have seen that it lives, before it claims under its name again. One that cannot get a session for 5 s, while its pool
+// have seen that it lives, before it claims under its name again. A worker that cannot get a session for 5 s, while its pool
 // works, removes its row, and goes on as a worker without a lock.
 //
-// A living worker can be taken for dead all the same, after 5 s without the server, for one. Then its messages may be
+// A living worker can still be taken for dead, for example after 5 s without the server. Then its messages may be
 // delivered twice, under their ids; the fence of each record keeps the two apart.
 package roster

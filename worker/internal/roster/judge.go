@@ -6,17 +6,17 @@ import (
 )
 
 const (
-	// probeEvery is the time between two probes, while there is somebody to probe.
+	// probeEvery is the time between two probes, while there is a worker to probe.
 	probeEvery = 750 * time.Millisecond
-	// grace is how long a new session believes no death: the server may have forgotten all locks a moment ago.
+	// grace is how long a new session declares no death: the server may have forgotten all locks a moment ago.
 	grace = 5 * time.Second
-	// believedFor is how long a death is believed after the probe that showed it, should no other probe succeed.
+	// believedFor is how long a death counts after the probe that showed it, in case no other probe succeeds.
 	believedFor = 2 * time.Second
 	// noticedAfter is how long it takes until every prober has seen that a worker has its lock again.
 	noticedAfter = 3 * time.Second
 )
 
-// registration is a worker's row as far as it names the session that holds the lock. A worker that takes its lock again
+// registration is the part of a worker's row that names the session with the lock. A worker that takes its lock again
 // changes it.
 type registration struct {
 	name         string
@@ -24,7 +24,7 @@ type registration struct {
 	backendStart time.Time
 }
 
-// probed is what one probe says of another worker.
+// probed is the result of one probe of another worker.
 type probed struct {
 	registration
 	host  string
@@ -33,7 +33,7 @@ type probed struct {
 	free  bool          // its lock
 }
 
-// judge decides who is dead, from probes of one session. It is pure: state and a time in, a decision out.
+// judge decides who is dead, from the probes of one session. It is pure: state and a time in, a decision out.
 type judge struct {
 	since    time.Time // when the session got its own lock
 	suspects map[string]*suspect
@@ -43,13 +43,13 @@ type judge struct {
 type suspect struct {
 	probed
 	first time.Time // the probe that first found it so
-	died  time.Time // when it was believed; zero before
+	died  time.Time // when it was declared dead; zero before
 }
 
 func newJudge(now time.Time) *judge { return &judge{since: now, suspects: map[string]*suspect{}} }
 
-// probe takes the answers of one probe, asked at a time. It returns those whose death is to be verified. watch says that
-// the next probe is to be made soon: somebody lives, or has died a moment ago.
+// probe takes the answers of one probe, made at now. It returns those whose death must be verified. watch says that
+// the next probe must be made soon: another worker lives, or has died a moment ago.
 func (j *judge) probe(answers []probed, asked time.Time) (verify []*suspect, watch bool) {
 	before := j.suspects
 	j.suspects = map[string]*suspect{}
@@ -87,7 +87,7 @@ func (j *judge) dead(now time.Time) (names []string) {
 	return names
 }
 
-// believes says whether one of the others has had its lock for long enough to believe a death, or nearly so.
+// believes says whether another worker has had its lock for long enough to declare a death, or nearly so.
 func believes(others []probed) bool {
 	return slices.ContainsFunc(others, func(o probed) bool { return !o.free && o.age >= grace-2*probeEvery })
 }

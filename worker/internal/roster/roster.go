@@ -22,21 +22,21 @@ type Config struct {
 	Host    string
 	Version string
 	Lease   time.Duration
-	Report  func() Report  // what the row says of it
-	Pool    *pgxpool.Pool  // by which the claims go
+	Report  func() Report  // what the row says about this worker
+	Pool    *pgxpool.Pool  // the pool that the claims use
 	Suspend func()         // the lock may be free: no request may begin. Called again and again until Resume
 	Resume  func()         // the lock is held, or is not needed: claims may go on
 	Died    func([]string) // workers have died a moment ago
 	Logger  *slog.Logger
 }
 
-// Report is what a worker's row says of it, besides who it is.
+// Report is what a worker's row says about it, besides its name.
 type Report struct {
 	InFlight int
 	NotReady string // "" when it is ready
 }
 
-// Roster is one worker's part in it. Its methods are called by the one goroutine that has the session, except Dead.
+// Roster is the part of one worker. Its methods are called by the one goroutine that has the session, except Dead.
 type Roster struct {
 	config                      Config
 	settings, lock, probe, beat string
@@ -46,24 +46,24 @@ type Roster struct {
 	judge  *judge
 	server time.Time // when its server began
 
-	// What is known of this worker.
+	// The state of this worker.
 	session    registration // the session that has the lock, or had it last; zero: none ever had
 	started    time.Time    // when the first one began, by the database's clock
 	registered bool         // others may judge it: its row is there, or may be
-	heldAt     time.Time    // when the lock was last known to be held: an answer was asked for then
+	heldAt     time.Time    // when the lock was last known to be held: the start of the last successful query
 	lostAt     time.Time    // when the session was lost; zero while there is one
 	resumeAt   time.Time    // when claims may go on; zero: they do
 	ahead      time.Duration
-	told       bool // the log was told that there is no table
+	told       bool // it was logged that there is no table
 
-	beatAt, probeAt time.Time // when the next ones are made; probeAt zero: nobody is to be probed
+	beatAt, probeAt time.Time // when the next ones are made; probeAt zero: there is nobody to probe
 
 	mu     sync.Mutex
 	dead   []string
 	deadTo time.Time
 }
 
-// New returns a roster that knows nobody.
+// New returns a roster that knows no other worker yet.
 func New(c Config) *Roster {
 	return &Roster{
 		config: c, settings: settingsSQL, lock: sqlschema.In(lockSQL, c.Schema), probe: sqlschema.In(probeSQL, c.Schema), beat: sqlschema.In(beatSQL, c.Schema),
@@ -73,16 +73,16 @@ func New(c Config) *Roster {
 
 const (
 	beatEvery = 5 * time.Second
-	// pulseEvery is how often a registered worker asks whether its session is still there. A session that the server closed
-	// without the worker being told (by a proxy between them) is noticed pulseEvery + beatTimeout later, at the latest. Until
+	// pulseEvery is how often a registered worker checks that its session still exists. A proxy may close the server's side of the
+	// session without notice: the worker notices that pulseEvery + beatTimeout later, at the latest. Until
 	// then the worker goes on, while others may take it for dead.
 	pulseEvery = time.Second
-	// absentEvery is how often a worker tries to register where there is no table for it, or it may not write there.
+	// absentEvery is how often a worker tries to register while there is no table, or it may not write to the table.
 	absentEvery = time.Minute
-	// beatTimeout bounds what is asked on the session. The worker must know that it lost its session before the server does,
+	// beatTimeout bounds each statement on the session. The worker must know that it lost its session before the server does,
 	// which gives up a silent client after six seconds.
 	beatTimeout = 4 * time.Second
-	// againEvery is how often a session is tried to be opened while the lock is free.
+	// againEvery is how often the worker tries to open a session while its lock is free.
 	againEvery = 250 * time.Millisecond
 	// againLater is the same for a worker that does not need it.
 	againLater = 5 * time.Second
@@ -98,7 +98,7 @@ func (r *Roster) Dead() []string {
 	return r.dead
 }
 
-// Begin takes the lock on a new session, and registers this worker. An error means that the session is of no use.
+// Begin takes the lock on a new session, and registers this worker. After an error the session cannot be used.
 func (r *Roster) Begin(ctx context.Context, conn *pgx.Conn) error {
 	ctx, cancel := atMost(ctx)
 	defer cancel()
@@ -120,7 +120,7 @@ func (r *Roster) Begin(ctx context.Context, conn *pgx.Conn) error {
 	if r.started.IsZero() {
 		r.started = session.backendStart
 	}
-	// The row comes first, so that whoever finds the lock taken reads of the session that has it.
+	// The row comes first, so that whoever finds the lock taken can read which session has it.
 	others, err := r.say(ctx, conn)
 	if err == nil {
 		_, err = conn.Exec(ctx, r.lock, r.config.Name)
@@ -140,13 +140,13 @@ func (r *Roster) Begin(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-// atMost bounds what is asked on the session. A worker that stops does not end it halfway, which would cost the session, and
-// its row would stay.
+// atMost bounds a statement on the session. The end of a worker does not interrupt it: that would cost the session, and
+// the row would stay.
 func atMost(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), beatTimeout)
 }
 
-// Next is when Beat is to be called.
+// Next is when Beat must be called.
 func (r *Roster) Next() time.Time {
 	next := r.beatAt
 	if pulse := r.heldAt.Add(pulseEvery); r.registered && pulse.Before(next) {
@@ -160,7 +160,7 @@ func (r *Roster) Next() time.Time {
 	return next
 }
 
-// Beat does what is to be done at the time that Next told. An error means that the session is of no use any more.
+// Beat does what is due at the time that Next returned. After an error the session can no longer be used.
 func (r *Roster) Beat(ctx context.Context, conn *pgx.Conn) error {
 	ctx, cancel := atMost(ctx)
 	defer cancel()
@@ -196,7 +196,7 @@ func (r *Roster) say(ctx context.Context, conn *pgx.Conn) ([]probed, error) {
 		r.config.Lease.Milliseconds(), report.InFlight, r.ahead.Milliseconds(), notReady)
 }
 
-// ask probes, and judges.
+// ask probes the other workers, and judges.
 func (r *Roster) ask(ctx context.Context, conn *pgx.Conn, sql string, args ...any) ([]probed, error) {
 	asked := time.Now()
 	answers, clock, err := readProbe(ctx, conn, sql, args...)
@@ -221,7 +221,7 @@ func (r *Roster) ask(ctx context.Context, conn *pgx.Conn, sql string, args ...an
 }
 
 // failed judges an error of a statement on the session. The database's own answers leave the session as it is: there is no
-// table, the row is locked, the server is read-only. The lock is held all the same.
+// table, the row is locked, the server is read-only. The lock is still held.
 func (r *Roster) failed(ctx context.Context, conn *pgx.Conn, err error) error {
 	var refused *pgconn.PgError
 	if conn.IsClosed() || !errors.As(err, &refused) {
@@ -239,7 +239,7 @@ func (r *Roster) failed(ctx context.Context, conn *pgx.Conn, err error) error {
 	return nil
 }
 
-// verifyTimeout bounds the question on the pool; the session is silent meanwhile.
+// verifyTimeout bounds the query on the pool; the session is silent during that time.
 const verifyTimeout = 2 * time.Second
 
 // verified asks the pool whether it agrees on who died.
@@ -269,7 +269,7 @@ func (r *Roster) verified(ctx context.Context, suspects []*suspect) (died []stri
 	return died
 }
 
-// Lost is told that the session ended, or could not be opened, and says when to try again.
+// Lost is called when the session ended, or could not be opened. It returns when to try again.
 func (r *Roster) Lost(ctx context.Context) (again time.Duration) {
 	now := time.Now()
 	r.judge, r.resumeAt = nil, time.Time{}
@@ -287,7 +287,7 @@ func (r *Roster) Lost(ctx context.Context) (again time.Duration) {
 		return againEvery
 	}
 	r.config.Logger.WarnContext(ctx, "this worker has no session for its lock; when it dies now, its messages wait until their leases end")
-	select { // until nobody takes it for dead any more
+	select { // until nobody takes it for dead any longer
 	case <-time.After(noticedAfter):
 	case <-ctx.Done():
 	}
@@ -296,7 +296,7 @@ func (r *Roster) Lost(ctx context.Context) (again time.Duration) {
 	return againLater
 }
 
-// deregister removes this worker's row: nobody judges it then.
+// deregister removes this worker's row: then nobody judges it.
 func (r *Roster) deregister(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, verifyTimeout)
 	defer cancel()
@@ -304,8 +304,8 @@ func (r *Roster) deregister(ctx context.Context) bool {
 	return err == nil
 }
 
-// Leave comes before the session is closed while it lives. If ended, the row is removed: the requests in flight of a worker
-// that stops are its own until their leases end. Otherwise the lock is seen to be held until now.
+// Leave is called before the session is closed while it lives. If ended, the row is removed: the requests in flight of a worker
+// that stops belong to it until their leases end. Otherwise the lock counts as held until now.
 func (r *Roster) Leave(ctx context.Context, conn *pgx.Conn, ended bool) {
 	switch {
 	case !r.registered || r.judge == nil:

@@ -17,30 +17,30 @@ const key = `hashtextextended('outbox.worker ' || name, 0)`
 
 const lockSQL = `SELECT pg_advisory_lock(` + key + `) FROM (SELECT $1::text AS name) w`
 
-// identitySQL tells which session this is, and of which server. Where a role may not see its own session, the time says it.
+// identitySQL returns which session this is, and of which server. Where a role may not see its own session, its start time is the current time.
 const identitySQL = `SELECT pg_backend_pid(), coalesce(
     (SELECT a.backend_start FROM pg_stat_activity a WHERE a.pid = pg_backend_pid()), clock_timestamp()), pg_postmaster_start_time()`
 
-// endSQL ends the session that had the lock before, should the server not know yet that it was lost.
+// endSQL ends the session that had the lock before, in case the server does not know yet that it was lost.
 const endSQL = `SELECT coalesce(bool_or(pg_terminate_backend(a.pid)), false) FROM pg_stat_activity a
 WHERE a.pid = $1::integer AND a.backend_start = $2::timestamptz`
 
 const (
-	// probedMax bounds a probe: beyond, those that were seen longest ago are left to their leases.
+	// probedMax bounds a probe: the workers beyond it, those seen longest ago, keep their messages until their leases end.
 	probedMax = `100`
 	// deadKept is how long the row of a dead worker is kept for an operator to see, beyond its lease.
 	deadKept = `interval '1 hour'`
 )
 
 // probeSQL tries the locks of the other workers. The locks that it gets end with the statement, and are shared, so that
-// probers do not disturb each other. Its first row is the clock's.
+// probers do not disturb each other. Its first row holds the clock.
 const probeSQL = `SELECT NULL::text AS name, 0 AS pid, clock_timestamp() AS backend_start, ''::text AS host, 0::bigint AS lease_ms, 0::bigint AS age_ms, false AS free
 UNION ALL
 SELECT w.name, w.pid, w.backend_start, w.host, w.lease_ms, (extract(epoch FROM clock_timestamp() - w.backend_start) * 1000)::bigint,
        pg_try_advisory_xact_lock_shared(` + key + `)
 FROM (SELECT * FROM outbox.worker WHERE name <> $1::text ORDER BY seen DESC LIMIT ` + probedMax + `) w`
 
-// beatSQL says that this worker lives, removes the rows of those that died long ago, and probes.
+// beatSQL writes that this worker lives, removes the rows of those that died long ago, and probes.
 const beatSQL = `WITH me AS (
     INSERT INTO outbox.worker AS w (name, host, version, pid, backend_start, started, lease_ms, in_flight, clock_ahead_ms, not_ready)
     VALUES ($1::text, $2::text, $3::text, $4::integer, $5::timestamptz, $6::timestamptz, $7::bigint, $8::integer, $9::bigint, $10::text)
@@ -54,7 +54,7 @@ const beatSQL = `WITH me AS (
 )
 ` + probeSQL
 
-// verifySQL asks on another session whether it belongs to the same server, and who of the dead is still registered alike.
+// verifySQL checks on another session whether it belongs to the same server, and which of the dead still have the same row.
 const verifySQL = `SELECT w.name FROM outbox.worker w
 JOIN unnest($1::text[], $2::integer[], $3::timestamptz[]) AS d (name, pid, backend_start)
     ON d.name = w.name AND d.pid = w.pid AND d.backend_start = w.backend_start

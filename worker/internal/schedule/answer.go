@@ -14,11 +14,11 @@ const (
 	Refused                   // this worker does not send it
 	Timeout                   // no complete answer in time
 	Failed                    // no complete answer for another reason
-	NotSent                   // something of the worker's own is missing; not an attempt
-	Moved                     // not sent, for its URL was set aside; not an attempt
+	NotSent                   // the worker itself lacks something; not an attempt
+	Moved                     // not sent, because its URL was set aside; not an attempt
 )
 
-// Answer is what is to be known of one attempt.
+// Answer is what the scheduler needs of one attempt.
 type Answer struct {
 	Kind       Kind
 	StatusCode int           // 0 when no status came
@@ -28,8 +28,8 @@ type Answer struct {
 	Duration   time.Duration
 }
 
-// Unhealthy reports an answer that speaks against the endpoint's health: none at all, or a 5xx. A refusal, or even "too
-// many requests", shows that the endpoint is there.
+// Unhealthy reports an answer that counts against the endpoint's health: none at all, or a 5xx. A refusal, or even "too
+// many requests", shows that the endpoint works.
 func (a Answer) Unhealthy() bool {
 	switch a.Kind {
 	case Delivered, Refused, Moved:
@@ -40,7 +40,7 @@ func (a Answer) Unhealthy() bool {
 	return true
 }
 
-// overloaded reports an answer that says: too many at once.
+// overloaded reports an answer that means: too many at once.
 func (a Answer) overloaded() bool {
 	return a.Kind == Timeout || a.Kind == Status &&
 		(a.StatusCode == http.StatusTooManyRequests || a.StatusCode == http.StatusServiceUnavailable)
@@ -49,5 +49,5 @@ func (a Answer) overloaded() bool {
 // backsOff reports an answer after which nothing claimed ahead is sent: too many at once, or no answer at all.
 func (a Answer) backsOff() bool { return a.overloaded() || a.Unhealthy() && a.Kind != Status }
 
-// gone reports an answer that says: nothing is here any more.
+// gone reports an answer that means: nothing is here any longer.
 func (a Answer) gone() bool { return a.Kind == Status && a.StatusCode == http.StatusGone }

@@ -9,18 +9,18 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/lane"
 )
 
-// Blame decides whose fault an answer is: the origin's, the tenant's at the origin, or one URL's. It keeps what is needed
-// for that of the URLs that fail now, in this process; what it decides goes into the database, which all workers share.
+// Blame decides whose fault an answer is: the origin's, the tenant's at the origin, or one URL's. It keeps the needed
+// state of URLs that fail now, in this process; its decisions go into the database, which all workers share.
 //
 //   - No request was sent (lookup, connect, TLS): the origin's. Nobody can be reached there.
-//   - A request was sent, and answered 5xx or not at all: the URL's. OpenAfter in a row set it aside; silentMost are enough
-//     without an answer, for each of them keeps a slot for a whole time-out. When at least urlsMin URLs of a lane fail in a
-//     row, and none of them gives more than half of the failures, it is the lane's.
+//   - A request was sent, and answered 5xx or not at all: the URL's. OpenAfter in a row set it aside. Without an answer silentMost
+//     are enough, because each of them keeps a slot for a whole timeout. When at least urlsMin URLs of a lane fail in a
+//     row, and none of them has more than half of the failures, it is the lane's.
 //   - Retry-After: the URL's. When urlsMin URLs of a lane ask for it within askedWithin, it is the lane's, too.
 //   - 410: the URL's. Its messages are tried one at a time from then on.
 //
 // A URL that is set aside has a lane of its own (package lane), where it is held back, probed and counted like any other.
-// Its messages are moved there when they are met, so that they are in nobody's way.
+// When its messages are met, they are moved there, so that they delay no others.
 //
 // Blame may be used by several goroutines at once.
 type Blame struct {
@@ -38,12 +38,12 @@ type laneFaults struct {
 	recent *list.List               // the same, the last used first
 	usedAt time.Time
 
-	// The failures in a row, of whatever URL. A good answer begins anew.
+	// The failures in a row, of any URL. A good answer starts the count again.
 	inARow int
-	by     map[uint64]int // how many of them each URL gave; at most urlsKept
+	by     map[uint64]int // the failures of each URL; at most urlsKept
 	most   int            // the most that one URL gave
 
-	asked []asked // who asked to be left alone lately; at most urlsMin
+	asked []asked // which URLs asked for a pause lately; at most urlsMin
 }
 
 // urlFaults counts the failures in a row of one URL. A good answer drops it.
@@ -59,38 +59,38 @@ type asked struct {
 }
 
 const (
-	urlsMin     = 3                // so many URLs make it the lane's fault
+	urlsMin     = 3                // this many URLs make it the lane's fault
 	silentMost  = 3                // failures in a row without a status that set a URL aside
 	askedWithin = time.Minute      // Retry-After
 	urlsKept    = 1000             // of each lane, the last used ones
-	faultsKept  = 10 * time.Minute // what is known of a lane at which nothing failed since
-	lanesKept   = 10_000           // lanes with failures; beyond, one of them makes room
-	asideMost   = 1000             // URLs of each owner that are set aside; beyond, the one that was for longest is taken back
-	asideKept   = 10 * time.Second // how long what was set aside here is believed before the database tells of it
+	faultsKept  = 10 * time.Minute // how long a lane without further failures is remembered
+	lanesKept   = 10_000           // lanes with failures; beyond that, one of them makes room
+	asideMost   = 1000             // URLs of each owner that are set aside; beyond that, the one set aside for longest is taken back
+	asideKept   = 10 * time.Second // how long a URL set aside here counts as that before the database confirms it
 )
 
-// NewBlame returns one that knows of no fault. openAfter is how many failures in a row open a circuit breaker.
+// NewBlame returns one without any faults. openAfter is how many failures in a row open a circuit breaker.
 func NewBlame(openAfter int) *Blame {
 	return &Blame{openAfter: openAfter, seed: maphash.MakeSeed(), lanes: map[string]*laneFaults{}, aside: map[string]map[string]time.Time{}}
 }
 
-// Attempt is what Blame has to know of one.
+// Attempt is what Blame needs of an attempt.
 type Attempt struct {
 	Lane, URL string
 	Answer    Answer
-	Hold      time.Duration // how long the receiver asked to be left alone, as far as the policy allows
+	Hold      time.Duration // for how long the receiver asked for a pause, as far as the policy allows
 	Probe     bool          // a circuit breaker was half-open
 }
 
-// Saying is what an answer says of a lane. The zero value, but for Lane, says that it answers.
+// Saying is what an answer says about a lane. The zero value, except for Lane, says that the lane answers.
 type Saying struct {
 	Lane     string
-	Failures int           // so many more failures in a row
-	Hold     time.Duration // so long nothing is sent there
+	Failures int           // how many more failures in a row
+	Hold     time.Duration // for how long nothing is sent there
 	HalfOpen bool          // one message at a time from now on; without Failures, only if it was so before
 }
 
-// Blamed is what an answer leads to.
+// Blamed is what follows from an answer.
 type Blamed struct {
 	Says   []Saying // each lane once
 	MoveTo string   // the lane in which the message is due again; "" for the one that it was in
@@ -122,7 +122,7 @@ func (b *Blame) Note(a Attempt, now time.Time) Blamed {
 	return b.fault(a, faults, now)
 }
 
-// fault says what an answer means that speaks against a URL.
+// fault decides about an answer that counts against a URL.
 func (b *Blame) fault(a Attempt, faults *laneFaults, now time.Time) (blamed Blamed) {
 	origin, owner, url := lane.Origin(a.Lane), lane.Owner(a.Lane), b.hash(a.URL)
 	ofURL := Saying{Lane: lane.OfURL(owner, a.URL), Hold: a.Hold}
@@ -168,7 +168,7 @@ func (b *Blame) fault(a Attempt, faults *laneFaults, now time.Time) (blamed Blam
 	return blamed
 }
 
-// answers says that a lane and its origin are there.
+// answers says that a lane and its origin answer.
 func answers(of, origin string) []Saying {
 	if of == origin {
 		return []Saying{{Lane: origin}}
@@ -178,7 +178,7 @@ func answers(of, origin string) []Saying {
 
 func (b *Blame) hash(url string) uint64 { return maphash.String(b.seed, url) }
 
-// newLane makes room for a lane: those go at which nothing failed for long, and then any, until a tenth is free.
+// newLane makes room for a lane. It drops lanes without failures for long, and then any, until a tenth is free.
 func (b *Blame) newLane(owner string, now time.Time) *laneFaults {
 	if len(b.lanes) >= lanesKept {
 		for name, faults := range b.lanes {
@@ -235,7 +235,7 @@ func (f *laneFaults) failed(url uint64, silent bool, openAfter int) (urlFails, l
 	return urlFails, laneFails
 }
 
-// url is what is known of a URL. The one that was used last keeps its place longest.
+// url returns the state of a URL. The one that was used last is kept longest.
 func (f *laneFaults) url(url uint64) *urlFaults {
 	if e := f.urls[url]; e != nil {
 		f.recent.MoveToFront(e)
@@ -250,7 +250,7 @@ func (f *laneFaults) url(url uint64) *urlFaults {
 	return u
 }
 
-// asks notes that a URL asked to be left alone, and reports whether urlsMin of them did lately.
+// asks notes that a URL asked for a pause, and reports whether urlsMin URLs did so lately.
 func (f *laneFaults) asks(url uint64, now time.Time) bool {
 	kept := f.asked[:0]
 	for _, other := range f.asked {
@@ -288,8 +288,8 @@ func (b *Blame) AsideOf(owner string) (lanes []string) {
 	return lanes
 }
 
-// setAside sets a URL aside. It returns the lane of one that is taken back for it, "" for none: each costs a row in the
-// database, and who has a URL of its own for each message could make any number of them fail.
+// setAside sets a URL aside. It returns the lane of a URL that is taken back for it, "" for none. Each costs a row in the
+// database, and a submitter with a URL of its own for each message could make any number of them fail.
 func (b *Blame) setAside(owner, ofURL string, now time.Time) (back string) {
 	aside := b.aside[owner]
 	if aside == nil {
@@ -308,8 +308,8 @@ func (b *Blame) setAside(owner, ofURL string, now time.Time) (back string) {
 	return back
 }
 
-// SetAside takes the lanes of all URLs that are set aside, as the database has them. Those that were set aside here a moment
-// ago may not be there yet.
+// SetAside takes the lanes of all URLs that are set aside according to the database. Those that were set aside here a moment
+// ago may be missing there.
 func (b *Blame) SetAside(lanes []string, now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -334,7 +334,7 @@ func (b *Blame) SetAside(lanes []string, now time.Time) {
 	b.aside = fresh
 }
 
-// Closed takes a URL back whose circuit breaker closed: its messages are no longer moved.
+// Closed takes back a URL whose circuit breaker closed: its messages are no longer moved.
 func (b *Blame) Closed(name string) {
 	if !lane.IsURL(name) {
 		return

@@ -30,7 +30,7 @@ type drain struct {
 	paceForAll bool
 	// contended: at the last claim more endpoints waited than there were slots. Then each gets an equal part.
 	contended bool
-	// pending is what the claim under way was asked for.
+	// pending is the order of the claim that is being made.
 	pending pending
 
 	// woken: something became due since the last claim began to wait. A wait for Wake consumes it.
@@ -69,8 +69,8 @@ func (a after) events() Events {
 // A drain ends when nothing was due for drainLinger: a steady trickle needs no new River job for each message.
 const drainLinger = 5 * time.Second
 
-// Claims of a stream are batchPace apart unless BatchWorth messages are there for one: each statement has a price of its
-// own, which a larger batch shares among more messages. A claim that took BatchOfStream is part of a stream.
+// Claims of a stream are batchPace apart unless BatchWorth messages are there for one: each statement has a fixed cost,
+// which a larger batch divides among more messages. A claim that took BatchOfStream is part of a stream.
 const (
 	BatchPace     = 10 * time.Millisecond
 	BatchWorth    = 256
@@ -152,7 +152,7 @@ func (s *Scheduler) wait(next after, now time.Time) {
 	d.paceForAll = next == afterWake
 }
 
-// pause says how to wait before the next claim, if it has to: first for what the last claim left to wait for, then, in a
+// pause says how to wait before the next claim, if it has to: first as the end of the last claim says (after), then, in a
 // stream, until the next claim is worth a statement.
 func (s *Scheduler) pause(now time.Time) (step Step, waits bool) {
 	d := &s.drain
@@ -169,14 +169,14 @@ func (s *Scheduler) pause(now time.Time) (step Step, waits bool) {
 	}
 	d.after = afterNothing
 	d.enough = BatchWorth
-	if d.contended { // nothing is claimed ahead: what has ended is idle until the next claim
+	if d.contended { // nothing is claimed ahead: a freed slot is idle until the next claim
 		d.enough = min(BatchWorth, max(s.config.MaxInFlight/2, 1))
 	}
 	if !d.stream || !now.Before(d.paceEnds) || d.answered >= d.enough {
 		return Step{}, false
 	}
 	events = EnoughAnswers
-	if !d.paceForAll { // a backlog is being drained: a wake tells of others, who need not wait for all of the pace
+	if !d.paceForAll { // a backlog is being drained: a wake means other messages, which need not wait for the whole pace
 		if d.woken {
 			d.woken, d.recent, d.paceForAll = false, true, true
 			d.paceEnds = d.claimedAt.Add(BatchPace / 4)
@@ -194,7 +194,7 @@ func (s *Scheduler) waitUntil(t time.Time, events Events) Step {
 	return Step{Do: WaitFor, Until: t, For: events}
 }
 
-// order decides what the next claim is asked for. Without an order, next says what to wait for.
+// order decides what the next claim must do. Without an order, next says what to wait for.
 //
 // An endpoint that has the slots to itself gets its whole window at once. Where endpoints contend for slots, each gets an
 // equal part of what is free; what is claimed ahead waits for whichever slot is free next.

@@ -1,5 +1,5 @@
 // Package schedule decides what one worker does next: which endpoints a claim serves and how many messages it may take
-// from each, when to scan for candidates, when to wait and for what, and what an answer leads to.
+// from each, when to scan for candidates, when to wait and for what, and what follows from an answer.
 //
 // # What it owns
 //
@@ -9,7 +9,7 @@
 // # What it may touch
 //
 // Nothing outside. Every method takes the state and a time, and returns a decision. There is no I/O here, no SQL, no HTTP,
-// no goroutine and no clock. Two loops in package worker carry the decisions out and report what came of them:
+// no goroutine and no clock. Two loops in package worker carry the decisions out and report the results:
 //
 //	scan loop (always)            NextScan  ──▶ Scan | InsertDrain | Wait
 //	claim loop (in the River job) NextClaim ──▶ Claim | EndDrain | Wait
@@ -26,6 +26,6 @@
 //   - While a slot is free, no message is ready.
 //   - Where messages wait for a slot of their endpoint, a request is in flight: its end starts the next one or gives them all back.
 //
-// What the candidates say may be wrong in one direction only: a message can be due that no candidate leads to. A later scan
-// finds it. A claim never takes what is not due, whatever it was asked for.
+// The candidates may be incomplete: a due message whose endpoint is no candidate is found by a later scan.
+// A claim never takes what is not due, whatever the order says.
 package schedule

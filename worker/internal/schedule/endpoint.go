@@ -17,7 +17,7 @@ type endpoint struct {
 	// from is the due time at which the next claim begins; what was due before is taken. A claim moves it on to what it
 	// took last. A scan that finds something earlier (committed late, given up by another worker) moves it back.
 	from time.Time
-	// misses counts claims in a row that asked for it and took nothing. Each cost a descent of the index. A claim that takes
+	// misses counts claims in a row that asked for it and took nothing. Each of them descended the index once. A claim that takes
 	// something, or a scan that finds something, sets it to 0.
 	misses int
 	// found counts how often it was found. If that changes during a claim, the claim's result is older than what was found,
@@ -30,7 +30,7 @@ type endpoint struct {
 	// brings the current one.
 	rate float64
 
-	// inFlight counts requests under way. A start adds one, an answer takes one away or hands its slot on.
+	// inFlight counts requests in flight. A start adds one, an answer takes one away or hands its slot on.
 	inFlight int
 	// limit is the adaptive bound of inFlight. It begins at initialLimit, grows by one with each healthy answer once the
 	// window was used up (so it doubles per round trip), and is halved by an answer that says "too many at once", once
@@ -42,8 +42,8 @@ type endpoint struct {
 	usedUp bool
 	// proven: it has given a healthy answer. Until then its requests count as unproven. Never cleared.
 	proven bool
-	// wantsSlot: the last claim might have taken more here, so the end of a request here is worth a claim. Set by a claim;
-	// set anew by each claim that asks.
+	// wantsSlot: the last claim might have taken more here, so the end of a request here is worth a claim. Each claim that asks
+	// this endpoint sets it again.
 	wantsSlot bool
 	// duration is how long a request takes, as a moving average of healthy answers. 0 before the first.
 	duration time.Duration
@@ -58,10 +58,10 @@ type endpoint struct {
 }
 
 const (
-	endpointKept   = 30 * time.Second      // how long what was learned of an endpoint outlives its last request
+	endpointKept   = 30 * time.Second      // how long the state of an endpoint is kept after its last request
 	initialLimit   = 4                     // the window of an endpoint that has not answered yet
 	aheadTime      = 40 * time.Millisecond // claims are batchPace apart, or as long as they take on a busy machine
-	aheadKept      = time.Second           // a message that waited for longer goes back at the next answer
+	aheadKept      = time.Second           // a message that waited for longer is given back at the next answer
 	durationWeight = 8                     // the last answer counts one eighth of the average
 	durationMin    = 100 * time.Microsecond
 	missesMax      = 3
@@ -78,7 +78,7 @@ func (e *endpoint) bound() int {
 // room is how many more requests may begin, besides those that are ready to.
 func (e *endpoint) room() int { return max(e.bound()-e.inFlight-e.ready, 0) }
 
-// answersAhead is how many answers it gives in aheadTime with a whole window in use: so many messages are worth
+// answersAhead is how many answers the endpoint gives in aheadTime with its whole window in use. That many messages are worth
 // claiming ahead.
 func (e *endpoint) answersAhead(window int) int {
 	if e.duration == 0 {
@@ -87,13 +87,13 @@ func (e *endpoint) answersAhead(window int) int {
 	return int(time.Duration(window) * aheadTime / max(e.duration, durationMin))
 }
 
-// noUnaskedMessage reports that it may not get a message that no turn allowed for: it has no room, or it is unproven and
+// noUnaskedMessage reports that the endpoint may not get a message without a turn: it has no room, or it is unproven and
 // has a request in flight.
 func (e *endpoint) noUnaskedMessage() bool {
 	return e.inFlight > 0 && (!e.proven || e.inFlight >= e.bound())
 }
 
-// learn takes what an answer says about the window. most is the configured bound of every window.
+// learn adjusts the window to an answer. most is the configured bound of every window.
 func (e *endpoint) learn(a Answer, most int, now time.Time) {
 	e.answeredAt = now
 	switch {
@@ -116,9 +116,9 @@ func (e *endpoint) learn(a Answer, most int, now time.Time) {
 	e.duration += (a.Duration - e.duration) / durationWeight
 }
 
-// grantInterval is how long a claim waits before it asks an endpoint with a rate again: for one request at least, and for
-// rateInterval, so that each claim carries several. The grants add up to the rate, however they are spread, as long as they
-// are not more than a second apart. poll bounds it, so that a changed rate is noticed.
+// grantInterval is how long a claim waits before it asks an endpoint with a rate again: at least the time of one request, and at least
+// rateInterval, so that each claim takes several. As long as the claims are at most a second apart, they use the whole rate.
+// poll bounds it, so that a changed rate is noticed.
 func (e *endpoint) grantInterval(poll time.Duration) time.Duration {
 	perRequest := time.Duration(min(float64(time.Second)/e.rate, float64(poll)))
 	return min(max(perRequest, rateInterval), poll)

@@ -4,7 +4,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/lane"
 )
 
-// origin is what the lanes of one scheme, host and port share: so many requests at once.
+// origin is what the lanes of one scheme, host and port share: a limit of requests at once.
 type origin struct {
 	name     string
 	inFlight int // Σ of its owners
@@ -44,7 +44,7 @@ func (o *owner) isAlone() bool {
 	return o.active <= 1 && o.origin.active <= 1 && o.origin.operatorLimit == 0
 }
 
-// ownerOf returns the owner of a lane, a new one if none is known.
+// ownerOf returns the owner of a lane, a new one if it is not known.
 func (s *Scheduler) ownerOf(name string) *owner {
 	name = lane.Owner(name)
 	o := s.owners[name]
@@ -74,7 +74,7 @@ func (s *Scheduler) forget(e *endpoint) {
 	}
 }
 
-// noteActive keeps the counts of active lanes and owners true to a lane.
+// noteActive updates the counts of active lanes and owners after a change of a lane.
 func (s *Scheduler) noteActive(e *endpoint) {
 	active := e.candidate || e.inFlight > 0
 	if active == e.active {
@@ -102,7 +102,7 @@ func (s *Scheduler) inFlightBy(e *endpoint, n int) {
 	s.noteActive(e)
 }
 
-// shared is how many more requests a lane may begin, as far as those that it shares its origin with let it. taken counts
+// shared is how many more requests a lane may begin by the limits that it shares at its origin. taken counts
 // those that were promised a moment ago, by owner and origin.
 func (s *Scheduler) shared(e *endpoint, taken map[any]int) int {
 	if e.owner.isAlone() {
@@ -114,7 +114,7 @@ func (s *Scheduler) shared(e *endpoint, taken map[any]int) int {
 	return max(min(ofOwner, ofOrigin), 0)
 }
 
-// keepsSlot reports that a request which ends may hand its slot to the next one of its lane.
+// keepsSlot reports that a request that ends may hand its slot to the next one of its lane.
 func (s *Scheduler) keepsSlot(e *endpoint) bool {
 	if e.inFlight > e.bound() {
 		return false
@@ -126,10 +126,10 @@ func (s *Scheduler) keepsSlot(e *endpoint) bool {
 	return e.owner.inFlight <= o.share(s.config.EndpointMaxInFlight) && o.inFlight <= o.most(s.config.EndpointMaxInFlight)
 }
 
-// hasRoom reports that one more request of a lane may begin, as far as those that it shares its origin with let it.
+// hasRoom reports that one more request of a lane may begin by the limits that it shares at its origin.
 func (s *Scheduler) hasRoom(e *endpoint) bool { return s.shared(e, nil) > 0 }
 
-// noteShared keeps sharedOrigins true to an origin.
+// noteShared updates sharedOrigins after a change of an origin.
 func (s *Scheduler) noteShared(o *origin) {
 	if o.active > 1 || o.operatorLimit > 0 {
 		s.sharedOrigins[o.name] = o
@@ -138,7 +138,7 @@ func (s *Scheduler) noteShared(o *origin) {
 	}
 }
 
-// fullOrigins are those that have all that is allowed in flight, apart from those that only one lane's window bounds.
+// fullOrigins are the origins with all allowed requests in flight, except those that only one lane's window bounds.
 func (s *Scheduler) fullOrigins() (names []string) {
 	for name, o := range s.sharedOrigins {
 		if o.inFlight >= o.most(s.config.EndpointMaxInFlight) {

@@ -2,7 +2,7 @@ package schedule
 
 import "time"
 
-// Action is what becomes of a message.
+// Action is what happens to a message.
 type Action string
 
 const (
@@ -10,31 +10,31 @@ const (
 	Retry   Action = "retry"
 	Die     Action = "dead"
 	Release Action = "release" // not an attempt: it was claimed and not sent
-	Wait    Action = "wait"    // not an attempt: something of the worker's own is missing
+	Wait    Action = "wait"    // not an attempt: the worker itself lacks something
 	Move    Action = "move"    // not an attempt: its URL was set aside
 )
 
-// Verdict is what one answer leads to.
+// Verdict is what follows from one answer.
 type Verdict struct {
 	Action Action
-	Delay  time.Duration // until the next attempt, of a Retry or a Wait
-	Reason string        // of a message that dies: refused, exhausted, gone
-	Hold   time.Duration // how long the receiver asks to be left alone
+	Delay  time.Duration // for Retry and Wait: until the next attempt
+	Reason string        // for a message that dies: refused, exhausted, gone
+	Hold   time.Duration // for how long the receiver asks for a pause
 }
 
 // Policy is the retry policy.
 type Policy struct {
-	Schedule      []time.Duration // the wait after each failed attempt; one attempt more than waits
+	Schedule      []time.Duration // the wait after each failed attempt; there is one more attempt than waits
 	Jitter        float64         // 0.2 spreads each wait by ±20 %
 	RetryAfterMax time.Duration   // the longest that an endpoint can ask for
 	RetryStatuses map[int]bool    // the statuses that are tried again
 	Random        func() float64  // from 0 to 1; rand.Float64
 }
 
-// waitDelay is how long a message waits for what its worker lacks.
+// waitDelay is how long a message waits for something that its worker lacks.
 const waitDelay = 30 * time.Second
 
-// Judge says what an answer leads to. n counts the message's attempts since it was written or last replayed, from 1.
+// Judge decides what follows from an answer. n counts the message's attempts since it was written or last replayed, from 1.
 func (p Policy) Judge(a Answer, n int) Verdict {
 	switch {
 	case a.Kind == NotSent:
@@ -55,7 +55,7 @@ func (p Policy) Judge(a Answer, n int) Verdict {
 	return Verdict{Action: Retry, Delay: max(p.Spread(p.Schedule[max(n, 1)-1]), hold), Hold: hold}
 }
 
-// Spread applies the jitter, so that what failed together does not come back together.
+// Spread applies the jitter, so that messages that failed together are not retried together.
 func (p Policy) Spread(d time.Duration) time.Duration {
 	return time.Duration(float64(d) * (1 + p.Jitter*(2*p.Random()-1)))
 }

@@ -5,18 +5,19 @@ import (
 	"time"
 )
 
-// progress is what scans and claims say about whether deliveries go on. It is computed from scans that are made anyway.
+// progress is what scans and claims show about whether deliveries go on. It is computed from scans that are made anyway.
 type progress struct {
 	// scannedAt is when a scan last succeeded.
 	scannedAt time.Time
-	// madeAt is when somebody last claimed something, here or, as scans show, elsewhere; or when nothing was to be claimed.
+	// madeAt is when there was progress last: somebody claimed something, here or, as scans show, elsewhere; or there was nothing to
+	// claim.
 	madeAt time.Time
 	// waiting are the candidates of the last full scan from the beginning, and since when each has something to claim.
 	waiting map[string]time.Time
 }
 
-// scanned takes the result of a full scan from the beginning. Where an endpoint that had something to claim has nothing any
-// more, or something that is due since later, somebody claimed it.
+// scanned takes the result of a full scan from the beginning. An endpoint had something to claim: if it is gone, or what is due
+// there is due since later, somebody claimed it.
 func (p *progress) scanned(found []Candidate, cut bool, now time.Time) {
 	waiting := make(map[string]time.Time, len(found))
 	for _, c := range found {
@@ -51,8 +52,8 @@ func (s *Scheduler) Stuck(now time.Time) string {
 		len(p.waiting), idle.Round(time.Millisecond))
 }
 
-// scanPatience is how long no scan may succeed. Polls shorter than a third of a second are not taken at their word: a scan
-// takes its time.
+// scanPatience is how long scans may fail. It is at least a second, however short the poll interval is, because a scan
+// takes time.
 func (s *Scheduler) scanPatience() time.Duration {
 	return max(3*s.config.PollInterval, scanPatienceMin)
 }

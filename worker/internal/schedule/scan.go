@@ -14,11 +14,11 @@ const (
 	Recent
 )
 
-// ScanOrder is what a scan is asked for.
+// ScanOrder is what a scan must do.
 type ScanOrder struct {
 	Kind  ScanKind
-	After string    // of a full scan: the endpoint that the last one ended at; empty to begin anew
-	Since time.Time // of a recent scan
+	After string    // for a full scan: the endpoint at which the last one ended; empty to begin again
+	Since time.Time // for a recent scan
 }
 
 // scans is the state of the scan loop.
@@ -28,15 +28,15 @@ type scans struct {
 	owed bool
 	// pollAt is when a scan is owed without any event. Each scan moves it on by a poll interval.
 	pollAt time.Time
-	// wakeAt is when a scan is owed because of a wake that went to the drain; zero: none is. A claim finds what is new by
-	// itself, and the scan what is not.
+	// wakeAt is when a scan is owed because of a wake that went to the drain; zero when none is owed. A claim finds new messages by
+	// itself, and the scan finds the others.
 	wakeAt time.Time
 	// cursor is the endpoint that the last full scan ended at, empty when it came to the end.
 	cursor string
 	// recentFrom is where the next recent scan begins: the start of the last scan that succeeded and read all that was
 	// written until then.
 	recentFrom time.Time
-	// insert: a drain is to be inserted, for one ended whose turn was over, or a scan found something and none runs.
+	// insert: a drain is to be inserted, because one ended at the end of its turn, or a scan found something and none runs.
 	insert bool
 	// insertedAt is when a drain was inserted last.
 	insertedAt time.Time
@@ -44,20 +44,20 @@ type scans struct {
 
 // pace of one kind of scan.
 type pace struct {
-	began    time.Time // zero while none is under way
+	began    time.Time // zero while none is being made
 	took     time.Duration
 	failed   bool // the last one
 	pausedTo time.Time
 }
 
 const (
-	// ScanMax bounds the endpoints that a full scan returns; the next one goes on behind them.
+	// ScanMax bounds the endpoints that a full scan returns; the next one continues behind them.
 	ScanMax = 1000
 
-	scanPause      = 9                     // times what a scan worked: scanning takes a tenth of the time at most
-	scanPauseMax   = time.Minute           // whatever it took
+	scanPause      = 9                     // times the work of a scan: scans take at most a tenth of the time
+	scanPauseMax   = time.Minute           // however long the work was
 	scanSlow       = 20 * time.Millisecond // a full scan that takes longer is too expensive to run on every wake
-	recentBefore   = 2 * time.Second       // a recent scan begins so long before the last scan: for clocks that differ, and slow commits
+	recentBefore   = 2 * time.Second       // how long before the last scan a recent scan begins: clocks differ, and commits can be slow
 	wakeScanDelay  = 100 * time.Millisecond
 	insertInterval = 50 * time.Millisecond // the least time between two inserted drains
 )
@@ -67,7 +67,7 @@ func (p *pace) slow(now time.Time) bool {
 	return p.failed || p.took > scanSlow || !p.began.IsZero() && now.Sub(p.began) > scanSlow
 }
 
-// readyAt is when the next scan of this kind may begin; false while one is under way.
+// readyAt is when the next scan of this kind may begin; false while one is being made.
 func (p *pace) readyAt() (at time.Time, ok bool) { return p.pausedTo, p.began.IsZero() }
 
 func (p *pace) ready(now time.Time) bool { return p.began.IsZero() && !now.Before(p.pausedTo) }
@@ -154,7 +154,7 @@ func (c *scans) waitUntil(now time.Time) time.Time {
 	until = now.Add(scanOwedWait)
 	if at, ok := c.full.readyAt(); ok {
 		soonest(at)
-	} else if !c.full.slow(now) { // it becomes slow by the time it takes: then a recent scan may begin
+	} else if !c.full.slow(now) { // once it has taken long enough to be slow, a recent scan may begin
 		soonest(c.full.began.Add(scanSlow + time.Millisecond))
 	}
 	if at, ok := c.recent.readyAt(); ok && c.full.slow(now) {
@@ -163,7 +163,7 @@ func (c *scans) waitUntil(now time.Time) time.Time {
 	return until
 }
 
-// scanOwedWait bounds the wait for a scan that is under way; its end comes as an event.
+// scanOwedWait bounds the wait for a scan that is being made; its end comes as an event.
 const scanOwedWait = time.Minute
 
 // Scanned takes the result of a scan. worked is how long it took the server; waits for locks, connections and the network
@@ -208,8 +208,8 @@ func (s *Scheduler) Scanned(order ScanOrder, found []Candidate, worked time.Dura
 	}
 }
 
-// ScanFailed says that a scan failed; the next one of its kind is made after pause, however long it took to fail. What it should have read, the next one
-// reads.
+// ScanFailed says that a scan failed. The next one of its kind is made after pause, however long the failed one took, and covers its
+// part too.
 func (s *Scheduler) ScanFailed(order ScanOrder, now time.Time, pause time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -219,7 +219,7 @@ func (s *Scheduler) ScanFailed(order ScanOrder, now time.Time, pause time.Durati
 	token(s.ScanLoop)
 }
 
-// InsertFailed says that no drain could be inserted; a scan decides anew after pause.
+// InsertFailed says that no drain could be inserted; a scan decides again after pause.
 func (s *Scheduler) InsertFailed(now time.Time, pause time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

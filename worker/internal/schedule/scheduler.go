@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// Message is a claimed message, as far as scheduling is concerned.
+// Message is a claimed message, as far as the scheduler needs it.
 type Message struct {
 	Endpoint      string    // its lane
-	OperatorLimit int       // requests at once of the lane; 0 when no operator limited them
-	OriginLimit   int       // requests at once to its origin, of all lanes there; 0 when no operator limited them
-	Rate          float64   // requests per second to the endpoint, of all workers; 0 when no operator limited them
-	DueFrom       time.Time // what was due at its endpoint before is taken
+	OperatorLimit int       // an operator's limit of requests at once for the lane; 0 for none
+	OriginLimit   int       // an operator's limit of requests at once to its origin, all lanes together; 0 for none
+	Rate          float64   // an operator's limit of requests per second to the endpoint, all workers together; 0 for none
+	DueFrom       time.Time // messages of its endpoint that were due before are taken
 	ClaimedAt     time.Time
 	Payload       any // the caller's own; never looked at here
 }
@@ -98,9 +98,9 @@ type Step struct {
 type Events uint8
 
 const (
-	Wake          Events = 1 << iota // a notification, or a scan's result, says that something became due
+	Wake          Events = 1 << iota // a notification, or a scan's result, shows that something became due
 	SlotFreed                        // a request ended whose slot the last claim wanted
-	EnoughAnswers                    // so many requests ended that the next claim is worth a statement
+	EnoughAnswers                    // enough requests ended to make the next claim worth a statement
 )
 
 // token puts one into a channel that holds one, if it is empty.
@@ -111,7 +111,7 @@ func token(c chan<- struct{}) {
 	}
 }
 
-// endpoint returns the struct of an endpoint, a new one if none is kept.
+// endpoint returns the state of an endpoint, a new one if none is kept.
 func (s *Scheduler) endpoint(name string) *endpoint {
 	e := s.endpoints[name]
 	if e == nil {
@@ -135,7 +135,7 @@ func (s *Scheduler) sweep(now time.Time) {
 	}
 }
 
-// noteUnasked keeps noUnasked true to the endpoint.
+// noteUnasked updates noUnasked after a change of the endpoint.
 func (s *Scheduler) noteUnasked(e *endpoint) {
 	if e.noUnaskedMessage() {
 		s.noUnasked[e.name] = true
@@ -154,7 +154,7 @@ func (s *Scheduler) addCandidates(all []Candidate) {
 			at, _ := slices.BinarySearch(s.circle, e.name)
 			s.circle = slices.Insert(s.circle, at, e.name)
 		}
-		if c.Since.Before(e.from) { // it was committed late, or given up by who had claimed it
+		if c.Since.Before(e.from) { // it was committed late, or given back by the worker that had claimed it
 			e.from = c.Since
 		}
 		e.misses = 0
@@ -170,7 +170,7 @@ func (s *Scheduler) dropCandidate(e *endpoint) {
 	}
 }
 
-// begin gives a claimed message a slot, or has it wait for one. It reports whether its request begins now.
+// begin gives a claimed message a slot, or makes it wait for one. It reports whether its request begins now.
 func (s *Scheduler) begin(m Message) (now bool) {
 	e := s.endpoint(m.Endpoint)
 	e.operatorLimit = m.OperatorLimit
@@ -239,7 +239,7 @@ func (s *Scheduler) Answered(name string, a Answer, now time.Time) (next Message
 	return next, more, append(back, old...)
 }
 
-// freedSlot notes the end of a request that was worth a claim.
+// freedSlot notes that a request ended whose slot the last claim wanted.
 func (s *Scheduler) freedSlot() {
 	s.drain.slotFreed = true
 	if s.drain.waitsFor&SlotFreed != 0 {
@@ -255,8 +255,8 @@ func (s *Scheduler) Stop() (back []Message) {
 	return s.takeAllBack()
 }
 
-// Suspend takes back all that was claimed ahead. Until Resume, no request begins and nothing is claimed: what a claim under
-// way still brings goes back.
+// Suspend takes back all messages claimed ahead. Until Resume, no request begins and nothing is claimed: what an ongoing claim
+// takes is given back.
 func (s *Scheduler) Suspend() (back []Message) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

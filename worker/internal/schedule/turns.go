@@ -8,12 +8,12 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/lane"
 )
 
-// Order is what a claim is asked for.
+// Order is what a claim must do.
 type Order struct {
 	Most  int    // messages in all
 	Turns []Turn // the endpoints to serve, in this order
-	// Of endpoints without a turn that something was written for since the last claim, one message each is taken, of
-	// Recent of them, except those in Except.
+	// Recent is how many endpoints without a turn may give one message each, of those that got messages since the last claim.
+	// Those in Except give none.
 	Recent int
 	Except []string
 }
@@ -25,15 +25,15 @@ type Turn struct {
 	Most     int
 }
 
-// pending is an ordered claim, until its result is known.
+// pending is an ordered claim whose result is not known yet.
 type pending struct {
 	turns []Turn
-	found []int     // of each turn's endpoint, when it was asked
+	found []int     // found of each turn's endpoint at the time of the order
 	most  int       // of the order
 	full  bool      // an endpoint has no room: more may be due there
 	rest  bool      // there are more candidates than were asked
 	short bool      // an endpoint could have given more, had there been more slots
-	grant time.Time // when the first endpoint that was passed over for its rate may be asked again; zero: none was
+	grant time.Time // when the first endpoint that was passed over because of its rate may be asked again; zero: none was
 }
 
 // ask fills the next turns, at most n, from the owner behind the one that was asked last.
@@ -47,7 +47,7 @@ func (s *Scheduler) ask(p *pending, n int, b *budget, now time.Time) {
 	}
 }
 
-// behind is where the circle goes on behind the owner of a lane.
+// behind is where the circle continues behind the owner of a lane.
 func (s *Scheduler) behind(cursor string) int {
 	at, found := slices.BinarySearch(s.circle, cursor)
 	if found {
@@ -61,7 +61,7 @@ func (s *Scheduler) behind(cursor string) int {
 	return at
 }
 
-// group are the candidates from one on that have its owner.
+// group are the candidates of the same owner, from one on.
 func (s *Scheduler) group(at int) []string {
 	end, owner := at+1, s.endpoints[s.circle[at]].owner
 	for end < len(s.circle) && s.endpoints[s.circle[end]].owner == owner {
@@ -106,14 +106,14 @@ func (s *Scheduler) askOwner(p *pending, n int, group []string, b *budget, now t
 	return true
 }
 
-// grants notes that an endpoint's rate gives something at a time.
+// grants notes when an endpoint's rate allows something again.
 func (p *pending) grants(at time.Time) {
 	if p.grant.IsZero() || at.Before(p.grant) {
 		p.grant = at
 	}
 }
 
-// settle moves the candidates on to what a claim took. all says that the claim took all it might, and so did not come to
+// settle updates the candidates after a claim. all says that the claim took the most that it might, and so may not have reached
 // the last turns.
 func (s *Scheduler) settle(messages []Message, all bool, now time.Time) {
 	p := &s.drain.pending
@@ -127,7 +127,7 @@ func (s *Scheduler) settle(messages []Message, all bool, now time.Time) {
 		}
 	}
 	reached := len(p.turns)
-	for ; all && reached > 0 && from[p.turns[reached-1].Endpoint].IsZero(); reached-- { // the last that gave was the last that was reached
+	for ; all && reached > 0 && from[p.turns[reached-1].Endpoint].IsZero(); reached-- { // the last turn that gave something was the last one reached
 	}
 	for i, t := range p.turns[:reached] {
 		e := s.endpoints[t.Endpoint]
@@ -140,10 +140,10 @@ func (s *Scheduler) settle(messages []Message, all bool, now time.Time) {
 	}
 }
 
-// settleTurn moves one candidate on. from is the due time that the claim came to there, zero when it took nothing.
+// settleTurn updates one candidate. from is the due time at which the claim stopped there, zero when it took nothing.
 func (s *Scheduler) settleTurn(e *endpoint, from time.Time, found int) {
 	switch {
-	case e.found != found: // it was found again meanwhile, perhaps from an earlier time on
+	case e.found != found: // it was found again meanwhile, perhaps with an earlier time
 	case !from.IsZero():
 		e.from, e.misses = from, 0
 	case e.misses+1 >= missesMax:
@@ -154,7 +154,7 @@ func (s *Scheduler) settleTurn(e *endpoint, from time.Time, found int) {
 }
 
 // outcome marks the endpoints that gave all they might, so that the end of a request there is worth a claim. more says
-// that a claim would serve one of the endpoints left behind.
+// that another claim would serve one of the endpoints left behind.
 func (s *Scheduler) outcome(messages []Message, left []Candidate) (usedUp, more bool) {
 	gave := map[string]int{}
 	for _, m := range messages {
@@ -166,7 +166,7 @@ func (s *Scheduler) outcome(messages []Message, left []Candidate) (usedUp, more 
 			continue
 		}
 		usedUp = true
-		if e.inFlight == 0 { // all of it ended meanwhile
+		if e.inFlight == 0 { // all its requests ended meanwhile
 			s.freedSlot()
 		} else {
 			e.wantsSlot = true
@@ -185,7 +185,7 @@ type budget struct {
 	ready                 int         // messages that wait for the next slot, where endpoints contend
 	part                  int         // of what is free, for each owner
 	short                 bool        // an endpoint could have given more, had there been more slots
-	taken                 map[any]int // what owners and origins with several lanes were promised
+	taken                 map[any]int // what was promised to owners and origins with several lanes
 }
 
 func (s *Scheduler) budget() budget {
@@ -198,7 +198,7 @@ func (s *Scheduler) budget() budget {
 }
 
 // room takes from the budget what an endpoint may give. The unproven endpoints together get half of all slots, and beyond
-// that one each: where many hang at once, it takes as many of them as there are slots left to keep out those that answer.
+// that one each. So even if many of them hang, they leave slots to those that answer until there are as many of them as slots.
 func (s *Scheduler) room(b *budget, part *int, e *endpoint) int {
 	now := min(e.room(), s.shared(e, b.taken))
 	e.wantsSlot = now == 0
@@ -234,7 +234,7 @@ func (s *Scheduler) room(b *budget, part *int, e *endpoint) int {
 	return now + ahead
 }
 
-// window is how many requests a lane may have in flight, with the others of its origin.
+// window is how many requests a lane may have in flight, considering the others of its origin.
 func (s *Scheduler) window(e *endpoint) int {
 	if e.owner.isAlone() {
 		return e.bound()
@@ -242,7 +242,7 @@ func (s *Scheduler) window(e *endpoint) int {
 	return min(e.bound(), e.owner.origin.share(s.config.EndpointMaxInFlight))
 }
 
-// promise counts what lanes that share an origin were promised.
+// promise counts what was promised to lanes that share an origin.
 func (b *budget) promise(e *endpoint, n int) {
 	if e.owner.isAlone() {
 		return
@@ -268,7 +268,7 @@ func (s *Scheduler) ownersInCircle() (n int) {
 // recentMost is how many slots a claim keeps for endpoints that are no candidates yet.
 const recentMost = 16
 
-// keepForRecent takes from the budget what is kept for endpoints without a turn, one slot each, and names the endpoints
+// keepForRecent takes from the budget the slots for endpoints without a turn, one each, and names the endpoints
 // that may not get one: those without room, and the unproven ones with a request in flight.
 func (s *Scheduler) keepForRecent(b *budget) (most int, except []string) {
 	most = min(recentMost, b.free/4)

@@ -1,9 +1,9 @@
-// Package compare holds what a service committed against what a receiver got.
+// Package compare compares what a service committed with what a receiver got.
 //
 // It knows three records that were kept apart from each other: the outcomes in the service's own tables, the messages in
 // the outbox, and the requests that the receiver accepted. Each acknowledgement carries a mark of its own, its attempt,
-// which the service commits with the outcome and the request carries in a header. So a request that comes from a
-// transaction that was rolled back is told from one of the same run that was committed later.
+// which the service commits with the outcome and the request carries in a header. So a request from a
+// transaction that was rolled back can be distinguished from one of the same run that was committed later.
 package compare
 
 import (
@@ -51,18 +51,18 @@ type Verdict struct {
 	Outcomes int // committed by the service
 	Messages int // in the outbox
 	Arrived  int // messages that arrived at least once
-	Repeats  int // accepted requests beyond the first of each message: allowed, at least once
+	Repeats  int // accepted requests beyond the first of each message; allowed, because delivery is at least once
 
 	Missing   []string // committed, never arrived
 	Phantoms  []string // arrived, never committed
 	Altered   []string // arrived with another body or status than was committed
 	Unwritten []string // committed without a message
 	Unfounded []string // a message of an acknowledgement that was never committed
-	Doubled   []string // one outcome told of under more than one webhook-id
+	Doubled   []string // one outcome that was sent under more than one webhook-id
 
 	Latencies []time.Duration // from Outcome.At to the first arrival, in the order of the outcomes
 	RepeatsAt []time.Time     // when the repeats arrived, in their order
-	AllAt     time.Time       // when the last message that had not come before arrived
+	AllAt     time.Time       // when the last message first arrived
 }
 
 // acknowledgement names one try to end a run.
@@ -101,7 +101,7 @@ func (r Records) Verdict() Verdict {
 	return v
 }
 
-// messages are what the outbox holds, by both of its keys.
+// messages are the outbox's messages, indexed by both of their keys.
 type messages struct {
 	byID              map[string]acknowledgement
 	byAcknowledgement map[acknowledgement]int

@@ -25,7 +25,7 @@ func Quantile(durations []time.Duration, share float64) time.Duration {
 		return 0
 	}
 	sorted := slices.Sorted(slices.Values(durations))
-	rank := int(math.Ceil(share*float64(len(sorted))-1e-9)) - 1 // less what the multiplication adds
+	rank := int(math.Ceil(share*float64(len(sorted))-1e-9)) - 1 // minus the rounding error of the multiplication
 	return sorted[min(max(rank, 0), len(sorted)-1)]
 }
 
@@ -53,7 +53,7 @@ func Write(w io.Writer, durations []time.Duration, indent string) error {
 		if bar < len(limits) {
 			label = "to " + Short(limits[bar])
 		}
-		width := (counts[bar]*widthMax + most - 1) / most // whatever happened at all is seen
+		width := (counts[bar]*widthMax + most - 1) / most // rounded up, so that every count is visible
 		if _, err := fmt.Fprintf(w, "%s%-10s %7d  %s\n", indent, label, counts[bar], strings.Repeat("#", width)); err != nil {
 			return err
 		}

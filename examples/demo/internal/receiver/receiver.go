@@ -20,7 +20,7 @@ import (
 // bodyBytesMax is what the receiver reads of a body; the service's results are far smaller.
 const bodyBytesMax = 1 << 20
 
-// Receiver accepts messages, refuses a share of them with 503, and remembers.
+// Receiver accepts messages, refuses a share of them with 503, and records both.
 type Receiver struct {
 	seed    uint64
 	refused float64
@@ -109,8 +109,8 @@ func (r *Receiver) record(a compare.Arrival) (accepted bool, hold <-chan struct{
 	return true, r.hold
 }
 
-// Hold accepts requests from now on without answering them, until release is called: whoever sent them has no answer to
-// record. Held tells how many there are.
+// Hold accepts requests from now on without answering them, until release is called: their sender has no answer to
+// record. Held says how many there are.
 func (r *Receiver) Hold() (release func()) {
 	hold := make(chan struct{})
 	r.mu.Lock()
