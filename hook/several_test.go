@@ -121,10 +121,10 @@ func TestHooksWhoseKeysCollideAreRefusedBeforeAnythingIsWritten(t *testing.T) {
 func TestAScopeThatWouldLoseMessagesIsRefused(t *testing.T) {
 	t.Parallel()
 	for want, c := range map[string]hook.WebhookConfig{
-		"Name is empty":                {DedupeScope: hook.DedupeHook},
-		`DedupeScope is "tenant"`:      {DedupeScope: "tenant"},
-		`DedupeScope must be "url"`:    {DedupeKey: ofRun, URLs: func(outbox.RunOutcome) []string { return nil }},
-		`DedupeScope must be "url", f`: {DedupeKey: ofRun, URLs: func(outbox.RunOutcome) []string { return nil }, DedupeScope: hook.DedupeHook, Name: "a"},
+		"Name is empty":               {DedupeScope: hook.DedupeHook},
+		`DedupeScope is "tenant"`:     {DedupeScope: "tenant"},
+		`DedupeScope must be "url"`:   {DedupeKey: ofRun, URLs: func(outbox.RunOutcome) []string { return nil }},
+		`must be "url": with one key`: {DedupeKey: ofRun, URLs: func(outbox.RunOutcome) []string { return nil }, DedupeScope: hook.DedupeHook, Name: "a"},
 	} {
 		if _, err := hook.NewWebhook(c); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: NewWebhook returns %v; want an error that says %q", c, err, want)
