@@ -43,7 +43,7 @@ type Roster struct {
 	verify, retire              string
 
 	// The session, while there is one.
-	judge  *judge
+	judge  *judge    // nil: it does not have the lock
 	server time.Time // when its server began
 
 	// The state of this worker.
@@ -126,12 +126,12 @@ func (r *Roster) Begin(ctx context.Context, conn *pgx.Conn) error {
 		_, err = conn.Exec(ctx, r.lock, r.config.Name)
 	}
 	if err != nil {
-		r.heldAt = heldAt
+		r.heldAt, r.judge = heldAt, nil
 		return fmt.Errorf("take the lock of this worker's name: %w", err)
 	}
 	now := time.Now()
 	r.heldAt, r.lostAt, r.judge.since = now, time.Time{}, now
-	if free := now.Sub(heldAt); !wasThere && !heldAt.IsZero() && free >= probeEvery && (others == nil && r.registered || believes(others)) {
+	if free := now.Sub(heldAt); !wasThere && free >= probeEvery && (others == nil && r.registered || believes(others)) {
 		r.resumeAt = now.Add(noticedAfter)
 		return nil
 	}
@@ -272,7 +272,7 @@ func (r *Roster) verified(ctx context.Context, suspects []*suspect) (died []stri
 // Lost is called when the session ended, or could not be opened. It returns when to try again.
 func (r *Roster) Lost(ctx context.Context) (again time.Duration) {
 	now := time.Now()
-	r.judge, r.resumeAt = nil, time.Time{}
+	r.judge = nil
 	r.mu.Lock()
 	r.dead = nil
 	r.mu.Unlock()
@@ -304,16 +304,17 @@ func (r *Roster) deregister(ctx context.Context) bool {
 	return err == nil
 }
 
-// Leave is called before the session is closed while it lives. If ended, the row is removed: the requests in flight of a worker
-// that stops belong to it until their leases end. Otherwise the lock counts as held until now.
+// Leave is called before the session is closed while it lives. If ended, the row is removed, even by a session without the lock:
+// the requests in flight of a worker that stops belong to it until their leases end. Otherwise the lock, if this session has it,
+// counts as held until now.
 func (r *Roster) Leave(ctx context.Context, conn *pgx.Conn, ended bool) {
 	switch {
-	case !r.registered || r.judge == nil:
+	case !r.registered:
 	case ended:
 		if _, err := conn.Exec(ctx, r.retire, r.config.Name); err != nil {
 			r.config.Logger.DebugContext(ctx, "this worker's row could not be removed", "error", err)
 		}
-	default:
+	case r.judge != nil: // this session has the lock
 		if now := time.Now(); conn.Ping(ctx) == nil {
 			r.heldAt = now
 		}
