@@ -229,3 +229,25 @@ func TestTheSlotOfAnEndpointWithoutAnAnswerIsNotGivenToAnother(t *testing.T) {
 		t.Errorf("the requests %v begin, want that of the endpoint that has not answered yet", start)
 	}
 }
+
+// TestAMessageWithoutRoomInItsWindowWaitsForASlotOfItsOwnEndpoint: the next slot of any other would send it back.
+func TestAMessageWithoutRoomInItsWindowWaitsForASlotOfItsOwnEndpoint(t *testing.T) {
+	t.Parallel()
+	r := crowd(t)
+	name := r.busy()
+	r.again()
+	r.endpoints[name].limit = 1 // an answer halved it during the claim
+	r.Claimed(r.now, r.gave(name, 1, 1), nil)
+	var others []string
+	for _, other := range r.circle {
+		if other != name && r.endpoints[other].inFlight > 0 {
+			others = append(others, other)
+		}
+	}
+	if _, more, back := r.Answered(others[0], slow(), r.now); more || len(back) > 0 {
+		t.Errorf("with the slot of another it begins: %v; %d go back", more, len(back))
+	}
+	if next, more, _ := r.Answered(name, slow(), r.now); !more || next.Endpoint != name {
+		t.Errorf("with a slot of its own %q begins: %v", next.Endpoint, more)
+	}
+}

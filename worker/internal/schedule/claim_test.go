@@ -100,6 +100,22 @@ func TestWhatTheClaimLoopDoesNext(t *testing.T) {
 			r.knows("a").drains().claim()
 			r.Claimed(r.now, []Message{{Endpoint: "a", Rate: 5, DueFrom: longAgo, ClaimedAt: r.now}}, nil)
 		}, "wait until 200ms for a wake"},
+		"a rate that is used up, for which a claim passes over it: the next grant": {func(r *rig) {
+			r.knows("a").drains().claim()
+			r.Claimed(r.now, []Message{{Endpoint: "a", Rate: 5, DueFrom: longAgo, ClaimedAt: r.now}}, nil)
+			r.later(50 * time.Millisecond)
+			r.knows("b").Woken(r.now)
+			r.claim()
+			r.Claimed(r.now, nil, nil)
+		}, "wait until 200ms for a wake"},
+		"several rates that are used up: the first grant": {func(r *rig) {
+			r.knows("a", "b", "c").drains().claim()
+			var took []Message
+			for name, rate := range map[string]float64{"a": 2, "b": 5, "c": 4} {
+				took = append(took, Message{Endpoint: name, Rate: rate, DueFrom: longAgo, ClaimedAt: r.now})
+			}
+			r.Claimed(r.now, took, nil)
+		}, "wait until 200ms for a wake"},
 		"a drain whose time is over hands over": {func(r *rig) {
 			r.knows("a").drains()
 			r.later(testTurn)

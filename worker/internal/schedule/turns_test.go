@@ -156,3 +156,22 @@ func TestAnIdleEndpointIsForgotten(t *testing.T) {
 		}
 	}
 }
+
+// TestIdleEndpointsAreLookedForOnceASecond: there may be thousands, and claims are milliseconds apart.
+func TestIdleEndpointsAreLookedForOnceASecond(t *testing.T) {
+	t.Parallel()
+	r := slots(t, 16, 8)
+	r.roundTrip("idle", slow())
+	r.later(endpointKept)
+	r.sweep(r.now)
+	for _, c := range []struct {
+		after time.Duration
+		kept  bool
+	}{{time.Second - 1, true}, {1, false}} {
+		r.later(c.after)
+		r.sweep(r.now)
+		if _, kept := r.endpoints["idle"]; kept != c.kept {
+			t.Errorf("%v later it is kept: %v", c.after, kept)
+		}
+	}
+}
