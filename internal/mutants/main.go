@@ -25,7 +25,7 @@ usage:    go run ./internal/mutants [-n 20] [-seed N] [-own] [-list] PACKAGE...
 example:  make mutants ARGS='-n 50 -seed 7 ./hook/riverstep ./worker/internal/schedule'
 
 No file is changed: the compiler is given the changed text in the place of the file's. A mutant is killed when a test of
-its own package fails, or one of a package that imports it. Comparisons of an error with nil are left alone. A survivor
+its own package fails, or one of a package that imports it or whose tests do. Comparisons of an error with nil are left alone. A survivor
 either shows a test that is missing, or code that no promise needs, or it is equivalent: it changes nothing that anybody can
 see.
 
@@ -104,6 +104,9 @@ func mutate(ctx context.Context, o options, out io.Writer) (survivors int, err e
 			fmt.Fprintln(out, m)
 		}
 		return 0, nil
+	}
+	if t := untested(targets); o.own && t != "" {
+		return 0, fmt.Errorf("%s has no tests of its own: its mutants are tried without -own", t)
 	}
 	trials, err := newTrials(ctx, o.own)
 	if err != nil {

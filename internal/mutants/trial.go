@@ -21,6 +21,8 @@ type target struct {
 	Dir        string
 	GoFiles    []string
 
+	TestGoFiles, XTestGoFiles []string
+
 	root    string
 	mutants []mutant
 }
@@ -41,7 +43,7 @@ func load(ctx context.Context, patterns []string) (targets []*target, err error)
 	if err != nil {
 		return nil, err
 	}
-	out, err := goTool(ctx, append([]string{"list", "-json=ImportPath,Dir,GoFiles"}, patterns...)...)
+	out, err := goTool(ctx, append([]string{"list", "-json=ImportPath,Dir,GoFiles,TestGoFiles,XTestGoFiles"}, patterns...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -63,6 +65,16 @@ func load(ctx context.Context, patterns []string) (targets []*target, err error)
 	}
 }
 
+// untested is a package that has no tests; "" when each has some.
+func untested(targets []*target) string {
+	for _, t := range targets {
+		if len(t.TestGoFiles)+len(t.XTestGoFiles) == 0 {
+			return t.ImportPath
+		}
+	}
+	return ""
+}
+
 // outcome of a trial.
 type outcome string
 
@@ -76,7 +88,7 @@ const (
 // trials run tests against mutants.
 type trials struct {
 	own       bool
-	importers map[string][]string // by import path: the packages whose tests may notice, too
+	importers map[string][]string // by import path: the packages that import it, or whose tests do: they may notice, too
 	limits    map[string]time.Duration
 	dir       string
 }
@@ -86,7 +98,7 @@ var apart = []string{"/bench", "/examples/", "/internal/chaos", "/internal/overl
 
 func newTrials(ctx context.Context, own bool) (*trials, error) {
 	t := &trials{own: own, importers: map[string][]string{}, limits: map[string]time.Duration{}}
-	out, err := goTool(ctx, "list", "-f", "{{.ImportPath}} {{join .Imports \" \"}}", "./...")
+	out, err := goTool(ctx, "list", "-f", "{{.ImportPath}} {{join .Imports \" \"}} {{join .TestImports \" \"}} {{join .XTestImports \" \"}}", "./...")
 	if err != nil {
 		return nil, err
 	}
@@ -95,8 +107,11 @@ func newTrials(ctx context.Context, own bool) (*trials, error) {
 		if slices.ContainsFunc(apart, func(part string) bool { return strings.Contains(names[0], part) }) {
 			continue
 		}
-		for _, imported := range names[1:] {
-			t.importers[imported] = append(t.importers[imported], names[0])
+		slices.Sort(names[1:])
+		for _, imported := range slices.Compact(names[1:]) {
+			if imported != names[0] {
+				t.importers[imported] = append(t.importers[imported], names[0])
+			}
 		}
 	}
 	t.dir, err = os.MkdirTemp("", "epilogue-mutants-")
