@@ -13,12 +13,14 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 )
 
-// backlog makes 150 000 messages due at one endpoint, half of them of the tenant big, and one message at another endpoint.
+// backlog makes 150 000 messages due: 1 000 and 1 001 at two endpoints, one at a third, and the others at a fourth, half of
+// those of the tenant big.
 func backlog(t *testing.T) *testdb.DB {
 	t.Helper()
 	db := testdb.New(t)
 	fixture.Execute(t, db, `INSERT INTO %s.due (message_id, endpoint, attempt)
-SELECT gen_random_uuid(), CASE WHEN mod(i, 2) = 0 THEN 'https://big.example' ELSE 'https://big.example big' END, mod(i / 2, 2) FROM generate_series(1, 150000) i`, db.Schema)
+SELECT gen_random_uuid(), CASE WHEN mod(i, 150) = 0 THEN 'https://thousand.example' WHEN mod(i, 150) = 1 THEN 'https://more.example'
+    WHEN mod(i, 2) = 0 THEN 'https://big.example' ELSE 'https://big.example big' END, mod(i / 2, 2) FROM generate_series(1, 150001) i`, db.Schema)
 	rare := fixture.Message("rare")
 	rare.URL, rare.Tenant = "https://rare.example/hook", "rare"
 	id := fixture.Write(t, db, rare)
@@ -53,6 +55,12 @@ func endpointsAreEstimated(t *testing.T, db *testdb.DB) {
 	rare := got["https://rare.example rare"]
 	if rare.Estimated || rare.Waiting != 1 || rare.Retrying != 0 || rare.OldestDue == nil || time.Since(*rare.OldestDue) < time.Hour {
 		t.Errorf("the rare one: %+v", rare)
+	}
+	if e := got["https://thousand.example"]; e.Estimated || e.Waiting != 1000 || e.Retrying != 500 {
+		t.Errorf("the one with a thousand: %+v", e)
+	}
+	if e := got["https://more.example"]; !e.Estimated || !about(e.Waiting, 1000) {
+		t.Errorf("the one with more than a thousand: %+v", e)
 	}
 }
 
