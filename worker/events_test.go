@@ -14,6 +14,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/outbox"
 	"github.com/seed-abbacb8b/epilogue/outbox/operator"
 	"github.com/seed-abbacb8b/epilogue/webhook"
+	"github.com/seed-abbacb8b/epilogue/worker/internal/postgres"
 )
 
 // heard keeps the arguments of a callback's calls.
@@ -242,6 +243,35 @@ func TestOnEventIsCalledForDeadMessagesAndCircuitBreakers(t *testing.T) {
 	}
 	if n := r.count(`SELECT count(*) FROM outbox.event`); n != 0 {
 		t.Errorf("%d notes, want none without a URL for events", n)
+	}
+}
+
+// TestWhichChangesOfALaneAreEvents: one that failed a few times and answers again is none.
+func TestWhichChangesOfALaneAreEvents(t *testing.T) {
+	t.Parallel()
+	until := time.Now().Add(time.Minute)
+	for _, c := range []struct {
+		change postgres.EndpointChange
+		kind   EventKind
+	}{
+		{postgres.EndpointChange{What: postgres.EndpointOpened, OpenUntil: &until}, EventBreakerOpened},
+		{postgres.EndpointChange{What: postgres.EndpointClosed, WasOpen: true}, EventBreakerClosed},
+		{postgres.EndpointChange{What: postgres.EndpointClosed}, ""},
+		{postgres.EndpointChange{What: postgres.EndpointGone, OpenUntil: &until}, EventEndpointSetAside},
+		{postgres.EndpointChange{What: postgres.EndpointPaused}, EventEndpointSetAside},
+	} {
+		c.change.Endpoint, c.change.Reason = "https://a.test acme", "why"
+		e, is := changeOf(c.change)
+		if is != (c.kind != "") || e.Kind != c.kind {
+			t.Errorf("%+v: %q (%v), want %q", c.change, e.Kind, is, c.kind)
+			continue
+		}
+		if is && (e.Endpoint != "https://a.test" || e.Tenant != "acme" || e.Scope != event.ScopeTenant || e.Reason != "why" || e.At.IsZero()) {
+			t.Errorf("%+v: %+v", c.change, e)
+		}
+		if opened := c.kind == EventBreakerOpened; !e.OpenUntil.IsZero() != opened || opened && !e.OpenUntil.Equal(until) {
+			t.Errorf("%+v: open until %v", c.change, e.OpenUntil)
+		}
 	}
 }
 

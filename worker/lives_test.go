@@ -21,6 +21,7 @@ import (
 	"github.com/seed-abbacb8b/epilogue/internal/testdb"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 	"github.com/seed-abbacb8b/epilogue/worker/internal/recording"
+	"github.com/seed-abbacb8b/epilogue/worker/internal/schedule"
 )
 
 // longLease is far longer than these tests take. When another worker delivers a leased message in a test, it does so because
@@ -348,6 +349,28 @@ func TestAWorkerThatLosesTheDatabaseBeginsNoRequest(t *testing.T) {
 	t.Logf("%d of 2000 were sent twice", twice)
 	if most := c.EndpointMaxInFlight + recording.BatchMax; twice > most { // the open requests, and one batch of answers that was not recorded
 		t.Errorf("%d messages were sent twice, want %d at most", twice, most)
+	}
+}
+
+// TestWhatAClaimBringsWhileNoRequestMayBeginGoesBack at once and uncounted, long before its lease ends.
+func TestWhatAClaimBringsWhileNoRequestMayBeginGoesBack(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	w, err := New(r.NewPool(t, nil), leasing(r.config())) // which does not run, so that nothing else claims or resumes
+	must(t, err)
+	must(t, w.assemble())
+	t.Cleanup(w.pool.Close)
+	id := r.writeTo("http://127.0.0.1", "run-1")
+	leased := func() int { return r.count(`SELECT count(*) FROM outbox.due WHERE locked_by = $1`, w.name) }
+	w.senders.suspend()
+	w.loops.claim(t.Context(), schedule.Order{Most: 1, Turns: []schedule.Turn{{Endpoint: "http://127.0.0.1", Most: 1}}})
+	if n := leased(); n != 1 {
+		t.Fatalf("it claimed %d messages", n)
+	}
+	w.recorder.Close()
+	w.recorder.Run(t.Context())
+	if d := r.state(id); leased() != 0 || d.Attempts != 0 || w.scheduler.InFlight() != 0 {
+		t.Errorf("%d leased after %d attempts, %d requests begun", leased(), d.Attempts, w.scheduler.InFlight())
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 
 const module = "github.com/seed-abbacb8b/epilogue/"
 
-// TestAPackageIsTriedWithThoseWhoseTestsImportIt: the tests of outbox/operator stand in outbox.
+// TestAPackageIsTriedWithThoseWhoseTestsImportIt: the tests of migrations compare the tables' bounds with those of outbox/operator.
 func TestAPackageIsTriedWithThoseWhoseTestsImportIt(t *testing.T) {
 	t.Chdir("../..")
 	trials, err := newTrials(t.Context(), false)
@@ -17,7 +17,7 @@ func TestAPackageIsTriedWithThoseWhoseTestsImportIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = trials.close() })
-	if packages := trials.importers[module+"outbox/operator"]; !slices.Contains(packages, module+"outbox") {
+	if packages := trials.importers[module+"outbox/operator"]; !slices.Contains(packages, module+"migrations") {
 		t.Errorf("with %v", packages)
 	}
 	if packages := trials.importers[module+"outbox"]; slices.Contains(packages, module+"outbox") {
