@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
 	"github.com/seed-abbacb8b/epilogue/outbox"
 )
 
@@ -152,6 +153,39 @@ func TestAnEndpointWhoseRowWasRepairedMeanwhileIsNotPaused(t *testing.T) {
 	c.endpointsLeftOut.of[bad].until = time.Now()
 	if claimed, err = c.Claim(t.Context(), Order{Most: 10, Turns: r.turns(8)}); err != nil || len(claimed.Messages) != 2 {
 		t.Errorf("%d messages of the endpoint are claimed afterwards, want 2; %v", len(claimed.Messages), err)
+	}
+}
+
+// TestAnEndpointWhoseRowSomebodyHoldsIsTriedWithoutAWait: what is narrowed down has seconds, and a lock is no refusal.
+func TestAnEndpointWhoseRowSomebodyHoldsIsTriedWithoutAWait(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.exec(`INSERT INTO outbox.endpoint (endpoint, rate_per_second, reason) VALUES ($1, 1000, '')`, bad)
+	r.raiseOn("endpoint", "UPDATE", "true", "P0001")
+	c := r.claimer("one")
+	try := func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), ClaimTimeout)
+		defer cancel()
+		tx, err := c.db.begin(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = tx.Rollback(t.Context()) }()
+		return c.changeAsClaim(ctx, tx, bad)
+	}
+	if err := try(); !refuses(err) {
+		t.Fatalf("it is refused with %v", err)
+	}
+	holder, err := r.Pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = holder.Rollback(t.Context()) }()
+	if _, err := holder.Exec(t.Context(), sqlschema.In(`SELECT FROM outbox.endpoint FOR UPDATE`, r.Schema)); err != nil {
+		t.Fatal(err)
+	}
+	if err := try(); err != nil {
+		t.Errorf("while somebody holds it: %v", err)
 	}
 }
 

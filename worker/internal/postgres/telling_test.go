@@ -349,6 +349,22 @@ func TestManyDeadMessagesMakeFewNotesAndOneEvent(t *testing.T) {
 	}
 }
 
+// TestARunThatDoesNotTakeAllNotesSaysSo: the next one follows at once.
+func TestARunThatDoesNotTakeAllNotesSaysSo(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.exec(`INSERT INTO outbox.event (kind, lane) SELECT 'breaker.opened', 'https://a.test' FROM generate_series(1, $1::integer)`, tellMost+1)
+	teller := r.teller(time.Minute)
+	for i, want := range []struct {
+		left int
+		more bool
+	}{{1, true}, {0, false}} {
+		if _, more, err := teller.Tell(t.Context()); err != nil || more != want.more || r.count(`SELECT count(*) FROM outbox.event`) != want.left {
+			t.Errorf("run %d: more is left: %v, want %v; %v", i+1, more, want.more, err)
+		}
+	}
+}
+
 func TestOneTransactionWritesEventsAndDeletesTheirNotes(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
