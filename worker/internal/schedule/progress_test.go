@@ -1,6 +1,7 @@
 package schedule
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -55,6 +56,22 @@ func TestAWorkerIsStuckOnlyAfterALeaseAndTwoPollsWithoutAClaim(t *testing.T) {
 				return all
 			})
 		}, "nobody has claimed any"},
+		"nobody claims any of more endpoints than one scan reads": {func(r *rig) {
+			var many []Candidate
+			for i := range ScanMax {
+				many = append(many, Candidate{fmt.Sprintf("e%04d", i), longAgo})
+			}
+			scans(r, func(int) []Candidate {
+				r.Scanned(ScanOrder{After: many[ScanMax-1].Endpoint}, []Candidate{{"f", longAgo}}, 0, r.now)
+				return many
+			})
+		}, "nobody has claimed any for 39s"},
+		"recent scans find other messages, and nobody claims any": {func(r *rig) {
+			scans(r, func(int) []Candidate {
+				r.Scanned(ScanOrder{Kind: Recent}, []Candidate{{"new", r.now}}, 0, r.now)
+				return waits
+			})
+		}, "nobody has claimed any for 39s"},
 		"every slot is taken": {func(r *rig) {
 			for i := range 8 {
 				r.begins("other"+strings.Repeat("r", i), 2)
