@@ -129,14 +129,38 @@ func TestAWorkerWhoseFirstSessionFailedWaitsUntilOthersHaveSeenIt(t *testing.T) 
 	if next := r.Next(); next.Before(began) || next.After(time.Now().Add(noticedAfter)) {
 		t.Errorf("its next beat is in %v", time.Until(next))
 	}
-	for deadline := time.Now().Add(time.Minute); r.resumed == 0 && time.Now().Before(deadline); {
-		time.Sleep(time.Until(r.Next()))
+	for _, c := range []struct {
+		at      time.Time
+		resumed int
+	}{{time.Now().Add(time.Hour), 0}, {time.Now(), 1}, {time.Time{}, 1}} {
+		r.resumeAt = c.at
+		if err := r.Beat(t.Context(), conn); err != nil || r.resumed != c.resumed {
+			t.Errorf("it resumed %d times, want %d: %v", r.resumed, c.resumed, err)
+		}
+	}
+	if !r.resumeAt.IsZero() {
+		t.Error("it is to resume once more")
+	}
+}
+
+// TestASessionIsAskedForOthersNoEarlierThanTheNextProbe: in between, it is asked whether it is there, which costs the server less.
+func TestASessionIsAskedForOthersNoEarlierThanTheNextProbe(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.believer()
+	conn := r.begin(r.Roster)
+	hour := time.Now().Add(time.Hour)
+	for _, c := range []struct {
+		at    time.Time
+		probe bool
+	}{{hour, false}, {time.Time{}, false}, {time.Now(), true}} {
+		r.beatAt, r.probeAt, r.heldAt = hour, c.at, time.Time{}
 		if err := r.Beat(t.Context(), conn); err != nil {
 			t.Fatal(err)
 		}
-	}
-	if r.resumed != 1 {
-		t.Errorf("it resumed %d times", r.resumed)
+		if probed := !r.probeAt.Equal(c.at); probed != c.probe || r.heldAt.IsZero() {
+			t.Errorf("with the next probe at %v it asked for others: %v; the lock was last held at %v", c.at, probed, r.heldAt)
+		}
 	}
 }
 
@@ -162,6 +186,7 @@ func TestAWaitEndsWithItsSession(t *testing.T) {
 	}
 	r.Lost(t.Context())
 	r.heldAt = time.Now().Add(-time.Minute)
+	r.settings = `SELECT`                  // no lock_timeout: a session that is ended may take a while on a busy machine
 	if r.begin(r.Roster); r.resumed != 2 { // the server did not know of it: the lock was never free
 		t.Fatal("it waits again")
 	}
