@@ -24,6 +24,8 @@ type stubborn struct {
 	lost    atomic.Int64 // transactions that failed before their commit
 	unknown atomic.Int64 // commits without an answer
 	proved  atomic.Int64 // commits without an answer that turned out to have succeeded
+
+	before func(ctx context.Context, n int64) // called before the run of that number; nil for none
 }
 
 // run lets writers end runs until the given number is taken or stop is closed, and returns when all writers have ended.
@@ -32,6 +34,9 @@ func (s *stubborn) run(ctx context.Context, writers int, runs int64, stop <-chan
 	for range writers {
 		group.Go(func() {
 			for n := s.next.Add(1); n <= runs; n = s.next.Add(1) {
+				if s.before != nil {
+					s.before(ctx, n)
+				}
 				s.end(ctx, fmt.Sprint("run ", n))
 				select {
 				case <-stop:
@@ -120,11 +125,21 @@ func TestAfterACommitWithoutAnAnswerNothingIsLostOrDoubled(t *testing.T) {
 		name := db.Schema + " writers"
 		pool := db.NewPool(t, func(c *pgxpool.Config) { c.ConnConfig.RuntimeParams["application_name"] = name })
 		s := newStubborn(t, pool, db.Schema)
-		done, killed := make(chan struct{}), make(chan int)
-		go func() { killed <- terminateAtRandom(t, db, name, rand.New(rand.NewPCG(seed, 1)), done) }()
+		done, ended := make(chan struct{}), make(chan struct{})
+		var killed atomic.Int64
+		go func() {
+			defer close(ended)
+			terminateAtRandom(t, db, name, rand.New(rand.NewPCG(seed, 1)), &killed, done)
+		}()
+		s.before = func(ctx context.Context, n int64) { // otherwise fast writers end all runs before the first backend is terminated
+			for killed.Load() < n/100 && ctx.Err() == nil {
+				<-time.After(time.Millisecond) // the other goroutine waits for nothing of ours
+			}
+		}
 		s.run(patience(t), writers, runs, nil)
 		close(done)
-		t.Logf("%d backends terminated: %v", <-killed, s)
+		<-ended
+		t.Logf("%d backends terminated: %v", killed.Load(), s)
 		mustHaveEnded(t, db, s, runs)
 	})
 	t.Run("the network loses the answer", func(t *testing.T) {
@@ -159,20 +174,20 @@ func mustHaveEnded(t *testing.T, db *testdb.DB, s *stubborn, runs int) {
 	}
 }
 
-// terminateAtRandom ends backends with this application name, one after the other, until done is closed. It returns how many.
-func terminateAtRandom(t *testing.T, db *testdb.DB, name string, random *rand.Rand, done <-chan struct{}) (killed int) {
+// terminateAtRandom ends backends with this application name, one after the other, until done is closed. It counts them in killed.
+func terminateAtRandom(t *testing.T, db *testdb.DB, name string, random *rand.Rand, killed *atomic.Int64, done <-chan struct{}) {
 	const one = `SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM (
 SELECT pid FROM pg_stat_activity WHERE application_name = $1 ORDER BY pid OFFSET $2 LIMIT 1) a`
 	for {
 		var n int
 		if err := db.Pool.QueryRow(t.Context(), one, name, random.IntN(6)).Scan(&n); err != nil {
 			t.Errorf("terminating a backend: %v", err)
-			return killed
+			return
 		}
-		killed += n
+		killed.Add(int64(n))
 		select {
 		case <-done:
-			return killed
+			return
 		case <-time.After(time.Duration(random.Int64N(int64(6 * time.Millisecond)))): // the moment that the seed chose
 		}
 	}

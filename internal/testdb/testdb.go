@@ -20,6 +20,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/seed-abbacb8b/epilogue/internal/sqlstate"
 	"github.com/seed-abbacb8b/epilogue/internal/throwaway"
 	"github.com/seed-abbacb8b/epilogue/migrations"
 )
@@ -37,6 +38,7 @@ const PoolMax = 16
 
 const (
 	cleanupMax = time.Minute
+	dropTries  = 5 // autovacuum, or a session that has not ended yet, can deadlock with the drop
 	prefix     = "test_"
 )
 
@@ -123,8 +125,13 @@ func (db *DB) drop(t testing.TB) {
 		return
 	}
 	defer func() { _ = conn.Close(ctx) }()
-	_, err = conn.Exec(ctx, "SET lock_timeout = '40s'; SET client_min_messages = warning; DROP SCHEMA IF EXISTS "+
-		db.Schema+" CASCADE")
+	for range dropTries {
+		_, err = conn.Exec(ctx, "SET lock_timeout = '40s'; SET client_min_messages = warning; DROP SCHEMA IF EXISTS "+
+			db.Schema+" CASCADE")
+		if sqlstate.Of(err) != "40P01" {
+			break
+		}
+	}
 	if err != nil {
 		t.Errorf("testdb: dropping schema %s: %v", db.Schema, err)
 	}
