@@ -81,6 +81,22 @@ func TestABurstOfWakesIsSentAsFew(t *testing.T) {
 	}
 }
 
+// TestAWakerNotifiesAtMost500TimesASecond, however often it is called.
+func TestAWakerNotifiesAtMost500TimesASecond(t *testing.T) {
+	t.Parallel()
+	db := testdb.New(t)
+	conn, w := listen(t, db), newWaker(t, db)
+	began := time.Now()
+	for time.Since(began) < 100*time.Millisecond {
+		w.Wake()
+		<-time.After(50 * time.Microsecond) // the wakes must go on for longer than the pause between two notifies
+	}
+	n := wakes(t, db, conn)
+	if most := int(time.Since(began)/(2*time.Millisecond)) + 2; n > most {
+		t.Errorf("heard %d notifies in %v, want %d at most", n, time.Since(began), most)
+	}
+}
+
 func TestAWakeDuringAnotherIsNotLost(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)

@@ -88,6 +88,18 @@ func TestATenantOverItsPartGivesItsSlotsBack(t *testing.T) {
 	}
 }
 
+// TestATenantWhosePartIsUsedUpKeepsNobodyBehindItFromItsTurn, although more of its URLs wait.
+func TestATenantWhosePartIsUsedUpKeepsNobodyBehindItFromItsTurn(t *testing.T) {
+	t.Parallel()
+	r := slots(t, 8, 8)
+	r.knows(tenant(0), lane.OfURL(tenant(0), "a"), lane.OfURL(tenant(0), "b"), tenant(1)).drains()
+	r.drain.contended = true
+	o := r.claim()
+	if o.String() != tenant(0)+" "+tenant(1) || !r.drain.pending.rest {
+		t.Errorf("the turns are %q, want one of each tenant; more of the first wait: %v, want true", o, r.drain.pending.rest)
+	}
+}
+
 func TestATenantHasOneTurnHoweverManyOfItsURLsWereSetAside(t *testing.T) {
 	t.Parallel()
 	r := slots(t, 2, 2)
