@@ -44,7 +44,7 @@ func backlogOf(atWarmUp, atShort, atFull int) runner {
 	}
 }
 
-// drainBacklog measures from the first arrival to the record of the first messages, as many as drained says.
+// drainBacklog delivers the first `drained` messages. It measures from the first arrival until they are recorded.
 func drainBacklog(ctx context.Context, t *trial, drained, waiting int) (report.Sample, error) {
 	if err := t.DB.MigrateOutbox(ctx); err != nil {
 		return nil, err

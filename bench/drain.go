@@ -76,8 +76,7 @@ func (t *trial) drain(ctx context.Context, l stand.Load, d stand.Drainer) (repor
 	return t.drainFirst(ctx, l.Messages, d)
 }
 
-// drainFirst runs a drainer until it has delivered the first messages, as many as the trial waits for, and recorded
-// that.
+// drainFirst runs a drainer until the number of messages that the trial waits for is delivered and recorded.
 func (t *trial) drainFirst(ctx context.Context, messages int, d stand.Drainer) (report.Sample, error) {
 	done, err := t.RunDrainer(ctx, messages, d)
 	if err != nil {

@@ -1,4 +1,4 @@
-// Package endearly is for programs that start others: it sees to it that they end in order, and take the others with them.
+// Package endearly is for programs that start other processes: it lets them end in order, and ends those processes too.
 package endearly
 
 import (
@@ -15,7 +15,7 @@ import (
 // the terminal. The function that it returns ends the watch.
 func Watch(cancel context.CancelCauseFunc) (stop func()) {
 	signals := make(chan os.Signal, 8)
-	// SIGPIPE, too: who pipes the output into head must not leave a database behind. What is written then fails instead.
+	// SIGPIPE too: a program whose output is piped into head must still remove its database. Its writes fail instead.
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGPIPE)
 	parent, done := os.Getppid(), make(chan struct{})
 	go func() {

@@ -13,7 +13,7 @@ const (
 	lineBytesMax = 64 << 10 // a longer line is cut in two
 )
 
-// Tail keeps the last lines. It is what a process writes to, in pieces that need not be lines.
+// Tail keeps the last lines. A process writes to it, in pieces that need not be lines.
 type Tail struct {
 	each func(line string)
 

@@ -1,4 +1,4 @@
-// Package sqlstate reads what the database says of an error.
+// Package sqlstate finds the SQLSTATE of an error.
 package sqlstate
 
 import "errors"

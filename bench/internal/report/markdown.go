@@ -76,7 +76,7 @@ func (p *page) row(cells ...string) {
 	p.printf("| %s |\n", strings.Join(cells, " | "))
 }
 
-// head begins a table. The first columns, as many as texts says, are text; the others are figures, to the right, except one without a name.
+// head begins a table. The first `texts` columns are text, aligned left. The others are figures, aligned right, except a column without a name.
 func (p *page) head(texts int, cells ...string) {
 	p.row(cells...)
 	var rule []string

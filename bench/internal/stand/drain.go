@@ -22,7 +22,7 @@ type Drained struct {
 	Repeats int           // requests beyond one per message
 }
 
-// RunDrainer runs a drainer until it has delivered the first messages, as many as the trial waits for, and recorded that.
+// RunDrainer runs a drainer until the number of messages that the trial waits for is delivered and recorded.
 func (t *Trial) RunDrainer(ctx context.Context, messages int, d Drainer) (all Drained, err error) {
 	if t.BeforeDrain != nil {
 		if err := t.BeforeDrain(ctx); err != nil {

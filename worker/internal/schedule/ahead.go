@@ -9,8 +9,8 @@ func (s *Scheduler) Ahead() int {
 	return s.config.MaxInFlight - s.ahead
 }
 
-// readyRoom is how many more messages a claim may take where endpoints contend for slots, besides those for the free slots:
-// about as many as requests end while one claim is made. A few are not worth a claim of their own.
+// readyRoom returns how many messages a claim may take in addition to those for the free slots, where endpoints contend for slots.
+// About as many requests end during one claim. A few messages are not worth a claim of their own.
 func (s *Scheduler) readyRoom() int {
 	room := min(s.config.MaxInFlight/2, readyMost) - len(s.ready)
 	if s.free == 0 && room < BatchOfStream {
@@ -25,15 +25,15 @@ const readyMost = BatchWorth / 2
 // nothing but its own window bounds it.
 func (e *endpoint) maybeReady() bool { return e.proven && e.rate == 0 && e.owner.isAlone() }
 
-// makeReady has a message wait for the next slot.
+// makeReady lets a message wait for the next slot.
 func (s *Scheduler) makeReady(e *endpoint, m Message) {
 	s.ready = append(s.ready, m)
 	e.ready++
 	s.ahead--
 }
 
-// startReady gives a free slot to the message that waits longest. Those before it that waited for too long, or whose endpoint
-// has no room any more, are to be released.
+// startReady gives a free slot to the message that has waited longest. The caller releases the messages in back: they have waited
+// for too long, or their endpoint has no room any more.
 func (s *Scheduler) startReady(now time.Time) (next Message, more bool, back []Message) {
 	for len(s.ready) > 0 && s.free > 0 {
 		m := s.nextReady()
