@@ -65,8 +65,34 @@ func sameAsUp(t *testing.T, db *testdb.DB) {
 		}
 		return list
 	}
-	mustBeSame(t, neutral(testdb.New(t)), neutral(db))
+	mustBeSame(t, neutral(migrated(t)), neutral(db))
 	must(t, migrations.Check(t.Context(), db.Pool, migrations.Config{Schema: db.Schema}))
+}
+
+// migrated returns a schema that Up made, where testdb.New takes a shorter way.
+func migrated(t *testing.T) *testdb.DB {
+	t.Helper()
+	db := testdb.NewEmpty(t)
+	up(t, db)
+	return db
+}
+
+func TestTheSchemaOfATestIsWhatUpMakes(t *testing.T) {
+	t.Parallel()
+	all := func(db *testdb.DB) (list []string) {
+		rows, err := db.Pool.Query(t.Context(), "SELECT id, version_id, is_applied FROM "+db.Schema+".goose_db_version ORDER BY id")
+		must(t, err)
+		list, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (string, error) {
+			values, err := row.Values()
+			return fmt.Sprint("goose ", values), err
+		})
+		must(t, err)
+		for _, line := range columnsOf(t, db) {
+			list = append(list, strings.ReplaceAll(line, db.Schema, "SCHEMA"))
+		}
+		return list
+	}
+	mustBeSame(t, all(migrated(t)), all(testdb.New(t)))
 }
 
 func TestPlainSQLMakesTheSameTablesAsUp(t *testing.T) {
