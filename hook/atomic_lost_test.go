@@ -122,7 +122,7 @@ func TestAfterACommitWithoutAnAnswerNothingIsLostOrDoubled(t *testing.T) {
 	t.Run("the server ends the connection", func(t *testing.T) {
 		db := testdb.New(t)
 		createService(t, db, runs)
-		name := db.Schema + " writers"
+		name := db.Name + " writers"
 		pool := db.NewPool(t, func(c *pgxpool.Config) { c.ConnConfig.RuntimeParams["application_name"] = name })
 		s := newStubborn(t, pool, db.Schema)
 		done, ended := make(chan struct{}), make(chan struct{})

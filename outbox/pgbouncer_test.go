@@ -29,7 +29,7 @@ func TestPgBouncersTransactionPoolingWritesTheSameRows(t *testing.T) {
 		waker.Wake()
 		must(t, waker.Close(t.Context()))
 	}
-	db := testdb.New(t)
+	db := testdb.NewAt(t, reference.URL)
 	pq := openPQ(t, &testdb.DB{URL: url})
 	defer func() { must(t, pq.Close()) }()
 	writeSQL(t, db, pq, fixture.Samples())

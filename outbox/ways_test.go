@@ -40,7 +40,7 @@ func ways() []way {
 		for name, write := range map[string]func(*testing.T, *testdb.DB, []outbox.Message){"": fixture.WriteAll, ", batch": writeBatch} {
 			all = append(all, way{"pgx " + mode.String() + name, func(t *testing.T, db *testdb.DB, messages []outbox.Message) {
 				pool := db.NewPool(t, func(c *pgxpool.Config) { c.ConnConfig.DefaultQueryExecMode = mode })
-				write(t, &testdb.DB{Pool: pool, Schema: db.Schema, URL: db.URL}, messages)
+				write(t, &testdb.DB{Pool: pool, Name: db.Name, Schema: db.Schema, URL: db.URL}, messages)
 			}})
 		}
 	}

@@ -119,7 +119,7 @@ func TestAURLThatIsSetAsideIsProbedByOneMessageAtGrowingIntervals(t *testing.T) 
 	settled := func() bool { return r.count(`SELECT count(*) FROM outbox.due WHERE locked_by IS NOT NULL`) == 0 }
 	opened := r.now() // a claim that began earlier may still be under way; it is not visible before its commit
 	r.await("no claim is under way that began before the endpoint opened", func() bool {
-		return r.count(`SELECT count(*) FROM pg_stat_activity WHERE application_name = $1 AND xact_start < $2`, r.Schema, opened) == 0
+		return r.count(`SELECT count(*) FROM pg_stat_activity WHERE application_name = $1 AND xact_start < $2`, r.Name, opened) == 0
 	})
 	r.await("all requests are recorded", settled)
 	until := func() float64 {

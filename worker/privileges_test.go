@@ -34,7 +34,7 @@ func (r *rig) grants(documented, role string) string {
 // poolOf connects as a role that has exactly the documented privileges.
 func (r *rig) poolOf(documented string) *pgxpool.Pool {
 	r.t.Helper()
-	role := r.Schema + "_role"
+	role := r.Name + "_role"
 	if _, err := r.Pool.Exec(r.t.Context(), r.grants(documented, role), pgx.QueryExecModeSimpleProtocol); err != nil {
 		r.t.Fatal(err)
 	}

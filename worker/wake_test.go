@@ -25,7 +25,7 @@ func wakeRig(t *testing.T) (r *rig, w *Worker, wake func()) {
 
 // listeners counts the sessions on which workers listen for wakes. The same sessions hold the workers' locks.
 func (r *rig) listeners() int {
-	return r.count(`SELECT count(*) FROM outbox.worker w JOIN pg_stat_activity a ON a.pid = w.pid AND a.application_name = $1`, r.Schema)
+	return r.count(`SELECT count(*) FROM outbox.worker w JOIN pg_stat_activity a ON a.pid = w.pid AND a.application_name = $1`, r.Name)
 }
 
 func TestAWakeAfterTheCommitIsEnough(t *testing.T) {

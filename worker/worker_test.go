@@ -79,12 +79,12 @@ func TestAWorkerOpensNoMoreConnectionsThanItsPoolAllows(t *testing.T) {
 	r.due(to.URL, 500, 0)
 	pool := r.NewPool(t, func(c *pgxpool.Config) {
 		c.MaxConns = ConnsMin
-		c.ConnConfig.RuntimeParams["application_name"] = r.Schema + "_worker"
+		c.ConnConfig.RuntimeParams["application_name"] = r.Name + "_worker"
 	})
 	r.runOn(pool, r.config())
 	most := 0
 	open := func() int {
-		n := r.count(`SELECT count(*) FROM pg_stat_activity WHERE application_name = $1`, r.Schema+"_worker")
+		n := r.count(`SELECT count(*) FROM pg_stat_activity WHERE application_name = $1`, r.Name+"_worker")
 		most = max(most, n)
 		return n
 	}

@@ -41,7 +41,7 @@ func TestCommandsSayThatTheServerIsReadOnly(t *testing.T) {
 func TestCommandsSayThatNoConnectionIsLeft(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
-	role := db.Schema + "_limited"
+	role := db.Name + "_limited"
 	execute(t, db, "CREATE ROLE "+role+" LOGIN CONNECTION LIMIT 0")
 	t.Cleanup(func() { _, _ = db.Pool.Exec(context.Background(), "DROP ROLE "+role) })
 	env := withSetting(t, db, func(u *url.URL) { u.User = url.User(role) })

@@ -97,7 +97,7 @@ func withPassword(t *testing.T, db *testdb.DB, password string) string {
 	if err != nil || u.Scheme == "" {
 		t.Fatalf("the database is not named by a URL (%v), want one for this test", err)
 	}
-	role, owner := db.Schema+"_role", ""
+	role, owner := db.Name+"_role", ""
 	if err := db.Pool.QueryRow(t.Context(), "SELECT current_user").Scan(&owner); err != nil {
 		t.Fatal(err)
 	}
@@ -234,7 +234,7 @@ func (f fullRun) everything(s *secrets) {
 	}
 	awaitMessage(f.t, f.db, refused, "state = 'dead'")
 	awaitMessage(f.t, f.db, unknown, "waits_for LIKE 'signing key%' AND locked_by IS NULL")
-	execute(f.t, f.db, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1", f.db.Schema+"_role")
+	execute(f.t, f.db, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = $1", f.db.Name+"_role")
 	after := signedBy(f.t, f.db, url, "acme")
 	awaitMessage(f.t, f.db, after, "state = 'delivered'")
 	f.look(s, "", admin, refused.String())

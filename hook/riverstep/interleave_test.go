@@ -48,7 +48,7 @@ func (g *gate) letGo() { g.once.Do(func() { close(g.open) }) }
 func (r *rig) awaitWaiter() {
 	r.t.Helper()
 	r.until(func() bool {
-		return one[int](r.t, r.db.Pool, `SELECT count(*) FROM pg_stat_activity WHERE application_name = $1 AND wait_event_type = 'Lock'`, r.db.Schema) > 0
+		return one[int](r.t, r.db.Pool, `SELECT count(*) FROM pg_stat_activity WHERE application_name = $1 AND wait_event_type = 'Lock'`, r.db.Name) > 0
 	})
 }
 

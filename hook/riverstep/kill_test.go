@@ -17,7 +17,7 @@ import (
 
 func TestKilledWorkersLeaveOneOutcomeForEachRun(t *testing.T) {
 	t.Parallel()
-	const workers, killing = 2, 12 * time.Second
+	const workers, killing = 2, 6 * time.Second
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))

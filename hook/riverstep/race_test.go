@@ -63,7 +63,7 @@ func (r *racer) RunStep(_ context.Context, s riverstep.Step) (riverstep.Verdict,
 
 func TestACancelThatRacesTheSettlingCommitLeavesOneOutcome(t *testing.T) {
 	t.Parallel()
-	const races, atOnce = 2000, 8
+	const races, atOnce = 500, 8
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	racer := &racer{random: rand.New(rand.NewPCG(seed, 0)), atIt: map[string]chan struct{}{}}

@@ -147,7 +147,7 @@ func TestLocalSettingsHoldForOneTransaction(t *testing.T) {
 func TestAPoolersClientsDoNotGetOurSettings(t *testing.T) {
 	t.Parallel()
 	db := database(t)
-	through := &testdb.DB{Schema: db.Schema, URL: testdb.PgBouncer(t, db)}
+	through := &testdb.DB{Name: db.Name, Schema: db.Schema, URL: testdb.PgBouncer(t, db)}
 	application := through.NewPool(t, func(c *pgxpool.Config) { c.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec })
 	before := map[string]string{}
 	for _, s := range session.Settings() {

@@ -49,6 +49,10 @@ func run(m *testing.M) int {
 		return 1
 	}
 	code := m.Run()
+	if err := dropTemplate(server.URL()); err != nil {
+		say("%v", err)
+		code = 1
+	}
 	if err := server.Stop(); err != nil {
 		say("%v", err)
 		code = 1

@@ -1,5 +1,5 @@
-// Package testdb gives each test a database schema of its own, freshly migrated, on a server that the package's tests
-// share: the one named in EPILOGUE_DATABASE_URL, or a throwaway one. Tests can therefore run in parallel, and see
+// Package testdb gives each test a database of its own with a freshly migrated schema, on a server that the package's
+// tests share: the one named in EPILOGUE_DATABASE_URL, or a throwaway one. Tests can therefore run in parallel, and see
 // nothing but what they wrote.
 //
 //	func TestMain(m *testing.M) { testdb.Main(m) }
@@ -13,6 +13,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"testing"
@@ -30,7 +31,8 @@ import (
 type DB struct {
 	Pool   *pgxpool.Pool // of at most PoolMax connections
 	Schema string        // migrated, unless made by NewEmpty
-	URL    string        // of the server
+	Name   string        // no other test on the server has it; the application_name of its sessions
+	URL    string        // of the database
 }
 
 // PoolMax is the size of a test's pool: more than a test needs, and few enough that two packages testing at once stay
@@ -43,26 +45,39 @@ const (
 	prefix     = "test_"
 )
 
-// New returns a migrated schema, dropped when the test ends.
+// New returns a migrated schema in a database of its own, dropped when the test ends. A user who may not create databases
+// gets what [NewAt] returns. Schemas that New returns can have the same name.
 func New(t testing.TB) *DB {
 	t.Helper()
-	return NewAt(t, sharedURL(t))
+	url := sharedURL(t)
+	from, err := templateOf(url)
+	if errors.Is(err, errNoDatabases) {
+		return NewAt(t, url)
+	}
+	if err != nil {
+		t.Fatalf("testdb: %v", err)
+	}
+	return newCopy(t, url, from)
 }
 
-// NewAt is [New] on another server, such as [OwnServer].
+// NewAt returns a migrated schema with a name of its own in the database of this URL, such as one of [OwnServer]. It is
+// dropped when the test ends.
 func NewAt(t testing.TB, url string) *DB {
 	t.Helper()
 	db := NewEmptyAt(t, url)
-	if err := db.migrate(); err != nil {
+	err := db.Pool.AcquireFunc(context.Background(), func(conn *pgxpool.Conn) error {
+		return migrate(context.Background(), conn.Conn(), db.Schema)
+	})
+	if err != nil {
 		t.Fatalf("testdb: %v", err)
 	}
 	return db
 }
 
 // migrate makes what migrations.Up makes, in one round trip: River's own migrator looks for its columns again at each
-// step, which costs several times as much as the tables, and the tests need hundreds of schemas.
-func (db *DB) migrate() error {
-	tables, err := migrations.Plan{Schema: db.Schema}.SQL()
+// step, which costs more than the tables.
+func migrate(ctx context.Context, conn *pgx.Conn, schema string) error {
+	tables, err := migrations.Plan{Schema: schema}.SQL()
 	if err != nil {
 		return err
 	}
@@ -72,12 +87,13 @@ func (db *DB) migrate() error {
     is_applied boolean NOT NULL,
     tstamp     timestamp NOT NULL DEFAULT now()
 );
-INSERT INTO %[1]s.goose_db_version (version_id, is_applied) SELECT v, true FROM generate_series(0, %[2]d) v`, db.Schema, migrations.Latest())
-	_, err = db.Pool.Exec(context.Background(), tables+record, pgx.QueryExecModeSimpleProtocol)
+INSERT INTO %[1]s.goose_db_version (version_id, is_applied) SELECT v, true FROM generate_series(0, %[2]d) v`, schema, migrations.Latest())
+	_, err = conn.Exec(ctx, tables+record, pgx.QueryExecModeSimpleProtocol)
 	return err
 }
 
-// NewEmpty returns the name of a schema that does not exist yet. If it exists when the test ends, it is dropped.
+// NewEmpty returns the name of a schema that does not exist yet, in the database that the tests share. If it exists when
+// the test ends, it is dropped.
 func NewEmpty(t testing.TB) *DB {
 	t.Helper()
 	return NewEmptyAt(t, sharedURL(t))
@@ -95,7 +111,8 @@ func sharedURL(t testing.TB) string {
 // NewEmptyAt is [NewEmpty] on another server.
 func NewEmptyAt(t testing.TB, url string) *DB {
 	t.Helper()
-	db := &DB{Schema: randomSchema(), URL: url}
+	name := randomName()
+	db := &DB{Name: name, Schema: name, URL: url}
 	db.Pool = db.NewPool(t, nil)
 	t.Cleanup(func() { db.drop(t) }) // first registered, last run: other pools of the test are closed by then
 	return db
@@ -109,7 +126,7 @@ func (db *DB) NewPool(t testing.TB, change func(*pgxpool.Config)) *pgxpool.Pool 
 		t.Fatalf("testdb: %v", err)
 	}
 	config.MaxConns = PoolMax
-	config.ConnConfig.RuntimeParams["application_name"] = db.Schema
+	config.ConnConfig.RuntimeParams["application_name"] = db.Name
 	if change != nil {
 		change(config)
 	}
@@ -156,7 +173,7 @@ func (db *DB) drop(t testing.TB) {
 	}
 }
 
-func randomSchema() string {
+func randomName() string {
 	var b [6]byte
 	_, _ = rand.Read(b[:]) // never fails: crypto/rand ends the program instead
 	return prefix + hex.EncodeToString(b[:])

@@ -116,7 +116,7 @@ func TestARoleThatMayNotNoteEventsGoesOnWithoutThem(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	wantEvents(t, db)
-	role := "role_" + db.Schema
+	role := "role_" + db.Name
 	fixture.Execute(t, db, `CREATE ROLE %[2]s; GRANT USAGE ON SCHEMA %[1]s TO %[2]s; GRANT SELECT, INSERT, UPDATE ON %[1]s.endpoint TO %[2]s`, db.Schema, role)
 	t.Cleanup(func() { _, _ = db.Pool.Exec(context.Background(), "DROP OWNED BY "+role+"; DROP ROLE "+role) })
 	must(t, pgx.BeginFunc(t.Context(), db.Pool, func(tx pgx.Tx) error {

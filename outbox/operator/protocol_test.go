@@ -53,5 +53,5 @@ func TestTheStoreAnswersThroughPgBouncersTransactionPooling(t *testing.T) {
 	first := testdb.New(t)
 	url := testdb.PgBouncer(t, first)
 	operate(t, fixture.Through(t, first, url, pgx.QueryExecModeExec))
-	operate(t, fixture.Through(t, testdb.New(t), url, pgx.QueryExecModeSimpleProtocol))
+	operate(t, fixture.Through(t, testdb.NewAt(t, first.URL), url, pgx.QueryExecModeSimpleProtocol))
 }

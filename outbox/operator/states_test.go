@@ -169,7 +169,7 @@ func TestTheViewsAnswerWithoutASearchPath(t *testing.T) {
 	t.Parallel()
 	db := testdb.New(t)
 	ids := oneOfEach(t, db)
-	bare := &testdb.DB{Schema: db.Schema, URL: db.URL}
+	bare := &testdb.DB{Name: db.Name, Schema: db.Schema, URL: db.URL}
 	bare.Pool = db.NewPool(t, func(c *pgxpool.Config) { c.ConnConfig.RuntimeParams["search_path"] = "" })
 	if path := fixture.One[string](t, bare.Pool, "SHOW search_path"); path != "" {
 		t.Fatalf("the search path is %q", path)
