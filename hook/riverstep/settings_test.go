@@ -79,7 +79,8 @@ func newSettingsRig(t *testing.T, mode pgx.QueryExecMode, settings map[string]st
 
 func TestSettingsOfTheSessionChangeNothing(t *testing.T) {
 	t.Parallel()
-	for mode := pgx.QueryExecModeCacheStatement; mode <= pgx.QueryExecModeSimpleProtocol; mode++ {
+	// The other two modes, which describe a statement first, encode as CacheStatement does.
+	for _, mode := range []pgx.QueryExecMode{pgx.QueryExecModeCacheStatement, pgx.QueryExecModeExec, pgx.QueryExecModeSimpleProtocol} {
 		for name, value := range hostile {
 			if pgxRefuses(mode, name) {
 				continue

@@ -38,7 +38,7 @@ func Main(m *testing.M, children ...Child) {
 func run(m *testing.M) int {
 	ctx, cancel := context.WithTimeout(context.Background(), startMax)
 	defer cancel()
-	server, err := throwaway.Start(ctx, throwaway.Options{Log: say})
+	server, err := throwaway.Start(ctx, throwaway.Options{Log: say, Memory: true})
 	if err != nil {
 		say("%v", err)
 		return 1

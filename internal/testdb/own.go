@@ -15,7 +15,7 @@ func OwnServer(t testing.TB) *throwaway.Server {
 
 func ownServer(t testing.TB, o throwaway.Options) *throwaway.Server {
 	t.Helper()
-	o.Own, o.Log = true, t.Logf
+	o.Own, o.Memory, o.Log = true, true, t.Logf
 	server, err := throwaway.Start(t.Context(), o)
 	if err != nil {
 		t.Fatalf("testdb: %v", err)

@@ -39,7 +39,7 @@ func startContainer(ctx context.Context, o launchOptions, say logf) (_ *Server, 
 			err = fmt.Errorf("throwaway: starting %s with Docker: %w", dockerImage, errors.Join(err, c.stop()))
 		}
 	}()
-	if c.scratch, err = newScratch(nil); err != nil {
+	if c.scratch, err = newScratch(scratchBases(false), nil); err != nil {
 		return nil, err
 	}
 	c.name = filepath.Base(c.scratch.dir)

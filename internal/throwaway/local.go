@@ -30,7 +30,7 @@ func startLocal(ctx context.Context, found installation, o launchOptions, say lo
 			err = fmt.Errorf("throwaway: starting Postgres %s (%s): %w", found.version, found.dir, errors.Join(err, l.stop()))
 		}
 	}()
-	if l.scratch, err = newScratch(found.runAs); err != nil {
+	if l.scratch, err = newScratch(scratchBases(o.memory), found.runAs); err != nil {
 		return nil, err
 	}
 	if err = l.initialise(ctx); err != nil {

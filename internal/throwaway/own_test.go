@@ -161,7 +161,7 @@ func TestAPortInUseIsNotTaken(t *testing.T) {
 	// A second server with the port of the first must not take the answers of the first for its own.
 	second := &local{found: l.found, options: l.options, port: l.port}
 	var err error
-	second.scratch, err = newScratch(l.found.runAs)
+	second.scratch, err = newScratch(scratchBases(false), l.found.runAs)
 	must(t, err)
 	defer func() { must(t, second.stop()) }()
 	must(t, second.initialise(t.Context()))

@@ -44,7 +44,7 @@ func (s *Server) StartStandby(ctx context.Context, log func(format string, args 
 			err = fmt.Errorf("throwaway: starting a standby: %w", errors.Join(err, l.stop()))
 		}
 	}()
-	if l.scratch, err = newScratch(l.found.runAs); err != nil {
+	if l.scratch, err = newScratch(scratchBases(l.options.memory), l.found.runAs); err != nil {
 		return nil, err
 	}
 	if err = l.clone(ctx, s.url); err != nil {

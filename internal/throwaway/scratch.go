@@ -27,9 +27,9 @@ type scratch struct {
 
 // newScratch makes the directory where the user who runs the server can reach it: a TMPDIR inside root's home is no
 // use to another user.
-func newScratch(runAs *account) (*scratch, error) {
+func newScratch(bases []string, runAs *account) (*scratch, error) {
 	var reasons []error
-	for _, base := range scratchBases() {
+	for _, base := range bases {
 		if runAs != nil {
 			if err := enterable(base); err != nil {
 				reasons = append(reasons, err)
@@ -45,9 +45,13 @@ func newScratch(runAs *account) (*scratch, error) {
 	return nil, fmt.Errorf("no place for a data directory: %w", errors.Join(reasons...))
 }
 
-// scratchBases returns absolute paths: the server doesn't run in our working directory.
-func scratchBases() []string {
+// scratchBases returns absolute paths: the server doesn't run in our working directory. A file system in memory is among
+// them only where TMPDIR does not say what the user wants.
+func scratchBases(memory bool) []string {
 	var bases []string
+	if memory && os.Getenv("TMPDIR") == "" && roomInMemory() {
+		bases = append(bases, memoryDisk)
+	}
 	if temp, err := filepath.Abs(os.TempDir()); err == nil {
 		bases = append(bases, temp)
 	}
@@ -166,7 +170,11 @@ func removeScratch(dir string) (err error) {
 
 // sweep removes the files of servers whose owner was killed. What cannot be removed is logged and is no error.
 func sweep(ctx context.Context, say logf) {
-	for _, base := range scratchBases() {
+	bases := scratchBases(false)
+	if memoryDisk != "" {
+		bases = append(bases, memoryDisk) // however full it is
+	}
+	for _, base := range bases {
 		dirs, _ := filepath.Glob(filepath.Join(base, scratchPrefix+"*")) // a malformed TMPDIR has nothing to sweep
 		for _, dir := range dirs {
 			switch swept, err := sweepOne(ctx, dir); {

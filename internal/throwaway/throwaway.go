@@ -60,6 +60,11 @@ type Options struct {
 	// installed. The environment overrules it: EPILOGUE_INSTALL_POSTGRES=no forbids it, =yes allows it.
 	// Default: false, nothing is installed.
 	Install bool
+
+	// Memory keeps the files of a server of our own in memory if the machine has room for that (Linux's /dev/shm, and
+	// 4 GiB free) and TMPDIR is not set: for tests, which make and remove thousands of files. Such a server outlives its own
+	// crash, but not the machine's. Default: false, the files are in TMPDIR or /tmp.
+	Memory bool
 }
 
 // logf is Options.Log, never nil.
@@ -84,13 +89,14 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 		return useNamed(ctx, named, say)
 	}
 	sweep(ctx, say)
-	return startOwn(ctx, launchOptions{settings, o.Env}, mayInstall, say)
+	return startOwn(ctx, launchOptions{settings: settings, env: o.Env, memory: o.Memory}, mayInstall, say)
 }
 
 // launchOptions are the options with which a server of our own runs.
 type launchOptions struct {
 	settings []string // its arguments
 	env      []string // NAME=VALUE
+	memory   bool     // Options.Memory
 }
 
 // startOwn tries one way to get a Postgres after the other. A way that exists but fails ends the search: a container in place

@@ -24,7 +24,8 @@ example:  go run ./internal/withpostgres -- go test ./...
 
 The command finds the server's URL in EPILOGUE_DATABASE_URL. If that is set already, the server that it names is used
 and left running. Otherwise a server is started: from a Postgres 14 or newer on this machine, or one that the package
-manager installs (unless EPILOGUE_INSTALL_POSTGRES=no), or with Docker. It trusts every user of this machine.
+manager installs (unless EPILOGUE_INSTALL_POSTGRES=no), or with Docker. It trusts every user of this machine. Its
+files are in memory where Linux has 4 GiB free for that, otherwise in /tmp; if TMPDIR is set, they are there.
 
   -fsync  write through to the disk, which is slower and survives a crash of the machine: for what measures or crashes it
 
@@ -113,7 +114,9 @@ func start(settings map[string]string, signals <-chan os.Signal, say func(string
 		}
 	}()
 	begun := time.Now()
-	server, err := throwaway.Start(ctx, throwaway.Options{Log: say, Settings: settings, Install: true})
+	server, err := throwaway.Start(ctx, throwaway.Options{
+		Log: say, Settings: settings, Install: true, Memory: settings == nil, // -fsync wants the disk
+	})
 	close(started)
 	<-watched // from here on the signals are the command's
 	if err == nil && ctx.Err() != nil {
