@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/seed-abbacb8b/epilogue/internal/session"
+	"github.com/seed-abbacb8b/epilogue/internal/sqlstate"
 )
 
 // lockPoll is how often a migration that waits for another one tries to get the lock.
@@ -107,27 +108,31 @@ func tryLocked(ctx context.Context, m migrator, f func(context.Context, migrator
 }
 
 // A migration that did not get a lock on a table within its lock_timeout is rolled back and tried again, so that it never
-// holds up the statements that queue behind it for longer.
+// holds up the statements that queue behind it for longer. So is one that Postgres ended because it and another
+// transaction waited for each other: programs lock tables in orders of their own.
 const (
 	lockTries = 30
 	lockPause = time.Second
 )
 
-const lockNotAvailable = "55P03"
+const (
+	lockNotAvailable = "55P03"
+	deadlockDetected = "40P01"
+)
 
 // patiently runs a step again while a table that it needs is locked by somebody else.
 func (m migrator) patiently(ctx context.Context, step func(context.Context) error) error {
 	for try := 1; ; try++ {
 		err := step(ctx)
-		var pgErr *pgconn.PgError
-		if !errors.As(err, &pgErr) || pgErr.Code != lockNotAvailable {
+		code := sqlstate.Of(err)
+		if code != lockNotAvailable && code != deadlockDetected {
 			return err
 		}
 		if try == lockTries {
 			return fmt.Errorf("another transaction held a lock on one of the tables during each of %d tries; end it, and run this again: %w",
 				lockTries, err)
 		}
-		m.Logger.WarnContext(ctx, "a table is locked by another transaction; trying again", "schema", m.Schema, "try", try, "error", pgErr.Message)
+		m.Logger.WarnContext(ctx, "a table is locked by another transaction; trying again", "schema", m.Schema, "try", try, "error", err)
 		select {
 		case <-ctx.Done():
 			return errors.Join(context.Cause(ctx), err)

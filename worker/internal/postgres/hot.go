@@ -61,11 +61,21 @@ func collect[T any](results pgx.BatchResults, scan pgx.RowToFunc[T]) ([]T, error
 
 // within runs an operation, the wait for a connection included, for at most most. Its error names the operation,
 // and says so when the time was over.
+//
+// A transaction that Postgres ended for the sake of others is no fault of the database: run is called again, at once and
+// then with growing pauses. A deadlock with a migration is such a case: each program locks tables in its own order, and in another
+// one when its plan is cached.
 func within(ctx context.Context, operation string, most time.Duration, run func(context.Context) error) error {
 	tooLong := fmt.Errorf("took longer than %v", most)
 	ctx, cancel := context.WithTimeoutCause(ctx, most, tooLong)
 	defer cancel()
 	err := run(ctx)
+	for n := range conflictsMost {
+		if !IsConflict(err) || !pause(ctx, time.Duration(n)*conflictPause) {
+			break
+		}
+		err = run(ctx)
+	}
 	switch {
 	case err == nil:
 		return nil
@@ -73,4 +83,19 @@ func within(ctx context.Context, operation string, most time.Duration, run func(
 		return fmt.Errorf("%s: %w: %w", operation, tooLong, err)
 	}
 	return fmt.Errorf("%s: %w", operation, err)
+}
+
+const (
+	conflictsMost = 8
+	conflictPause = 10 * time.Millisecond // longer each time
+)
+
+// pause returns false if ctx ended first.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }

@@ -181,13 +181,10 @@ func (r *Recorder) write(ctx context.Context, batch []postgres.Result) (unwritte
 // database's time; a wait takes 200 ms.
 const carefulFor = 5 * time.Second
 
-// conflictsMost is how often a transaction that Postgres ended in favour of others is repeated before that counts as an outage.
-const conflictsMost = 8
-
-// persist repeats a try while the database is away, or ends it in favour of other transactions. It returns what further
-// tries would not change: a refusal, a lock, or the last error when ctx ends.
+// persist repeats a try while the database is away. It returns what further tries would not change: a refusal, a lock, or
+// the last error when ctx ends.
 func (r *Recorder) persist(ctx context.Context, try func() error, locked func(error) bool) error {
-	for conflicts := 0; ; {
+	for {
 		err := try()
 		switch {
 		case err == nil || postgres.IsRefusal(err) || locked(err):
@@ -195,24 +192,9 @@ func (r *Recorder) persist(ctx context.Context, try func() error, locked func(er
 			return err
 		case ctx.Err() != nil:
 			return err
-		case postgres.IsConflict(err) && conflicts < conflictsMost:
-			sleep(ctx, time.Duration(conflicts)*conflictPause)
-			conflicts++
 		case r.outage.Wait(ctx, err) != nil:
 			return err
 		}
-	}
-}
-
-const conflictPause = 10 * time.Millisecond // longer each time; none before the first
-
-func sleep(ctx context.Context, d time.Duration) {
-	if d == 0 {
-		return
-	}
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
 	}
 }
 
