@@ -2,9 +2,12 @@ package testdb
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
+	"runtime"
+	"strconv"
 	"testing"
 	"time"
 
@@ -48,6 +51,7 @@ func run(m *testing.M) int {
 		say("%v", err)
 		return 1
 	}
+	runMoreAtOnce()
 	code := m.Run()
 	if err := dropTemplate(server.URL()); err != nil {
 		say("%v", err)
@@ -64,6 +68,15 @@ func run(m *testing.M) int {
 		}
 	}
 	return code
+}
+
+// runMoreAtOnce lets more tests run at once than there are processors, because they often wait: for the database, for a lease, for
+// a process. The package's own choice or the flag -parallel overrides this.
+func runMoreAtOnce() {
+	const atOnce = 4
+	if f := flag.Lookup("test.parallel"); f.Value.String() == f.DefValue && runtime.GOMAXPROCS(0) < atOnce {
+		_ = f.Value.Set(strconv.Itoa(atOnce))
+	}
 }
 
 func runChild(name string, children []Child) int {
