@@ -1,8 +1,12 @@
 package postgres
 
 import (
+	"context"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/seed-abbacb8b/epilogue/internal/faulty"
 	"github.com/seed-abbacb8b/epilogue/internal/sqlschema"
@@ -109,5 +113,27 @@ SELECT gen_random_uuid(), 1 + i % 2, now() - interval '2 h', 'timeout', 'one' FR
 	}
 	if n := r.count(`SELECT count(*) FROM outbox.dead`); n != 10 {
 		t.Errorf("%d dead rows are left, want 10", n)
+	}
+}
+
+func TestABatchThatCannotBeDeletedIsTriedInABoundedNumberOfParts(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	tries := 0
+	err := pgx.BeginFunc(t.Context(), r.Pool, func(tx pgx.Tx) error {
+		n, err := removeParts(t.Context(), tx, make([]string, 1000), func(context.Context, pgx.Tx, []string) (int64, error) {
+			tries++
+			return 0, &pgconn.PgError{Code: "23503"}
+		})
+		if n != 0 {
+			t.Errorf("%d rows are removed, want none", n)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tries != pruneParts {
+		t.Errorf("it was tried %d times, want %d", tries, pruneParts)
 	}
 }

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/seed-abbacb8b/epilogue/internal/event"
@@ -446,5 +448,68 @@ func TestAnEndpointThatIsPausedBecauseOfItsRowIsNoted(t *testing.T) {
 	}
 	if want := "endpoint.set_aside https://c.test 1 poison: "; !strings.HasPrefix(r.notes(), want) {
 		t.Errorf("the notes are %q, want %q", r.notes(), want)
+	}
+}
+
+func TestAStatementIsMadeWithoutEventsOnlyWhereTheyCanBeTheReason(t *testing.T) {
+	t.Parallel()
+	inARow := &pgconn.PgError{Code: "55P03", Where: "while inserting index tuple"}
+	for what, c := range map[string]struct {
+		telling Telling
+		first   error
+		runs    string
+	}{
+		"it succeeds":                {Write, nil, "[2]"},
+		"the database refuses it":    {Write, &pgconn.PgError{Code: "42501"}, "[2 1]"},
+		"the whole table is locked":  {Write, &pgconn.PgError{Code: "55P03"}, "[2 1]"},
+		"a row is locked":            {Write, inARow, "[2]"},
+		"the connection is lost":     {Write, &pgconn.PgError{Code: "08006"}, "[2]"},
+		"it is about no event":       {Answer, &pgconn.PgError{Code: "42501"}, "[1]"},
+		"nothing is asked of events": {Quiet, &pgconn.PgError{Code: "42501"}, "[0]"},
+	} {
+		var runs []Telling
+		var untold []error
+		e := Events{Telling: func() Telling { return c.telling }, Untold: func(err error) { untold = append(untold, err) }}
+		err := e.tell(func(t Telling) error {
+			if runs = append(runs, t); len(runs) == 1 {
+				return c.first
+			}
+			return nil
+		})
+		if got := fmt.Sprint(runs); got != c.runs {
+			t.Errorf("%s: it is made as %s, want %s", what, got, c.runs)
+		}
+		if again := len(runs) == 2; again != (len(untold) == 1) || again && err != nil || !again && err != c.first {
+			t.Errorf("%s: it returned %v and reported %v, want an error or a report, and only after a second try", what, err, untold)
+		}
+	}
+}
+
+// One worker at a time writes that events are wanted, too.
+func TestATellerDoesNothingWhileAnotherOneTells(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	teller := r.teller(time.Minute)
+	r.exec(`INSERT INTO outbox.event (kind, lane, n, reason) VALUES ('endpoint.paused', 'https://a.test', 1, 'x')`)
+	tx, err := r.Pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(t.Context())) }()
+	var mine bool
+	if err := tx.QueryRow(t.Context(), teller.sql.lock).Scan(&mine); err != nil || !mine {
+		t.Fatalf("the test did not get the lock of tellers: %v", err)
+	}
+	if n := r.tell(teller); n != 0 {
+		t.Errorf("%d events are written, want none", n)
+	}
+	if n := r.count(`SELECT count(*) FROM outbox.event_wanted`); n != 0 {
+		t.Error("it wrote that events are wanted, want that this waits for the lock")
+	}
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := r.tell(teller); n != 1 {
+		t.Errorf("%d events are written when the other one has ended, want 1", n)
 	}
 }

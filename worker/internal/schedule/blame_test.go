@@ -269,7 +269,11 @@ func TestMemoryForFailuresIsBounded(t *testing.T) {
 		t.Errorf("the URL that was used all the time has %d failures, want %d", u.inARow, 3*urlsKept)
 	}
 	for i := range 2 * lanesKept {
+		before := len(b.lanes)
 		history(b, fmt.Sprintf("https://host-%d.example", i), "u", blame500)
+		if len(b.lanes) < before && len(b.lanes) != lanesKept*9/10+1 {
+			t.Fatalf("%d lanes are left after some were dropped, want nine tenths and the new one", len(b.lanes))
+		}
 	}
 	if len(b.lanes) > lanesKept {
 		t.Errorf("%d lanes are kept, want %d at most", len(b.lanes), lanesKept)

@@ -88,6 +88,11 @@ func (r *rig) checkShared() {
 			r.t.Errorf("origin %q counts as shared: %v, want %v", key, !shared, shared)
 		}
 	}
+	for key, shared := range r.sharedOrigins {
+		if r.origins[key] != shared {
+			r.t.Errorf("origin %q counts as shared, want it forgotten", key)
+		}
+	}
 	if len(r.owners) != len(owners) || len(r.origins) != len(origins) || len(r.sharedOrigins) > len(origins) {
 		r.t.Errorf("%d owners, %d origins, %d of them shared; want %d owners and %d origins", len(r.owners), len(r.origins), len(r.sharedOrigins), len(owners), len(origins))
 	}

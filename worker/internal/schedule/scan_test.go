@@ -65,6 +65,12 @@ func TestWhatTheScanLoopDoesNext(t *testing.T) {
 			r.scanned(100 * time.Millisecond)
 			r.Woken(r.now)
 		}, "scan what was written since -2s"},
+		"20 ms are not slow": {func(r *rig) { r.scanned(scanSlow); r.Woken(r.now) }, "wait until 200ms for a wake"},
+		"nor is a full scan that has taken as long by now": {func(r *rig) {
+			r.scan()
+			r.later(scanSlow)
+			r.Woken(r.now)
+		}, "wait until 21ms for a wake"},
 		"also while it is under way": {func(r *rig) {
 			r.scan()
 			r.later(scanSlow + time.Millisecond)
