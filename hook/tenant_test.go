@@ -21,6 +21,7 @@ func TestATenantIsNamedByAHeaderOrAFunction(t *testing.T) {
 		want    string
 	}{
 		"no header and no function":   {hook.WebhookConfig{}, map[string]string{"tenant": "acme"}, `^$`},
+		"a header without a name":     {hook.WebhookConfig{}, map[string]string{"": "acme"}, `^$`},
 		"by the header":               {byHeader, map[string]string{"tenant": "acme"}, `^acme$`},
 		"a header's case counts":      {byHeader, map[string]string{"Tenant": "acme"}, `^$`},
 		"without the header":          {byHeader, nil, `^$`},
