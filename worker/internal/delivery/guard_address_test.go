@@ -114,7 +114,7 @@ func TestSomeAddressesAreNeverAllowed(t *testing.T) {
 		}
 	}
 	for _, ip := range parseAddrs(
-		"255.255.255.255", "0.0.0.0", "::ffff:169.254.169.254", "::169.254.169.254", "64:ff9b::a9fe:a9fe", "64:ff9b:1::a9fe:a9fe",
+		"255.255.255.255", "192.0.0.192", "0.0.0.0", "::ffff:169.254.169.254", "::169.254.169.254", "64:ff9b::a9fe:a9fe", "64:ff9b:1::a9fe:a9fe",
 		"2002:a9fe:a9fe::", "2002:a83f:8110::1", "2606:4700::5efe:a9fe:a9fe", "::ffff:168.63.129.16", "fe80::1%eth0", "ff02::1%eth0",
 	) {
 		if !isBlocked(everything.check(netip.AddrPortFrom(ip, 80))) {

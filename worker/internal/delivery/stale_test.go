@@ -150,7 +150,7 @@ func TestTheTimeoutOfTheKeepAliveHeaderIsRead(t *testing.T) {
 	t.Parallel()
 	for value, want := range map[string]time.Duration{
 		"timeout=5": 4 * time.Second, "max=100, Timeout = 5": 4 * time.Second, "timeout=\"5\"": 4 * time.Second,
-		"timeout=1": 0, "timeout=0": 0, "max=3": -1, "timeout": -1, "timeout=x": -1, "timeout=-1": -1, "": -1,
+		"timeout=10": 9 * time.Second, "timeout=1": 0, "timeout=0": 0, "max=3": -1, "timeout": -1, "timeout=x": -1, "timeout=-1": -1, "": -1,
 		"timeout=3600": -1, "timeout=99999999999999999999": -1,
 	} {
 		wait, ok := keepAlive(http.Header{"Keep-Alive": {value}})
