@@ -81,6 +81,27 @@ func TestIfEndpointsContendTheNextSlotHasItsMessageReady(t *testing.T) {
 	}
 }
 
+// TestAMessageOfABusyEndpointIsReadyToo: it begins in the next free slot, and does not wait for its endpoint's own.
+func TestAMessageOfABusyEndpointIsReadyToo(t *testing.T) {
+	t.Parallel()
+	r := crowd(t)
+	busy := r.endpoints[r.busy()]
+	r.again()
+	if start, _ := r.Claimed(r.now, r.gave(busy.name, 1, 1), nil); len(start) > 0 || busy.ready != 1 || len(busy.waiting) > 0 {
+		t.Fatalf("%d requests begin, %d messages are ready, %d wait; want one that is ready", len(start), busy.ready, len(busy.waiting))
+	}
+	for name, other := range r.endpoints {
+		if other == busy || other.inFlight == 0 {
+			continue
+		}
+		if next, more, _ := r.Answered(name, slow(), r.now); !more || next.Endpoint != busy.name || busy.inFlight != 2 {
+			t.Errorf("the slot of another endpoint goes to %q (%v), want %q", next.Endpoint, more, busy.name)
+		}
+		return
+	}
+	t.Fatal("no other endpoint has a request in flight, want one")
+}
+
 // TestAFewMessagesAreNotWorthAClaimWithoutASlot: otherwise the first request that ends would lead to a claim of one message.
 func TestAFewMessagesAreNotWorthAClaimWithoutASlot(t *testing.T) {
 	t.Parallel()

@@ -78,6 +78,13 @@ func TestAWorkerIsStuckOnlyAfterALeaseAndTwoPollsWithoutAClaim(t *testing.T) {
 			}
 			scans(r, func(int) []Candidate { return waits })
 		}, ""},
+		"nothing is due, and only recent scans are made": {func(r *rig) {
+			full(r)
+			for range 40 {
+				r.later(testPoll)
+				r.Scanned(ScanOrder{Kind: Recent}, nil, 0, r.now)
+			}
+		}, ""},
 		"no scan succeeds": {func(r *rig) { r.later(3*testPoll + time.Millisecond) }, "no scan for due messages succeeded for 3.001s"},
 		"a recent one does": {func(r *rig) {
 			r.later(3*testPoll + time.Millisecond)
