@@ -75,16 +75,20 @@ func TestAFailedHandlerIsCalledAgain(t *testing.T) {
 			case 5:
 				w.WriteHeader(http.StatusEarlyHints)
 				w.WriteHeader(http.StatusGone)
+			case 6:
+				w.WriteHeader(http.StatusConflict)
+				w.WriteHeader(http.StatusOK) // too late: net/http has sent the first one
 			default:
 				w.WriteHeader(http.StatusEarlyHints)
-				w.WriteHeader(http.StatusCreated)
+				w.WriteHeader(http.StatusOK)
+				w.WriteHeader(http.StatusInternalServerError) // too late
 			}
 		})
-		for _, want := range []int{500, 0, 0, 304, 410, 201, 204} {
+		for _, want := range []int{500, 0, 0, 304, 410, 409, 200, 204} {
 			rig.want(t, "id", want)
 		}
-		if n := calls.Load(); n != 6 {
-			t.Errorf("the handler was called %d times, want 6", n)
+		if n := calls.Load(); n != 7 {
+			t.Errorf("the handler was called %d times, want 7", n)
 		}
 	})
 }

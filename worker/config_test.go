@@ -105,6 +105,7 @@ func TestAConfigurationAtItsBoundsIsValid(t *testing.T) {
 	for i, c := range []Config{
 		{PollInterval: 10 * time.Millisecond, DeliveryTimeout: 10 * time.Millisecond, Lease: 10*time.Millisecond + LeaseMargin},
 		{MaxInFlight: 1},
+		{MaxBytesInFlight: 1 << 20},
 		{MaxInFlight: 8, EndpointMaxInFlight: 8},
 		{MaxInFlight: 10_000, EndpointMaxInFlight: 10_000},
 		{RetrySchedule: []time.Duration{}, RetryJitter: fraction(0)},

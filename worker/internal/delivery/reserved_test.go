@@ -45,3 +45,23 @@ func TestAServiceWhoseNameCannotBeResolvedBlocksItsPortForNow(t *testing.T) {
 		t.Errorf("%s after %d requests, want class %s and none", describe(a), len(to.requests()), ClassDNS)
 	}
 }
+
+// The oldest ones are forgotten.
+func TestABoundedNumberOfAddressesOfAServiceIsRemembered(t *testing.T) {
+	t.Parallel()
+	r := newReserved(nil, []Service{{What: "the database", Host: "192.0.2.1", Port: 5432}})
+	for i := range byte(reservedMax) {
+		r.known[0] = append(r.known[0], netip.AddrFrom4([4]byte{198, 51, 100, i}))
+	}
+	for what, count := range map[string]int{"198.51.100.0": 0, "198.51.100.1": 1, "198.51.100.63": 1, "192.0.2.1": 1} {
+		if err := r.refresh(t.Context(), 5432); err != nil {
+			t.Fatal(err)
+		}
+		if _, found := r.find(netip.MustParseAddr(what), 5432); found != (count == 1) {
+			t.Errorf("%s counts as the service: %v, want %v", what, found, count == 1)
+		}
+	}
+	if n := len(r.known[0]); n != reservedMax {
+		t.Errorf("%d addresses are remembered, want %d", n, reservedMax)
+	}
+}
