@@ -108,6 +108,26 @@ func (t *trap) wantNone(tb testing.TB) {
 	}
 }
 
+// refuse makes the address of a listener refuse connections until the test ends: a socket has the port, and does not listen.
+// If the port were free, another test could listen there.
+func refuse(t testing.TB, l net.Listener) {
+	t.Helper()
+	at := netip.MustParseAddrPort(l.Addr().String())
+	_ = l.Close()
+	family, address := syscall.AF_INET6, syscall.Sockaddr(&syscall.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16()})
+	if at.Addr().Is4() {
+		family, address = syscall.AF_INET, &syscall.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}
+	}
+	fd, err := syscall.Socket(family, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Close(fd) })
+	if err := syscall.Bind(fd, address); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // dropPackets makes a listener behave like an address behind a firewall. Its queue of connections that nobody accepts is full,
 // so the kernel drops the first packet of every new connection.
 func dropPackets(t testing.TB, l *net.TCPListener) {

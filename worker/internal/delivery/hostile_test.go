@@ -133,13 +133,13 @@ func hangingReceivers(t *testing.T) []hostile {
 	}
 }
 
-// closedPort returns the URL of an address where nothing listens.
+// closedPort returns the URL of an address that refuses connections until the test ends.
 func closedPort(t *testing.T) string {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = listener.Close()
+	refuse(t, listener)
 	return "http://" + listener.Addr().String()
 }
 

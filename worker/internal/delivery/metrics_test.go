@@ -3,7 +3,6 @@ package delivery
 import (
 	"crypto/tls"
 	"maps"
-	"net"
 	"testing"
 
 	"github.com/seed-abbacb8b/epilogue/internal/instruments"
@@ -16,8 +15,7 @@ func TestTheMetricsCountRequestsConnectionsAndHandshakes(t *testing.T) {
 	closes, _, _ := resuming(t, ca, func(*tls.Config) {})
 	strange, _, _ := resuming(t, newAuthority(t), func(*tls.Config) {})
 	keeps := newReceiver(t, nil)
-	nobody := newSocket(t, func(net.Conn) {})
-	nobody.close()
+	nobody := closedPort(t)
 
 	m := measured.New(t)
 	c := allowing("127.0.0.1")
@@ -51,7 +49,7 @@ func TestTheMetricsCountRequestsConnectionsAndHandshakes(t *testing.T) {
 		"outbox.requests{connection=new}": 3, "outbox.connections{result=opened}": 3,
 		"outbox.tls.handshakes{result=full}": 1, "outbox.tls.handshakes{result=resumed}": 2,
 	})
-	if a := s.Send(t.Context(), messageTo(nobody.URL)); a.Class != ClassConnect {
+	if a := s.Send(t.Context(), messageTo(nobody)); a.Class != ClassConnect {
 		t.Errorf("%s, want class %s", describe(a), ClassConnect)
 	}
 	counts("a connection that is refused", map[string]float64{"outbox.connections{result=failed}": 1})

@@ -120,7 +120,7 @@ func wantWait(t *testing.T, a Answer, says string) {
 func TestAProxyThatIsDownIsNotAnAttempt(t *testing.T) {
 	t.Parallel()
 	l := listenOn(t, "127.0.0.7")[0]
-	_ = l.Close()
+	refuse(t, l)
 	for _, kind := range []string{"http", "https", "socks5"} {
 		c := allowing("127.0.0.1")
 		c.ProxyURL = kind + "://" + url.UserPassword(proxyUser, proxyPassword).String() + "@" + l.Addr().String()

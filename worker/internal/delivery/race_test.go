@@ -53,7 +53,7 @@ func TestRefusedAddressesLeaveRoomForOthers(t *testing.T) {
 	for good, dead := range map[string]string{"127.0.0.1": "::1", "::1": "127.0.0.1"} {
 		listeners := listenOn(t, good, dead)
 		serveAt(t, listeners[0])
-		_ = listeners[1].Close()
+		refuse(t, listeners[1])
 		c, _ := dualStack(t, dead, dead, dead, dead, good)
 		wantDelivered(t, "at "+good, sendOnce(t, c, messageTo(httpTo("dual.test", portOf(listeners[0])))))
 	}
@@ -127,7 +127,7 @@ func TestAnAttemptWaitsForALookupThatHangsIfNoAddressWorks(t *testing.T) {
 	t.Parallel()
 	l := listenOn(t, "127.0.0.1")[0]
 	port := portOf(l)
-	_ = l.Close()
+	refuse(t, l)
 	c, names := dualStack(t, "127.0.0.1")
 	c.LookupTimeout = 10 * shortWait // the answer for the other family must arrive within it
 	names.silent.Store(dnsAAAA)
