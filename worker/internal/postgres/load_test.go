@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -36,5 +37,20 @@ func TestALargeBodyIsLoadedAfterTheClaim(t *testing.T) {
 	}
 	if _, err := l.Load(t.Context(), outbox.NewID()); !errors.Is(err, pgx.ErrNoRows) {
 		t.Errorf("for a missing message, Load returns %v, want ErrNoRows", err)
+	}
+}
+
+// Otherwise a few messages that were pruned meanwhile would keep all large bodies from being loaded, for ever.
+func TestABodyThatCannotBeLoadedGivesItsBytesBack(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	b := NewBodies(NewLoader(Direct(r.Pool), r.Schema), 2*BodyMax, time.Minute)
+	for range 3 {
+		if _, err := b.Load(t.Context(), &Message{ID: outbox.NewID(), BodyBytes: 2 * BodyMax}); err == nil {
+			t.Fatal("a message that is not there was loaded, want an error")
+		}
+		if n := b.Held(); n != 0 {
+			t.Fatalf("%d bytes are held after a body could not be loaded, want none", n)
+		}
 	}
 }
