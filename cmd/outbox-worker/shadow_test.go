@@ -39,7 +39,7 @@ func TestAPlantedFunctionIsNeverCalled(t *testing.T) {
 			mustExec(t, clean, "CREATE SCHEMA IF NOT EXISTS "+c.schema)
 			shadows := testdb.Plant(t, clean, c.schema)
 			mustExec(t, clean, "ALTER DATABASE "+database+" SET search_path = "+c.path)
-			hostile := &testdb.DB{Schema: "outbox", URL: withDatabase(t, server.URL(), database)}
+			hostile := &testdb.DB{Schema: "outbox", URL: testdb.InDatabase(server.URL(), database)}
 			hostile.Pool = hostile.NewPool(t, nil)
 			if c.schema == "evil" { // from public, Postgres prefers its own function when it matches as well
 				if _, err := hostile.Pool.Exec(t.Context(), "SELECT now()"); err == nil || !strings.Contains(err.Error(), "a planted now() was called") {
@@ -91,17 +91,6 @@ func mustExec(t *testing.T, pool *pgxpool.Pool, sql string) {
 	if _, err := pool.Exec(t.Context(), sql); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// withDatabase returns the URL of another database of the same server.
-func withDatabase(t *testing.T, url, database string) string {
-	t.Helper()
-	base, query, _ := strings.Cut(url, "?")
-	i := strings.LastIndex(base, "/")
-	if i < len("postgres://") {
-		t.Fatalf("the server's URL names no database: %s", url)
-	}
-	return base[:i+1] + database + "?" + query
 }
 
 // bound checks that no constraint, view, default or index of ours uses an object that is neither Postgres's nor ours.

@@ -58,7 +58,7 @@ FROM pg_roles WHERE rolname = current_user`).Scan(&may, &strategies)
 	if err != nil {
 		return made, err
 	}
-	err = admin(ctx, inDatabase(url, made.database), func(conn *pgx.Conn) error { return migrate(ctx, conn, made.schema) })
+	err = admin(ctx, InDatabase(url, made.database), func(conn *pgx.Conn) error { return migrate(ctx, conn, made.schema) })
 	return made, err
 }
 
@@ -66,7 +66,7 @@ FROM pg_roles WHERE rolname = current_user`).Scan(&may, &strategies)
 func newCopy(t testing.TB, url string, from template) *DB {
 	t.Helper()
 	name := randomName()
-	db := &DB{Name: name, Schema: from.schema, URL: inDatabase(url, name)}
+	db := &DB{Name: name, Schema: from.schema, URL: InDatabase(url, name)}
 	ctx, cancel := context.WithTimeout(context.Background(), startMax)
 	defer cancel()
 	err := admin(ctx, url, func(conn *pgx.Conn) error {
@@ -113,12 +113,15 @@ func admin(ctx context.Context, url string, do func(*pgx.Conn) error) error {
 	return do(conn)
 }
 
-// inDatabase returns the URL, or the key=value settings, with another database.
-func inDatabase(server, name string) string {
+// InDatabase returns a URL, or key=value settings, with another database.
+func InDatabase(server, name string) string {
 	u, err := url.Parse(server)
 	if err != nil || !strings.HasPrefix(u.Scheme, "postgres") {
 		return server + " dbname=" + name // the last one counts
 	}
-	u.Path = "/" + name
+	query := u.Query()
+	query.Del("dbname") // these would be preferred to the path
+	query.Del("database")
+	u.Path, u.RawQuery = "/"+name, query.Encode()
 	return u.String()
 }

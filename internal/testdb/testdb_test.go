@@ -111,6 +111,20 @@ func TestAUserWhoMayNotCreateDatabasesGetsASchema(t *testing.T) {
 	}
 }
 
+func TestTheDatabaseOfAURLOrOfSettingsIsReplaced(t *testing.T) {
+	t.Parallel()
+	for _, server := range []string{
+		"postgres://u:p%40ss@db:5433/old?sslmode=disable", "postgresql://u:p%40ss@db:5433/old?dbname=older&sslmode=disable",
+		"postgres://u:p%40ss@db:5433?database=old&sslmode=disable", "host=db port=5433 user=u password=p@ss dbname=old sslmode=disable",
+	} {
+		c, err := pgx.ParseConfig(testdb.InDatabase(server, "new"))
+		must(t, err)
+		if c.Database != "new" || c.Host != "db" || c.Port != 5433 || c.User != "u" || c.Password != "p@ss" || c.TLSConfig != nil {
+			t.Errorf("%s became the database %q at %s:%d of %s, want only the database replaced", server, c.Database, c.Host, c.Port, c.User)
+		}
+	}
+}
+
 func write(t *testing.T, db *testdb.DB) {
 	t.Helper()
 	w, err := outbox.NewWriter(outbox.Config{Schema: db.Schema})
