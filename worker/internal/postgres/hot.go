@@ -63,15 +63,15 @@ func collect[T any](results pgx.BatchResults, scan pgx.RowToFunc[T]) ([]T, error
 // and says so when the time was over.
 //
 // A transaction that Postgres ended for the sake of others is no fault of the database: run is called again, at once and
-// then with growing pauses. A deadlock with a migration is such a case: each program locks tables in its own order, and in another
-// one when its plan is cached.
+// then after growing pauses. A deadlock with a migration is an example: a claim locks its tables in one order when it is
+// planned, and in another order when its plan is cached.
 func within(ctx context.Context, operation string, most time.Duration, run func(context.Context) error) error {
 	tooLong := fmt.Errorf("took longer than %v", most)
 	ctx, cancel := context.WithTimeoutCause(ctx, most, tooLong)
 	defer cancel()
 	err := run(ctx)
 	for n := range conflictsMost {
-		if !IsConflict(err) || !pause(ctx, time.Duration(n)*conflictPause) {
+		if !IsConflict(err) || !sleep(ctx, time.Duration(n)*conflictPause) {
 			break
 		}
 		err = run(ctx)
@@ -90,8 +90,8 @@ const (
 	conflictPause = 10 * time.Millisecond // longer each time
 )
 
-// pause returns false if ctx ended first.
-func pause(ctx context.Context, d time.Duration) bool {
+// sleep returns false if ctx ended first.
+func sleep(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-time.After(d):
 		return true
